@@ -1,0 +1,2 @@
+
+BprobabilitiesJ(+Ï∆<œﬂf<¢¬;º}¨9¢N=x*=gI5z»€>ßör=OGÀ>

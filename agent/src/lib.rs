@@ -1,1 +1,2 @@
-//! Placeholder.
+//! The device daemon.
+pub mod clock;

@@ -1,0 +1,185 @@
+//! Forms that `tern` and the server exchange on `/api/v1`: JSON, additive, readers ignore what they do not know.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tern_protocol::{
+    digest::Digest,
+    ids::{ByteCount, DeviceClass, DeviceId, FleetId, Generation, Labels, ModelName, ModelVersion, Version},
+    twin::{LastError, ModelTwin},
+};
+
+/// `GET /api/v1/whoami`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WhoAmI {
+    /// The token's name.
+    pub name: String,
+    /// Its role: `viewer`, `publisher`, `operator`, `admin`.
+    pub role: String,
+    /// The fleet that the server serves.
+    pub fleet: FleetId,
+    /// The server's version.
+    pub server_version: String,
+    /// Whether the server was made with `init --solo`, whose keys all lie on one machine.
+    pub solo: bool,
+}
+
+/// A page of a list. `next` is the `cursor` of the following page.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Where the list goes on, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// `GET /api/v1/models`: one row a version. `GET /api/v1/models/{team}/{model}`: those of one model.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionRow {
+    /// Model and version.
+    pub model: ModelVersion,
+    /// SHA-256 of its manifest.
+    pub manifest: Digest,
+    /// Bytes of its files together.
+    pub bytes: ByteCount,
+    /// When it was published.
+    pub published: Timestamp,
+    /// By whom: the token's name.
+    pub published_by: String,
+    /// Whether the team's signed metadata lists it: only then can it be assigned.
+    pub signed: bool,
+    /// On how many devices it answers, by their twins.
+    pub devices: u64,
+}
+
+/// `GET /api/v1/models/{team}/{model}/{version}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionDetail {
+    /// The row of the list.
+    #[serde(flatten)]
+    pub row: VersionRow,
+    /// The whole manifest.
+    pub manifest_json: serde_json::Value,
+}
+
+/// `PUT /api/v1/manifests/{team}/{model}/{version}`, body: the manifest's bytes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ManifestStored {
+    /// SHA-256 of the bytes.
+    pub manifest: Digest,
+    /// Blobs that must be uploaded before the version can be signed.
+    pub missing_blobs: Vec<Digest>,
+}
+
+/// `GET /api/v1/teams/{team}/metadata`: the team's TUF role as it stands, or the start of one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TeamMetadata {
+    /// The version that the next signed metadata must carry.
+    pub next_version: u64,
+    /// The present `signed` part; none where the team has signed nothing.
+    pub signed: Option<serde_json::Value>,
+    /// When the next one should expire.
+    pub expires: Timestamp,
+}
+
+/// `POST /api/v1/enrolments`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnrolmentOrder {
+    /// The device to be.
+    pub device: DeviceId,
+    /// Labels that the operator gives it, over those that it brings.
+    #[serde(default)]
+    pub labels: Labels,
+    /// How long the token is good for.
+    pub valid_seconds: u64,
+}
+
+/// The answer: shown once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnrolmentTicket {
+    /// The one-time token.
+    pub token: String,
+    /// The line to run on the device.
+    pub command: String,
+    /// When the token goes stale.
+    pub expires: Timestamp,
+}
+
+/// `GET /api/v1/devices` (`?selector=`), and `GET /api/v1/devices/{id}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeviceRow {
+    /// The device.
+    pub device: DeviceId,
+    /// Whether its last status says online.
+    pub online: bool,
+    /// When the server last heard of it.
+    pub last_seen: Option<Timestamp>,
+    /// Its class.
+    pub device_class: DeviceClass,
+    /// Its labels.
+    pub labels: Labels,
+    /// The agent's version.
+    pub agent_version: String,
+    /// The generation that the server demands.
+    pub desired_generation: Generation,
+    /// What the server demands.
+    pub desired: Vec<ModelVersion>,
+    /// The generation that the twin reports.
+    pub generation: Generation,
+    /// The twin's models.
+    pub models: Vec<ModelTwin>,
+    /// The twin's newest refusal that concerns no single model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+    /// When its certificate ends.
+    pub certificate_expires: Timestamp,
+}
+
+/// `POST /api/v1/assignments`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Assignment {
+    /// What to run.
+    pub model: ModelVersion,
+    /// On which devices, such as `site=hall-2,class!=old`; `*` for all.
+    pub selector: String,
+    /// Why; kept with the record.
+    pub reason: String,
+    /// What the version must survive; the default where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probation: Option<tern_protocol::desired::Probation>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Assigned {
+    /// The new generation of each device.
+    pub devices: BTreeMap<DeviceId, Generation>,
+}
+
+/// `GET /api/v1/events` (`?after=`): what happened in the fleet, oldest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EventRow {
+    /// Its number.
+    pub id: i64,
+    /// When the server saw it.
+    pub at: Timestamp,
+    /// What: `device-enrolled`, `device-online`, `device-refused`, `version-published`, `assigned`, `front-refused`, …
+    pub kind: String,
+    /// Who did it: a token's name, a device, or `server`.
+    pub actor: String,
+    /// The device it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// The model it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelName>,
+    /// The version it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// The code of what was refused, or empty.
+    pub code: String,
+    /// The same for people.
+    pub message: String,
+}

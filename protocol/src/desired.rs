@@ -1,0 +1,343 @@
+//! Desired state: which approved versions one device runs, signed by the director.
+//!
+//! [`admit`] decides whether a device may take one over. Precedence: signature, type, format, device, fleet,
+//! generation, equivocation, expiry. It knows the floor and the time only as arguments.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::Digest,
+    ids::{DeviceId, FleetId, Generation, ModelName, ModelVersion, Version},
+    keys::KeySet,
+    signed::{self, Document, SignatureError, Verified},
+};
+
+/// The only format so far.
+pub const FORMAT: u32 = 1;
+/// Most models on a device.
+pub const MAX_MODELS: usize = 64;
+
+/// What one device is to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredState {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The fleet that the device belongs to.
+    pub fleet: FleetId,
+    /// The device that this is for.
+    pub device: DeviceId,
+    /// Its number; newer is higher.
+    pub generation: Generation,
+    /// When it was signed.
+    pub issued: Timestamp,
+    /// From when on it starts no install.
+    pub expires: Timestamp,
+    /// The models, each at most once.
+    pub models: Vec<DesiredModel>,
+    /// Settings that the server steers.
+    #[serde(default)]
+    pub settings: Settings,
+}
+
+/// One model that a device is to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredModel {
+    /// Which model.
+    pub model: ModelName,
+    /// Which version of it.
+    pub version: Version,
+    /// SHA-256 of the version's manifest.
+    pub manifest: Digest,
+    /// How the new version takes over.
+    #[serde(default)]
+    pub swap: Swap,
+    /// What it must survive before it counts as committed.
+    #[serde(default)]
+    pub probation: Probation,
+}
+
+impl DesiredModel {
+    /// The model and version together.
+    pub fn model_version(&self) -> ModelVersion {
+        ModelVersion { name: self.model.clone(), version: self.version.clone() }
+    }
+}
+
+/// How a new version takes over from the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Swap {
+    /// Loaded beside the old one, which answers until the new one is warm.
+    #[default]
+    Beside,
+    /// The old one is dropped first: for memory that holds only one.
+    Replace,
+}
+
+/// What a version must survive after it took over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probation {
+    /// At least so many inferences …
+    pub min_inferences: u64,
+    /// … and at least so many seconds.
+    pub min_seconds: u64,
+}
+
+impl Default for Probation {
+    fn default() -> Self {
+        Self { min_inferences: 100, min_seconds: 600 }
+    }
+}
+
+/// Settings that the server steers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How often reports are sent.
+    pub report_interval_seconds: u32,
+    /// How long a window is.
+    pub window_seconds: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { report_interval_seconds: 900, window_seconds: 3600 }
+    }
+}
+
+impl Document for DesiredState {
+    const TYPE: &'static str = "tern-desired-state";
+    const MAX_BYTES: usize = 256 << 10;
+}
+
+/// The newest desired state that a device took over: the floor for the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GenerationFloor {
+    /// Its generation; 0 where there was none.
+    pub generation: Generation,
+    /// SHA-256 of its envelope's bytes.
+    pub digest: Option<Digest>,
+}
+
+/// Who the device is and what it knows: everything that [`admit`] may look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Admission<'a> {
+    /// The device itself.
+    pub device: &'a DeviceId,
+    /// Its fleet.
+    pub fleet: &'a FleetId,
+    /// The director's keys, as root names them.
+    pub director: &'a KeySet,
+    /// The durable floor.
+    pub floor: GenerationFloor,
+    /// The present time, floored as DESIGN 3 says.
+    pub now: Timestamp,
+}
+
+/// A desired state that the device may take over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admitted {
+    /// It is newer than the floor.
+    New {
+        /// The state.
+        state: Verified<DesiredState>,
+        /// The floor that must be durable before anything of it is acted on.
+        floor: GenerationFloor,
+    },
+    /// It is the one that the floor was made from.
+    Same(Verified<DesiredState>),
+}
+
+/// Why a desired state was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DesiredRefusal {
+    /// Its signatures do not count, or it is malformed.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// A format that this agent does not know.
+    #[error("desired state has format {0}: update the agent")]
+    UnknownFormat(u32),
+    /// It was made for another device.
+    #[error("desired state is for device {named}, this is {this}")]
+    WrongDevice {
+        /// The device it names.
+        named: DeviceId,
+        /// This device.
+        this: DeviceId,
+    },
+    /// It was made for another fleet.
+    #[error("desired state is for fleet {named}, this is {this}")]
+    WrongFleet {
+        /// The fleet it names.
+        named: FleetId,
+        /// This fleet.
+        this: FleetId,
+    },
+    /// It is older than one that was taken over.
+    #[error("desired state has generation {offered}, generation {floor} was taken over before")]
+    OldGeneration {
+        /// Its generation.
+        offered: Generation,
+        /// The floor.
+        floor: Generation,
+    },
+    /// Another state was signed under the same generation.
+    #[error("two different desired states carry generation {0}: somebody else holds the director's key")]
+    Equivocation(Generation),
+    /// It has expired.
+    #[error("desired state expired at {expires}, it is {now}")]
+    Expired {
+        /// When it expired.
+        expires: Timestamp,
+        /// The device's time.
+        now: Timestamp,
+    },
+    /// It lists a model twice or too many.
+    #[error("desired state lists too many models, or one name twice")]
+    BadModelList,
+}
+
+/// Decides whether the device may take over the desired state in `bytes`.
+///
+/// # Errors
+/// The first refusal in the order of this module's first lines.
+pub fn admit(bytes: &[u8], admission: &Admission<'_>) -> Result<Admitted, DesiredRefusal> {
+    let state: Verified<DesiredState> = signed::verify(bytes, admission.director)?;
+    if state.format != FORMAT {
+        return Err(DesiredRefusal::UnknownFormat(state.format));
+    }
+    if state.device != *admission.device {
+        return Err(DesiredRefusal::WrongDevice { named: state.device.clone(), this: admission.device.clone() });
+    }
+    if state.fleet != *admission.fleet {
+        return Err(DesiredRefusal::WrongFleet { named: state.fleet.clone(), this: admission.fleet.clone() });
+    }
+    let (floor, digest) = (admission.floor, Digest::of(bytes));
+    if state.generation < floor.generation || state.generation == Generation(0) {
+        return Err(DesiredRefusal::OldGeneration { offered: state.generation, floor: floor.generation });
+    }
+    let same = state.generation == floor.generation;
+    if same && floor.digest.is_some_and(|known| known != digest) {
+        return Err(DesiredRefusal::Equivocation(state.generation));
+    }
+    if state.expires <= admission.now {
+        return Err(DesiredRefusal::Expired { expires: state.expires, now: admission.now });
+    }
+    // On a device a model is known by its name without the team, so that name is what must be unique.
+    let names: std::collections::BTreeSet<_> = state.models.iter().map(|m| &m.model.model).collect();
+    if names.len() != state.models.len() || state.models.len() > MAX_MODELS {
+        return Err(DesiredRefusal::BadModelList);
+    }
+    if same {
+        return Ok(Admitted::Same(state));
+    }
+    let floor = GenerationFloor { generation: state.generation, digest: Some(digest) };
+    Ok(Admitted::New { state, floor })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::SigningKey;
+
+    const NOW: &str = "2026-06-01T00:00:00Z";
+
+    fn state() -> DesiredState {
+        DesiredState {
+            format: FORMAT,
+            fleet: "f".parse().unwrap(),
+            device: "cam-1".parse().unwrap(),
+            generation: Generation(5),
+            issued: NOW.parse().unwrap(),
+            expires: "2026-06-08T00:00:00Z".parse().unwrap(),
+            models: vec![DesiredModel {
+                model: "demo/m".parse().unwrap(),
+                version: "1.0.0".parse().unwrap(),
+                manifest: Digest::of(b"manifest"),
+                swap: Swap::Beside,
+                probation: Probation::default(),
+            }],
+            settings: Settings::default(),
+        }
+    }
+
+    struct Device {
+        key: SigningKey,
+        keys: KeySet,
+        device: DeviceId,
+        fleet: FleetId,
+        floor: GenerationFloor,
+        now: Timestamp,
+    }
+
+    impl Device {
+        fn new() -> Self {
+            let key = SigningKey::generate().unwrap();
+            let keys = KeySet::new([(key.public().id(), key.public())], 1);
+            let (device, fleet) = ("cam-1".parse().unwrap(), "f".parse().unwrap());
+            Self { key, keys, device, fleet, floor: GenerationFloor::default(), now: NOW.parse().unwrap() }
+        }
+
+        fn admit(&self, bytes: &[u8]) -> Result<Admitted, DesiredRefusal> {
+            let Self { keys, device, fleet, floor, now, .. } = self;
+            admit(bytes, &Admission { device, fleet, director: keys, floor: *floor, now: *now })
+        }
+
+        fn offered(&self, edit: impl FnOnce(&mut DesiredState)) -> Result<Admitted, DesiredRefusal> {
+            let mut state = state();
+            edit(&mut state);
+            self.admit(&signed::sign(&state, &[&self.key]).unwrap())
+        }
+    }
+
+    #[test]
+    fn each_refusal_has_its_variant() {
+        let device = Device::new();
+        let this = device.device.clone();
+        assert!(matches!(device.offered(|_| {}), Ok(Admitted::New { floor, .. }) if floor.generation == Generation(5)));
+        let named: DeviceId = "cam-2".parse().unwrap();
+        let wrong = Err(DesiredRefusal::WrongDevice { named: named.clone(), this });
+        assert_eq!(device.offered(|s| s.device = named), wrong);
+        let wrong = Err(DesiredRefusal::WrongFleet { named: "g".parse().unwrap(), this: "f".parse().unwrap() });
+        assert_eq!(device.offered(|s| s.fleet = "g".parse().unwrap()), wrong);
+        assert_eq!(device.offered(|s| s.format = 2), Err(DesiredRefusal::UnknownFormat(2)));
+        let now = device.now;
+        assert_eq!(device.offered(|s| s.expires = now), Err(DesiredRefusal::Expired { expires: now, now }));
+        assert_eq!(device.offered(|s| s.models.push(s.models[0].clone())), Err(DesiredRefusal::BadModelList));
+        let old = DesiredRefusal::OldGeneration { offered: Generation(0), floor: Generation(0) };
+        assert_eq!(device.offered(|s| s.generation = Generation(0)), Err(old));
+    }
+
+    #[test]
+    fn a_foreign_key_signs_nothing() {
+        let under = DesiredRefusal::Signature(SignatureError::UnderThreshold { found: 0, threshold: 1 });
+        assert_eq!(
+            Device::new().admit(&signed::sign(&state(), &[&SigningKey::generate().unwrap()]).unwrap()),
+            Err(under)
+        );
+    }
+
+    #[test]
+    fn generations_only_grow_and_never_fork() {
+        let mut device = Device::new();
+        let bytes = signed::sign(&state(), &[&device.key]).unwrap();
+        let Ok(Admitted::New { floor, .. }) = device.admit(&bytes) else { panic!("a new state is admitted") };
+        device.floor = floor;
+        assert!(matches!(device.admit(&bytes), Ok(Admitted::Same(_))));
+        let fork = device.offered(|s| s.models.clear());
+        assert_eq!(fork, Err(DesiredRefusal::Equivocation(Generation(5))));
+        let old = DesiredRefusal::OldGeneration { offered: Generation(4), floor: Generation(5) };
+        assert_eq!(device.offered(|s| s.generation = Generation(4)), Err(old));
+        assert!(matches!(device.offered(|s| s.generation = Generation(6)), Ok(Admitted::New { .. })));
+    }
+
+    #[test]
+    fn two_teams_cannot_claim_one_name_on_a_device() {
+        let add = |s: &mut DesiredState| {
+            let mut twin = s.models[0].clone();
+            twin.model = "other/m".parse().unwrap();
+            s.models.push(twin);
+        };
+        assert_eq!(Device::new().offered(add), Err(DesiredRefusal::BadModelList));
+    }
+}

@@ -1,0 +1,159 @@
+//! Golden bytes of every format version, every refusal, and arbitrary bytes.
+
+use proptest::prelude::*;
+
+use super::{v1::*, *};
+use crate::{digest::Digest, ids::Generation, refusal::RefusalCode};
+
+fn window() -> Window {
+    Window {
+        number: 7,
+        model: "demo/m".parse().unwrap(),
+        version: "1.0.0".parse().unwrap(),
+        contract: Digest::from_bytes([9; 32]),
+        boot: 3,
+        start_ms: 1_780_000_000_000,
+        end_ms: 1_780_000_060_000,
+        clock: Clock::Floored,
+        inferences: 5,
+        rows: 6,
+        errors: vec![ErrorCount { kind: ErrorKind::Deadline, count: 1 }],
+        violations: Violations { rejected: 1, clamped: 2, flagged: 3 },
+        latency: vec![1, 2, 3],
+        features: vec![
+            Feature::Numeric(Numeric {
+                cells: vec![4, 0, 2],
+                n: 6,
+                missing: 1,
+                nan: 1,
+                out: 1,
+                s1: 0.5,
+                s2: 2.25,
+                sd_sum: 1.5,
+                nd: 5,
+                flat: 2,
+            }),
+            Feature::Categorical(Categorical { counts: vec![3, 2], other: 1, missing: 0, unseen: vec![8] }),
+        ],
+        outputs: vec![],
+        confidence: vec![1, 5],
+        feedback: vec![Feedback { n: 2, errors: 1 }],
+        system: System { cpu_ms: 1, rss_bytes: 2, disk_free_bytes: 3, written_bytes: 4, temperature: Some(36.5) },
+    }
+}
+
+fn report() -> Report {
+    let (model, version) = (window().model, window().version);
+    let correction = Correction { model: model.clone(), version: version.clone(), window: 6, bin: 1, n: 3, errors: 1 };
+    let events = [
+        EventKind::Activated { model: model.clone(), version: version.clone(), previous: None },
+        EventKind::Committed { model: model.clone(), version: version.clone() },
+        EventKind::TakenBack {
+            model: model.clone(),
+            version: version.clone(),
+            to: None,
+            code: RefusalCode::ProbationFailed,
+        },
+        EventKind::Refused {
+            model: Some(model),
+            version: Some(version),
+            code: RefusalCode::GoldenMismatch,
+            message: "x".into(),
+        },
+        EventKind::WorkerRestarted { cause: "signal 9".into() },
+        EventKind::NewStream { previous: Some(Stream([2; 16])) },
+    ];
+    let mut items = vec![Item::Window(Box::new(window())), Item::Correction(correction)];
+    items.extend(events.map(|kind| Item::Event(Event { at_ms: 1, generation: Generation(4), kind })));
+    let rows = items.into_iter().zip(10..).map(|(item, sequence)| Row { sequence, item }).collect();
+    Report { stream: Stream([1; 16]), rows }
+}
+
+fn refused(edit: impl FnOnce(&mut Report)) -> ReportError {
+    let mut r = report();
+    edit(&mut r);
+    decode(&encode(&r, Codec::Plain).unwrap()).unwrap_err()
+}
+
+fn first_window(r: &mut Report) -> &mut Window {
+    match &mut r.rows[0].item {
+        Item::Window(window) => window,
+        _ => panic!("the first row is a window"),
+    }
+}
+
+#[test]
+fn format_1_is_frozen() {
+    let golden = hex::decode(include_str!("golden-1.hex").trim()).unwrap();
+    assert_eq!(hex::encode(encode(&report(), Codec::Plain).unwrap()), hex::encode(&golden));
+    assert_eq!(decode(&golden), Ok(report()));
+}
+
+#[test]
+fn both_codecs_read_back() {
+    for codec in [Codec::Plain, Codec::Zstd] {
+        assert_eq!(decode(&encode(&report(), codec).unwrap()), Ok(report()), "{codec:?}");
+    }
+}
+
+#[test]
+fn each_broken_payload_has_its_variant() {
+    let good = encode(&report(), Codec::Plain).unwrap();
+    let edited = |edit: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        edit(&mut bytes);
+        decode(&bytes).unwrap_err()
+    };
+    assert_eq!(decode(&[1]), Err(ReportError::Truncated));
+    assert_eq!(edited(&|b| b[0] = 2), ReportError::UnknownFormat(2));
+    assert_eq!(edited(&|b| b[1] = 9), ReportError::UnknownCodec(9));
+    assert_eq!(edited(&|b| b.push(0)), ReportError::LeftoverBytes(1));
+    assert_eq!(edited(&|b| b.truncate(30)), ReportError::Malformed);
+    assert_eq!(edited(&|b| b[1] = 1), ReportError::Compression);
+    assert_eq!(decode(&vec![1; MAX_BYTES + 1]), Err(ReportError::TooLarge(MAX_BYTES + 1)));
+}
+
+#[test]
+fn a_decompression_bomb_is_cut_off() {
+    let bomb = zstd::bulk::compress(&vec![0; MAX_DECODED_BYTES + 1], 3).unwrap();
+    assert!(bomb.len() < 10_000);
+    assert_eq!(decode(&[&[1, 1][..], &bomb].concat()), Err(ReportError::Compression));
+}
+
+#[test]
+fn values_that_contradict_each_other_are_refused() {
+    let inconsistent = ReportError::Inconsistent;
+    assert_eq!(refused(|r| r.rows[1].sequence = 10), inconsistent("sequences that do not grow"));
+    assert_eq!(refused(|r| r.rows[0].sequence = 0), inconsistent("a sequence of 0"));
+    assert_eq!(refused(|r| first_window(r).end_ms = 0), inconsistent("a window that ends before it starts"));
+    assert_eq!(refused(|r| first_window(r).feedback[0].errors = 9), inconsistent("more errors than labels"));
+    let numeric = |edit: fn(&mut Numeric)| {
+        refused(|r| match &mut first_window(r).features[0] {
+            Feature::Numeric(numeric) => edit(numeric),
+            Feature::Categorical(_) => panic!("the first feature is numeric"),
+        })
+    };
+    assert_eq!(numeric(|f| f.n = 7), inconsistent("cells that do not add up to n"));
+    assert_eq!(numeric(|f| f.cells = vec![u64::MAX, 7]), inconsistent("cells that do not add up to n"));
+    assert_eq!(numeric(|f| f.flat = 6), inconsistent("a share over one"));
+    assert_eq!(numeric(|f| f.s1 = f64::NAN), inconsistent("a sum that is not finite"));
+    assert_eq!(numeric(|f| f.cells = vec![0; MAX_CELLS + 1]), inconsistent("too many cells"));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..400), head in any::<bool>()) {
+        if head && bytes.len() > 2 { bytes[0] = 1; bytes[1] %= 2; }
+        let _ = decode(&bytes);
+    }
+
+    #[test]
+    fn one_changed_byte_reads_as_an_error_or_a_whole_report(index in 0usize..1000, byte in any::<u8>()) {
+        let mut bytes = encode(&report(), Codec::Plain).unwrap();
+        let index = index % bytes.len();
+        bytes[index] = byte;
+        if let Ok(read) = decode(&bytes) {
+            prop_assert!(read.check().is_ok());
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Glue between `sigstore-tuf` and the rest: cryptography on `ring`, and what Tern adds to TUF's roles.
+//!
+//! Tern's additions: root's member `x-tern-director` (a role: key ids and threshold, keys in root's own list) and
+//! timestamp's member `x-tern-issued` (RFC 3339, when it was signed). Both are covered by the roles' signatures.
+//! [`role_floors`] gives what a device must remember so that no role ever goes backwards.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sigstore_tuf::{Metadata, Root, TrustedMetadataSet};
+
+use crate::{
+    digest::Digest,
+    keys::{KeyId, KeySet, PublicKey},
+};
+
+/// Root's member that names the director's keys.
+pub const DIRECTOR: &str = "x-tern-director";
+/// Timestamp's member that says when it was signed.
+pub const ISSUED: &str = "x-tern-issued";
+
+mod provider;
+pub use provider::install_provider;
+
+/// Why TUF metadata lacks what Tern needs of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TufError {
+    /// A member is missing or not of its form.
+    #[error("TUF metadata lacks a valid {0}")]
+    Missing(&'static str),
+}
+
+/// The director's keys that a verified root names.
+///
+/// # Errors
+/// Where root names none, or a key that is not Ed25519: then no desired state can be accepted.
+pub fn director_keys(root: &Root) -> Result<KeySet, TufError> {
+    let missing = || TufError::Missing(DIRECTOR);
+    let role = root.extra.get(DIRECTOR).ok_or_else(missing)?;
+    let threshold = role.get("threshold").and_then(serde_json::Value::as_u64).ok_or_else(missing)?;
+    let ids = role.get("keyids").and_then(serde_json::Value::as_array).ok_or_else(missing)?;
+    let mut keys = BTreeMap::new();
+    for id in ids {
+        let id = id.as_str().ok_or_else(missing)?;
+        let key = root.keys.get(id).ok_or_else(missing)?;
+        let key = serde_json::to_value(key).and_then(serde_json::from_value::<PublicKey>).map_err(|_| missing())?;
+        key.bytes().map_err(|_| missing())?;
+        keys.insert(KeyId(id.into()), key);
+    }
+    let threshold = usize::try_from(threshold).map_err(|_| missing())?;
+    if threshold == 0 || keys.len() < threshold {
+        return Err(missing());
+    }
+    Ok(KeySet::new(keys, threshold))
+}
+
+/// When a timestamp role was signed: a lower bound of the present time.
+///
+/// The bytes must already be verified.
+///
+/// # Errors
+/// Where the member is missing or no time.
+pub fn issued(timestamp: &[u8]) -> Result<Timestamp, TufError> {
+    let value: serde_json::Value = serde_json::from_slice(timestamp).map_err(|_| TufError::Missing(ISSUED))?;
+    let text = value["signed"][ISSUED].as_str().ok_or(TufError::Missing(ISSUED))?;
+    text.parse().map_err(|_| TufError::Missing(ISSUED))
+}
+
+/// A role's floor: its version under one set of keys. A rotation of the keys opens a new floor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleFloor {
+    /// `root`, `timestamp`, `snapshot`, `targets`, or a team's name.
+    pub role: String,
+    /// Digest of the key ids and threshold that count for the role.
+    pub key_set: Digest,
+    /// The role's version.
+    pub version: u64,
+}
+
+/// The floors that verified metadata stands for. `teams` are the delegated roles to include where they are loaded.
+pub fn role_floors(trusted: &TrustedMetadataSet, teams: &[&str]) -> Vec<RoleFloor> {
+    let root = trusted.root();
+    let top = |name: &str| root.role(name).map(|r| key_set_digest(&r.keyids, r.threshold));
+    let mut floors = Vec::new();
+    let mut add = |role: &str, key_set: Option<Digest>, version: Option<u64>| {
+        if let (Some(key_set), Some(version)) = (key_set, version) {
+            floors.push(RoleFloor { role: role.into(), key_set, version });
+        }
+    };
+    // Root's own chain forbids going backwards under any keys, so its floor must outlive rotations.
+    add("root", Some(Digest::of(b"root")), Some(root.version));
+    add("timestamp", top("timestamp"), trusted.timestamp().map(|t| t.version));
+    add("snapshot", top("snapshot"), trusted.snapshot().map(|s| s.version));
+    let targets = trusted.targets_role("targets");
+    add("targets", top("targets"), targets.map(|t| t.version));
+    let delegations = targets.and_then(|t| t.delegations.as_ref());
+    for team in teams {
+        let role = delegations.and_then(|d| d.roles.iter().find(|r| r.name == *team));
+        let key_set = role.map(|r| key_set_digest(&r.keyids, r.threshold));
+        add(team, key_set, trusted.targets_role(team).map(|t| t.version));
+    }
+    floors
+}
+
+fn key_set_digest(keyids: &[String], threshold: usize) -> Digest {
+    let sorted: std::collections::BTreeSet<_> = keyids.iter().collect();
+    let mut text = format!("{threshold}");
+    for id in sorted {
+        text.push('\n');
+        text.push_str(id);
+    }
+    Digest::of(text.as_bytes())
+}
+
+/// The root role in `bytes`, unverified: for a root whose digest is pinned or which a trusted store holds.
+///
+/// # Errors
+/// Where the bytes are no root role.
+pub fn parse_root(bytes: &[u8]) -> Result<Root, TufError> {
+    Metadata::<Root>::from_slice(bytes).map(Metadata::into_signed).map_err(|_| TufError::Missing("root"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! What can be said against a model file before tract sees it, so that the refusal names the operator or tensor.
+//!
+//! tract reports these too, but late, in its own words, or by a panic.
+
+use crate::{
+    error::{LoadError, brief},
+    limits::Limits,
+    tensor_proto::check_in_model,
+};
+use std::collections::{BTreeSet, HashSet};
+use tract_onnx::{
+    Onnx,
+    pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto},
+};
+
+/// Domains whose operators tract implements; it looks operators up by name alone, so any other domain would get the
+/// meaning of a namesake.
+const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
+
+/// The model's graph, if nothing speaks against it.
+pub(crate) fn graph<'a>(proto: &'a ModelProto, reader: &Onnx, limits: &Limits) -> Result<&'a GraphProto, LoadError> {
+    let Some(graph) = proto.graph.as_ref() else {
+        return Err(LoadError::malformed("the file holds no graph"));
+    };
+    let graphs = all_graphs(graph);
+    let operators = graphs.iter().map(|graph| graph.node.len()).sum::<usize>();
+    if operators > limits.operators {
+        let (got, limit) = (operators as u64, limits.operators as u64);
+        return Err(LoadError::TooLarge { what: "the graph, in operators,".into(), got, limit });
+    }
+    supported(&graphs, reader)?;
+    tensors(&graphs)?;
+    names(graph)?;
+    Ok(graph)
+}
+
+/// The graph and every graph nested in its operators, outermost first.
+pub(crate) fn all_graphs(outermost: &GraphProto) -> Vec<&GraphProto> {
+    let mut found = vec![outermost];
+    let mut next = 0;
+    while let Some(graph) = found.get(next).copied() {
+        let attributes = graph.node.iter().flat_map(|node| &node.attribute);
+        found.extend(attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)));
+        next += 1;
+    }
+    found
+}
+
+/// An operator's name, with its domain unless that is ONNX's own.
+pub(crate) fn operator_name(node: &NodeProto) -> String {
+    match node.domain.as_str() {
+        "" | "ai.onnx" => node.op_type.clone(),
+        domain => format!("{domain}.{}", node.op_type),
+    }
+}
+
+/// The tensors in an operator's attribute.
+pub(crate) fn attribute_tensors(attribute: &AttributeProto) -> impl Iterator<Item = &TensorProto> {
+    let sparse = attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors);
+    let sparse = sparse.flat_map(|sparse| sparse.values.iter().chain(&sparse.indices));
+    attribute.t.iter().chain(&attribute.tensors).chain(sparse)
+}
+
+fn supported(graphs: &[&GraphProto], reader: &Onnx) -> Result<(), LoadError> {
+    let known =
+        |node: &NodeProto| DOMAINS.contains(&node.domain.as_str()) && reader.op_register.0.contains_key(&node.op_type);
+    let nodes = graphs.iter().flat_map(|graph| &graph.node);
+    let missing: BTreeSet<String> =
+        nodes.filter(|node| !known(node)).map(|node| brief(&operator_name(node))).take(1000).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(LoadError::UnsupportedOperators { operators: missing.into_iter().take(20).collect() })
+}
+
+fn tensors(graphs: &[&GraphProto]) -> Result<(), LoadError> {
+    for graph in graphs {
+        for tensor in &graph.initializer {
+            check_in_model(tensor, &tensor.name)?;
+        }
+        if let Some(sparse) = graph.sparse_initializer.first() {
+            let name = sparse.values.as_ref().map_or("", |values| &values.name);
+            return Err(LoadError::malformed(format!("tensor `{name}` is sparse, which is not supported")));
+        }
+        for node in &graph.node {
+            for tensor in node.attribute.iter().flat_map(attribute_tensors) {
+                let name = if tensor.name.is_empty() { &node.name } else { &tensor.name };
+                check_in_model(tensor, name)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn names(graph: &GraphProto) -> Result<(), LoadError> {
+    let mut inputs = HashSet::new();
+    if let Some(twice) = graph.input.iter().find(|input| !inputs.insert(input.name.as_str())) {
+        return Err(LoadError::malformed(format!("two inputs are named `{}`", twice.name)));
+    }
+    let mut made: HashSet<&str> = inputs;
+    made.extend(graph.initializer.iter().map(|tensor| tensor.name.as_str()));
+    for output in graph.node.iter().flat_map(|node| &node.output).filter(|name| !name.is_empty()) {
+        if !made.insert(output) {
+            return Err(LoadError::malformed(format!("tensor `{output}` is made twice")));
+        }
+    }
+    for node in &graph.node {
+        if let Some(unknown) = node.input.iter().find(|name| !name.is_empty() && !made.contains(name.as_str())) {
+            let operator = operator_name(node);
+            return Err(LoadError::malformed(format!("{operator} reads tensor `{unknown}`, which nothing makes")));
+        }
+    }
+    if graph.output.is_empty() {
+        return Err(LoadError::malformed("the graph has no outputs"));
+    }
+    let mut outputs = HashSet::new();
+    for output in &graph.output {
+        if !made.contains(output.name.as_str()) {
+            return Err(LoadError::malformed(format!("output `{}` names a tensor that nothing makes", output.name)));
+        }
+        if !outputs.insert(output.name.as_str()) {
+            return Err(LoadError::malformed(format!("two outputs are named `{}`", output.name)));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixtures, model::plans::reader};
+    use tract_onnx::pb::tensor_proto::DataLocation;
+
+    fn verdict(change: impl FnOnce(&mut GraphProto)) -> Result<(), LoadError> {
+        let mut proto = fixtures::linear();
+        change(proto.graph.as_mut().unwrap());
+        graph(&proto, &reader(), &Limits::default()).map(|_| ())
+    }
+
+    fn detail(verdict: Result<(), LoadError>) -> String {
+        match verdict {
+            Err(LoadError::Malformed { detail }) => detail,
+            other => panic!("not malformed: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_sound_model_passes() {
+        assert_eq!(verdict(|_| {}), Ok(()));
+    }
+
+    #[test]
+    fn missing_operators_are_named_with_their_domain() {
+        let verdict = verdict(|graph| {
+            graph.node[0].op_type = "ZipMap".into();
+            graph.node[0].domain = "ai.onnx.ml".into();
+            graph.node[1].domain = "com.example".into();
+        });
+        let operators = vec!["ai.onnx.ml.ZipMap".to_owned(), "com.example.Add".to_owned()];
+        assert_eq!(verdict, Err(LoadError::UnsupportedOperators { operators }));
+    }
+
+    #[test]
+    fn an_operator_that_writes_out_of_bounds_is_not_offered() {
+        let verdict = verdict(|graph| {
+            graph.node[0].op_type = "TreeEnsembleClassifier".into();
+            graph.node[0].domain = "ai.onnx.ml".into();
+        });
+        let operators = vec!["ai.onnx.ml.TreeEnsembleClassifier".to_owned()];
+        assert_eq!(verdict, Err(LoadError::UnsupportedOperators { operators }));
+    }
+
+    #[test]
+    fn operators_of_nested_graphs_are_seen() {
+        let mut inner = fixtures::linear().graph.unwrap();
+        inner.node[0].op_type = "Hidden".into();
+        let verdict = verdict(|graph| {
+            graph.node[0].attribute.push(AttributeProto { g: Some(inner), ..AttributeProto::default() });
+        });
+        assert_eq!(verdict, Err(LoadError::UnsupportedOperators { operators: vec!["Hidden".into()] }));
+    }
+
+    #[test]
+    fn dangling_and_double_names_are_named() {
+        assert!(detail(verdict(|graph| graph.output[0].name = "gone".into())).contains("`gone`"));
+        assert!(detail(verdict(|graph| graph.node[0].input[1] = "gone".into())).contains("MatMul reads tensor `gone`"));
+        assert!(detail(verdict(|graph| graph.node[1].output[0] = "h".into())).contains("`h` is made twice"));
+        assert!(detail(verdict(|graph| graph.output.clear())).contains("no outputs"));
+        let twice = verdict(|graph| graph.input.push(graph.input[0].clone()));
+        assert!(detail(twice).contains("two inputs are named `x`"));
+    }
+
+    #[test]
+    fn tensors_elsewhere_are_refused_wherever_they_stand() {
+        let verdict_of_weight = verdict(|graph| {
+            graph.initializer[0].data_location = Some(DataLocation::External as i32);
+        });
+        assert_eq!(verdict_of_weight, Err(LoadError::ExternalData { tensor: "w".into() }));
+        let attribute = verdict(|graph| {
+            let mut tensor = graph.initializer[0].clone();
+            tensor.data_location = Some(DataLocation::External as i32);
+            graph.node[0].attribute.push(AttributeProto { t: Some(tensor), ..AttributeProto::default() });
+        });
+        assert_eq!(attribute, Err(LoadError::ExternalData { tensor: "w".into() }));
+    }
+
+    #[test]
+    fn more_operators_than_the_limit_are_too_large() {
+        let limits = Limits { operators: 1, ..Limits::default() };
+        let proto = fixtures::linear();
+        let verdict = graph(&proto, &reader(), &limits).map(|_| ());
+        assert!(matches!(verdict, Err(LoadError::TooLarge { got: 2, limit: 1, .. })));
+    }
+}

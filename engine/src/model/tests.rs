@@ -1,0 +1,200 @@
+//! Loading and running through the public API.
+
+use super::*;
+use crate::{
+    DType,
+    fixtures::{self, integer, node, single, tensor_attribute, value},
+    tensor_proto::to_proto,
+};
+use tract_onnx::pb::{GraphProto, ModelProto, tensor_proto::DataType};
+
+fn load(proto: &ModelProto) -> Result<Model, LoadError> {
+    Model::load(&fixtures::bytes(proto), &Limits::default())
+}
+
+fn rows(n: usize, width: usize) -> Tensor {
+    Tensor::new([n, width], (0..n * width).map(|value| value as f32).collect::<Vec<_>>()).unwrap()
+}
+
+#[test]
+fn a_linear_model_answers_for_any_number_of_rows() {
+    let model = load(&fixtures::linear()).unwrap();
+    assert_eq!(model.inputs()[0].shape_text(), "[?, 3]");
+    assert_eq!(model.outputs()[0].shape_text(), "[?, 2]");
+    for n in [1, 2, 7, 1] {
+        let outputs = model.run(&[rows(n, 3)]).unwrap();
+        assert_eq!(outputs[0].shape(), [n, 2]);
+        for (row, got) in outputs[0].values::<f32>().unwrap().as_chunks::<2>().0.iter().enumerate() {
+            let x = [0, 1, 2].map(|column| (row * 3 + column) as f32);
+            assert_eq!(*got, [x[0] + 3.0 * x[1] + 5.0 * x[2] + 0.5, 2.0 * x[0] + 4.0 * x[1] + 6.0 * x[2] - 0.5]);
+        }
+    }
+}
+
+#[test]
+fn outputs_keep_their_order_and_labels_are_int64() {
+    let model = load(&fixtures::softmax()).unwrap();
+    assert_eq!(model.outputs().iter().map(|spec| spec.dtype).collect::<Vec<_>>(), [DType::F32, DType::I64]);
+    let outputs = model.run(&[Tensor::new([2, 4], vec![0f32, 9.0, 0.0, 0.0, 0.0, 0.0, 0.0, 9.0]).unwrap()]).unwrap();
+    assert_eq!(outputs[1], Tensor::new([2], vec![1i64, 3]).unwrap());
+    let total: f32 = outputs[0].values::<f32>().unwrap()[..4].iter().sum();
+    assert!((total - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn plans_are_kept_for_the_batches_used_last() {
+    let limits = Limits { plans: 3, ..Limits::default() };
+    let model = Model::load(&fixtures::bytes(&fixtures::linear()), &limits).unwrap();
+    for n in [1, 2, 3, 2, 4, 5] {
+        model.run(&[rows(n, 3)]).unwrap();
+    }
+    assert_eq!(model.plans.batches(), [2, 4, 5]);
+    model.prepare(2).unwrap();
+    assert_eq!(model.plans.batches(), [4, 5, 2]);
+}
+
+#[test]
+fn a_fixed_batch_has_one_plan_and_one_shape() {
+    let mut proto = fixtures::linear();
+    proto.graph.as_mut().unwrap().input[0] = value("x", DataType::Float, &[2, 3]);
+    let model = load(&proto).unwrap();
+    assert!(!model.is_batched());
+    assert_eq!(model.outputs()[0].shape_text(), "[2, 2]");
+    assert_eq!(model.run(&[rows(2, 3)]).unwrap()[0].shape(), [2, 2]);
+    assert!(matches!(model.run(&[rows(1, 3)]), Err(RunError::WrongShape { .. })));
+    assert_eq!(model.prepare(77), Ok(()));
+    assert_eq!(model.plans.batches(), [1]);
+}
+
+#[test]
+fn wrong_calls_are_refused_and_leave_the_model_usable() {
+    let limits = Limits { batch: 8, ..Limits::default() };
+    let model = Model::load(&fixtures::bytes(&fixtures::linear()), &limits).unwrap();
+    assert_eq!(model.run(&[]), Err(RunError::WrongInputCount { expected: 1, got: 0 }));
+    assert_eq!(model.run(&[rows(9, 3)]), Err(RunError::BatchSize { got: 9, limit: 8 }));
+    assert_eq!(model.run(&[rows(0, 3)]), Err(RunError::BatchSize { got: 0, limit: 8 }));
+    assert!(matches!(model.run(&[rows(1, 4)]), Err(RunError::WrongShape { .. })));
+    let bytes = Tensor::new([1, 3], vec![Vec::<u8>::new(); 3]).unwrap();
+    assert!(matches!(model.run(&[bytes]), Err(RunError::WrongDtype { got: DType::Bytes, .. })));
+    assert!(model.run(&[rows(1, 3)]).is_ok());
+}
+
+#[test]
+fn two_inputs_must_agree_on_their_rows() {
+    let inputs = ["a", "b"].map(|name| value(name, DataType::Float, &[-1, 3])).to_vec();
+    let model = load(&single("Add", inputs)).unwrap();
+    assert_eq!(model.run(&[rows(2, 3), rows(2, 3)]).unwrap()[0].shape(), [2, 3]);
+    let unequal = model.run(&[rows(2, 3), rows(1, 3)]);
+    assert_eq!(unequal, Err(RunError::UnequalBatch { tensor: "b".into(), expected: 2, got: 1 }));
+}
+
+#[test]
+fn named_inputs_are_put_in_order() {
+    let inputs = ["a", "b"].map(|name| value(name, DataType::Float, &[-1, 3])).to_vec();
+    let model = load(&single("Sub", inputs)).unwrap();
+    let (a, b) = (("a".to_owned(), rows(2, 3)), ("b".to_owned(), rows(1, 3)));
+    assert_eq!(model.arrange([b.clone(), a.clone()]), Ok(vec![rows(2, 3), rows(1, 3)]));
+    assert_eq!(model.arrange([a.clone()]), Err(RunError::WrongInputCount { expected: 2, got: 1 }));
+    assert_eq!(model.arrange([a.clone(), a]), Err(RunError::DuplicateInput { tensor: "a".into() }));
+    let foreign = model.arrange([b, ("c".to_owned(), rows(1, 3))]);
+    assert_eq!(foreign, Err(RunError::UnknownInput { tensor: "c".into(), known: vec!["a".into(), "b".into()] }));
+}
+
+#[test]
+fn an_initializer_that_is_also_an_input_is_none_to_give() {
+    let mut proto = fixtures::linear();
+    proto.graph.as_mut().unwrap().input.insert(0, value("w", DataType::Float, &[3, 2]));
+    let model = load(&proto).unwrap();
+    assert_eq!(model.inputs().len(), 1);
+    assert!(model.run(&[rows(2, 3)]).is_ok());
+}
+
+#[test]
+fn only_the_first_dimension_may_be_open() {
+    let proto = single("Relu", vec![value("x", DataType::Float, &[1, -1, 4])]);
+    let expected = LoadError::DynamicShape { input: "x".into(), shape: "[1, ?, 4]".into() };
+    assert_eq!(load(&proto).unwrap_err(), expected);
+}
+
+#[test]
+fn inputs_of_foreign_types_and_huge_inputs_are_refused() {
+    let half = single("Relu", vec![value("x", DataType::Float16, &[-1, 4])]);
+    let expected = LoadError::UnsupportedType { tensor: "x".into(), dtype: "FLOAT16".into() };
+    assert_eq!(load(&half).unwrap_err(), expected);
+    for dims in [vec![-1, 1 << 40], vec![i64::MAX, i64::MAX, i64::MAX]] {
+        let huge = single("Relu", vec![value("x", DataType::Float, &dims)]);
+        assert!(matches!(load(&huge), Err(LoadError::TooLarge { .. })), "{dims:?}");
+    }
+}
+
+#[test]
+fn a_plan_with_a_huge_tensor_is_refused_and_smaller_batches_still_run() {
+    let limits = Limits { tensor_bytes: 100, ..Limits::default() };
+    let model = Model::load(&fixtures::bytes(&fixtures::linear()), &limits).unwrap();
+    assert!(model.run(&[rows(2, 3)]).is_ok());
+    let refused = model.run(&[rows(40, 3)]);
+    let Err(RunError::NotCompilable { batch: 40, cause }) = refused else { panic!("{refused:?}") };
+    assert!(matches!(*cause, LoadError::TooLarge { limit: 100, .. }));
+    assert!(model.run(&[rows(2, 3)]).is_ok());
+}
+
+#[test]
+fn shapes_of_outputs_come_out_as_int64() {
+    let model = load(&single("Shape", vec![value("x", DataType::Float, &[-1, 3])])).unwrap();
+    assert_eq!(model.run(&[rows(5, 3)]).unwrap()[0], Tensor::new([2], vec![5i64, 3]).unwrap());
+}
+
+#[test]
+fn a_graph_that_tract_cannot_type_is_not_compilable() {
+    let inputs = vec![value("a", DataType::Float, &[-1, 3]), value("b", DataType::Float, &[-1, 4])];
+    assert!(matches!(load(&single("Add", inputs)), Err(LoadError::NotCompilable { batch: Some(1), .. })));
+}
+
+#[test]
+fn a_cycle_is_an_error() {
+    let proto = fixtures::model(GraphProto {
+        node: vec![node("Add", &["x", "b"], &["a"]), node("Relu", &["a"], &["b"])],
+        input: vec![value("x", DataType::Float, &[-1, 3])],
+        output: vec![value("b", DataType::Float, &[-1, 3])],
+        ..GraphProto::default()
+    });
+    assert!(load(&proto).is_err());
+}
+
+#[test]
+fn constants_count_as_parameters_and_constant_graphs_run() {
+    let mut constant = node("Constant", &[], &["y"]);
+    let tensor = Tensor::new([2, 2], vec![1f32, 2.0, 3.0, 4.0]).unwrap();
+    constant.attribute = vec![tensor_attribute("value", to_proto(&tensor, ""))];
+    let mut flatten = node("Flatten", &["x"], &["z"]);
+    flatten.attribute = vec![integer("axis", 1)];
+    let model = load(&fixtures::model(GraphProto {
+        node: vec![constant, flatten],
+        input: vec![value("x", DataType::Float, &[-1, 3])],
+        output: vec![value("y", DataType::Float, &[2, 2]), value("z", DataType::Float, &[-1, 3])],
+        ..GraphProto::default()
+    }))
+    .unwrap();
+    assert_eq!(model.facts().parameters, 4);
+    assert_eq!(model.outputs()[0].shape_text(), "[2, 2]");
+    assert_eq!(model.run(&[rows(2, 3)]).unwrap(), [tensor, rows(2, 3)]);
+}
+
+#[test]
+fn threads_share_a_model_and_make_each_plan_once() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let model = load(&fixtures::linear()).unwrap();
+    shared(&model);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for n in [3, 1, 2, 3, 4] {
+                    assert_eq!(model.run(&[rows(n, 3)]).unwrap()[0].shape(), [n, 2]);
+                }
+            });
+        }
+    });
+    let mut batches = model.plans.batches();
+    batches.sort_unstable();
+    assert_eq!(batches, [1, 2, 3, 4]);
+}

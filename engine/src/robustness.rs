@@ -1,0 +1,80 @@
+//! Broken and hostile model files: every one is an error or a model, and the process lives on.
+
+use crate::{Limits, LoadError, Model, Tensor, fixtures, guard::guarded, model::plans};
+use proptest::prelude::*;
+use tract_onnx::prelude::Framework;
+
+fn models() -> [Vec<u8>; 2] {
+    [fixtures::linear(), fixtures::softmax()].map(|proto| fixtures::bytes(&proto))
+}
+
+/// Loads and, if it loads, runs once with zeros.
+fn try_out(bytes: &[u8]) -> Option<LoadError> {
+    let limits = Limits { tensor_bytes: 16 << 20, ..Limits::default() };
+    let model = match Model::load(bytes, &limits) {
+        Ok(model) => model,
+        Err(error) => {
+            assert!(error.to_string().chars().count() < 12_000, "unbounded message");
+            return Some(error);
+        }
+    };
+    let zeros = model.inputs().iter().map(|spec| {
+        let shape = spec.pinned(1)?;
+        Tensor::new(shape.clone(), vec![0f32; shape.iter().product()]).ok()
+    });
+    if let Some(zeros) = zeros.collect::<Option<Vec<_>>>() {
+        let _ = model.run(&zeros);
+    }
+    None
+}
+
+#[test]
+fn every_truncation_is_answered() {
+    for whole in models() {
+        let refused = (0..whole.len()).filter(|length| try_out(&whole[..*length]).is_some()).count();
+        assert!(refused > whole.len() / 2, "{refused} of {} truncations refused", whole.len());
+        assert_eq!(try_out(&whole), None);
+    }
+}
+
+#[test]
+fn the_panic_of_a_dangling_output_is_caught_even_without_our_check() {
+    let mut proto = fixtures::linear();
+    proto.graph.as_mut().unwrap().output[0].name = "nothing".into();
+    let what = guarded(|| plans::reader().model_for_proto_model(&proto).is_ok()).unwrap_err();
+    assert!(what.contains("(model.rs:"), "{what}");
+    let verdict = Model::load(&fixtures::bytes(&proto), &Limits::default());
+    assert!(matches!(verdict, Err(LoadError::Malformed { detail }) if detail.contains("`nothing`")));
+    assert!(Model::load(&models()[0], &Limits::default()).is_ok());
+}
+
+#[test]
+fn other_files_are_malformed() {
+    for bytes in [&b""[..], b"\x89PNG\r\n\x1a\n", b"{\"json\": true}", &[0; 64], &[0xff; 64]] {
+        assert!(matches!(try_out(bytes), Some(LoadError::Malformed { .. })), "{bytes:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn flipped_bits_never_take_the_process_down(which in 0usize..2, flips in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8), 1..9)) {
+        let mut bytes = models()[which].clone();
+        for (at, bit) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        }
+        try_out(&bytes);
+    }
+
+    #[test]
+    fn moved_and_doubled_pieces_never_take_the_process_down(which in 0usize..2, from in any::<prop::sample::Index>(), length in 1usize..40, to in any::<prop::sample::Index>()) {
+        let mut bytes = models()[which].clone();
+        let from = from.index(bytes.len());
+        let piece = bytes[from..(from + length).min(bytes.len())].to_vec();
+        let to = to.index(bytes.len());
+        bytes.splice(to..to, piece);
+        try_out(&bytes);
+    }
+}

@@ -5,9 +5,12 @@
 use crate::{
     error::{LoadError, brief},
     limits::Limits,
-    tensor_proto::check_in_model,
+    tensor_proto::{check_in_model, int64_values},
 };
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    mem,
+};
 use tract_onnx::{
     Onnx,
     pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto},
@@ -30,6 +33,9 @@ pub(crate) fn graph<'a>(proto: &'a ModelProto, reader: &Onnx, limits: &Limits) -
     }
     supported(&graphs, reader)?;
     tensors(&graphs)?;
+    for graph in &graphs {
+        constants(graph, limits)?;
+    }
     names(graph)?;
     Ok(graph)
 }
@@ -44,6 +50,23 @@ pub(crate) fn all_graphs(outermost: &GraphProto) -> Vec<&GraphProto> {
         next += 1;
     }
     found
+}
+
+/// Gives operators that share a name with another, or with a tensor, a name of their own: ONNX allows it, tract does
+/// not. Nested graphs have names of their own.
+pub(crate) fn name_apart(graph: &mut GraphProto) {
+    let inputs = graph.input.iter().map(|input| input.name.clone());
+    let mut taken: HashSet<String> = inputs.chain(graph.initializer.iter().map(|tensor| tensor.name.clone())).collect();
+    for (index, node) in graph.node.iter_mut().enumerate() {
+        let output = node.output.first().cloned().unwrap_or_default();
+        let names = [mem::take(&mut node.name), output, format!("{}#{index}", node.op_type)];
+        let free = names.into_iter().find(|name| !name.is_empty() && !taken.contains(name));
+        node.name = free.unwrap_or_else(|| format!("#{index}#{}", taken.len()));
+        taken.insert(node.name.clone());
+        let nested =
+            node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
+        nested.for_each(name_apart);
+    }
 }
 
 /// An operator's name, with its domain unless that is ONNX's own.
@@ -87,6 +110,34 @@ fn tensors(graphs: &[&GraphProto]) -> Result<(), LoadError> {
                 let name = if tensor.name.is_empty() { &node.name } else { &tensor.name };
                 check_in_model(tensor, name)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses tensors that a few bytes of the file would blow up: the engine computes constants while loading.
+fn constants(graph: &GraphProto, limits: &Limits) -> Result<(), LoadError> {
+    let mut known: HashMap<&str, &TensorProto> =
+        graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    for node in graph.node.iter().filter(|node| node.op_type == "Constant") {
+        let value = node.attribute.iter().find_map(|attribute| attribute.t.as_ref());
+        known.extend(node.output.first().map(String::as_str).zip(value));
+    }
+    for node in &graph.node {
+        let shape = match node.op_type.as_str() {
+            "ConstantOfShape" => node.input.first(),
+            "Expand" => node.input.get(1),
+            _ => None,
+        };
+        let Some(dims) = shape.and_then(|name| known.get(name.as_str())).and_then(|tensor| int64_values(tensor)) else {
+            continue;
+        };
+        // At least a byte a value; zero and negative dimensions are for the engine to judge.
+        let got = dims.iter().fold(1u64, |total, dim| total.saturating_mul(u64::try_from(*dim).unwrap_or(1).max(1)));
+        if got > limits.tensor_bytes {
+            let name = node.output.first().map_or("", String::as_str);
+            let what = format!("tensor `{}`, in bytes at the least,", brief(name));
+            return Err(LoadError::TooLarge { what, got, limit: limits.tensor_bytes });
         }
     }
     Ok(())

@@ -15,11 +15,10 @@ use crate::{
     tensor::Tensor,
 };
 use plans::{Plan, Plans};
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 use tract_onnx::prelude::{IntoTValue, TVec, TractResult};
 
 /// An ONNX model, ready to run; shared between threads by reference or `Arc`.
-#[derive(Debug)]
 pub struct Model {
     facts: Facts,
     plans: Plans,
@@ -32,7 +31,10 @@ impl Model {
     /// # Errors
     /// [`LoadError`] says what is wrong with the file or what it asks too much of; nothing of it is kept then.
     pub fn load(bytes: &[u8], limits: &Limits) -> Result<Self, LoadError> {
-        let proto = decode::model(bytes, limits)?;
+        let mut proto = decode::model(bytes, limits)?;
+        if let Some(graph) = proto.graph.as_mut() {
+            check::name_apart(graph);
+        }
         let reader = plans::reader();
         let graph = check::graph(&proto, &reader, limits)?;
         let inputs = spec::inputs(graph, limits)?;
@@ -138,6 +140,13 @@ impl Model {
             return Err(RunError::BatchSize { got: batch, limit: self.batch_limit });
         }
         self.plans.get(batch).map_err(|cause| RunError::NotCompilable { batch, cause: Box::new(cause) })
+    }
+}
+
+impl fmt::Debug for Model {
+    // The plans would print every weight.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model").field("facts", &self.facts).finish_non_exhaustive()
     }
 }
 

@@ -1,8 +1,12 @@
 //! Broken and hostile model files: every one is an error or a model, and the process lives on.
+//! `PROPTEST_CASES` sets how many mutants are tried.
 
-use crate::{Limits, LoadError, Model, Tensor, fixtures, guard::guarded, model::plans};
+use crate::{Limits, LoadError, Model, Tensor, fixtures, guard::guarded, model::plans, tensor_proto::to_proto};
 use proptest::prelude::*;
-use tract_onnx::prelude::Framework;
+use tract_onnx::{
+    pb::{AttributeProto, GraphProto, attribute_proto::AttributeType, tensor_proto::DataType},
+    prelude::Framework,
+};
 
 fn models() -> [Vec<u8>; 2] {
     [fixtures::linear(), fixtures::softmax()].map(|proto| fixtures::bytes(&proto))
@@ -49,6 +53,41 @@ fn the_panic_of_a_dangling_output_is_caught_even_without_our_check() {
 }
 
 #[test]
+fn a_panic_inside_tract_is_a_load_error() {
+    let graph = |output: &str| {
+        let outputs = vec![fixtures::value(output, DataType::Float, &[1])];
+        GraphProto { name: "branch".into(), output: outputs, ..GraphProto::default() }
+    };
+    let mut proto = fixtures::single("If", vec![fixtures::value("x", DataType::Bool, &[])]);
+    for branch in ["then_branch", "else_branch"] {
+        let (name, r#type, g) = (branch.into(), AttributeType::Graph as i32, Some(graph("nothing")));
+        let attribute = AttributeProto { name, r#type, g, ..AttributeProto::default() };
+        proto.graph.as_mut().unwrap().node[0].attribute.push(attribute);
+    }
+    let verdict = Model::load(&fixtures::bytes(&proto), &Limits::default());
+    assert!(matches!(&verdict, Err(LoadError::Panicked { what }) if what.contains("model.rs:")), "{verdict:?}");
+}
+
+#[test]
+fn constants_that_would_fill_the_memory_are_refused_before_they_are_made() {
+    for (operator, inputs) in [("ConstantOfShape", &["s"][..]), ("Expand", &["x", "s"])] {
+        for dims in [vec![1i64 << 40], vec![1 << 20, 1 << 20], vec![i64::MAX, i64::MAX, 4]] {
+            let mut proto = fixtures::linear();
+            let graph = proto.graph.as_mut().unwrap();
+            let shape = Tensor::new([dims.len()], dims).unwrap();
+            graph.initializer.push(to_proto(&shape, "s"));
+            graph.node.push(fixtures::node(operator, inputs, &["big"]));
+            graph.output.push(fixtures::value("big", DataType::Float, &[-1]));
+            let verdict = try_out(&fixtures::bytes(&proto));
+            assert!(
+                matches!(&verdict, Some(LoadError::TooLarge { what, .. }) if what.contains("`big`")),
+                "{verdict:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn other_files_are_malformed() {
     for bytes in [&b""[..], b"\x89PNG\r\n\x1a\n", b"{\"json\": true}", &[0; 64], &[0xff; 64]] {
         assert!(matches!(try_out(bytes), Some(LoadError::Malformed { .. })), "{bytes:?}");
@@ -56,8 +95,6 @@ fn other_files_are_malformed() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn flipped_bits_never_take_the_process_down(which in 0usize..2, flips in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8), 1..9)) {
         let mut bytes = models()[which].clone();

@@ -117,6 +117,18 @@ pub(crate) fn check_in_model(proto: &TensorProto, name: &str) -> Result<u64, Loa
     Ok(values as u64)
 }
 
+/// The values of a stored INT64 tensor such as a shape; `None` for other types.
+pub(crate) fn int64_values(proto: &TensorProto) -> Option<Vec<i64>> {
+    if proto.data_type != DataType::Int64 as i32 {
+        return None;
+    }
+    if proto.raw_data.is_empty() {
+        return Some(proto.int64_data.clone());
+    }
+    let (values, _) = proto.raw_data.as_chunks::<8>();
+    Some(values.iter().map(|value| i64::from_le_bytes(*value)).collect())
+}
+
 fn is_external(proto: &TensorProto) -> bool {
     proto.data_location == Some(DataLocation::External as i32) || !proto.external_data.is_empty()
 }

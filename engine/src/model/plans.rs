@@ -35,21 +35,18 @@ pub(crate) fn reader() -> Onnx {
 }
 
 /// A compiled plan with concrete shapes.
-#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) runnable: Arc<TypedRunnableModel>,
     pub(crate) outputs: Vec<OutputFact>,
 }
 
 /// What a plan says of one output.
-#[derive(Debug)]
 pub(crate) struct OutputFact {
     pub(crate) datum: DatumType,
     pub(crate) dims: Vec<Option<usize>>,
 }
 
 /// The plans of one model.
-#[derive(Debug)]
 pub(crate) struct Plans {
     /// Parsed but not analysed; weights are shared with no plan, so it is dropped where one plan is all there is.
     template: Mutex<Option<Arc<InferenceModel>>>,

@@ -146,8 +146,25 @@ fn shapes_of_outputs_come_out_as_int64() {
 
 #[test]
 fn a_graph_that_tract_cannot_type_is_not_compilable() {
+    let inputs = vec![value("a", DataType::Float, &[-1, 3]), value("b", DataType::Float, &[5, 4])];
+    let error = load(&single("MatMul", inputs)).unwrap_err();
+    assert!(matches!(error, LoadError::NotCompilable { batch: Some(1), .. }), "{error:?}");
+}
+
+#[test]
+fn shapes_that_tract_hopes_will_fit_fail_at_the_call() {
     let inputs = vec![value("a", DataType::Float, &[-1, 3]), value("b", DataType::Float, &[-1, 4])];
-    assert!(matches!(load(&single("Add", inputs)), Err(LoadError::NotCompilable { batch: Some(1), .. })));
+    let model = load(&single("Add", inputs)).unwrap();
+    assert!(matches!(model.run(&[rows(1, 3), rows(1, 4)]), Err(RunError::Failed { .. })));
+}
+
+#[test]
+fn operators_may_share_a_name() {
+    let mut proto = fixtures::linear();
+    for node in &mut proto.graph.as_mut().unwrap().node {
+        node.name = "x".into();
+    }
+    assert_eq!(load(&proto).unwrap().run(&[rows(2, 3)]).unwrap()[0].shape(), [2, 2]);
 }
 
 #[test]
@@ -197,4 +214,16 @@ fn threads_share_a_model_and_make_each_plan_once() {
     let mut batches = model.plans.batches();
     batches.sort_unstable();
     assert_eq!(batches, [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_thousand_operators_in_a_row_load() {
+    let nodes = (0..1000).map(|at| node("Tanh", &[&format!("t{at}")], &[&format!("t{}", at + 1)]));
+    let proto = fixtures::model(GraphProto {
+        node: nodes.collect(),
+        input: vec![value("t0", DataType::Float, &[-1, 3])],
+        output: vec![value("t1000", DataType::Float, &[-1, 3])],
+        ..GraphProto::default()
+    });
+    assert_eq!(load(&proto).unwrap().run(&[rows(2, 3)]).unwrap()[0].shape(), [2, 3]);
 }

@@ -28,7 +28,9 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     DEPTH.set(DEPTH.get().saturating_sub(1));
     outcome.map_err(|payload| {
         let place = PLACE.take();
-        crate::error::brief(&format!("{}{place}", message(&*payload)))
+        // A message may carry a backtrace below its first line.
+        let first_line = message(&*payload).lines().next().unwrap_or_default();
+        format!("{}{place}", crate::error::brief(first_line))
     })
 }
 
@@ -63,6 +65,8 @@ mod tests {
         assert_eq!(guarded(|| 7), Ok(7));
         let what = guarded(|| -> () { panic!("bad {}", 3) }).unwrap_err();
         assert!(what.starts_with("bad 3 (guard.rs:"), "{what}");
+        let long = guarded(|| -> () { panic!("{}\nbacktrace", "x".repeat(9000)) }).unwrap_err();
+        assert!(long.contains("…") && long.contains("(guard.rs:") && long.len() < 500, "{long}");
         let nested = guarded(|| (guarded(|| -> () { panic!("inner") }), 5)).unwrap();
         assert!(nested.0.unwrap_err().starts_with("inner") && nested.1 == 5);
     }

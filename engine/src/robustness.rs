@@ -2,9 +2,9 @@
 //! `PROPTEST_CASES` sets how many mutants are tried.
 
 use crate::{Limits, LoadError, Model, Tensor, fixtures, guard::guarded, model::plans, tensor_proto::to_proto};
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use tract_onnx::{
-    pb::{AttributeProto, GraphProto, attribute_proto::AttributeType, tensor_proto::DataType},
+    pb::{AttributeProto, GraphProto, ModelProto, attribute_proto::AttributeType, tensor_proto::DataType},
     prelude::Framework,
 };
 
@@ -94,9 +94,103 @@ fn other_files_are_malformed() {
     }
 }
 
+/// One change to a model that leaves it a well-formed message, so that it gets past the decoder.
+#[derive(Debug, Clone)]
+enum Change {
+    Operator(usize, &'static str),
+    Attribute(usize, i64),
+    DropInput(usize),
+    RepeatInput(usize),
+    InputDims(Vec<i64>),
+    WeightDims(usize, Vec<i64>),
+    WeightType(usize, i32),
+    Opset(i64),
+}
+
+const OPERATORS: [&str; 16] = [
+    "Add",
+    "ArgMax",
+    "Concat",
+    "Conv",
+    "Flatten",
+    "Gather",
+    "Gemm",
+    "MatMul",
+    "ReduceSum",
+    "Relu",
+    "Reshape",
+    "Slice",
+    "Softmax",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+
+fn any_change() -> impl Strategy<Value = Change> {
+    let number = prop_oneof![-4i64..8, Just(i64::MIN), Just(i64::MAX)];
+    let dims = prop::collection::vec(prop_oneof![4 => -1i64..6, 1 => Just(1 << 40), 1 => Just(i64::MAX)], 0..4);
+    prop_oneof![
+        (0usize..2, prop::sample::select(&OPERATORS[..])).prop_map(|(node, name)| Change::Operator(node, name)),
+        (0usize..2, number).prop_map(|(node, value)| Change::Attribute(node, value)),
+        (0usize..2).prop_map(Change::DropInput),
+        (0usize..2).prop_map(Change::RepeatInput),
+        dims.clone().prop_map(Change::InputDims),
+        (0usize..2, dims).prop_map(|(weight, dims)| Change::WeightDims(weight, dims)),
+        (0usize..2, 0i32..25).prop_map(|(weight, code)| Change::WeightType(weight, code)),
+        (-1i64..30).prop_map(Change::Opset),
+    ]
+}
+
+fn apply(proto: &mut ModelProto, change: Change) {
+    let graph = proto.graph.as_mut().unwrap();
+    match change {
+        Change::Operator(node, name) => graph.node[node].op_type = name.into(),
+        Change::Attribute(node, value) => graph.node[node].attribute = vec![fixtures::integer("axis", value)],
+        Change::DropInput(node) => drop(graph.node[node].input.pop()),
+        Change::RepeatInput(node) => graph.node[node].input.push("x".into()),
+        Change::InputDims(dims) => graph.input[0] = fixtures::value("x", DataType::Float, &dims),
+        Change::WeightDims(weight, dims) => {
+            if let Some(tensor) = graph.initializer.get_mut(weight) {
+                tensor.dims = dims;
+            }
+        }
+        Change::WeightType(weight, code) => {
+            if let Some(tensor) = graph.initializer.get_mut(weight) {
+                tensor.data_type = code;
+            }
+        }
+        Change::Opset(version) => proto.opset_import[0].version = version,
+    }
+}
+
+fn mutant(which: usize, changes: Vec<Change>) -> Vec<u8> {
+    let mut proto = [fixtures::linear, fixtures::softmax][which]();
+    for change in changes {
+        apply(&mut proto, change);
+    }
+    fixtures::bytes(&proto)
+}
+
+fn any_mutant() -> impl Strategy<Value = Vec<u8>> {
+    (0usize..2, prop::collection::vec(any_change(), 1..4)).prop_map(|(which, changes)| mutant(which, changes))
+}
+
+/// Whether tract itself had to judge the file, because nothing of ours refused it first.
+fn reached_tract(verdict: Option<&LoadError>) -> bool {
+    matches!(verdict, None | Some(LoadError::NotCompilable { .. } | LoadError::Panicked { .. }))
+}
+
+#[test]
+fn most_well_formed_mutants_get_as_far_as_tract() {
+    let mut runner = TestRunner::deterministic();
+    let mutants = (0..500).map(|_| any_mutant().new_tree(&mut runner).unwrap().current());
+    let reached = mutants.filter(|bytes| reached_tract(try_out(bytes).as_ref())).count();
+    assert!(reached > 250, "only {reached} of 500");
+}
+
 proptest! {
     #[test]
-    fn flipped_bits_never_take_the_process_down(which in 0usize..2, flips in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8), 1..9)) {
+    fn flipped_bits_never_take_the_process_down(which in 0usize..2, flips in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8), 1..3)) {
         let mut bytes = models()[which].clone();
         for (at, bit) in flips {
             let at = at.index(bytes.len());
@@ -112,6 +206,11 @@ proptest! {
         let piece = bytes[from..(from + length).min(bytes.len())].to_vec();
         let to = to.index(bytes.len());
         bytes.splice(to..to, piece);
+        try_out(&bytes);
+    }
+
+    #[test]
+    fn well_formed_mutants_never_take_the_process_down(bytes in any_mutant()) {
         try_out(&bytes);
     }
 }

@@ -227,3 +227,25 @@ fn a_thousand_operators_in_a_row_load() {
     });
     assert_eq!(load(&proto).unwrap().run(&[rows(2, 3)]).unwrap()[0].shape(), [2, 3]);
 }
+
+/// `y = Gather(x, i)` along `axis`, over rows of `width`; the indices come with the call.
+fn gather(axis: i64, width: i64) -> Model {
+    let inputs = vec![value("x", DataType::Float, &[-1, width]), value("i", DataType::Int64, &[1])];
+    let mut proto = single("Gather", inputs);
+    proto.graph.as_mut().unwrap().node[0].attribute = vec![integer("axis", axis)];
+    load(&proto).unwrap()
+}
+
+#[test]
+fn an_index_out_of_range_never_reads_another_row() {
+    for axis in [0, 1] {
+        let model = gather(axis, 3);
+        let call = |index: i64| model.run(&[rows(3, 3), Tensor::new([1], vec![index]).unwrap()]);
+        assert!(call(2).is_ok() && call(-3).is_ok());
+        for index in [3, 4, 8, -4, -5, -9, i64::MAX, i64::MIN] {
+            let answer = call(index);
+            assert!(matches!(answer, Err(RunError::Panicked { .. })), "axis {axis}, index {index}: {answer:?}");
+        }
+        assert!(call(0).is_ok(), "the model stays usable");
+    }
+}

@@ -1,1 +1,15 @@
-//! Placeholder.
+//! Stories that run the real programs: what the quickstart tells and the system tests try.
+//!
+//! Never: shortcuts into the programs. A story starts processes, types commands, asks over sockets and reads what is
+//! printed; only its attacks touch files.
+
+pub mod cameras;
+pub mod chaos;
+pub mod clock;
+pub mod facts;
+pub mod operator;
+pub mod processes;
+pub mod quickstart;
+pub mod story;
+pub mod witness;
+pub mod world;

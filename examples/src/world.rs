@@ -1,0 +1,261 @@
+//! The world of a story: a scratch folder, one server, some devices and an operator, all real processes on loopback.
+//!
+//! Ports are chosen once, so that a process that is started again is found where it was.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use tern_fleet_server::forms::EnrolmentTicket;
+use tokio::sync::Mutex;
+
+use crate::{
+    cameras::Address,
+    clock::Moment,
+    operator::Operator,
+    processes::{Daemon, Program, Programs},
+};
+
+/// The fleet of the stories.
+pub const FLEET: &str = "quickstart";
+/// The team of the stories.
+pub const TEAM: &str = "demo";
+/// Longest time a process may take to end when asked.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// The processes that are running.
+#[derive(Default)]
+pub struct Processes {
+    /// The server.
+    pub server: Option<Daemon>,
+    /// The agents, in the order of the devices.
+    pub agents: Vec<Daemon>,
+}
+
+/// One device of a story.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Its config file.
+    pub config: PathBuf,
+    /// Where its inference API is.
+    pub address: Address,
+}
+
+/// A running world.
+pub struct World {
+    /// The programs.
+    pub programs: Programs,
+    /// Where everything lies.
+    pub scratch: PathBuf,
+    /// The processes.
+    pub processes: Arc<Mutex<Processes>>,
+    /// The devices.
+    pub devices: Vec<Device>,
+    /// The operator.
+    pub operator: Operator,
+    /// Where the server's page is.
+    pub console: SocketAddr,
+    https: SocketAddr,
+    mqtt: SocketAddr,
+    patience: Duration,
+}
+
+impl World {
+    /// An empty world in `scratch`, for `count` devices. `patience` is how long commands that fail are tried again.
+    ///
+    /// # Errors
+    /// Where the folder or a port cannot be had.
+    pub fn new(programs: Programs, scratch: &Path, count: usize, patience: Duration) -> anyhow::Result<Self> {
+        for folder in ["logs", "config", "run"] {
+            std::fs::create_dir_all(scratch.join(folder)).context("making the scratch folder")?;
+        }
+        let operator =
+            Operator { programs: programs.clone(), config: scratch.join("config/operator.toml"), patience };
+        let ports = free_ports(count + 3)?;
+        let devices = ports[3..].iter().enumerate().map(|(index, port)| {
+            let name = format!("cam-{}", index + 1);
+            let socket = scratch.join(format!("run/{name}/infer.sock"));
+            let address = if index % 2 == 0 { Address::Unix(socket) } else { Address::Tcp(*port) };
+            let config = scratch.join(format!("config/{name}.toml"));
+            Device { name, config, address }
+        });
+        Ok(Self {
+            devices: devices.collect(),
+            programs,
+            scratch: scratch.into(),
+            processes: Arc::default(),
+            operator,
+            https: ports[0],
+            mqtt: ports[1],
+            console: ports[2],
+            patience,
+        })
+    }
+
+    /// The server's folder.
+    pub fn server_folder(&self) -> PathBuf {
+        self.scratch.join("server")
+    }
+
+    /// Makes the server's keys and folders.
+    ///
+    /// # Errors
+    /// Where `tern-server init` fails.
+    pub async fn init_server(&self) -> anyhow::Result<()> {
+        let mut command = self.programs.command(Program::Server);
+        command.args(["init", "--solo", "--data-dir"]).arg(self.server_folder());
+        command.args(["--fleet", FLEET, "--team", TEAM, "--name", "localhost", "--name", "127.0.0.1"]);
+        succeed(command, "tern-server init").await
+    }
+
+    /// Starts the server and waits until it listens.
+    ///
+    /// # Errors
+    /// Where it does not within a minute.
+    pub async fn start_server(&self) -> anyhow::Result<()> {
+        let (programs, folder, ready) = (self.programs.clone(), self.server_folder(), self.scratch.join("run/server.json"));
+        let (https, mqtt, console) = (self.https.to_string(), self.mqtt.to_string(), self.console.to_string());
+        // The file may be left from a server that was stopped.
+        let _ = std::fs::remove_file(&ready);
+        let ready_file = ready.clone();
+        let make = move || {
+            let mut command = programs.command(Program::Server);
+            command.arg("run").arg("--data-dir").arg(&folder).arg("--ready-file").arg(&ready_file);
+            command.args(["--public-host", "localhost", "--desired-resend-seconds", "1"]);
+            command.args(["--https-listen", &https, "--mqtt-listen", &mqtt, "--console-listen", &console]);
+            command
+        };
+        let daemon = Daemon::start("tern-server", &self.scratch.join("logs/server.log"), make)?;
+        let waited = wait_for_file(&ready).await;
+        let tail = daemon.log_tail();
+        self.processes.lock().await.server = Some(daemon);
+        waited.with_context(|| format!("starting the server; its log ends with:\n{tail}"))
+    }
+
+    /// Asks the server to end and waits.
+    ///
+    /// # Errors
+    /// Where it does not end cleanly.
+    pub async fn stop_server(&self) -> anyhow::Result<()> {
+        let server = self.processes.lock().await.server.take();
+        server.context("no server is running")?.stop(GRACE).await
+    }
+
+    /// Logs the operator in.
+    ///
+    /// # Errors
+    /// Where `tern login` fails.
+    pub async fn log_in(&self) -> anyhow::Result<()> {
+        let folder = self.server_folder().join("operator");
+        let server = format!("https://localhost:{}", self.https.port());
+        let (ca, token) = (text(&folder.join("ca.pem"))?, text(&folder.join("token"))?);
+        self.operator.run(&["login", "--server", &server, "--ca", &ca, "--token-file", &token]).await.map(drop)
+    }
+
+    /// Enrols a device and starts its agent.
+    ///
+    /// # Errors
+    /// Where the order, the enrolment or the start fails.
+    pub async fn start_device(&self, device: &Device, index: usize) -> anyhow::Result<()> {
+        let config = self.agent_config(device, index)?;
+        write(&device.config, &config)?;
+        let hall = format!("hall={}", index % 2 + 1);
+        let started = Moment::now();
+        loop {
+            // A server that was killed in between has used the token up: a new order is then what an operator would make.
+            let ticket: EnrolmentTicket = self.operator.tern(&["device", "enroll", &device.name, "--label", &hall]).await?;
+            let mut command = self.programs.command(Program::Agent);
+            command.args(["enroll", "--token", &ticket.token, "--config"]).arg(&device.config);
+            match succeed(command, "tern-agent enroll").await {
+                Ok(()) => break,
+                Err(error) if started.elapsed() < self.patience => tracing::info!(%error, "enrolling again"),
+                Err(error) => return Err(error),
+            }
+        }
+        let (programs, file) = (self.programs.clone(), device.config.clone());
+        let make = move || {
+            let mut command = programs.command(Program::Agent);
+            command.args(["run", "--config"]).arg(&file);
+            command
+        };
+        let daemon = Daemon::start(&device.name, &self.scratch.join(format!("logs/{}.log", device.name)), make)?;
+        let waited = wait_for_file(&self.scratch.join(format!("run/{}.json", device.name))).await;
+        let tail = daemon.log_tail();
+        self.processes.lock().await.agents.push(daemon);
+        waited.with_context(|| format!("starting {}; its log ends with:\n{tail}", device.name))
+    }
+
+    fn agent_config(&self, device: &Device, index: usize) -> anyhow::Result<String> {
+        let path = |name: &str| text(&self.scratch.join(name));
+        let mut config = format!(
+            "state_dir = {:?}\nruntime_dir = {:?}\nready_file = {:?}\ndevice_class = \"camera\"\n\
+             reconnect_max_seconds = 1\nthreads = 1\nlabels = {{ lens = \"l{}\" }}\n",
+            path(&format!("devices/{}", device.name))?,
+            path(&format!("run/{}", device.name))?,
+            path(&format!("run/{}.json", device.name))?,
+            index + 1
+        );
+        if let Address::Tcp(address) = &device.address {
+            config.push_str(&format!("infer_tcp = \"{address}\"\n"));
+        }
+        Ok(config)
+    }
+
+    /// Stops everything, agents first.
+    ///
+    /// # Errors
+    /// Where a process did not end cleanly.
+    pub async fn stop(&self) -> anyhow::Result<()> {
+        let mut processes = self.processes.lock().await;
+        let mut ended = Ok(());
+        for agent in processes.agents.drain(..) {
+            ended = ended.and(agent.stop(GRACE).await);
+        }
+        match processes.server.take() {
+            Some(server) => ended.and(server.stop(GRACE).await),
+            None => ended,
+        }
+    }
+}
+
+async fn succeed(mut command: tokio::process::Command, what: &str) -> anyhow::Result<()> {
+    let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await.context("waiting for a command")??;
+    if !output.status.success() {
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        bail!("{what} ended with {}: {out}{err}", output.status);
+    }
+    Ok(())
+}
+
+async fn wait_for_file(file: &Path) -> anyhow::Result<()> {
+    let started = Moment::now();
+    while !file.exists() {
+        if started.elapsed() > Duration::from_secs(60) {
+            bail!("it was not ready within a minute");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Loopback ports that were free a moment ago, all different.
+fn free_ports(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
+    let listeners: Vec<_> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>().context("finding ports")?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?)).collect()
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    Ok(path.to_str().context("a path that is not UTF-8")?.to_owned())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a scratch folder need not outlive a power cut")]
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}

@@ -109,6 +109,8 @@ pub enum Refusal {
     WrongClientId,
     /// The MQTT user name is given and is not the certificate name.
     WrongUserName,
+    /// A keep-alive of zero, or of more than an hour.
+    KeepAlive,
     /// The policy does not let the client connect.
     Denied,
     /// A last will on a topic that is not the client's.
@@ -121,13 +123,13 @@ pub enum Refusal {
     Rejected,
     /// A packet above the size limit.
     Oversize,
-    /// A packet that is not MQTT.
+    /// A packet that is not MQTT, or no CONNECT in time.
     Malformed,
 }
 
 impl Refusal {
     /// Every refusal, in the order of the counters.
-    pub const ALL: [Refusal; 22] = [
+    pub const ALL: [Refusal; 23] = [
         Refusal::Full,
         Refusal::SourceFull,
         Refusal::NameFull,
@@ -143,6 +145,7 @@ impl Refusal {
         Refusal::NoTicket,
         Refusal::WrongClientId,
         Refusal::WrongUserName,
+        Refusal::KeepAlive,
         Refusal::Denied,
         Refusal::Will,
         Refusal::Publish,
@@ -170,6 +173,7 @@ impl Refusal {
             Refusal::NoTicket => "no_ticket",
             Refusal::WrongClientId => "wrong_client_id",
             Refusal::WrongUserName => "wrong_user_name",
+            Refusal::KeepAlive => "keep_alive",
             Refusal::Denied => "denied",
             Refusal::Will => "will",
             Refusal::Publish => "publish",

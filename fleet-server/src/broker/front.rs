@@ -137,6 +137,9 @@ impl Parts {
             end => end,
         };
         let identity = &registered.link.connection.identity;
+        if end == End::BrokerClosed && !registered.link.is_redeemed() {
+            self.refuse(Refusal::Malformed, identity.peer);
+        }
         tracing::debug!(client = identity.name, peer = %identity.peer, end = ?registered.end, "MQTT connection ended");
     }
 

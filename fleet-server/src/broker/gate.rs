@@ -24,6 +24,9 @@ use super::{Counters, Refusal};
 /// Where a withheld will goes: no filter can match it, since `$` filters are refused.
 const NOWHERE: &str = "$withheld";
 
+/// Longest keep-alive that a client may ask for, in seconds; longer, or none, would keep dead links for hours.
+pub(super) const KEEP_ALIVE_SECONDS: u16 = 3_600;
+
 /// The hook types that [`Gate`] answers.
 pub(super) const HOOKS: [Type; 7] = [
     Type::ClientAuthenticate,
@@ -62,6 +65,9 @@ impl Gate {
         }
         if connect.username().is_some_and(|user| **user != *link.name()) {
             return Err(Refusal::WrongUserName);
+        }
+        if !(1..=KEEP_ALIVE_SECONDS).contains(&connect.keep_alive()) {
+            return Err(Refusal::KeepAlive);
         }
         if let Some(will) = connect.last_will() {
             // Judge what the core would publish, not what the packet says: it rewrites some topics.
@@ -134,10 +140,12 @@ impl Gate {
 
     fn disconnected(&self, id: &Id, reason: &Reason) {
         match reason {
-            Reason::MqttError(MqttError::Decode(DecodeError::MaxSizeExceeded { .. })) => {
-                self.refuse(Refusal::Oversize, id);
+            Reason::Error(text) => {
+                if let Some(refusal) = undecodable(text) {
+                    self.refuse(refusal, id);
+                }
             }
-            Reason::MqttError(MqttError::Decode(_) | MqttError::Protocol(_)) | Reason::ProtocolError(_) => {
+            Reason::MqttError(MqttError::Protocol(_)) | Reason::ProtocolError(_) => {
                 self.refuse(Refusal::Malformed, id);
             }
             Reason::Reasons(reasons) => reasons.iter().for_each(|reason| self.disconnected(id, reason)),
@@ -204,6 +212,26 @@ impl Gate {
             _ => (true, so_far),
         }
     }
+}
+
+/// Tells from the text of a reason, all that the core passes on, whether a packet could not be decoded.
+fn undecodable(text: &str) -> Option<Refusal> {
+    // The texts come from the decoder itself, so that a new wording there is followed.
+    let oversize = DecodeError::MaxSizeExceeded { size: 0, max: 0 }.to_string();
+    if oversize.split_once(':').is_some_and(|(stem, _)| text.starts_with(stem)) {
+        return Some(Refusal::Oversize);
+    }
+    let malformed = [
+        DecodeError::InvalidProtocol,
+        DecodeError::InvalidLength,
+        DecodeError::MalformedPacket,
+        DecodeError::UnsupportedPacketType,
+        DecodeError::PacketIdRequired,
+        DecodeError::InvalidTopicFilter,
+        DecodeError::InvalidTopicName,
+        DecodeError::Utf8Error,
+    ];
+    malformed.iter().any(|error| error.to_string() == text).then_some(Refusal::Malformed)
 }
 
 fn withheld() -> Publish {

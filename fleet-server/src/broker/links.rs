@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -20,6 +21,7 @@ use super::{Limits, Refusal};
 pub(super) struct Link {
     pub(super) connection: Connection,
     pub(super) kind: Kind,
+    redeemed: AtomicBool,
     phase: Mutex<Phase>,
     end: watch::Sender<Option<End>>,
 }
@@ -46,6 +48,11 @@ enum Phase {
 impl Link {
     pub(super) fn name(&self) -> &str {
         &self.connection.identity.name
+    }
+
+    /// Returns whether the core has seen a CONNECT of the connection.
+    pub(super) fn is_redeemed(&self) -> bool {
+        self.redeemed.load(Relaxed)
     }
 
     /// Asks the connection to end; the first reason stays.
@@ -138,10 +145,18 @@ impl Links {
         if table.by_name.get(&identity.name).is_some_and(|links| links.len() >= self.limits.connections_per_name) {
             return Err(Refusal::NameFull);
         }
-        table.last_number += 1;
-        let connection = Connection { number: table.last_number, identity };
+        // The self-test's connections have no number: the policy never hears of them.
+        table.last_number += u64::from(kind == Kind::Certificate);
+        let number = if kind == Kind::Certificate { table.last_number } else { 0 };
+        let connection = Connection { number, identity };
         let (end, _) = watch::channel(None);
-        let link = Arc::new(Link { connection, kind, phase: Mutex::new(Phase::Opening), end });
+        let link = Arc::new(Link {
+            connection,
+            kind,
+            redeemed: AtomicBool::new(false),
+            phase: Mutex::new(Phase::Opening),
+            end,
+        });
         table.by_name.entry(link.name().to_owned()).or_default().push(link.clone());
         Ok(Registered { links: self.clone(), link, policy, end: End::Stopping })
     }
@@ -161,7 +176,9 @@ impl Links {
 
     /// Takes the ticket of the loopback address `from`; a second call finds none.
     pub(super) fn redeem(&self, from: SocketAddr) -> Option<Arc<Link>> {
-        lock(&self.table).tickets.remove(&from)
+        let link = lock(&self.table).tickets.remove(&from)?;
+        link.redeemed.store(true, Relaxed);
+        Some(link)
     }
 
     /// Seats `link` as the client of session `id`, if it is still there.

@@ -16,15 +16,12 @@ use rmqtt::server::MqttServer;
 use rmqtt::session::SessionState;
 use rmqtt::types::{From as Origin, Id, QoS};
 
-use super::gate::{Gate, HOOKS, Hooked, is_topic};
+use super::gate::{Gate, HOOKS, Hooked, KEEP_ALIVE_SECONDS, is_topic};
 use super::retained::Retained;
 use super::{Counters, Limits};
 
 /// The only node of a broker that is never a cluster.
 const NODE: u64 = 1;
-
-/// Longest keep-alive that a client may ask for, in seconds; longer would keep dead links for hours.
-const KEEP_ALIVE_SECONDS: u16 = 3_600;
 
 /// Delivery guarantee of a message from inside the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

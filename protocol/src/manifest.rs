@@ -84,6 +84,9 @@ pub struct Budget {
 pub struct Training {
     /// Where the data came from.
     pub data_origin: String,
+    /// How many rows it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_rows: Option<u64>,
     /// Its digest, if it was frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_sha256: Option<Digest>,
@@ -93,6 +96,12 @@ pub struct Training {
     /// The random seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// What the metrics were taken on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluated_on: Option<String>,
+    /// The digest of that data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluated_sha256: Option<Digest>,
     /// Metrics over all the evaluation data.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,

@@ -107,3 +107,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn training_facts_survive_and_absent_ones_leave_no_trace() {
+    let mut m = manifest();
+    assert!(!String::from_utf8(m.to_bytes().unwrap()).unwrap().contains("data_rows"));
+    m.training = Training {
+        data_origin: "UCI".into(),
+        data_rows: Some(800),
+        evaluated_on: Some("held out".into()),
+        evaluated_sha256: Some(Digest::of(b"held out")),
+        ..Training::default()
+    };
+    assert_eq!(Manifest::from_slice(&m.to_bytes().unwrap()).unwrap(), m);
+}

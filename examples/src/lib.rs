@@ -9,6 +9,7 @@ pub mod clock;
 pub mod facts;
 pub mod operator;
 pub mod processes;
+pub mod programs;
 pub mod quickstart;
 pub mod story;
 pub mod witness;

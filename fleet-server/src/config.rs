@@ -1,0 +1,126 @@
+//! What the server is told: a TOML file, flags over it. An unknown key is refused by its name.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, ensure};
+use jiff::SignedDuration;
+use serde::Deserialize;
+
+use crate::disk;
+
+/// Longest configuration file, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The server's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Address of HTTPS; port 0 takes any free one.
+    pub https_listen: SocketAddr,
+    /// Address of MQTT; port 0 takes any free one.
+    pub mqtt_listen: SocketAddr,
+    /// Address of the plain HTTP console: loopback only; absent for none.
+    pub console_listen: Option<SocketAddr>,
+    /// The name under which devices reach this machine; the first of `init --name` where absent.
+    pub public_host: Option<String>,
+    /// Where the addresses are written once everything listens.
+    pub ready_file: Option<PathBuf>,
+    /// Life of a desired state; it is signed anew when half of it is gone.
+    pub desired_valid_days: u32,
+    /// First delay before a desired state is sent again; doubles to an hour.
+    pub desired_resend_seconds: u32,
+    /// Log filter, such as `info` or `info,tern_fleet_server=debug`.
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            data_dir: "/var/lib/tern-server".into(),
+            https_listen: SocketAddr::new(any, 8443),
+            mqtt_listen: SocketAddr::new(any, 8883),
+            console_listen: None,
+            public_host: None,
+            ready_file: None,
+            desired_valid_days: 7,
+            desired_resend_seconds: 30,
+            log: "info".into(),
+        }
+    }
+}
+
+impl Config {
+    /// The configuration in the file `path`.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or holds a key or value that is not valid: the message names it and its line.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let bytes = disk::read(path, MAX_BYTES).with_context(|| format!("read {}", path.display()))?;
+        let bytes = bytes.with_context(|| format!("{} is missing", path.display()))?;
+        let text = str::from_utf8(&bytes).with_context(|| format!("{} is no UTF-8", path.display()))?;
+        Self::parse(text).with_context(|| format!("read {}", path.display()))
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let config: Self = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what types alone cannot say; flags may have changed a value since the file was read.
+    ///
+    /// # Errors
+    /// The first fault, with the key's name.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if let Some(address) = self.console_listen {
+            ensure!(address.ip().is_loopback(), "console_listen must be a loopback address: it is plain HTTP");
+        }
+        ensure!((1..=90).contains(&self.desired_valid_days), "desired_valid_days must be 1 to 90");
+        ensure!((1..=3600).contains(&self.desired_resend_seconds), "desired_resend_seconds must be 1 to 3600");
+        if let Some(host) = &self.public_host {
+            let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+            let good = (1..=253).contains(&host.len()) && host.chars().all(plain);
+            ensure!(good, "public_host must be a host name or an address, without a port");
+        }
+        Ok(())
+    }
+
+    /// Life of a desired state.
+    pub fn desired_life(&self) -> SignedDuration {
+        SignedDuration::from_hours(i64::from(self.desired_valid_days) * 24)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        format!("{:#}", Config::parse(text).unwrap_err())
+    }
+
+    #[test]
+    fn a_file_sets_what_it_names_and_leaves_the_rest() {
+        let config = Config::parse("https_listen = \"127.0.0.1:0\"\ndesired_valid_days = 3").unwrap();
+        assert_eq!(config.https_listen, "127.0.0.1:0".parse().unwrap());
+        assert_eq!(config.desired_life(), SignedDuration::from_hours(72));
+        assert_eq!(config.mqtt_listen, Config::default().mqtt_listen);
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert!(refused("htps_listen = 1").contains("htps_listen"));
+        assert!(refused("https_listen = \"nonsense\"").contains("https_listen"));
+        assert!(refused("console_listen = \"0.0.0.0:8080\"").contains("console_listen"));
+        assert!(refused("desired_valid_days = 0").contains("desired_valid_days"));
+        assert!(refused("desired_resend_seconds = 0").contains("desired_resend_seconds"));
+        assert!(refused("public_host = \"a/b\"").contains("public_host"));
+    }
+}

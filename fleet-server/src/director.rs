@@ -1,0 +1,109 @@
+//! The director: signs what one device is to run. It decides nothing, stores nothing and sends nothing.
+
+use jiff::{SignedDuration, Timestamp};
+use tern_protocol::{
+    desired::{self, DesiredModel, DesiredState, Settings},
+    ids::{DeviceId, FleetId, Generation},
+    keys::SigningKey,
+    signed,
+};
+
+/// A signed state and its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedState {
+    /// The envelope.
+    pub bytes: Vec<u8>,
+    /// When it expires.
+    pub expires: Timestamp,
+}
+
+/// The holder of the director's key.
+#[derive(Debug)]
+pub struct Director {
+    key: SigningKey,
+    fleet: FleetId,
+    valid: SignedDuration,
+}
+
+impl Director {
+    /// A director of `fleet` whose states are good for `valid`.
+    pub fn new(key: SigningKey, fleet: FleetId, valid: SignedDuration) -> Self {
+        Self { key, fleet, valid }
+    }
+
+    /// How long its states are good for.
+    pub fn valid(&self) -> SignedDuration {
+        self.valid
+    }
+
+    /// The signed state of a device.
+    ///
+    /// # Errors
+    /// Where it has no canonical form or is larger than a device accepts.
+    pub fn sign(
+        &self,
+        device: &DeviceId,
+        generation: Generation,
+        models: Vec<DesiredModel>,
+        now: Timestamp,
+    ) -> anyhow::Result<SignedState> {
+        let expires = now.saturating_add(self.valid).unwrap_or(Timestamp::MAX);
+        let state = DesiredState {
+            format: desired::FORMAT,
+            fleet: self.fleet.clone(),
+            device: device.clone(),
+            generation,
+            // Whole seconds: what is signed reads the same in every tool.
+            issued: whole_seconds(now),
+            expires: whole_seconds(expires),
+            models,
+            settings: Settings::default(),
+        };
+        let bytes = signed::sign(&state, &[&self.key])?;
+        anyhow::ensure!(
+            bytes.len() <= <DesiredState as signed::Document>::MAX_BYTES,
+            "the desired state of {device} would be {} bytes, more than a device reads: assign fewer models",
+            bytes.len()
+        );
+        Ok(SignedState { bytes, expires: state.expires })
+    }
+}
+
+/// `at` without its fraction of a second.
+pub(crate) fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use tern_protocol::{
+        desired::{Admission, Admitted, GenerationFloor, admit},
+        digest::Digest,
+        keys::KeySet,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_device_admits_what_the_director_signed_for_it() {
+        let key = SigningKey::generate().unwrap();
+        let keys = KeySet::new([(key.public().id(), key.public())], 1);
+        let fleet: FleetId = "f".parse().unwrap();
+        let device: DeviceId = "cam-1".parse().unwrap();
+        let director = Director::new(key, fleet.clone(), SignedDuration::from_hours(24));
+        let model = DesiredModel {
+            model: "demo/m".parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            manifest: Digest::of(b"m"),
+            swap: Default::default(),
+            probation: Default::default(),
+        };
+        let now: Timestamp = "2026-06-01T00:00:00.5Z".parse().unwrap();
+        let signed = director.sign(&device, Generation(7), vec![model.clone()], now).unwrap();
+        assert_eq!(signed.expires, "2026-06-02T00:00:00Z".parse().unwrap());
+        let floor = GenerationFloor::default();
+        let admission = Admission { device: &device, fleet: &fleet, director: &keys, floor, now };
+        let Admitted::New { state, .. } = admit(&signed.bytes, &admission).unwrap() else { panic!("not new") };
+        assert_eq!((state.generation, &state.models), (Generation(7), &vec![model]));
+    }
+}

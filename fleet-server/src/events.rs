@@ -1,0 +1,51 @@
+//! The closed list of what the server records as an event.
+
+macro_rules! kinds {
+    ($($variant:ident = $text:literal, $doc:literal;)*) => {
+        /// What happened.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum EventKind {
+            $(#[doc = $doc] $variant,)*
+        }
+
+        impl EventKind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The kind as text.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    Initialised = "initialised", "The data folder was made.";
+    EnrolmentOrdered = "enrolment-ordered", "An operator ordered a one-time token.";
+    DeviceEnrolled = "device-enrolled", "A device used its token.";
+    EnrolmentRefused = "enrolment-refused", "Somebody presented a token that does not count.";
+    DeviceOnline = "device-online", "A device said that it is there.";
+    DeviceOffline = "device-offline", "A device said goodbye, or its last will did.";
+    DeviceRunning = "device-running", "Another version answers on a device.";
+    DeviceRefused = "device-refused", "A device refused something.";
+    VersionPublished = "version-published", "A team's signed metadata lists a version for the first time.";
+    VersionWithdrawn = "version-withdrawn", "A team's signed metadata lists a version no more.";
+    Assigned = "assigned", "An operator assigned a version.";
+    Renewed = "renewed", "Desired states were signed anew before they expired.";
+    FrontRefused = "front-refused", "The server refused a request that concerns the fleet.";
+    TopicRefused = "topic-refused", "A device touched a topic that is not its own.";
+    PayloadRefused = "payload-refused", "A device sent a twin, status or figure that is malformed.";
+    ReportRefused = "report-refused", "A device sent a report that is malformed.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_unique() {
+        let texts: std::collections::BTreeSet<_> = EventKind::ALL.iter().map(|k| k.as_str()).collect();
+        assert_eq!(texts.len(), EventKind::ALL.len());
+    }
+}

@@ -1,0 +1,236 @@
+//! What the routes, the transport and the tasks share: one fleet's records, keys and connections, each behind its own
+//! module. Here is only what takes two of them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use tern_protocol::{
+    ids::{DeviceId, TeamId},
+    topics::{Channel, DeviceTopic},
+};
+
+use crate::{
+    broker::{BrokerHandle, Qos},
+    ca::Authority,
+    clock::{self, Moment},
+    devices::delivery::Delivery,
+    director::Director,
+    disk::blobs::Blobs,
+    events::EventKind,
+    metrics::{Gauges, Metrics},
+    overview::{ConsoleSource, MAX_EVENTS, Overview, OverviewFuture},
+    repository::Repository,
+    selector::Selector,
+    store::{FleetSettings, NewEvent, Paging, SignState, Store},
+};
+
+/// The same refusal of the same party is recorded once in this time; all are counted.
+const MUTED: Duration = Duration::from_secs(60);
+/// Parties that the muting remembers; beyond, it forgets all, which records too much rather than too little.
+const MUTED_PARTIES: usize = 10_000;
+/// Most rows of a list in the console.
+const CONSOLE_ROWS: usize = 10_000;
+
+/// One fleet.
+#[derive(Debug)]
+pub struct Fleet {
+    /// What `init` fixed.
+    pub settings: FleetSettings,
+    /// The records.
+    pub store: Store,
+    /// The blobs.
+    pub blobs: Arc<Blobs>,
+    /// The TUF repository.
+    pub repository: Arc<Repository>,
+    /// The certificate authority.
+    pub authority: Authority,
+    /// The director.
+    pub director: Arc<Director>,
+    /// The schedule of sends.
+    pub delivery: Delivery,
+    /// The counters.
+    pub metrics: Metrics,
+    live: OnceLock<Live>,
+    muted: Mutex<HashMap<(EventKind, String), Moment>>,
+    runtime: tokio::runtime::Handle,
+}
+
+/// What is known once everything listens.
+pub struct Live {
+    /// The broker.
+    pub broker: BrokerHandle,
+    /// Base address of HTTPS for devices.
+    pub https_url: String,
+    /// Address of MQTT for devices, `host:port`.
+    pub mqtt_address: String,
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Live({}, {})", self.https_url, self.mqtt_address)
+    }
+}
+
+/// The parts that a fleet is put together from.
+pub struct Parts {
+    /// What `init` fixed.
+    pub settings: FleetSettings,
+    /// The records.
+    pub store: Store,
+    /// The blobs.
+    pub blobs: Blobs,
+    /// The TUF repository.
+    pub repository: Repository,
+    /// The certificate authority.
+    pub authority: Authority,
+    /// The director.
+    pub director: Director,
+    /// First delay before a desired state is sent again.
+    pub resend: Duration,
+}
+
+impl Fleet {
+    /// A fleet that nobody is connected to yet. Must be called inside the server's runtime.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            settings: parts.settings,
+            store: parts.store,
+            blobs: Arc::new(parts.blobs),
+            repository: Arc::new(parts.repository),
+            authority: parts.authority,
+            director: Arc::new(parts.director),
+            delivery: Delivery::new(parts.resend),
+            metrics: Metrics::default(),
+            live: OnceLock::new(),
+            muted: Mutex::default(),
+            runtime: tokio::runtime::Handle::current(),
+        })
+    }
+
+    /// Tells the fleet that everything listens.
+    pub fn go_live(&self, live: Live) {
+        // Set once by the start; a second call would change nothing.
+        let _ = self.live.set(live);
+    }
+
+    /// What is known once everything listens.
+    ///
+    /// # Errors
+    /// Before that.
+    pub fn live(&self) -> anyhow::Result<&Live> {
+        self.live.get().context("the server is still starting")
+    }
+
+    /// Whether the device has a connection.
+    pub fn is_connected(&self, device: &DeviceId) -> bool {
+        self.live.get().is_some_and(|live| live.broker.live(device.as_str()) > 0)
+    }
+
+    /// Runs `work`, which blocks, where it may.
+    ///
+    /// # Errors
+    /// Where it panicked.
+    pub async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Fleet) -> T + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let fleet = self.clone();
+        self.runtime.spawn_blocking(move || work(&fleet)).await.context("blocking work died")
+    }
+
+    /// Records a refusal that concerns the fleet, unless the same party's same refusal was just recorded.
+    pub fn record_refusal(self: &Arc<Self>, party: &str, event: NewEvent) {
+        let key = (event.kind, format!("{party} {}", event.code));
+        {
+            let mut muted = self.muted.lock().unwrap_or_else(PoisonError::into_inner);
+            if muted.get(&key).is_some_and(|last| last.elapsed() < MUTED) {
+                self.metrics.events_muted.fetch_add(1, Relaxed);
+                return;
+            }
+            if muted.len() >= MUTED_PARTIES {
+                muted.clear();
+            }
+            muted.insert(key, Moment::now());
+        }
+        let fleet = self.clone();
+        self.runtime.spawn(async move {
+            if let Err(error) = fleet.store.record(event, clock::now()).await {
+                tracing::error!(%error, "an event was not recorded");
+            }
+        });
+    }
+
+    /// Runs `task` on the server's runtime: for hooks that must not wait.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    /// How states are signed inside the store's transactions.
+    pub fn signer(&self) -> SignState {
+        let director = self.director.clone();
+        Arc::new(move |device, generation, models, now| director.sign(device, generation, models, now))
+    }
+
+    /// Sends the device what the row demands of it, if it still lags and is there.
+    pub async fn send_desired(&self, device: DeviceId) {
+        if let Err(error) = self.try_send_desired(&device).await {
+            tracing::warn!(%device, error = format!("{error:#}"), "a desired state was not sent");
+        }
+    }
+
+    async fn try_send_desired(&self, device: &DeviceId) -> anyhow::Result<()> {
+        let demand = self.store.demand(device.clone()).await.context("read the demand")?;
+        let Some(demand) = demand.filter(|demand| demand.lags && self.is_connected(device)) else {
+            self.delivery.settled(device);
+            return Ok(());
+        };
+        let fleet = self.settings.fleet.clone();
+        let topic = DeviceTopic { fleet, device: device.clone(), channel: Channel::Desired }.to_string();
+        self.live()?.broker.publish_local(topic, demand.bytes, Qos::AtLeastOnce, false).await?;
+        self.metrics.desired_sent.fetch_add(1, Relaxed);
+        tracing::debug!(%device, generation = %demand.generation, "desired state sent");
+        Ok(())
+    }
+
+    /// Takes over what the repository lists into the catalog: after a publication, and after a crash in one.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn reconcile(&self, team: &TeamId, actor: &str, now: Timestamp) -> anyhow::Result<()> {
+        let listed = self.repository.listed(team);
+        self.store.set_signed(team.clone(), listed, actor.to_owned(), now).await.context("record what is published")
+    }
+
+    /// The counters as text.
+    pub fn metrics_page(&self) -> String {
+        let live = self.live.get();
+        let gauges = Gauges {
+            commits: self.store.commits(),
+            store_waiting: self.store.waiting(),
+            lagging: self.delivery.lagging(),
+            mqtt_connections: live.map_or(0, |live| live.broker.connections()),
+            metadata_seconds_left: self.repository.expires().as_second() - clock::now().as_second(),
+        };
+        self.metrics.render(live.map(|live| live.broker.counters()), gauges)
+    }
+}
+
+impl ConsoleSource for Fleet {
+    fn overview(&self) -> OverviewFuture<'_> {
+        Box::pin(async {
+            let all = || Paging { after: String::new(), limit: CONSOLE_ROWS };
+            Ok(Overview {
+                fleet: self.settings.fleet.clone(),
+                solo: self.settings.solo,
+                devices: self.store.devices(Selector::all(), all()).await?,
+                versions: self.store.versions(None, all()).await?,
+                events: self.store.newest_events(MAX_EVENTS).await?,
+            })
+        })
+    }
+}

@@ -1,0 +1,94 @@
+//! The HTTPS interface: device routes by client certificate, operator routes by bearer token, and nothing else.
+//!
+//! Every body has a limit, every wait a deadline, every refusal a code. Handlers turn bytes into types and call one
+//! module; decisions are made there.
+
+mod body;
+mod caller;
+mod device_routes;
+mod fleet_routes;
+pub mod listener;
+pub mod problem;
+mod publish_routes;
+mod query;
+mod range;
+mod serve_blob;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use tokio::time::timeout;
+
+use crate::fleet::Fleet;
+use problem::{Refusal, Refused};
+
+pub use caller::Peer;
+
+/// Time for an answer that streams nothing.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Every route of the HTTPS listener.
+pub fn router(fleet: Arc<Fleet>) -> Router {
+    let quick = Router::new()
+        .route("/api/v1/enrol", post(device_routes::enrol))
+        .route("/tuf/metadata/{name}", get(device_routes::metadata))
+        .route("/tuf/targets/{*path}", get(device_routes::target))
+        .route("/api/v1/whoami", get(fleet_routes::whoami))
+        .route("/api/v1/models", get(publish_routes::versions))
+        .route("/api/v1/models/{team}/{model}", get(publish_routes::versions_of))
+        .route("/api/v1/models/{team}/{model}/{version}", get(publish_routes::version))
+        .route("/api/v1/manifests/{team}/{model}/{version}", put(publish_routes::put_manifest))
+        .route("/api/v1/teams/{team}/metadata", get(publish_routes::team).put(publish_routes::put_team))
+        .route("/api/v1/enrolments", post(fleet_routes::order_enrolment))
+        .route("/api/v1/devices", get(fleet_routes::devices))
+        .route("/api/v1/devices/{id}", get(fleet_routes::device))
+        .route("/api/v1/assignments", post(fleet_routes::assign))
+        .route("/api/v1/events", get(fleet_routes::events))
+        .route("/healthz", get(fleet_routes::healthz))
+        .route("/readyz", get(fleet_routes::readyz))
+        .route("/metrics", get(fleet_routes::metrics))
+        .layer(middleware::from_fn(in_time));
+    let streams = Router::new()
+        .route("/blobs/sha256/{digest}", get(device_routes::blob))
+        .route("/api/v1/blobs/sha256/{digest}", put(publish_routes::put_blob));
+    quick
+        .merge(streams)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(fleet.clone(), count))
+        .with_state(fleet)
+}
+
+/// What the plain loopback listener serves beside the console: health and figures, no secrets, no changes.
+pub fn local_router(fleet: Arc<Fleet>) -> Router {
+    Router::new()
+        .route("/healthz", get(fleet_routes::healthz))
+        .route("/readyz", get(fleet_routes::readyz))
+        .route("/metrics", get(fleet_routes::local_metrics))
+        .with_state(fleet)
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    let answer = timeout(ANSWER, next.run(request)).await;
+    answer.unwrap_or_else(|_| Refused::new(Refusal::TimedOut, "the server is overloaded; try again").into_response())
+}
+
+async fn count(State(fleet): State<Arc<Fleet>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    fleet.metrics.responded(response.status().as_u16(), response.extensions().get::<Refusal>().copied());
+    response
+}
+
+async fn not_found() -> Refused {
+    Refused::new(Refusal::NotFound, "the address is none of this server's")
+}
+
+async fn method_not_allowed() -> Refused {
+    Refused::new(Refusal::MethodNotAllowed, "see the Allow header")
+}

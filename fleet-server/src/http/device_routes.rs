@@ -1,0 +1,129 @@
+//! What devices ask for: enrolment, TUF metadata, manifests, blobs.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use tern_protocol::{
+    digest::Digest,
+    enrolment::{EnrolmentRequest, EnrolmentResponse},
+    ids::ModelVersion,
+};
+
+use super::{
+    body,
+    caller::{Caller, Device},
+    problem::{Answer, Refusal, Refused},
+    query, serve_blob,
+};
+use crate::{
+    enrolment::{self, EnrolRefusal},
+    events::EventKind,
+    fleet::Fleet,
+    store::NewEvent,
+};
+
+/// `POST /api/v1/enrol`: open to all, because the one-time token is the proof.
+pub(super) async fn enrol(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(address): Caller,
+    body: Body,
+) -> Answer<Json<EnrolmentResponse>> {
+    let request: EnrolmentRequest = body::json(body).await?;
+    let device = request.device.clone();
+    match enrolment::enrol(&fleet, request).await? {
+        Ok(response) => Ok(Json(response)),
+        Err(refusal) => {
+            let refused = refused(&refusal);
+            let event = NewEvent::new(EventKind::EnrolmentRefused, format!("from {}: {refusal}", address.ip()));
+            let event = NewEvent { device: Some(device), ..event.by("somebody").coded(refused.1.code()) };
+            fleet.record_refusal(&address.ip().to_string(), event);
+            Err(refused.0)
+        }
+    }
+}
+
+fn refused(refusal: &EnrolRefusal) -> (Refused, Refusal) {
+    let code = match refusal {
+        EnrolRefusal::Unknown => Refusal::UnknownEnrolment,
+        EnrolRefusal::Used => Refusal::UsedEnrolment,
+        EnrolRefusal::Expired => Refusal::ExpiredEnrolment,
+        EnrolRefusal::AlreadyEnrolled => Refusal::DeviceEnrolled,
+        EnrolRefusal::Csr(_) => Refusal::BadCsr,
+        EnrolRefusal::Labels => Refusal::BadLabels,
+    };
+    (Refused::new(code, refusal.to_string()), code)
+}
+
+/// `GET /tuf/metadata/{name}`.
+pub(super) async fn metadata(State(fleet): State<Arc<Fleet>>, _: Device, Path(name): Path<String>) -> Answer<Response> {
+    let is_versioned = name.starts_with(|c: char| c.is_ascii_digit());
+    let bytes = fleet.blocking(move |fleet| fleet.repository.metadata(&name)).await??;
+    let bytes = bytes.ok_or_else(|| Refused::new(Refusal::NotFound, "the repository has no such file"))?;
+    let caching = if is_versioned { "private, immutable, max-age=31536000" } else { "no-store" };
+    Ok(document(bytes, caching))
+}
+
+/// `GET /tuf/targets/…`: manifests, only of versions that are demanded of the device.
+pub(super) async fn target(
+    State(fleet): State<Arc<Fleet>>,
+    Device(device): Device,
+    Path(path): Path<String>,
+) -> Answer<Response> {
+    let not_demanded = || Refused::new(Refusal::BlobNotDemanded, "nothing demanded of this device has this manifest");
+    let (version, digest) = consistent_target(&path).ok_or_else(not_demanded)?;
+    if !fleet.store.demands_version(device, version.clone()).await? {
+        return Err(not_demanded());
+    }
+    let bytes = fleet.blocking(move |fleet| fleet.repository.manifest(&version, &digest)).await??;
+    Ok(document(bytes.ok_or_else(not_demanded)?, "private, immutable, max-age=31536000"))
+}
+
+/// The version and digest in `models/<team>/<model>/<version>/<sha256>.manifest.json`.
+fn consistent_target(path: &str) -> Option<(ModelVersion, Digest)> {
+    let (folder, name) = path.rsplit_once('/')?;
+    let (digest, name) = name.split_once('.')?;
+    Some((ModelVersion::from_target_path(&format!("{folder}/{name}"))?, digest.parse().ok()?))
+}
+
+/// `GET /blobs/sha256/{digest}`: only blobs of bundles that are demanded of the device.
+pub(super) async fn blob(
+    State(fleet): State<Arc<Fleet>>,
+    Device(device): Device,
+    Path(digest): Path<String>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let digest: Digest = query::name(&digest)?;
+    if !fleet.store.demands_blob(device, digest).await? {
+        return Err(Refused::new(Refusal::BlobNotDemanded, "nothing demanded of this device holds this blob"));
+    }
+    serve_blob::answer(&fleet.blobs, digest, &headers).await
+}
+
+fn document(bytes: Vec<u8>, caching: &'static str) -> Response {
+    let mut response = bytes.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consistent_target_names_version_and_digest() {
+        let digest = Digest::of(b"m");
+        let path = tern_protocol::api::target_path("models/demo/m/1.0.0/manifest.json", &digest);
+        let path = path.strip_prefix(tern_protocol::api::TUF_TARGETS).unwrap();
+        assert_eq!(consistent_target(path), Some(("demo/m@1.0.0".parse().unwrap(), digest)));
+        for path in ["", "x", "models/demo/m/1.0.0/manifest.json", "models/../m/1.0.0/00.manifest.json"] {
+            assert_eq!(consistent_target(path), None, "{path}");
+        }
+    }
+}

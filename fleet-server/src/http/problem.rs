@@ -1,0 +1,165 @@
+//! Everything that the HTTPS interface refuses: a closed list, each with its status, answered as RFC 9457 problems.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Response, StatusCode, header},
+    response::IntoResponse,
+};
+use tern_protocol::api::{PROBLEM_TYPE, Problem};
+
+use crate::store::StoreError;
+
+macro_rules! refusals {
+    ($($variant:ident = $status:literal $code:literal $title:literal;)*) => {
+        /// Why a request is refused.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Refusal {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl Refusal {
+            /// Every refusal, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The code: the last part of the problem's type.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The HTTP status.
+            pub fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// The kind for people.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+        }
+    };
+}
+
+refusals! {
+    NotFound = 404 "not-found" "There is no such thing";
+    MethodNotAllowed = 405 "method-not-allowed" "The address does not take this method";
+    BadName = 400 "bad-name" "A name in the address is not valid";
+    BadQuery = 400 "bad-query" "A part of the query is not valid";
+    MissingToken = 401 "missing-token" "An operator's token is wanted";
+    BadToken = 401 "bad-token" "The token does not count";
+    WrongRole = 403 "wrong-role" "The token's role does not allow this";
+    NoCertificate = 401 "no-certificate" "A device certificate is wanted";
+    UnknownDevice = 403 "unknown-device" "The device is not enrolled";
+    RevokedDevice = 403 "revoked-device" "The device is revoked";
+    ReplacedCertificate = 403 "replaced-certificate" "The device was enrolled anew with another key";
+    UnknownEnrolment = 403 "unknown-enrolment" "The enrolment token does not count";
+    UsedEnrolment = 403 "used-enrolment" "The enrolment token was used";
+    ExpiredEnrolment = 403 "expired-enrolment" "The enrolment token has expired";
+    DeviceEnrolled = 409 "device-enrolled" "The device is in service";
+    BadCsr = 422 "bad-csr" "The certificate request cannot be used";
+    BadLabels = 422 "bad-labels" "The labels are too many";
+    TooLarge = 413 "too-large" "The body is too large";
+    SlowBody = 408 "slow-body" "The body did not come in time";
+    CutBody = 400 "cut-body" "The body ended early";
+    MalformedJson = 400 "malformed-json" "The body is not JSON of the wanted form";
+    BadOrder = 422 "bad-order" "The order cannot be carried out";
+    ManifestInvalid = 422 "manifest-invalid" "The manifest is not valid";
+    VersionExists = 409 "version-exists" "The version exists with other bytes";
+    UnknownBlob = 404 "unknown-blob" "No manifest names this blob";
+    BlobNotDemanded = 404 "blob-not-demanded" "Nothing demanded of the device holds this";
+    BlobDigest = 422 "blob-digest" "The bytes have another digest";
+    BlobLength = 422 "blob-length" "The bytes have another length";
+    RangeNotSatisfiable = 416 "range-not-satisfiable" "The range lies outside the blob";
+    UnknownTeam = 404 "unknown-team" "There is no such team";
+    MetadataMalformed = 422 "metadata-malformed" "The team metadata is malformed";
+    MetadataMoved = 409 "metadata-moved" "The team metadata was published in between";
+    MetadataDelegates = 422 "metadata-delegates" "The team metadata delegates";
+    MetadataExpired = 422 "metadata-expired" "The team metadata is expired";
+    MetadataRefused = 422 "metadata-refused" "Devices would refuse the team metadata";
+    UnderThreshold = 422 "under-threshold" "Too few valid signatures";
+    ForeignTarget = 422 "foreign-target" "A target is not the team's own";
+    ManifestMissing = 422 "manifest-missing" "A listed version has no such manifest here";
+    BlobsMissing = 422 "blobs-missing" "A listed version has blobs that are not here";
+    BadSelector = 400 "bad-selector" "The selector cannot be read";
+    NoDeviceMatched = 422 "no-device-matched" "The selector picks no device";
+    UnknownVersion = 404 "unknown-version" "There is no such version";
+    VersionUnsigned = 409 "version-unsigned" "The version is not signed by its team";
+    ModelNameTaken = 409 "model-name-taken" "A device has a model of this name from another team";
+    TooManyModels = 409 "too-many-models" "A device would have too many models";
+    TimedOut = 503 "timed-out" "The server did not finish in time";
+    Internal = 500 "internal" "The server failed";
+}
+
+/// A refusal with its words.
+#[derive(Debug)]
+pub struct Refused {
+    refusal: Refusal,
+    detail: String,
+}
+
+/// What a handler gives.
+pub type Answer<T> = Result<T, Refused>;
+
+impl Refused {
+    /// A refusal; `detail` says what is wrong and what to do.
+    pub fn new(refusal: Refusal, detail: impl Into<String>) -> Self {
+        Self { refusal, detail: detail.into() }
+    }
+
+    /// The server's own failure: logged whole, answered without particulars.
+    pub fn internal(error: &anyhow::Error) -> Self {
+        tracing::error!(error = format!("{error:#}"), "a request failed");
+        Self::new(Refusal::Internal, "the server's log says why; try again later")
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::internal(&error.into())
+    }
+}
+
+impl From<anyhow::Error> for Refused {
+    fn from(error: anyhow::Error) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<std::io::Error> for Refused {
+    fn from(error: std::io::Error) -> Self {
+        Self::internal(&error.into())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response<Body> {
+        let refusal = self.refusal;
+        let problem = Problem::new(refusal.status(), refusal.code(), refusal.title(), self.detail);
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if refusal.status() == 401 {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        // For the layer that counts: it sees responses only.
+        response.extensions_mut().insert(refusal);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_statuses_are_errors() {
+        let codes: std::collections::BTreeSet<_> = Refusal::ALL.iter().map(|r| r.code()).collect();
+        assert_eq!(codes.len(), Refusal::ALL.len());
+        for (index, refusal) in Refusal::ALL.iter().enumerate() {
+            assert_eq!(*refusal as usize, index);
+            assert!((400..=599).contains(&refusal.status()), "{}", refusal.code());
+        }
+    }
+}

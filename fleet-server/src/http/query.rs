@@ -1,0 +1,68 @@
+//! Names and pages in addresses.
+
+use std::{fmt::Display, str::FromStr};
+
+use axum::{
+    Json,
+    extract::{Path, Query, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use tern_protocol::ids::{ModelName, ModelVersion};
+
+use super::problem::{Answer, Refusal, Refused};
+use crate::{forms::Page, store::Paging};
+
+/// Rows of a page where the caller does not say.
+const DEFAULT_ROWS: usize = 100;
+/// Most rows of a page.
+const MAX_ROWS: usize = 1000;
+
+/// `?limit=&cursor=&selector=&after=`.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ListQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+    pub(super) selector: Option<String>,
+    pub(super) after: Option<i64>,
+}
+
+impl ListQuery {
+    pub(super) fn of(query: Result<Query<Self>, QueryRejection>) -> Answer<Self> {
+        query.map(|Query(query)| query).map_err(|e| Refused::new(Refusal::BadQuery, e.body_text()))
+    }
+
+    pub(super) fn limit(&self) -> Answer<usize> {
+        match self.limit.unwrap_or(DEFAULT_ROWS) {
+            limit @ 1..=MAX_ROWS => Ok(limit),
+            _ => Err(Refused::new(Refusal::BadQuery, format!("limit must be 1 to {MAX_ROWS}"))),
+        }
+    }
+
+    /// The page, of one row more than asked for: that one says whether the list goes on.
+    pub(super) fn paging(&self) -> Answer<Paging> {
+        Ok(Paging { after: self.cursor.clone().unwrap_or_default(), limit: self.limit()? + 1 })
+    }
+}
+
+/// A page of at most `limit` of the rows, which are one more where the list goes on.
+pub(super) fn page<T: Serialize>(mut items: Vec<T>, limit: usize, name: impl Fn(&T) -> String) -> Response {
+    let goes_on = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| goes_on).map(name);
+    Json(Page { items, next }).into_response()
+}
+
+/// A name in the address.
+pub(super) fn name<T: FromStr>(text: &str) -> Answer<T>
+where
+    T::Err: Display,
+{
+    text.parse().map_err(|e: T::Err| Refused::new(Refusal::BadName, e.to_string()))
+}
+
+/// `{team}/{model}/{version}` of the address.
+pub(super) fn model_version(Path((team, model, version)): Path<(String, String, String)>) -> Answer<ModelVersion> {
+    let model = ModelName { team: name(&team)?, model: name(&model)? };
+    Ok(ModelVersion { name: model, version: name(&version)? })
+}

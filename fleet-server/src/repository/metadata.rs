@@ -1,0 +1,163 @@
+//! Makes the roles that the server signs, and proves each new set with the client's rules before it is written.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sigstore_tuf::{Error as TufError, TrustedMetadataSet};
+use tern_protocol::{digest::Digest, ids::TeamId, signed::sign_value, tuf};
+
+use super::{ONLINE_LIFE, OnlineKeys, PublishRefusal, Published, Write, chain};
+use crate::director::whole_seconds;
+
+/// The version of the TUF specification that the metadata follows.
+pub(super) const SPEC_VERSION: &str = "1.0.31";
+
+impl Published {
+    /// This set with another metadata of `team`, and the files to write for it.
+    pub(super) fn with_team(
+        &self,
+        folder: &Path,
+        keys: &OnlineKeys,
+        team: &TeamId,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<(Self, Vec<Write>), PublishRefusal> {
+        let version = self.team_version(team) + 1;
+        let mut teams = self.teams.clone();
+        teams.insert(team.clone(), bytes.to_vec());
+        let mut versions = self.versions();
+        versions.insert(team.clone(), version);
+        let files =
+            online(&self.trusted, keys, &self.targets, &teams, &versions, now).map_err(PublishRefusal::Failed)?;
+        let trusted = self.prove(&files, &teams, Some(team), now)?;
+        let path = folder.join(format!("metadata/{version}.{team}.json"));
+        let mut writes = vec![Write { path, bytes: bytes.to_vec() }];
+        writes.extend(files.writes(folder));
+        Ok((Self { trusted, targets: self.targets.clone(), teams }, writes))
+    }
+
+    /// This set with younger snapshot and timestamp, and the files to write for it.
+    pub(super) fn signed_anew(
+        &self,
+        folder: &Path,
+        keys: &OnlineKeys,
+        now: Timestamp,
+    ) -> anyhow::Result<(Self, Vec<Write>)> {
+        let files = online(&self.trusted, keys, &self.targets, &self.teams, &self.versions(), now)?;
+        let trusted = self.prove(&files, &self.teams, None, now)?;
+        let writes = files.writes(folder);
+        Ok((Self { trusted, ..self.clone() }, writes))
+    }
+
+    fn versions(&self) -> BTreeMap<TeamId, u64> {
+        self.teams.keys().map(|team| (team.clone(), self.team_version(team))).collect()
+    }
+
+    /// Walks through the client's update from what it may have to the new files.
+    fn prove(
+        &self,
+        files: &Online,
+        teams: &BTreeMap<TeamId, Vec<u8>>,
+        changed: Option<&TeamId>,
+        now: Timestamp,
+    ) -> Result<TrustedMetadataSet, PublishRefusal> {
+        let own = |e: TufError| PublishRefusal::Failed(anyhow::anyhow!(chain(&e)).context("prove the new metadata"));
+        let mut trusted = self.trusted.clone();
+        trusted.update_timestamp(&files.timestamp, now).map_err(own)?;
+        trusted.update_snapshot(&files.snapshot, now).map_err(own)?;
+        trusted.update_targets(&self.targets, now).map_err(own)?;
+        for (team, bytes) in teams {
+            match trusted.update_delegated_targets(bytes, team.as_str(), "targets", now) {
+                Err(error) if changed == Some(team) => return Err(refusal(error)),
+                // Another team's metadata may have expired; that is for that team to mend.
+                Err(error) => tracing::warn!(%team, error = chain(&error), "a team's metadata does not count"),
+                Ok(_) => {}
+            }
+        }
+        Ok(trusted)
+    }
+}
+
+fn refusal(error: TufError) -> PublishRefusal {
+    match error {
+        TufError::ThresholdNotMet { found, threshold, .. } => PublishRefusal::UnderThreshold { found, threshold },
+        TufError::Expired { expires, .. } => PublishRefusal::Expired(expires),
+        other => PublishRefusal::Unacceptable(chain(&other)),
+    }
+}
+
+/// A snapshot and the timestamp that names it.
+pub(super) struct Online {
+    snapshot_version: u64,
+    pub(super) snapshot: Vec<u8>,
+    pub(super) timestamp: Vec<u8>,
+}
+
+impl Online {
+    /// The files in the order in which they must be written.
+    pub(super) fn writes(&self, folder: &Path) -> Vec<Write> {
+        let snapshot = folder.join(format!("metadata/{}.snapshot.json", self.snapshot_version));
+        vec![
+            Write { path: snapshot, bytes: self.snapshot.clone() },
+            Write { path: folder.join("metadata/timestamp.json"), bytes: self.timestamp.clone() },
+        ]
+    }
+}
+
+/// Signs a snapshot of these roles and its timestamp, with versions above those in `before`.
+pub(super) fn online(
+    before: &TrustedMetadataSet,
+    keys: &OnlineKeys,
+    targets: &[u8],
+    teams: &BTreeMap<TeamId, Vec<u8>>,
+    versions: &BTreeMap<TeamId, u64>,
+    now: Timestamp,
+) -> anyhow::Result<Online> {
+    let mut meta = BTreeMap::from([("targets.json".to_owned(), meta_file(version_in(targets)?, targets))]);
+    for (team, bytes) in teams {
+        let version = versions.get(team).copied().context("invariant: every team's metadata has a version")?;
+        meta.insert(format!("{team}.json"), meta_file(version, bytes));
+    }
+    let snapshot_version = next_version(before.snapshot().map_or(0, |s| s.version), now);
+    let snapshot = role("snapshot", snapshot_version, now, json!(meta));
+    let snapshot = sign_value(snapshot, &[&keys.snapshot]).context("sign the snapshot")?;
+    let timestamp = timestamp(before, keys, snapshot_version, &snapshot, now)?;
+    Ok(Online { snapshot_version, snapshot, timestamp })
+}
+
+/// Signs a timestamp of this snapshot.
+pub(super) fn timestamp(
+    before: &TrustedMetadataSet,
+    keys: &OnlineKeys,
+    snapshot_version: u64,
+    snapshot: &[u8],
+    now: Timestamp,
+) -> anyhow::Result<Vec<u8>> {
+    let version = next_version(before.timestamp().map_or(0, |t| t.version), now);
+    let meta = json!({"snapshot.json": meta_file(snapshot_version, snapshot)});
+    let mut signed = role("timestamp", version, now, meta);
+    signed[tuf::ISSUED] = json!(whole_seconds(now));
+    sign_value(signed, &[&keys.timestamp]).context("sign the timestamp")
+}
+
+fn role(kind: &str, version: u64, now: Timestamp, meta: Value) -> Value {
+    let expires = whole_seconds(now.saturating_add(ONLINE_LIFE).unwrap_or(Timestamp::MAX));
+    json!({
+        "_type": kind, "spec_version": SPEC_VERSION, "version": version, "expires": expires, "meta": meta,
+    })
+}
+
+fn meta_file(version: u64, bytes: &[u8]) -> Value {
+    json!({"version": version, "length": bytes.len(), "hashes": {"sha256": Digest::of(bytes)}})
+}
+
+pub(super) fn version_in(bytes: &[u8]) -> anyhow::Result<u64> {
+    let value: Value = serde_json::from_slice(bytes).context("read metadata")?;
+    value["signed"]["version"].as_u64().context("metadata has no version")
+}
+
+pub(super) fn next_version(last: u64, now: Timestamp) -> u64 {
+    last.saturating_add(1).max(u64::try_from(now.as_second()).unwrap_or(0))
+}

@@ -1,0 +1,282 @@
+//! The repository against the real client: what it publishes verifies, and a cut at any write leaves the old set or the
+//! new one, whole.
+
+use std::{fs, sync::Arc};
+
+use serde_json::json;
+use sigstore_tuf::{Updater, UpdaterConfig};
+use tern_protocol::{keys::SigningKey, signed::sign_value};
+
+use super::*;
+
+const NOW: &str = "2026-06-01T00:00:00Z";
+
+struct Scratch {
+    folder: tempfile::TempDir,
+    keys: Arc<Keys>,
+}
+
+struct Keys {
+    snapshot: SigningKey,
+    timestamp: SigningKey,
+    team: SigningKey,
+}
+
+impl Keys {
+    fn online(&self) -> OnlineKeys {
+        let copy = |key: &SigningKey| SigningKey::from_pkcs8(key.to_pkcs8()).unwrap();
+        OnlineKeys { snapshot: copy(&self.snapshot), timestamp: copy(&self.timestamp) }
+    }
+}
+
+fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+fn later(days: i64) -> Timestamp {
+    now() + SignedDuration::from_hours(24 * days)
+}
+
+fn team() -> TeamId {
+    "demo".parse().unwrap()
+}
+
+fn scratch() -> Scratch {
+    let key = || SigningKey::generate().unwrap();
+    let keys = Arc::new(Keys { snapshot: key(), timestamp: key(), team: key() });
+    let folder = tempfile::tempdir().unwrap();
+    let solo = solo::SoloKeys {
+        root: key(),
+        targets: key(),
+        online: keys.online(),
+        director: key().public(),
+        teams: vec![(team(), keys.team.public()), ("other".parse().unwrap(), key().public())],
+    };
+    solo::create(folder.path(), &solo, now()).unwrap();
+    Scratch { folder, keys }
+}
+
+impl Scratch {
+    fn open(&self, at: Timestamp) -> Repository {
+        Repository::open(self.folder.path(), self.keys.online(), at).unwrap()
+    }
+
+    fn metadata(&self, version: u64, targets: &[&str]) -> Vec<u8> {
+        self.signed(version, targets, &[&self.keys.team])
+    }
+
+    fn signed(&self, version: u64, targets: &[&str], keys: &[&SigningKey]) -> Vec<u8> {
+        let target = |model: &&str| {
+            let bytes = manifest(model);
+            let path = model.parse::<ModelVersion>().map_or_else(|_| (*model).to_owned(), |m| m.target_path());
+            (path, json!({"length": bytes.len(), "hashes": {"sha256": Digest::of(&bytes)}}))
+        };
+        let targets: serde_json::Map<_, _> = targets.iter().map(target).collect();
+        sign_value(role(version, json!(targets)), keys).unwrap()
+    }
+}
+
+fn role(version: u64, targets: Value) -> Value {
+    json!({
+        "_type": "targets", "spec_version": "1.0.31", "version": version,
+        "expires": whole_seconds(now() + TEAM_LIFE), "targets": targets,
+    })
+}
+
+fn manifest(model: &str) -> Vec<u8> {
+    format!("manifest of {model}").into_bytes()
+}
+
+fn with_manifests(models: &[&str]) -> Vec<(SignedVersion, Vec<u8>)> {
+    let one = |model: &&str| {
+        let bytes = manifest(model);
+        (SignedVersion { model: model.parse().unwrap(), manifest: Digest::of(&bytes) }, bytes)
+    };
+    models.iter().map(one).collect()
+}
+
+/// The files of a repository as a client sees them.
+struct Files(PathBuf);
+
+impl sigstore_tuf::Repository for Files {
+    fn fetch_metadata<'a>(&'a self, name: &'a str, _: u64) -> sigstore_tuf::transport::FetchFuture<'a> {
+        Box::pin(async move { Ok(fs::read(self.0.join("metadata").join(name)).ok()) })
+    }
+
+    fn fetch_target<'a>(&'a self, path: &'a str, _: u64) -> sigstore_tuf::transport::FetchFuture<'a> {
+        Box::pin(async move { Ok(fs::read(self.0.join("targets").join(path)).ok()) })
+    }
+}
+
+/// What a client that starts from the first root gets of a version's manifest.
+async fn client(folder: &Path, model: &str, at: Timestamp) -> Result<Vec<u8>, sigstore_tuf::Error> {
+    tuf::install_provider();
+    let root = fs::read(folder.join("metadata/1.root.json")).unwrap();
+    let mut updater = Updater::new(Files(folder.to_owned()), &root)?.with_config(UpdaterConfig::default());
+    updater.refresh(at).await?;
+    updater.get_target(&model.parse::<ModelVersion>().unwrap().target_path(), at).await
+}
+
+#[tokio::test]
+async fn a_published_version_reaches_a_client_and_no_other_does() {
+    let scratch = scratch();
+    let repository = scratch.open(now());
+    let path = scratch.folder.path();
+    assert!(client(path, "demo/m@1.0.0", now()).await.is_err());
+    let listed = repository
+        .publish(&team(), &scratch.metadata(1, &["demo/m@1.0.0"]), &with_manifests(&["demo/m@1.0.0"]), now())
+        .unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(client(path, "demo/m@1.0.0", now()).await.unwrap(), manifest("demo/m@1.0.0"));
+    assert!(client(path, "demo/m@1.0.1", now()).await.is_err());
+    let both = ["demo/m@1.0.0", "demo/m@1.0.1"];
+    repository.publish(&team(), &scratch.metadata(2, &both), &with_manifests(&both), now()).unwrap();
+    assert_eq!(client(path, "demo/m@1.0.1", now()).await.unwrap(), manifest("demo/m@1.0.1"));
+    assert_eq!(repository.team(&team(), now()).unwrap().next_version, 3);
+    assert_eq!(scratch.open(now()).listed(&team()).len(), 2);
+}
+
+#[test]
+fn every_refusal_has_its_own_variant_and_publishes_nothing() {
+    let scratch = scratch();
+    let repository = scratch.open(now());
+    let before = fs::read(scratch.folder.path().join("metadata/timestamp.json")).unwrap();
+    let refused = |bytes: &[u8]| repository.publish(&team(), bytes, &[], now()).unwrap_err();
+    let one = ["demo/m@1.0.0"];
+    let stranger = SigningKey::generate().unwrap();
+    assert!(matches!(refused(b"{"), PublishRefusal::Malformed(_)));
+    assert!(matches!(refused(&vec![b' '; MAX_TEAM_BYTES + 1]), PublishRefusal::Malformed(_)));
+    assert!(matches!(refused(&scratch.metadata(2, &one)), PublishRefusal::Moved { found: 2, next: 1 }));
+    assert!(matches!(refused(&scratch.metadata(0, &one)), PublishRefusal::Moved { found: 0, next: 1 }));
+    let threshold = PublishRefusal::UnderThreshold { found: 0, threshold: 1 };
+    assert_eq!(refused(&scratch.signed(1, &one, &[&stranger])).to_string(), threshold.to_string());
+    assert_eq!(refused(&scratch.signed(1, &one, &[])).to_string(), threshold.to_string());
+    for foreign in ["other/m@1.0.0", "models/demo/m/manifest.json", "../x", "models/demo/m/1.0.0/model.onnx"] {
+        let refusal = refused(&scratch.metadata(1, &[foreign]));
+        assert!(matches!(refusal, PublishRefusal::ForeignTarget(_)), "{foreign}: {refusal}");
+    }
+    let mut delegating = role(1, json!({}));
+    delegating["delegations"] = json!({"keys": {}, "roles": []});
+    let delegating = sign_value(delegating, &[&scratch.keys.team]).unwrap();
+    assert!(matches!(refused(&delegating), PublishRefusal::Delegates));
+    let mut expired = role(1, json!({}));
+    expired["expires"] = json!("2026-05-01T00:00:00Z");
+    let expired = sign_value(expired, &[&scratch.keys.team]).unwrap();
+    assert!(matches!(refused(&expired), PublishRefusal::Expired(_)));
+    let twice = scratch.signed(1, &one, &[&scratch.keys.team, &scratch.keys.team]);
+    assert!(matches!(refused(&twice), PublishRefusal::Unacceptable(_)));
+    let nobody = repository.publish(&"nobody".parse().unwrap(), &scratch.metadata(1, &one), &[], now());
+    assert!(matches!(nobody, Err(PublishRefusal::UnknownTeam(_))));
+    assert_eq!(fs::read(scratch.folder.path().join("metadata/timestamp.json")).unwrap(), before);
+    assert_eq!(load::versions_on_disk(scratch.folder.path(), "demo").unwrap(), Vec::<u64>::new());
+}
+
+#[tokio::test]
+async fn a_cut_at_any_write_leaves_the_old_set_or_the_new_one() {
+    let both = ["demo/m@1.0.0", "demo/m@1.0.1"];
+    // 2 manifests less the one that is there, team, snapshot, timestamp: 4 writes, so 5 places to cut.
+    for done in 0..=4 {
+        let scratch = scratch();
+        let path = scratch.folder.path();
+        let first = scratch.metadata(1, &both[..1]);
+        scratch.open(now()).publish(&team(), &first, &with_manifests(&both[..1]), now()).unwrap();
+        let second = scratch.metadata(2, &both);
+        let repository = scratch.open(now());
+        let (_, mut writes) = repository.lock().with_team(path, &repository.keys, &team(), &second, now()).unwrap();
+        let (version, bytes) = with_manifests(&both).remove(1);
+        let manifest_path = repository.manifest_path(&version.model, &version.manifest);
+        writes.insert(0, Write { path: manifest_path, bytes });
+        assert_eq!(writes.len(), 4);
+        carry_out(&writes[..done]).unwrap();
+        if let Some(torn) = writes.get(done) {
+            let mut partial = torn.path.clone().into_os_string();
+            partial.push(".partial");
+            fs::create_dir_all(torn.path.parent().unwrap()).unwrap();
+            fs::File::create(&partial).unwrap();
+        }
+        drop(repository);
+        let is_new = done == writes.len();
+        // What a client sees before the server is back, and after.
+        assert_eq!(client(path, both[0], now()).await.unwrap(), manifest(both[0]), "cut after {done}");
+        assert_eq!(client(path, both[1], now()).await.is_ok(), is_new, "cut after {done}");
+        let repository = scratch.open(now());
+        assert_eq!(repository.listed(&team()).len(), if is_new { 2 } else { 1 });
+        if !is_new {
+            repository.publish(&team(), &second, &with_manifests(&both), now()).unwrap();
+        }
+        assert_eq!(client(path, both[1], now()).await.unwrap(), manifest(both[1]), "cut after {done}");
+        let names: Vec<_> = fs::read_dir(path.join("metadata")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(names.iter().all(|name| !name.to_string_lossy().ends_with(".partial")), "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_or_torn_timestamp_is_mended() {
+    for damage in [None, Some(&b"{\"signed\":"[..])] {
+        let scratch = scratch();
+        let path = scratch.folder.path();
+        let one = ["demo/m@1.0.0"];
+        scratch.open(now()).publish(&team(), &scratch.metadata(1, &one), &with_manifests(&one), now()).unwrap();
+        let timestamp = path.join("metadata/timestamp.json");
+        match damage {
+            None => fs::remove_file(&timestamp).unwrap(),
+            Some(bytes) => disk::write(&timestamp, bytes, Access::Public).unwrap(),
+        }
+        let repository = scratch.open(later(1));
+        assert_eq!(repository.listed(&team()).len(), 1);
+        assert_eq!(client(path, one[0], later(1)).await.unwrap(), manifest(one[0]));
+    }
+}
+
+#[tokio::test]
+async fn freshness_is_signed_anew_at_half_life_and_versions_grow_with_time() {
+    let scratch = scratch();
+    let repository = scratch.open(now());
+    let path = scratch.folder.path();
+    let one = ["demo/m@1.0.0"];
+    repository.publish(&team(), &scratch.metadata(1, &one), &with_manifests(&one), now()).unwrap();
+    assert!(!repository.freshen(later(3)).unwrap());
+    assert!(client(path, one[0], later(8)).await.is_err(), "expired");
+    assert!(repository.freshen(later(4)).unwrap());
+    assert_eq!(client(path, one[0], later(8)).await.unwrap(), manifest(one[0]));
+    let version = repository.lock().trusted.timestamp().unwrap().version;
+    assert_eq!(version, u64::try_from(later(4).as_second()).unwrap());
+    // A server that was away for long, and one whose clock stepped back.
+    assert!(scratch.open(later(60)).freshen(later(60)).unwrap());
+    client(path, one[0], later(60)).await.unwrap();
+    let repository = scratch.open(later(50));
+    repository.publish(&team(), &scratch.metadata(2, &one), &[], later(50)).unwrap();
+    let after = repository.lock().trusted.timestamp().unwrap().version;
+    assert_eq!(after, u64::try_from(later(60).as_second()).unwrap() + 1);
+}
+
+#[test]
+fn old_snapshots_are_removed_but_not_at_once() {
+    let scratch = scratch();
+    let repository = scratch.open(now());
+    for round in 1..=20 {
+        assert!(repository.freshen(later(4 * round)).unwrap());
+    }
+    assert_eq!(load::versions_on_disk(scratch.folder.path(), "snapshot").unwrap().len(), KEPT);
+    scratch.open(later(80));
+}
+
+#[test]
+fn damage_that_cannot_be_mended_is_said() {
+    let scratch = scratch();
+    let targets = scratch.folder.path().join("metadata/1.targets.json");
+    fs::remove_file(targets).unwrap();
+    let error = Repository::open(scratch.folder.path(), scratch.keys.online(), now()).unwrap_err();
+    assert!(format!("{error:#}").contains("from a backup"), "{error:#}");
+}
+
+#[test]
+fn only_metadata_can_be_asked_for() {
+    for name in ["timestamp.json", "1.root.json", "12.snapshot.json", "1.targets.json", "7.demo.json"] {
+        assert!(is_metadata_name(name), "{name}");
+    }
+    for name in ["root.json", "01.root.json", "0.root.json", "../server.db", "1.../x.json", "1.root.json.partial", "a"]
+    {
+        assert!(!is_metadata_name(name), "{name}");
+    }
+}

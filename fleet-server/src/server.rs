@@ -1,0 +1,292 @@
+//! `tern-server`: makes a data folder, or serves one. The start and the shutdown are lists; the work is in the modules.
+
+mod args;
+mod init;
+mod upkeep;
+
+use std::{
+    ffi::OsString,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use clap::Parser;
+use jiff::Timestamp;
+use tern_protocol::{
+    topics::{Channel, DeviceTopic},
+    tuf,
+    twin::Status,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    broker::{self, Broker, BrokerConfig, SelfTest},
+    ca::Authority,
+    clock,
+    config::Config,
+    console,
+    director::Director,
+    disk::{self, FolderLock, blobs::Blobs},
+    fleet::{Fleet, Live, Parts},
+    http::{
+        self,
+        listener::{Limits, Listener, TlsSlot},
+    },
+    keyfile,
+    ready::{self, Addresses},
+    repository::{OnlineKeys, Repository},
+    store::{Gone, Store},
+    transport::Transport,
+};
+
+pub use init::{InitOrder, init};
+
+/// The whole program: arguments in, exit code out. 0 is success, 1 a failure, 2 wrong usage.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match args::Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come here too; the code tells them apart.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match carry_out(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tern-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(arguments: args::Arguments) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    match arguments.command {
+        args::Command::Init(order) => {
+            let order = order.checked()?;
+            runtime.block_on(init(&order))?;
+            println!("{}", order.words());
+            Ok(())
+        }
+        args::Command::Run(order) => {
+            let config = order.config()?;
+            log(&config.log)?;
+            runtime.block_on(async {
+                let server = Server::start(config).await?;
+                stop_signal().await?;
+                tracing::info!("stopping");
+                server.shutdown().await;
+                Ok(())
+            })
+        }
+    }
+}
+
+fn log(filter: &str) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .with_context(|| format!("log filter {filter:?}: write it like info or info,tern_fleet_server=debug"))?;
+    // In a test a subscriber may be there already.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    Ok(())
+}
+
+async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// A running server.
+pub struct Server {
+    fleet: Arc<Fleet>,
+    addresses: Addresses,
+    broker: Mutex<Option<Broker>>,
+    stop: watch::Sender<bool>,
+    listeners: JoinSet<()>,
+    tasks: JoinSet<()>,
+    // Last: the folder is let go when nothing writes to it any more.
+    _lock: FolderLock,
+}
+
+impl Server {
+    /// Starts everything; returns when everything listens and the ready-file is written.
+    ///
+    /// # Errors
+    /// Where the data folder is not whole, held by another server, or an address is taken.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        config.check()?;
+        let folder = &config.data_dir;
+        ensure!(
+            folder.join("server.db").exists(),
+            "{} holds no server: make one with `tern-server init`",
+            folder.display()
+        );
+        let lock = disk::lock(&folder.join("server.lock"))
+            .with_context(|| format!("take {}: is another server running on it?", folder.display()))?;
+        let now = clock::now();
+        let fleet = open(&config, now).await?;
+        let (stop, stopping) = watch::channel(false);
+
+        let tls = TlsSlot::new(fleet.authority.https(&fleet.settings.names, now)?);
+        let https = Listener::bind(config.https_listen, Some(tls.clone()), Limits::default()).await?;
+        let console = match config.console_listen {
+            Some(address) => Some(Listener::bind(address, None, Limits::default()).await?),
+            None => None,
+        };
+        let broker = start_broker(&config, &fleet, now).await?;
+        let addresses = Addresses {
+            https: https.address()?,
+            mqtt: broker.address(),
+            console: console.as_ref().map(Listener::address).transpose()?,
+        };
+        fleet.go_live(live(&config, &fleet, &broker, addresses));
+
+        let mut listeners = JoinSet::new();
+        listeners.spawn(https.run(http::router(fleet.clone()), fleet.clone(), stopping.clone()));
+        if let Some(console) = console {
+            let router = console::router(fleet.clone()).merge(http::local_router(fleet.clone()));
+            listeners.spawn(console.run(router, fleet.clone(), stopping.clone()));
+        }
+        let mut tasks = JoinSet::new();
+        let sending = fleet.clone();
+        tasks.spawn(async move {
+            sending.delivery.run(|device| sending.send_desired(device)).await;
+        });
+        tasks.spawn(upkeep::run(fleet.clone(), tls, broker.handle()));
+        if let Some(path) = &config.ready_file {
+            ready::write(path, addresses)?;
+        }
+        tracing::info!(fleet = %fleet.settings.fleet, https = %addresses.https, mqtt = %addresses.mqtt, "serving");
+        Ok(Self { fleet, addresses, broker: Mutex::new(Some(broker)), stop, listeners, tasks, _lock: lock })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The fleet that it serves.
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    /// Stops in order: listeners, broker (wills are published and stored), tasks, store.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        while self.listeners.join_next().await.is_some() {}
+        let broker = self.broker.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(broker) = broker {
+            broker.shutdown().await;
+        }
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Opens what the data folder holds, mending what a crash left.
+async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
+    let folder = &config.data_dir;
+    let store = Store::open(&folder.join("server.db")).context("open server.db")?;
+    let settings = store.settings().await.context("read the fleet's settings")?;
+    let keys = folder.join("keys");
+    let online = OnlineKeys {
+        snapshot: keyfile::read(&keys.join("snapshot-1.key"))?,
+        timestamp: keyfile::read(&keys.join("timestamp-1.key"))?,
+    };
+    let repository = Repository::open(&folder.join("tuf"), online, now).context("open the TUF repository")?;
+    repository.freshen(now).context("sign snapshot and timestamp anew")?;
+    let key = keyfile::read(&keys.join("director-1.key"))?;
+    let known = repository.director_keys().context("read the director's keys from root")?;
+    ensure!(
+        known.get(&key.public().id()).is_some(),
+        "root does not name the key in keys/director-1.key: devices would refuse whatever it signs"
+    );
+    let director = Director::new(key, settings.fleet.clone(), config.desired_life());
+    let fleet = Fleet::new(Parts {
+        authority: Authority::open(&folder.join("ca")).context("open the certificate authority")?,
+        blobs: Blobs::open(&folder.join("blobs")).context("open the blobs")?,
+        resend: Duration::from_secs(u64::from(config.desired_resend_seconds)),
+        settings,
+        store,
+        repository,
+        director,
+    });
+    for team in fleet.repository.teams() {
+        fleet.reconcile(&team, "server", now).await?;
+    }
+    fleet.store.offline(None, Gone::ServerStarted, now).await.context("mark devices as offline")?;
+    Ok(fleet)
+}
+
+async fn start_broker(config: &Config, fleet: &Arc<Fleet>, now: Timestamp) -> anyhow::Result<Broker> {
+    let retained = fleet.store.retained().await.context("read retained messages")?;
+    let foreign = |channel| {
+        let device = "self-test".parse().expect("invariant: a valid name");
+        DeviceTopic { fleet: fleet.settings.fleet.clone(), device, channel }.to_string()
+    };
+    let broker = BrokerConfig {
+        listen: config.mqtt_listen,
+        tls: fleet.authority.mqtt(&fleet.settings.names, now)?,
+        initial_retained: retained.into_iter().map(|(topic, payload)| as_restarted(topic, payload)).collect(),
+        self_test: SelfTest { topic: foreign(Channel::Status), filter: foreign(Channel::Desired) },
+        limits: broker::Limits::default(),
+        clock: Arc::new(|| clock::now().into()),
+    };
+    Broker::start(broker, Arc::new(Transport::new(fleet.clone()))).await.context("start the MQTT broker")
+}
+
+/// A retained message as it is true after a restart: nobody is connected yet.
+fn as_restarted(topic: String, payload: Vec<u8>) -> (String, Bytes) {
+    let is_status = DeviceTopic::parse(&topic).is_ok_and(|topic| topic.channel == Channel::Status);
+    let status = is_status.then(|| serde_json::from_slice::<Status>(&payload).ok()).flatten();
+    let offline = status.and_then(|status| serde_json::to_vec(&Status { online: false, ..status }).ok());
+    (topic, offline.unwrap_or(payload).into())
+}
+
+fn live(config: &Config, fleet: &Fleet, broker: &Broker, addresses: Addresses) -> Live {
+    let first = fleet.settings.names.first().map_or("localhost", String::as_str);
+    let host = config.public_host.as_deref().unwrap_or(first);
+    // An IPv6 address stands in brackets where a port follows.
+    let host = if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() };
+    Live {
+        broker: broker.handle(),
+        https_url: format!("https://{host}:{}", addresses.https.port()),
+        mqtt_address: format!("{host}:{}", addresses.mqtt.port()),
+    }
+}
+
+/// Installs what must be there before TUF metadata or TLS is touched.
+fn prepare() {
+    tuf::install_provider();
+}
+
+fn private_folder(path: &Path) -> anyhow::Result<()> {
+    disk::create_folder(path).with_context(|| format!("create {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_restart_nobody_is_online() {
+        let text = br#"{"online":true,"boot":"b","agent_version":"1","since":"2026-06-01T00:00:00Z"}"#;
+        let (_, payload) = as_restarted("tern/v1/f/d/status".into(), text.to_vec());
+        assert!(!serde_json::from_slice::<Status>(&payload).unwrap().online);
+        let (_, twin) = as_restarted("tern/v1/f/d/twin".into(), text.to_vec());
+        assert_eq!(twin.as_ref(), text);
+        assert_eq!(as_restarted("tern/v1/f/d/status".into(), b"x".to_vec()).1.as_ref(), b"x");
+    }
+}

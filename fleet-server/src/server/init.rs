@@ -1,0 +1,199 @@
+//! Makes a data folder as a whole or not at all: everything is written into a folder beside it, which is then renamed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use jiff::Timestamp;
+use tern_protocol::ids::{FleetId, TeamId};
+
+use super::{prepare, private_folder};
+use crate::{
+    ca::Authority,
+    clock,
+    disk::{self, Access, blobs::Blobs},
+    events::EventKind,
+    identity::{Operator, Role, Secret},
+    keyfile,
+    repository::{OnlineKeys, solo},
+    store::{FleetSettings, NewEvent, Store},
+};
+
+/// Names that TUF keeps for its own roles.
+const TUF_ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
+/// Most teams: what a TUF client looks through.
+const MAX_TEAMS: usize = 30;
+
+/// What to make.
+#[derive(Debug, Clone)]
+pub struct InitOrder {
+    /// The folder to make.
+    pub data_dir: PathBuf,
+    /// The fleet.
+    pub fleet: FleetId,
+    /// Its teams.
+    pub teams: Vec<TeamId>,
+    /// Names in the server's certificate.
+    pub names: Vec<String>,
+}
+
+impl InitOrder {
+    /// What to tell the operator.
+    pub(super) fn words(&self) -> String {
+        let folder = self.data_dir.display();
+        let keys: Vec<_> = self.teams.iter().map(|team| format!("release-{team}.key")).collect();
+        format!(
+            "UNSAFE: every key of fleet {} lies on this machine, one of one. Whoever takes it takes the fleet.\n\
+             This is for trials. Never use --solo in production.\n\
+             \n\
+             made {folder}\n\
+             for the operator, to be moved away: {folder}/operator/{{token,ca.pem,{}}}\n\
+             next: tern-server run --data-dir {folder}",
+            self.fleet,
+            keys.join(",")
+        )
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let distinct: std::collections::BTreeSet<_> = self.teams.iter().collect();
+        ensure!(distinct.len() == self.teams.len(), "a team is named twice");
+        ensure!((1..=MAX_TEAMS).contains(&self.teams.len()), "a fleet has 1 to {MAX_TEAMS} teams");
+        for team in &self.teams {
+            ensure!(!TUF_ROLES.contains(&team.as_str()), "a team cannot be called {team}: TUF keeps that name");
+        }
+        ensure!(!self.names.is_empty(), "give the names under which the server is reached with --name");
+        Ok(())
+    }
+}
+
+/// Makes the data folder with one key for each role, all on this machine.
+///
+/// # Errors
+/// Where the folder exists and is not empty, a name is not valid, or the disk refuses. Then nothing was made.
+pub async fn init(order: &InitOrder) -> anyhow::Result<()> {
+    prepare();
+    order.check()?;
+    let folder = &order.data_dir;
+    let is_free = std::fs::read_dir(folder).map_or(!folder.exists(), |mut entries| entries.next().is_none());
+    ensure!(is_free, "{} exists: choose another folder, or remove it if its fleet is dead", folder.display());
+    let name = folder.file_name().context("the data folder needs a name")?.to_string_lossy();
+    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let partial = parent.join(format!(".{name}.partial"));
+    // Left by an init that was killed; nothing ever ran on it.
+    disk::remove_tree(&partial).with_context(|| format!("remove {}", partial.display()))?;
+    let made = make(&partial, order, clock::now()).await;
+    let made = made.and_then(|()| Ok(disk::rename(&partial, folder)?));
+    if made.is_err() {
+        let _ = disk::remove_tree(&partial);
+    }
+    made.with_context(|| format!("make {}", folder.display()))
+}
+
+async fn make(folder: &Path, order: &InitOrder, now: Timestamp) -> anyhow::Result<()> {
+    let (keys, operator, ca) = (folder.join("keys"), folder.join("operator"), folder.join("ca"));
+    for path in [folder, &keys, &operator, &ca] {
+        private_folder(path)?;
+    }
+    let authority = Authority::create(&ca, &format!("tern {}", order.fleet), now)?;
+    // A name that no certificate can carry must stop here, not at the first start.
+    authority.https(&order.names, now)?;
+    disk::write(&operator.join("ca.pem"), authority.pem().as_bytes(), Access::Public)?;
+    Blobs::open(&folder.join("blobs")).context("make the blobs' folder")?;
+
+    let mut teams = Vec::new();
+    for team in &order.teams {
+        teams.push((team.clone(), keyfile::create(&operator.join(format!("release-{team}.key")))?.public()));
+    }
+    let keys = solo::SoloKeys {
+        root: keyfile::create(&keys.join("root-1.key"))?,
+        targets: keyfile::create(&keys.join("targets-1.key"))?,
+        online: OnlineKeys {
+            snapshot: keyfile::create(&keys.join("snapshot-1.key"))?,
+            timestamp: keyfile::create(&keys.join("timestamp-1.key"))?,
+        },
+        director: keyfile::create(&keys.join("director-1.key"))?.public(),
+        teams,
+    };
+    solo::create(&folder.join("tuf"), &keys, now).context("make the TUF repository")?;
+
+    let token = Secret::generate()?;
+    disk::write(&operator.join("token"), format!("{}\n", token.reveal()).as_bytes(), Access::Private)?;
+    let store = Store::open(&folder.join("server.db")).context("make server.db")?;
+    let settings = FleetSettings {
+        fleet: order.fleet.clone(),
+        teams: order.teams.clone(),
+        solo: true,
+        names: order.names.clone(),
+    };
+    store.settle(settings).await?;
+    store.add_token(token.hash(), Operator { name: "admin".into(), role: Role::Admin }, now).await?;
+    store.record(NewEvent::new(EventKind::Initialised, "with all keys on one machine (--solo)"), now).await?;
+    store.close().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(folder: &Path) -> InitOrder {
+        InitOrder {
+            data_dir: folder.join("data"),
+            fleet: "f".parse().unwrap(),
+            teams: vec!["demo".parse().unwrap()],
+            names: vec!["localhost".into()],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_there_is_left_alone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let order = order(scratch.path());
+        std::fs::create_dir(&order.data_dir).unwrap();
+        std::fs::File::create(order.data_dir.join("precious")).unwrap();
+        assert!(init(&order).await.unwrap_err().to_string().contains("exists"));
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+        std::fs::remove_file(order.data_dir.join("precious")).unwrap();
+        init(&order).await.unwrap();
+        assert!(init(&order).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_failed_or_killed_init_leaves_nothing_that_counts() {
+        let scratch = tempfile::tempdir().unwrap();
+        let good = order(scratch.path());
+        let bad = InitOrder { names: vec!["nöt a name".into()], ..good.clone() };
+        assert!(init(&bad).await.is_err());
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+        // What a kill leaves: the folder beside, never the folder itself.
+        std::fs::create_dir_all(scratch.path().join(".data.partial/keys")).unwrap();
+        init(&good).await.unwrap();
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn names_that_collide_are_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        let good = order(scratch.path());
+        let team = |name: &str| name.parse::<TeamId>().unwrap();
+        for teams in [vec![team("snapshot")], vec![team("a"), team("a")], vec![]] {
+            assert!(init(&InitOrder { teams: teams.clone(), ..good.clone() }).await.is_err(), "{teams:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn private_files_are_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let scratch = tempfile::tempdir().unwrap();
+        let order = order(scratch.path());
+        init(&order).await.unwrap();
+        let mode = |path: &str| std::fs::metadata(order.data_dir.join(path)).unwrap().permissions().mode() & 0o777;
+        for path in
+            ["ca/ca.key", "keys/root-1.key", "keys/director-1.key", "operator/token", "operator/release-demo.key"]
+        {
+            assert_eq!(mode(path), 0o600, "{path}");
+        }
+        for path in ["", "keys", "operator", "ca", "tuf", "blobs"] {
+            assert_eq!(mode(path), 0o700, "{path:?}");
+        }
+    }
+}

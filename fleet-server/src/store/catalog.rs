@@ -1,0 +1,234 @@
+//! Versions: their manifests, their blobs, and whether a team's signed metadata lists them.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use tern_protocol::{
+    digest::Digest,
+    ids::{ByteCount, ModelName, ModelVersion, TeamId},
+};
+
+use super::{NewEvent, Paging, Store, StoreError, devices::version_of, events, integer, millis, natural, parse, time};
+use crate::{
+    events::EventKind,
+    forms::{VersionDetail, VersionRow},
+};
+
+/// A version whose manifest was uploaded.
+#[derive(Debug, Clone)]
+pub struct NewVersion {
+    /// Which one.
+    pub model: ModelVersion,
+    /// SHA-256 of its manifest.
+    pub manifest: Digest,
+    /// The manifest's bytes.
+    pub bytes: Vec<u8>,
+    /// Bytes of its files together.
+    pub total: ByteCount,
+    /// Its blobs with their lengths, each once.
+    pub blobs: Vec<(Digest, u64)>,
+    /// Who uploaded it.
+    pub published_by: String,
+}
+
+/// What came of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManifestOutcome {
+    /// It is new.
+    Stored,
+    /// The same bytes were there.
+    Same,
+    /// Other bytes are there.
+    Exists {
+        /// Their digest.
+        manifest: Digest,
+    },
+}
+
+/// A version that a team's metadata lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedVersion {
+    /// Which one.
+    pub model: ModelVersion,
+    /// SHA-256 of its manifest.
+    pub manifest: Digest,
+}
+
+const COLUMNS: &str = "team, model_id, version, manifest_sha256, bytes, published, published_by, signed,
+    (SELECT count(*) FROM running_models r
+     WHERE r.team = v.team AND r.model_id = v.model_id AND r.version = v.version)";
+
+impl Store {
+    /// Stores a version's manifest.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_manifest(&self, version: NewVersion, now: Timestamp) -> Result<ManifestOutcome, StoreError> {
+        self.write(move |connection| {
+            if let Some((found, _)) = manifest(connection, &version.model)? {
+                let same = found == version.manifest;
+                return Ok(if same { ManifestOutcome::Same } else { ManifestOutcome::Exists { manifest: found } });
+            }
+            insert(connection, &version, now)?;
+            Ok(ManifestOutcome::Stored)
+        })
+        .await
+    }
+
+    /// The longest that the blob may be: what the manifests that name it say; none where none does.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn blob_limit(&self, blob: Digest) -> Result<Option<u64>, StoreError> {
+        self.read(move |connection| {
+            let sql = "SELECT max(length) FROM version_blobs WHERE sha256 = ?1";
+            let longest: Option<i64> = connection.query_row(sql, [blob.to_string()], |row| row.get(0))?;
+            Ok(longest.map(natural))
+        })
+        .await
+    }
+
+    /// A version's manifest: digest and bytes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn manifest(&self, model: ModelVersion) -> Result<Option<(Digest, Vec<u8>)>, StoreError> {
+        self.read(move |connection| manifest(connection, &model)).await
+    }
+
+    /// A page of versions, by model and version as text; of one model where `of` names it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn versions(&self, of: Option<ModelName>, paging: Paging) -> Result<Vec<VersionRow>, StoreError> {
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM versions v
+                 WHERE team || '/' || model_id || '@' || version > ?1 AND (?2 IS NULL OR team || '/' || model_id = ?2)
+                 ORDER BY team || '/' || model_id || '@' || version LIMIT ?3"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let limit = i64::try_from(paging.limit).unwrap_or(i64::MAX);
+            let mut rows = statement.query(params![paging.after, of.map(|name| name.to_string()), limit])?;
+            let mut versions = Vec::new();
+            while let Some(row) = rows.next()? {
+                versions.push(from_row(row)?);
+            }
+            Ok(versions)
+        })
+        .await
+    }
+
+    /// One version with its manifest.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn version(&self, model: ModelVersion) -> Result<Option<VersionDetail>, StoreError> {
+        self.read(move |connection| {
+            let Some((_, bytes)) = manifest(connection, &model)? else { return Ok(None) };
+            let sql = format!("SELECT {COLUMNS} FROM versions v WHERE team = ?1 AND model_id = ?2 AND version = ?3");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let ModelVersion { name, version } = &model;
+            let mut rows = statement.query(params![name.team.as_str(), name.model.as_str(), version.to_string()])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            Ok(Some(VersionDetail { row: from_row(row)?, manifest_json: super::from_json("manifest", &bytes)? }))
+        })
+        .await
+    }
+
+    /// Takes over which versions a team's metadata lists; records what is new and what is gone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_signed(
+        &self,
+        team: TeamId,
+        listed: Vec<SignedVersion>,
+        actor: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let before = signed(connection, &team)?;
+            let gone = before.iter().filter(|version| !listed.contains(version));
+            let new = listed.iter().filter(|version| !before.contains(version));
+            let changes = gone.map(|v| (v, false)).chain(new.map(|v| (v, true)));
+            for (SignedVersion { model, manifest }, is_signed) in changes {
+                let ModelVersion { name, version } = model;
+                connection.execute(
+                    "UPDATE versions SET signed = ?5
+                     WHERE team = ?1 AND model_id = ?2 AND version = ?3 AND manifest_sha256 = ?4",
+                    params![
+                        name.team.as_str(),
+                        name.model.as_str(),
+                        version.to_string(),
+                        manifest.to_string(),
+                        is_signed
+                    ],
+                )?;
+                let kind = if is_signed { EventKind::VersionPublished } else { EventKind::VersionWithdrawn };
+                let event = NewEvent::new(kind, format!("manifest {manifest}")).by(actor.clone()).of_version(model);
+                events::insert(connection, &event, now)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn insert(connection: &Connection, version: &NewVersion, now: Timestamp) -> Result<(), StoreError> {
+    let ModelVersion { name, version: number } = &version.model;
+    let (team, model, number) = (name.team.as_str(), name.model.as_str(), number.to_string());
+    connection.execute(
+        "INSERT INTO versions (team, model_id, version, manifest_sha256, manifest, bytes, published, published_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            team,
+            model,
+            number,
+            version.manifest.to_string(),
+            version.bytes,
+            integer(version.total.0),
+            millis(now),
+            version.published_by,
+        ],
+    )?;
+    for (blob, length) in &version.blobs {
+        connection.execute(
+            "INSERT INTO version_blobs (team, model_id, version, sha256, length) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![team, model, number, blob.to_string(), integer(*length)],
+        )?;
+    }
+    Ok(())
+}
+
+fn manifest(connection: &Connection, model: &ModelVersion) -> Result<Option<(Digest, Vec<u8>)>, StoreError> {
+    let sql = "SELECT manifest_sha256, manifest FROM versions WHERE team = ?1 AND model_id = ?2 AND version = ?3";
+    let ModelVersion { name, version } = model;
+    let key = params![name.team.as_str(), name.model.as_str(), version.to_string()];
+    let row: Option<(String, Vec<u8>)> =
+        connection.prepare_cached(sql)?.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    row.map(|(digest, bytes)| Ok((parse("manifest digest", &digest)?, bytes))).transpose()
+}
+
+fn signed(connection: &Connection, team: &TeamId) -> Result<Vec<SignedVersion>, StoreError> {
+    let sql = "SELECT team, model_id, version, manifest_sha256 FROM versions WHERE team = ?1 AND signed = 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([team.as_str()])?;
+    let mut versions = Vec::new();
+    while let Some(row) = rows.next()? {
+        let manifest = parse("manifest digest", &row.get::<_, String>(3)?)?;
+        versions.push(SignedVersion { model: version_of(row, 0)?, manifest });
+    }
+    Ok(versions)
+}
+
+fn from_row(row: &Row<'_>) -> Result<VersionRow, StoreError> {
+    Ok(VersionRow {
+        model: version_of(row, 0)?,
+        manifest: parse("manifest digest", &row.get::<_, String>(3)?)?,
+        bytes: ByteCount(natural(row.get(4)?)),
+        published: time(row.get(5)?)?,
+        published_by: row.get(6)?,
+        signed: row.get(7)?,
+        devices: natural(row.get(8)?),
+    })
+}

@@ -1,0 +1,177 @@
+//! Devices as lists show them, and whether one may come in.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row};
+use tern_protocol::{
+    digest::Digest,
+    ids::{DeviceId, Generation, Labels, ModelId, ModelName, ModelVersion, TeamId, Version},
+    twin::Twin,
+};
+
+use super::{NewEvent, Store, StoreError, events, from_json, natural, parse, time};
+use crate::{events::EventKind, forms::DeviceRow, selector::Selector};
+
+/// Whether a device may come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admittance {
+    /// It may, with the key of this digest.
+    Enrolled {
+        /// SHA-256 of its public key.
+        key_sha256: Digest,
+    },
+    /// It was enrolled and is revoked.
+    Revoked,
+    /// It was never enrolled.
+    Unknown,
+}
+
+/// Which page of a list.
+#[derive(Debug, Clone, Default)]
+pub struct Paging {
+    /// The last name of the page before; empty for the first.
+    pub after: String,
+    /// Most rows.
+    pub limit: usize,
+}
+
+/// A device that is gone without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// Its connection ended.
+    Disconnected,
+    /// The server was started, so nobody is connected yet.
+    ServerStarted,
+}
+
+const COLUMNS: &str = "device, online, last_seen, device_class, own_labels, operator_labels, agent_version, generation,
+                       twin_generation, twin, certificate_expires";
+
+impl Store {
+    /// Whether the device may come in.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn admittance(&self, device: DeviceId) -> Result<Admittance, StoreError> {
+        self.read(move |connection| {
+            let row: Option<(String, Option<i64>)> = connection
+                .prepare_cached("SELECT key_sha256, revoked FROM devices WHERE device = ?1")?
+                .query_row([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            Ok(match row {
+                None => Admittance::Unknown,
+                Some((_, Some(_))) => Admittance::Revoked,
+                Some((key, None)) => Admittance::Enrolled { key_sha256: parse("key digest", &key)? },
+            })
+        })
+        .await
+    }
+
+    /// A page of the unrevoked devices that `selector` picks, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn devices(&self, selector: Selector, paging: Paging) -> Result<Vec<DeviceRow>, StoreError> {
+        self.read(move |connection| list(connection, &selector, &paging)).await
+    }
+
+    /// One device.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn device(&self, device: DeviceId) -> Result<Option<DeviceRow>, StoreError> {
+        self.read(move |connection| {
+            let sql = format!("SELECT {COLUMNS} FROM devices WHERE device = ?1 AND revoked IS NULL");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([device.as_str()])?;
+            rows.next()?.map(|row| from_row(connection, row)).transpose()
+        })
+        .await
+    }
+
+    /// Notes that a device is gone, or that all are; says how many were online.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn offline(&self, device: Option<DeviceId>, why: Gone, now: Timestamp) -> Result<usize, StoreError> {
+        self.write(move |connection| {
+            let changed = connection.execute(
+                "UPDATE devices SET online = 0 WHERE online = 1 AND (?1 IS NULL OR device = ?1)",
+                [device.as_ref().map(DeviceId::as_str)],
+            )?;
+            if let (Some(device), 1.., Gone::Disconnected) = (&device, changed, why) {
+                let event = NewEvent::new(EventKind::DeviceOffline, "the connection ended without a last will");
+                events::insert(connection, &event.of_device(device), now)?;
+            }
+            Ok(changed)
+        })
+        .await
+    }
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    selector: &Selector,
+    paging: &Paging,
+) -> Result<Vec<DeviceRow>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM devices WHERE device > ?1 AND revoked IS NULL ORDER BY device");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([&paging.after])?;
+    let mut devices = Vec::new();
+    while devices.len() < paging.limit {
+        let Some(row) = rows.next()? else { break };
+        let device = from_row(connection, row)?;
+        if selector.matches(&device.device, &device.device_class, &device.labels) {
+            devices.push(device);
+        }
+    }
+    Ok(devices)
+}
+
+fn from_row(connection: &Connection, row: &Row<'_>) -> Result<DeviceRow, StoreError> {
+    let text = |index: usize| row.get::<_, String>(index);
+    let device: DeviceId = parse("device", &text(0)?)?;
+    let twin: Option<Twin> = row.get::<_, Option<Vec<u8>>>(9)?.map(|bytes| from_json("twin", &bytes)).transpose()?;
+    let (models, last_error) = twin.map(|twin| (twin.models, twin.last_error)).unwrap_or_default();
+    Ok(DeviceRow {
+        online: row.get(1)?,
+        last_seen: row.get::<_, Option<i64>>(2)?.map(time).transpose()?,
+        device_class: parse("device class", &text(3)?)?,
+        labels: effective_labels(&text(4)?, &text(5)?)?,
+        agent_version: text(6)?,
+        desired_generation: Generation(natural(row.get(7)?)),
+        desired: demanded(connection, &device)?,
+        generation: Generation(natural(row.get(8)?)),
+        models,
+        last_error,
+        certificate_expires: time(row.get(10)?)?,
+        device,
+    })
+}
+
+/// The operator's labels go over the device's own.
+pub(super) fn effective_labels(own: &str, operators: &str) -> Result<Labels, StoreError> {
+    let mut labels: BTreeMap<_, _> = from_json("labels", own.as_bytes())?;
+    labels.extend(from_json::<Labels>("labels", operators.as_bytes())?);
+    Ok(labels)
+}
+
+fn demanded(connection: &Connection, device: &DeviceId) -> Result<Vec<ModelVersion>, StoreError> {
+    let sql = "SELECT team, model_id, version FROM desired_models WHERE device = ?1 ORDER BY team, model_id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([device.as_str()])?;
+    let mut versions = Vec::new();
+    while let Some(row) = rows.next()? {
+        versions.push(version_of(row, 0)?);
+    }
+    Ok(versions)
+}
+
+/// The model version in three columns from `first` on: team, model, version.
+pub(super) fn version_of(row: &Row<'_>, first: usize) -> Result<ModelVersion, StoreError> {
+    let team: TeamId = parse("team", &row.get::<_, String>(first)?)?;
+    let model: ModelId = parse("model", &row.get::<_, String>(first + 1)?)?;
+    let version: Version = parse("version", &row.get::<_, String>(first + 2)?)?;
+    Ok(ModelVersion { name: ModelName { team, model }, version })
+}

@@ -1,0 +1,280 @@
+//! What is demanded of devices: the rule of generations, and the signed bytes that go out.
+//!
+//! Generation = max(last + 1, unix seconds), so a restored server is never behind its devices. The row's bytes are the
+//! only source of what is sent.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use tern_protocol::{
+    desired::{DesiredModel, MAX_MODELS, Probation, Swap},
+    digest::Digest,
+    ids::{DeviceId, Generation, ModelName, ModelVersion},
+};
+
+use super::{
+    NewEvent, Paging, Store, StoreError, damaged,
+    devices::{list, version_of},
+    events, from_json, integer, millis, natural, parse, to_json,
+};
+use crate::{director::SignedState, events::EventKind, selector::Selector};
+
+/// Signs the state of a device; called inside the transaction that stores it.
+pub type SignState =
+    Arc<dyn Fn(&DeviceId, Generation, Vec<DesiredModel>, Timestamp) -> anyhow::Result<SignedState> + Send + Sync>;
+
+/// What an operator wants on which devices.
+#[derive(Debug, Clone)]
+pub struct AssignmentOrder {
+    /// What to run.
+    pub model: ModelVersion,
+    /// On which devices.
+    pub selector: Selector,
+    /// What the version must survive.
+    pub probation: Probation,
+    /// Why.
+    pub reason: String,
+    /// The operator.
+    pub actor: String,
+}
+
+/// Why nothing was assigned. Nothing was then changed on any device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AssignRefusal {
+    /// No such version.
+    UnknownVersion,
+    /// The team's signed metadata does not list the version.
+    Unsigned,
+    /// The selector picks no device.
+    NoDevice,
+    /// A device runs another team's model of the same name.
+    NameTaken {
+        /// Which device.
+        device: DeviceId,
+        /// Whose model.
+        by: ModelName,
+    },
+    /// A device would have too many models.
+    TooMany {
+        /// Which device.
+        device: DeviceId,
+    },
+}
+
+/// What may have to be sent to a device.
+#[derive(Debug, Clone)]
+pub struct Demand {
+    /// The row's bytes.
+    pub bytes: Vec<u8>,
+    /// The row's generation.
+    pub generation: Generation,
+    /// Whether the twin is behind it.
+    pub lags: bool,
+}
+
+impl Store {
+    /// Assigns a version to every device that the selector picks, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]; refusals are in the value.
+    pub async fn assign(
+        &self,
+        order: AssignmentOrder,
+        sign: SignState,
+        now: Timestamp,
+    ) -> Result<Result<BTreeMap<DeviceId, Generation>, AssignRefusal>, StoreError> {
+        self.write(move |connection| assign(connection, &order, &sign, now)).await
+    }
+
+    /// Signs the states anew that expire before `before`, at most `limit`; says whose.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn renew(
+        &self,
+        sign: SignState,
+        before: Timestamp,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<DeviceId>, StoreError> {
+        self.write(move |connection| {
+            let sql = "SELECT device FROM devices WHERE desired_expires < ?1 AND revoked IS NULL LIMIT ?2";
+            let mut statement = connection.prepare_cached(sql)?;
+            let names = statement.query_map(params![millis(before), limit], |row| row.get::<_, String>(0))?;
+            let names = names.collect::<Result<Vec<_>, _>>()?;
+            let devices = names.iter().map(|name| parse("device", name)).collect::<Result<Vec<DeviceId>, _>>()?;
+            for device in &devices {
+                demand(connection, device, models(connection, device)?, &sign, now)?;
+            }
+            if !devices.is_empty() {
+                let event = NewEvent::new(EventKind::Renewed, format!("{} desired states", devices.len()));
+                events::insert(connection, &event, now)?;
+            }
+            Ok(devices)
+        })
+        .await
+    }
+
+    /// What is demanded of the device, if anything is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn demand(&self, device: DeviceId) -> Result<Option<Demand>, StoreError> {
+        self.read(move |connection| {
+            let sql = "SELECT desired, generation, twin_generation < generation FROM devices
+                       WHERE device = ?1 AND revoked IS NULL AND desired IS NOT NULL";
+            let row = |row: &rusqlite::Row<'_>| {
+                Ok(Demand { bytes: row.get(0)?, generation: Generation(natural(row.get(1)?)), lags: row.get(2)? })
+            };
+            Ok(connection.prepare_cached(sql)?.query_row([device.as_str()], row).optional()?)
+        })
+        .await
+    }
+
+    /// Whether what is demanded of the device holds this blob.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn demands_blob(&self, device: DeviceId, blob: Digest) -> Result<bool, StoreError> {
+        self.read(move |connection| {
+            let sql = "SELECT 1 FROM desired_models JOIN version_blobs USING (team, model_id, version)
+                       WHERE device = ?1 AND sha256 = ?2";
+            Ok(connection.prepare_cached(sql)?.exists(params![device.as_str(), blob.to_string()])?)
+        })
+        .await
+    }
+
+    /// Whether this version is demanded of the device.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn demands_version(&self, device: DeviceId, version: ModelVersion) -> Result<bool, StoreError> {
+        self.read(move |connection| {
+            let sql = "SELECT 1 FROM desired_models WHERE device = ?1 AND team = ?2 AND model_id = ?3 AND version = ?4";
+            let ModelVersion { name, version } = version;
+            let names = params![device.as_str(), name.team.as_str(), name.model.as_str(), version.to_string()];
+            Ok(connection.prepare_cached(sql)?.exists(names)?)
+        })
+        .await
+    }
+}
+
+fn assign(
+    connection: &Connection,
+    order: &AssignmentOrder,
+    sign: &SignState,
+    now: Timestamp,
+) -> Result<Result<BTreeMap<DeviceId, Generation>, AssignRefusal>, StoreError> {
+    let ModelVersion { name, version } = &order.model;
+    let sql = "SELECT manifest_sha256, signed FROM versions WHERE team = ?1 AND model_id = ?2 AND version = ?3";
+    let key = params![name.team.as_str(), name.model.as_str(), version.to_string()];
+    let found: Option<(String, bool)> =
+        connection.query_row(sql, key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let manifest: Digest = match found {
+        None => return Ok(Err(AssignRefusal::UnknownVersion)),
+        Some((_, false)) => return Ok(Err(AssignRefusal::Unsigned)),
+        Some((digest, true)) => parse("manifest digest", &digest)?,
+    };
+    let devices = list(connection, &order.selector, &Paging { after: String::new(), limit: usize::MAX })?;
+    if devices.is_empty() {
+        return Ok(Err(AssignRefusal::NoDevice));
+    }
+    let wanted = DesiredModel {
+        model: name.clone(),
+        version: version.clone(),
+        manifest,
+        swap: Swap::default(),
+        probation: order.probation,
+    };
+    // All are checked before the first is changed: an assignment happens as a whole or not at all.
+    let mut plan = Vec::new();
+    for row in devices {
+        let mut models = models(connection, &row.device)?;
+        match models.iter().position(|model| model.model.model == name.model) {
+            Some(at) if models[at].model != *name => {
+                return Ok(Err(AssignRefusal::NameTaken { device: row.device, by: models[at].model.clone() }));
+            }
+            Some(at) => models[at] = wanted.clone(),
+            None if models.len() >= MAX_MODELS => return Ok(Err(AssignRefusal::TooMany { device: row.device })),
+            None => models.push(wanted.clone()),
+        }
+        plan.push((row.device, models));
+    }
+    let mut generations = BTreeMap::new();
+    for (device, models) in plan {
+        let generation = demand(connection, &device, models, sign, now)?;
+        generations.insert(device, generation);
+    }
+    record(connection, order, &generations, now)?;
+    Ok(Ok(generations))
+}
+
+fn record(
+    connection: &Connection,
+    order: &AssignmentOrder,
+    generations: &BTreeMap<DeviceId, Generation>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let selector = order.selector.to_string();
+    connection.execute(
+        "INSERT INTO assignments (at, actor, model, selector, reason, devices) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![millis(now), order.actor, order.model.to_string(), selector, order.reason, to_json(generations)],
+    )?;
+    let message = format!("to {} devices by {selector}: {}", generations.len(), order.reason);
+    let event = NewEvent::new(EventKind::Assigned, message).by(order.actor.clone()).of_version(&order.model);
+    events::insert(connection, &event, now)
+}
+
+/// Stores a new signed state of the device under its next generation.
+fn demand(
+    connection: &Connection,
+    device: &DeviceId,
+    models: Vec<DesiredModel>,
+    sign: &SignState,
+    now: Timestamp,
+) -> Result<Generation, StoreError> {
+    let last: i64 = connection
+        .prepare_cached("SELECT generation FROM devices WHERE device = ?1")?
+        .query_row([device.as_str()], |row| row.get(0))?;
+    let generation = next_generation(natural(last), now);
+    connection.prepare_cached("DELETE FROM desired_models WHERE device = ?1")?.execute([device.as_str()])?;
+    for model in &models {
+        connection
+            .prepare_cached(
+                "INSERT INTO desired_models (device, model_id, team, version, demand) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                device.as_str(),
+                model.model.model.as_str(),
+                model.model.team.as_str(),
+                model.version.to_string(),
+                to_json(model),
+            ])?;
+    }
+    let signed = sign(device, generation, models, now).map_err(|e| damaged("desired state", e))?;
+    connection
+        .prepare_cached("UPDATE devices SET desired = ?2, desired_expires = ?3, generation = ?4 WHERE device = ?1")?
+        .execute(params![device.as_str(), signed.bytes, millis(signed.expires), integer(generation.0)])?;
+    Ok(generation)
+}
+
+/// The generation after `last`.
+pub(crate) fn next_generation(last: u64, now: Timestamp) -> Generation {
+    Generation(last.saturating_add(1).max(natural(now.as_second())))
+}
+
+fn models(connection: &Connection, device: &DeviceId) -> Result<Vec<DesiredModel>, StoreError> {
+    let sql = "SELECT team, model_id, version, demand FROM desired_models WHERE device = ?1 ORDER BY model_id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([device.as_str()])?;
+    let mut models = Vec::new();
+    while let Some(row) = rows.next()? {
+        let model: DesiredModel = from_json("demand", row.get::<_, String>(3)?.as_bytes())?;
+        if model.model_version() != version_of(row, 0)? {
+            return Err(damaged("demand", "it contradicts its own row"));
+        }
+        models.push(model);
+    }
+    Ok(models)
+}

@@ -1,0 +1,212 @@
+//! One-time tokens and what becomes of them.
+//!
+//! A token is good for one key: whoever holds the private half of the key that used it may ask again until it expires,
+//! so that an answer lost on the way costs no second token. A device that never spoke to the fleet may be enrolled anew;
+//! one that did is replaced only by an order that says so.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use tern_protocol::{
+    digest::Digest,
+    ids::{DeviceClass, DeviceId, Labels},
+};
+
+use super::{NewEvent, Store, StoreError, events, millis, to_json};
+use crate::events::EventKind;
+
+/// An order for a one-time token.
+#[derive(Debug, Clone)]
+pub struct NewEnrolment {
+    /// Hash of the token's secret.
+    pub secret_hash: Digest,
+    /// The device to be.
+    pub device: DeviceId,
+    /// Labels that go over those that the device brings.
+    pub labels: Labels,
+    /// The operator.
+    pub ordered_by: String,
+    /// When the token goes stale.
+    pub expires: Timestamp,
+    /// Whether a device that is in service may be replaced.
+    pub replaces: bool,
+}
+
+/// Why no token is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderRefusal {
+    /// The device is in service.
+    AlreadyEnrolled,
+}
+
+/// A token that a device presents.
+#[derive(Debug, Clone)]
+pub struct UsedToken {
+    /// Hash of the presented secret.
+    pub secret_hash: Digest,
+    /// The device that it says it is.
+    pub device: DeviceId,
+    /// SHA-256 of its public key (SubjectPublicKeyInfo).
+    pub key_sha256: Digest,
+    /// Its class.
+    pub device_class: DeviceClass,
+    /// Its own labels.
+    pub labels: Labels,
+    /// The agent's version.
+    pub agent_version: String,
+    /// End of the certificate that it will get.
+    pub certificate_expires: Timestamp,
+}
+
+/// Why a token does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnrolmentRefusal {
+    /// Nobody ordered it, a newer order replaced it, or it is for another device.
+    Unknown,
+    /// Another key has used it.
+    Used,
+    /// It has expired.
+    Expired,
+    /// The device has gone into service since it was ordered.
+    AlreadyEnrolled,
+}
+
+/// What a counting token changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enrolled {
+    /// Whether another key was the device's before.
+    pub replaced: bool,
+}
+
+impl Store {
+    /// Records an order; older unused ones for the device stop counting.
+    ///
+    /// # Errors
+    /// [`StoreError`]; refusals are in the value.
+    pub async fn order_enrolment(
+        &self,
+        order: NewEnrolment,
+        now: Timestamp,
+    ) -> Result<Result<(), OrderRefusal>, StoreError> {
+        self.write(move |connection| {
+            if !order.replaces && in_service(connection, &order.device)? {
+                return Ok(Err(OrderRefusal::AlreadyEnrolled));
+            }
+            let device = order.device.as_str();
+            connection.execute("DELETE FROM enrolments WHERE device = ?1 AND used IS NULL", [device])?;
+            connection.execute(
+                "INSERT INTO enrolments (secret_hash, device, labels, ordered_by, ordered, expires, replaces)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    order.secret_hash.to_string(),
+                    device,
+                    to_json(&order.labels),
+                    order.ordered_by,
+                    millis(now),
+                    millis(order.expires),
+                    order.replaces,
+                ],
+            )?;
+            let event = NewEvent::new(EventKind::EnrolmentOrdered, format!("token good until {}", order.expires));
+            events::insert(connection, &event.by(order.ordered_by).of_device(&order.device), now)?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    /// Uses a token up and records the device, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]; refusals are in the value.
+    pub async fn enrol(
+        &self,
+        token: UsedToken,
+        now: Timestamp,
+    ) -> Result<Result<Enrolled, EnrolmentRefusal>, StoreError> {
+        self.write(move |connection| {
+            let Some(order) = find(connection, &token)? else { return Ok(Err(EnrolmentRefusal::Unknown)) };
+            if order.expires <= millis(now) {
+                return Ok(Err(EnrolmentRefusal::Expired));
+            }
+            match &order.used_key {
+                Some(key) if *key != token.key_sha256.to_string() => return Ok(Err(EnrolmentRefusal::Used)),
+                Some(_) => {}
+                None if !order.replaces && in_service(connection, &token.device)? => {
+                    return Ok(Err(EnrolmentRefusal::AlreadyEnrolled));
+                }
+                None => {}
+            }
+            let before: Option<String> = connection
+                .query_row("SELECT key_sha256 FROM devices WHERE device = ?1", [token.device.as_str()], |r| r.get(0))
+                .optional()?;
+            let replaced = before.is_some_and(|key| key != token.key_sha256.to_string());
+            connection.execute(
+                "UPDATE enrolments SET used = ?2, used_key = ?3 WHERE secret_hash = ?1",
+                params![token.secret_hash.to_string(), millis(now), token.key_sha256.to_string()],
+            )?;
+            if order.used_key.is_none() {
+                install(connection, &token, &order, now)?;
+            }
+            Ok(Ok(Enrolled { replaced }))
+        })
+        .await
+    }
+}
+
+struct Order {
+    labels: String,
+    ordered_by: String,
+    expires: i64,
+    replaces: bool,
+    used_key: Option<String>,
+}
+
+fn find(connection: &Connection, token: &UsedToken) -> Result<Option<Order>, StoreError> {
+    let found = connection
+        .query_row(
+            "SELECT labels, ordered_by, expires, replaces, used_key FROM enrolments
+             WHERE secret_hash = ?1 AND device = ?2",
+            params![token.secret_hash.to_string(), token.device.as_str()],
+            |row| {
+                Ok(Order {
+                    labels: row.get(0)?,
+                    ordered_by: row.get(1)?,
+                    expires: row.get(2)?,
+                    replaces: row.get(3)?,
+                    used_key: row.get(4)?,
+                })
+            },
+        )
+        .optional()?;
+    Ok(found)
+}
+
+fn in_service(connection: &Connection, device: &DeviceId) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM devices WHERE device = ?1 AND revoked IS NULL AND last_seen IS NOT NULL";
+    Ok(connection.prepare_cached(sql)?.exists([device.as_str()])?)
+}
+
+/// A replaced device keeps what is demanded of it and its generation, and forgets what the former one said.
+fn install(connection: &Connection, token: &UsedToken, order: &Order, now: Timestamp) -> Result<(), StoreError> {
+    let device = token.device.as_str();
+    connection.execute(
+        "INSERT INTO devices (device, enrolled, device_class, own_labels, operator_labels, agent_version, key_sha256,
+                              certificate_expires)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (device) DO UPDATE SET enrolled = ?2, device_class = ?3, own_labels = ?4, operator_labels = ?5,
+             agent_version = ?6, key_sha256 = ?7, certificate_expires = ?8, revoked = NULL, online = 0, boot = NULL,
+             last_seen = NULL, twin = NULL, twin_generation = 0",
+        params![
+            device,
+            millis(now),
+            token.device_class.as_str(),
+            to_json(&token.labels),
+            order.labels,
+            token.agent_version,
+            token.key_sha256.to_string(),
+            millis(token.certificate_expires),
+        ],
+    )?;
+    connection.execute("DELETE FROM running_models WHERE device = ?1", [device])?;
+    let event = NewEvent::new(EventKind::DeviceEnrolled, format!("token ordered by {}", order.ordered_by));
+    events::insert(connection, &event.by(device).of_device(&token.device), now)
+}

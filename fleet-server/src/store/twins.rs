@@ -1,0 +1,187 @@
+//! What devices say of themselves, and the last retained payload of every topic.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use tern_protocol::{
+    ids::{DeviceId, Generation},
+    refusal::RefusalCode,
+    twin::{Status, Twin},
+};
+
+use super::{NewEvent, Store, StoreError, events, integer, millis, natural, to_json};
+use crate::{devices, events::EventKind};
+
+/// Most retained topics of figures that one device may have.
+const MAX_FIGURES: i64 = 160;
+
+/// A payload that a device published on a retained topic.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// From whom.
+    pub device: DeviceId,
+    /// On which topic.
+    pub topic: String,
+    /// Its bytes; empty clears the topic.
+    pub payload: Vec<u8>,
+}
+
+/// What a twin brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TwinKept {
+    /// The generation that is demanded, where the twin is behind it.
+    pub behind: Option<Generation>,
+    /// Refusals that were not in the twin before.
+    pub refusals: Vec<RefusalCode>,
+}
+
+impl Store {
+    /// Keeps a twin; none where the device is not enrolled.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_twin(&self, heard: Heard, twin: Twin, now: Timestamp) -> Result<Option<TwinKept>, StoreError> {
+        self.write(move |connection| {
+            let old: Option<Option<Vec<u8>>> = connection
+                .prepare_cached("SELECT twin FROM devices WHERE device = ?1 AND revoked IS NULL")?
+                .query_row([heard.device.as_str()], |row| row.get(0))
+                .optional()?;
+            let Some(old) = old else { return Ok(None) };
+            // A stored twin that this server cannot read counts as none.
+            let old: Option<Twin> = old.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let behind = update(connection, &heard, &twin, now)?;
+            retain(connection, &heard.topic, &heard.payload)?;
+            for version in devices::newly_running(old.as_ref(), &twin) {
+                let event = NewEvent::new(EventKind::DeviceRunning, "").of_version(&version);
+                events::insert(connection, &event.by(heard.device.as_str()).of_device(&heard.device), now)?;
+            }
+            let refusals = devices::new_refusals(old.as_ref(), &twin);
+            for refusal in &refusals {
+                let event = NewEvent::new(EventKind::DeviceRefused, refusal.error.message.clone());
+                let event = NewEvent { model: refusal.model.clone(), version: refusal.error.version.clone(), ..event };
+                let event = event.by(heard.device.as_str()).of_device(&heard.device).coded(refusal.error.code.as_str());
+                events::insert(connection, &event, now)?;
+            }
+            Ok(Some(TwinKept { behind, refusals: refusals.into_iter().map(|refusal| refusal.error.code).collect() }))
+        })
+        .await
+    }
+
+    /// Keeps a status; false where the device is not enrolled.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_status(&self, heard: Heard, status: Status, now: Timestamp) -> Result<bool, StoreError> {
+        self.write(move |connection| {
+            let old: Option<(bool, Option<String>)> = connection
+                .prepare_cached("SELECT online, boot FROM devices WHERE device = ?1 AND revoked IS NULL")?
+                .query_row([heard.device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((was_online, boot)) = old else { return Ok(false) };
+            connection
+                .prepare_cached(
+                    "UPDATE devices SET online = ?2, boot = ?3, agent_version = ?4, last_seen = ?5 WHERE device = ?1",
+                )?
+                .execute(params![
+                    heard.device.as_str(),
+                    status.online,
+                    status.boot,
+                    status.agent_version,
+                    millis(now)
+                ])?;
+            retain(connection, &heard.topic, &heard.payload)?;
+            let kind = if status.online { EventKind::DeviceOnline } else { EventKind::DeviceOffline };
+            if was_online != status.online || (status.online && boot.as_ref() != Some(&status.boot)) {
+                let event = NewEvent::new(kind, format!("agent {}", status.agent_version));
+                events::insert(connection, &event.by(heard.device.as_str()).of_device(&heard.device), now)?;
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Keeps the payload of a retained topic that the server does not read; false where the device has too many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_figures(&self, heard: Heard) -> Result<bool, StoreError> {
+        self.write(move |connection| {
+            let folder = heard.topic.rfind('/').map_or(heard.topic.as_str(), |end| &heard.topic[..end]);
+            // Between `folder/` and `folder0` lie exactly the topics below the folder.
+            let sql = "SELECT count(*) FROM retained WHERE topic > ?1 || '/' AND topic < ?1 || '0' AND topic != ?2";
+            let others: i64 =
+                connection.prepare_cached(sql)?.query_row([folder, heard.topic.as_str()], |row| row.get(0))?;
+            if others >= MAX_FIGURES {
+                return Ok(false);
+            }
+            retain(connection, &heard.topic, &heard.payload)?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// The last retained payload of every topic.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn retained(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare("SELECT topic, payload FROM retained ORDER BY topic")?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+}
+
+/// Writes the twin's columns; says what is demanded where the twin is behind it.
+fn update(
+    connection: &Connection,
+    heard: &Heard,
+    twin: &Twin,
+    now: Timestamp,
+) -> Result<Option<Generation>, StoreError> {
+    let device = heard.device.as_str();
+    let (lags, generation): (bool, i64) = connection
+        .prepare_cached(
+            "UPDATE devices SET twin = ?2, twin_generation = ?3, device_class = ?4, own_labels = ?5,
+                 agent_version = ?6, last_seen = ?7 WHERE device = ?1
+             RETURNING twin_generation < generation, generation",
+        )?
+        .query_row(
+            params![
+                device,
+                heard.payload,
+                integer(twin.generation.0),
+                twin.device_class.as_str(),
+                to_json(&twin.labels),
+                twin.agent_version,
+                millis(now),
+            ],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+    connection.prepare_cached("DELETE FROM running_models WHERE device = ?1")?.execute([device])?;
+    for version in devices::running(twin) {
+        connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO running_models (device, team, model_id, version) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![
+                device,
+                version.name.team.as_str(),
+                version.name.model.as_str(),
+                version.version.to_string()
+            ])?;
+    }
+    Ok(lags.then(|| Generation(natural(generation))))
+}
+
+fn retain(connection: &Connection, topic: &str, payload: &[u8]) -> Result<(), StoreError> {
+    if payload.is_empty() {
+        connection.prepare_cached("DELETE FROM retained WHERE topic = ?1")?.execute([topic])?;
+    } else {
+        let sql = "INSERT INTO retained (topic, payload) VALUES (?1, ?2)
+                   ON CONFLICT (topic) DO UPDATE SET payload = excluded.payload";
+        connection.prepare_cached(sql)?.execute(params![topic, payload])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! How times, sizes, states and foreign text are shown to people, by the command line and the console alike.
+//!
+//! Pure: the present time is an argument.
+
+use jiff::Timestamp;
+use tern_protocol::twin::ModelState;
+
+/// Time from `now` to `then`, such as `12 s ago` or `in 6 d`.
+pub(crate) fn relative(then: Timestamp, now: Timestamp) -> String {
+    let seconds = now.as_second() - then.as_second();
+    if seconds == 0 {
+        return "now".into();
+    }
+    let (amount, unit) = match seconds.unsigned_abs() {
+        s @ ..120 => (s, "s"),
+        s @ ..7_200 => (s / 60, "min"),
+        s @ ..172_800 => (s / 3_600, "h"),
+        s => (s / 86_400, "d"),
+    };
+    if seconds > 0 { format!("{amount} {unit} ago") } else { format!("in {amount} {unit}") }
+}
+
+/// A size, such as `512 B` or `1.4 MB`.
+pub(crate) fn size(bytes: u64) -> String {
+    let scaled = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit / (unit / 10));
+    match bytes {
+        ..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", scaled(1_000)),
+        1_000_000..1_000_000_000 => format!("{} MB", scaled(1_000_000)),
+        _ => format!("{} GB", scaled(1_000_000_000)),
+    }
+}
+
+/// Foreign text on one line, without what could move a cursor or turn the direction of reading, cut to `most` characters.
+pub(crate) fn plain(text: &str, most: usize) -> String {
+    let harmless = |c: char| match c {
+        '\n' | '\t' => ' ',
+        c if c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}') =>
+        {
+            '\u{fffd}'
+        }
+        c => c,
+    };
+    let mut shown: String = text.chars().take(most).map(harmless).collect();
+    if text.chars().nth(most).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The state's name.
+pub(crate) fn state(state: ModelState) -> &'static str {
+    match state {
+        ModelState::Fetching => "fetching",
+        ModelState::Probing => "probing",
+        ModelState::Staged => "staged",
+        ModelState::OnProbation => "on probation",
+        ModelState::Idle => "idle",
+        ModelState::Committed => "committed",
+        ModelState::Rejected => "rejected",
+        ModelState::RolledBack => "rolled back",
+        ModelState::Removed => "removed",
+    }
+}
+
+/// `one device`, `2 devices`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_the_unit_that_fits() {
+        let now = Timestamp::from_second(10_000_000).unwrap();
+        let at = |seconds: i64| relative(Timestamp::from_second(10_000_000 + seconds).unwrap(), now);
+        let told = [at(0), at(-1), at(-119), at(-120), at(-7_200), at(-172_800), at(3_600), at(600_000)];
+        assert_eq!(told, ["now", "1 s ago", "119 s ago", "2 min ago", "2 h ago", "2 d ago", "in 60 min", "in 6 d"]);
+        assert!(relative(Timestamp::MIN, Timestamp::MAX).ends_with("d ago"));
+    }
+
+    #[test]
+    fn sizes_keep_one_decimal() {
+        assert_eq!([999, 1_000, 24_449, 1_999_999].map(size), ["999 B", "1.0 kB", "24.4 kB", "1.9 MB"]);
+        assert_eq!(size(u64::MAX), "18446744073.7 GB");
+    }
+
+    #[test]
+    fn foreign_text_cannot_steer_a_terminal() {
+        assert_eq!(plain("a\u{1b}[2Jb\rc\u{9b}\u{202e}d\ne", 80), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}\u{fffd}d e");
+        assert_eq!(plain("äöü", 3), "äöü");
+        assert_eq!(plain("äöüß", 3), "äöü…");
+    }
+}

@@ -1,0 +1,114 @@
+//! `tern`, the operator's command line.
+//!
+//! It talks to one server over HTTPS and trusts one CA, that of its configuration. Release keys never leave this machine:
+//! they sign here, and only lists of versions that this machine or a trusted key can vouch for.
+//! Exit codes: 0 done, 1 error, 2 wrong usage.
+
+use std::{ffi::OsString, io, process::ExitCode};
+
+use clap::{CommandFactory, Parser};
+
+mod args;
+mod client;
+mod config;
+mod device;
+mod fleet;
+mod keys;
+mod login;
+mod model;
+mod output;
+mod publish;
+mod record;
+mod upload;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+
+use args::{Cli, Command};
+use client::Client;
+use config::{Environment, Settings};
+use output::Printer;
+
+/// The outer world of one run.
+struct World<'a> {
+    environment: Environment,
+    input: &'a mut dyn io::Read,
+    out: &'a mut dyn io::Write,
+    err: &'a mut dyn io::Write,
+    /// Whether someone watches `err`.
+    watched: bool,
+}
+
+/// Runs `tern` with `args`, which do not begin with the program's name.
+pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let world = World {
+        environment: Environment::of_process(),
+        input: &mut io::stdin(),
+        out: &mut io::stdout(),
+        err: &mut io::stderr(),
+        watched: io::IsTerminal::is_terminal(&io::stderr()),
+    };
+    ExitCode::from(run(args, world))
+}
+
+fn run(args: impl IntoIterator<Item = OsString>, world: World<'_>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(usage) => {
+            let to: &mut dyn io::Write = if usage.use_stderr() { world.err } else { world.out };
+            // A reader that has gone away is no fault of ours, and there is nobody left to tell.
+            let _ = write!(to, "{}", usage.render());
+            return u8::try_from(usage.exit_code()).unwrap_or(2);
+        }
+    };
+    let World { environment, input, out, err, watched } = world;
+    let mut printer = Printer::new(out, err, cli.output, watched, crate::clock::now());
+    let result = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(dispatch(cli, &environment, input, &mut printer)));
+    match result {
+        Ok(()) => 0,
+        Err(error) if is_broken_pipe(&error) => 0,
+        Err(error) => {
+            printer.error(&error);
+            1
+        }
+    }
+}
+
+async fn dispatch(
+    cli: Cli,
+    environment: &Environment,
+    input: &mut dyn io::Read,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
+    let place = environment.config_file(cli.config.as_deref());
+    let settings = || Settings::load(environment, place.as_deref());
+    let client = || Client::new(&settings()?);
+    match cli.command {
+        Command::Login(order) => login::run(order, environment, place, input, printer).await,
+        Command::Model(args::Model::Publish(order)) => publish::run(&order, environment, &settings()?, printer).await,
+        Command::Model(args::Model::List { model }) => model::list(&client()?, model.as_ref(), printer).await,
+        Command::Model(args::Model::Show { model }) => model::show(&client()?, &model, printer).await,
+        Command::Device(args::Device::Enroll(order)) => device::enroll(&client()?, order, printer).await,
+        Command::Device(args::Device::List { selector }) => {
+            device::list(&client()?, selector.as_deref(), printer).await
+        }
+        Command::Device(args::Device::Show { device }) => device::show(&client()?, &device, printer).await,
+        Command::Assign(order) => fleet::assign(&client()?, order, printer).await,
+        Command::Events { after, last } => fleet::events(&client()?, after, last, printer).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tern", &mut script);
+            printer.raw(&script)
+        }
+    }
+}
+
+/// Whether the reader of our output went away, as `head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<output::WriteFailed>().is_some_and(|failed| failed.0.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,208 @@
+//! The commands and their flags; nothing here acts.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tern_protocol::{
+    ids::{DeviceId, LabelKey, LabelValue, ModelName, ModelVersion},
+    keys::PublicKey,
+};
+
+/// Keep machine-learning models on a fleet of devices: publish, assign, watch.
+#[derive(Debug, Parser)]
+#[command(name = "tern", version, no_binary_name = true, arg_required_else_help = true)]
+#[command(after_help = "TERN_SERVER, TERN_TOKEN and TERN_CA (a file) override the configuration.")]
+pub(super) struct Cli {
+    /// What to print: tables for people, or the server's JSON, whose members keep their meaning
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// The configuration file [default: $TERN_CONFIG, then ~/.config/tern/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check a server and a token, and remember them
+    Login(Login),
+    /// Models and their versions
+    #[command(subcommand)]
+    Model(Model),
+    /// Devices
+    #[command(subcommand)]
+    Device(Device),
+    /// Make devices run a published version
+    Assign(Assign),
+    /// What happened in the fleet, oldest first
+    Events {
+        /// Only events after this number
+        #[arg(long, value_name = "ID")]
+        after: Option<u64>,
+        /// Only the newest so many of them
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        last: u32,
+    },
+    /// Print the completion script of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Login {
+    /// The server's address, such as https://fleet.example:8443 [default: $TERN_SERVER]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// The server's CA certificate, PEM [default: $TERN_CA]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The file that holds the token [default: $TERN_TOKEN, then standard input]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Model {
+    /// Upload a bundle folder and sign it; running it again continues
+    Publish(Publish),
+    /// Versions, of one model or of all
+    List {
+        /// team/model
+        model: Option<ModelName>,
+    },
+    /// One version and its manifest
+    Show {
+        /// team/model@version
+        model: ModelVersion,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Publish {
+    /// The folder that holds tern.toml
+    pub folder: PathBuf,
+    /// A release key of the team, once for each signer [default: $TERN_RELEASE_KEY, then release.key beside the
+    /// configuration]
+    #[arg(long = "key", value_name = "FILE")]
+    pub keys: Vec<PathBuf>,
+    /// A colleague's public release key (64 hexadecimal digits): versions that it signed are signed again without asking
+    #[arg(long = "trusted-key", value_name = "HEX", value_parser = public_key)]
+    pub trusted_keys: Vec<PublicKey>,
+    /// Sign the versions that the server lists although neither this machine nor a trusted key can vouch for them
+    #[arg(long)]
+    pub accept_existing: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Device {
+    /// Make a one-time token and print the line to run on the device
+    Enroll(Enroll),
+    /// The devices
+    List {
+        /// Only those with these labels, such as site=hall-2,class!=old
+        #[arg(long)]
+        selector: Option<String>,
+    },
+    /// One device
+    Show {
+        /// Its name
+        device: DeviceId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Enroll {
+    /// The device's name
+    pub device: DeviceId,
+    /// A label, once for each
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(LabelKey, LabelValue)>,
+    /// How long the token is good for: a number and s, m, h or d
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    pub valid: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Assign {
+    /// team/model@version
+    pub model: ModelVersion,
+    /// Which devices, such as site=hall-2,class!=old; '*' for all
+    #[arg(long, value_name = "SELECTOR", value_parser = spoken)]
+    pub to: String,
+    /// Why; kept with the record
+    #[arg(long, value_name = "TEXT", value_parser = spoken)]
+    pub reason: String,
+    /// Inferences that the version must survive before it counts as committed
+    #[arg(long, value_name = "N", requires = "probation_seconds")]
+    pub probation_inferences: Option<u64>,
+    /// Seconds that it must survive
+    #[arg(long, value_name = "S", requires = "probation_inferences")]
+    pub probation_seconds: Option<u64>,
+}
+
+fn label(text: &str) -> Result<(LabelKey, LabelValue), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as key=value")?;
+    Ok((key.parse().map_err(|e| format!("{e}"))?, value.parse().map_err(|e| format!("{e}"))?))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let rule = "write a number and s, m, h or d, such as 90s or 2d, at most 30d";
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(rule)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(rule.into()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).ok_or(rule)?;
+    if (1..=30 * 86_400).contains(&seconds) { Ok(Duration::from_secs(seconds)) } else { Err(rule.into()) }
+}
+
+fn spoken(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() { Err("it must not be empty".into()) } else { Ok(text.into()) }
+}
+
+fn public_key(text: &str) -> Result<PublicKey, String> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text, &mut bytes).map_err(|_| "a public key is 64 hexadecimal digits")?;
+    Ok(PublicKey::ed25519(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_a_bound() {
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3_600)));
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        for text in ["", "h", "0s", "31d", "1", "1w", "-1h", "1.5h", "99999999999999999999d", "1ä"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_are_checked_before_anything_is_sent() {
+        assert!(label("site=hall-2").is_ok());
+        for text in ["site", "=x", "site=", "a/b=c", "site=a b"] {
+            assert!(label(text).is_err(), "{text}");
+        }
+    }
+}

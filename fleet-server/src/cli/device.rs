@@ -1,0 +1,109 @@
+//! `tern device enroll`, `list` and `show`.
+
+use std::collections::BTreeMap;
+
+use tern_protocol::{
+    ids::DeviceId,
+    twin::{LastError, ModelTwin},
+};
+
+use super::{args::Enroll, client::Client, output::Printer};
+use crate::{
+    forms::{DeviceRow, EnrolmentOrder, EnrolmentTicket, Page},
+    wording::state,
+};
+
+pub(super) async fn enroll(client: &Client, order: Enroll, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in order.labels {
+        anyhow::ensure!(labels.insert(key.clone(), value).is_none(), "label {key} is given twice");
+    }
+    let form = EnrolmentOrder { device: order.device, labels, valid_seconds: order.valid.as_secs() };
+    let ticket: EnrolmentTicket = client.post("/api/v1/enrolments", &form).await?;
+    printer.result(&ticket, |p| {
+        p.note(&format!(
+            "run this on {} ({} at the latest); it is shown only once:",
+            form.device,
+            p.when(ticket.expires)
+        ))?;
+        p.line(&ticket.command)
+    })
+}
+
+pub(super) async fn list(client: &Client, selector: Option<&str>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    let query: Vec<_> = selector.map(|text| ("selector", text)).into_iter().collect();
+    let items: Vec<DeviceRow> = client.list("/api/v1/devices", &query).await?;
+    let page = Page { items, next: None };
+    printer.result(&page, |p| {
+        let rows = page.items.iter().map(|device| row(device, p)).collect();
+        let header = ["DEVICE", "CLASS", "ONLINE", "SEEN", "MODELS", "GENERATION", "LAST ERROR"];
+        let empty =
+            if selector.is_some() { "no device matches" } else { "no devices: enrol one with `tern device enroll`" };
+        p.table(&header, rows, empty)
+    })
+}
+
+fn row(device: &DeviceRow, printer: &Printer<'_>) -> Vec<String> {
+    let models: Vec<_> = device.models.iter().map(model).collect();
+    vec![
+        device.device.to_string(),
+        device.device_class.to_string(),
+        if device.online { "yes" } else { "no" }.into(),
+        device.last_seen.map_or_else(|| "never".into(), |seen| printer.when(seen)),
+        if models.is_empty() { "-".into() } else { models.join(", ") },
+        generation(device),
+        newest_error(device).map_or_else(|| "-".into(), |error| error.code.to_string()),
+    ]
+}
+
+/// `meter-digits 1.0.0 committed`, with what is demanded instead where it differs.
+fn model(model: &ModelTwin) -> String {
+    let version = model.version.as_ref().map_or_else(|| "none".into(), ToString::to_string);
+    let demanded = model.desired.as_ref().filter(|desired| Some(*desired) != model.version.as_ref());
+    let demanded = demanded.map(|desired| format!(" (wanted {desired})")).unwrap_or_default();
+    format!("{} {version} {}{demanded}", model.model.model, state(model.state))
+}
+
+fn generation(device: &DeviceRow) -> String {
+    if device.generation == device.desired_generation {
+        device.generation.to_string()
+    } else {
+        format!("{} -> {}", device.generation, device.desired_generation)
+    }
+}
+
+fn errors(device: &DeviceRow) -> impl Iterator<Item = &LastError> {
+    device.last_error.iter().chain(device.models.iter().filter_map(|m| m.last_error.as_ref()))
+}
+
+fn newest_error(device: &DeviceRow) -> Option<&LastError> {
+    errors(device).max_by_key(|error| error.at)
+}
+
+pub(super) async fn show(client: &Client, device: &DeviceId, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    let row: DeviceRow = client.get(&format!("/api/v1/devices/{device}")).await?;
+    printer.result(&row, |p| {
+        let labels: Vec<_> = row.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let desired: Vec<_> = row.desired.iter().map(ToString::to_string).collect();
+        p.facts(&[
+            ("device", row.device.to_string()),
+            ("class", row.device_class.to_string()),
+            ("labels", labels.join(", ")),
+            ("online", if row.online { "yes" } else { "no" }.into()),
+            ("seen", row.last_seen.map_or_else(|| "never".into(), |seen| p.when(seen))),
+            ("agent", row.agent_version.clone()),
+            ("generation", generation(&row)),
+            ("wanted", if desired.is_empty() { "nothing".into() } else { desired.join(", ") }),
+            ("certificate", format!("ends {}", p.when(row.certificate_expires))),
+        ])?;
+        let models = row.models.iter().map(|m| vec![model(m), m.generation.to_string(), p.when(m.since)]).collect();
+        p.line("")?;
+        p.table(&["MODEL", "GENERATION", "SINCE"], models, "no models")?;
+        errors(&row).try_for_each(|error| {
+            let version = error.version.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
+            let generation = error.generation;
+            let when = p.when(error.at);
+            p.line(&format!("refused{version} (generation {generation}, {when}): {}: {}", error.code, error.message))
+        })
+    })
+}

@@ -1,0 +1,70 @@
+//! `tern login`: nothing is written before the server has taken the token.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+
+use super::{
+    args::Login,
+    client::Client,
+    config::{self, Environment, Settings},
+    output::Printer,
+};
+use crate::{disk, forms::WhoAmI};
+
+const MAX_TOKEN_BYTES: u64 = 4 << 10;
+
+pub(super) async fn run(
+    order: Login,
+    environment: &Environment,
+    place: Option<PathBuf>,
+    input: &mut dyn Read,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
+    let place = place.context("there is no home folder to keep the configuration in: name a file with --config")?;
+    let server = order.server.or_else(|| environment.server.clone()).context("name the server with --server URL")?;
+    let ca = order.ca.or_else(|| environment.ca.clone()).context("name the server's CA certificate with --ca FILE")?;
+    let token = match (&order.token_file, &environment.token) {
+        (Some(file), _) => token_of_file(file)?,
+        (None, Some(token)) => token.clone(),
+        (None, None) => token_of_input(input, printer)?,
+    };
+    let settings = Settings { server, token, ca_pem: config::read_ca(&ca)?, folder: None };
+    let client = Client::new(&settings)?;
+    let me: WhoAmI = client.get("/api/v1/whoami").await?;
+    Settings { server: client.server().to_owned(), ..settings }.save(&place)?;
+    printer.result(&me, |p| {
+        p.line(&format!("logged in to fleet {} at {} as {} ({})", me.fleet, client.server(), me.name, me.role))?;
+        p.line(&format!("remembered in {}", place.display()))?;
+        if me.solo { p.note(SOLO) } else { Ok(()) }
+    })
+}
+
+const SOLO: &str =
+    "warning: this server was made with `init --solo`: all its keys were made on one machine, which is unsafe";
+
+fn token_of_file(path: &Path) -> anyhow::Result<String> {
+    let shown = path.display();
+    let bytes = disk::read(path, MAX_TOKEN_BYTES)
+        .with_context(|| format!("token file {shown}"))?
+        .with_context(|| format!("token file {shown} does not exist"))?;
+    token(&bytes).with_context(|| format!("token file {shown} holds no token"))
+}
+
+fn token_of_input(input: &mut dyn Read, printer: &mut Printer<'_>) -> anyhow::Result<String> {
+    if printer.is_watched() {
+        printer.note("paste the token and end with Ctrl-D (or name its file with --token-file):")?;
+    }
+    let mut bytes = Vec::new();
+    input.take(MAX_TOKEN_BYTES).read_to_end(&mut bytes).context("token on standard input")?;
+    token(&bytes).context("standard input holds no token: pipe it in, or name its file with --token-file")
+}
+
+fn token(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    let is_word = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+    is_word.then(|| text.to_owned())
+}

@@ -1,0 +1,98 @@
+//! What this machine has signed, by team: the reason to sign it once more when the next version joins the list.
+//!
+//! Without it a server that lies about the present list could have anything signed. Format 1, JSON, one file a team
+//! beside the configuration; a reader refuses other formats, and `--accept-existing` starts a lost record anew.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tern_protocol::ids::TeamId;
+
+use crate::disk::{self, Access};
+
+const FORMAT: u32 = 1;
+const MAX_BYTES: u64 = 32 << 20;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    format: u32,
+    targets: BTreeMap<String, Value>,
+}
+
+/// The signed targets of one team: TUF's target objects by path.
+pub(super) struct Record {
+    place: Option<PathBuf>,
+    targets: BTreeMap<String, Value>,
+}
+
+impl Record {
+    /// The record of `team` in the folder of the configuration; an empty one where there is none yet.
+    pub(super) fn load(folder: Option<&std::path::Path>, team: &TeamId) -> anyhow::Result<Self> {
+        let Some(folder) = folder else { return Ok(Self { place: None, targets: BTreeMap::new() }) };
+        let place = folder.join("signed").join(format!("{team}.json"));
+        let read = || -> anyhow::Result<BTreeMap<String, Value>> {
+            let Some(bytes) = disk::read(&place, MAX_BYTES)? else { return Ok(BTreeMap::new()) };
+            let file: File = serde_json::from_slice(&bytes).context("it is damaged: move it away")?;
+            if file.format != FORMAT {
+                bail!("format {} is not known: update tern", file.format);
+            }
+            Ok(file.targets)
+        };
+        let targets = read().with_context(|| format!("record of signed versions {}", place.display()))?;
+        Ok(Self { place: Some(place), targets })
+    }
+
+    /// Whether exactly this was signed here.
+    pub(super) fn holds(&self, path: &str, target: &Value) -> bool {
+        self.targets.get(path) == Some(target)
+    }
+
+    /// Remembers all of `targets`, durably: to be called before they leave this machine signed.
+    pub(super) fn add(&mut self, targets: &BTreeMap<String, Value>) -> anyhow::Result<()> {
+        self.targets.extend(targets.iter().map(|(path, target)| (path.clone(), target.clone())));
+        let Some(place) = &self.place else { return Ok(()) };
+        let folder = place.parent().context("folder of the record")?;
+        let file = File { format: FORMAT, targets: self.targets.clone() };
+        let written = || -> anyhow::Result<()> {
+            if !folder.is_dir() {
+                disk::create_folder(folder)?;
+            }
+            Ok(disk::write(place, &serde_json::to_vec(&file)?, Access::Private)?)
+        };
+        written().with_context(|| format!("writing {}", place.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_signed_is_remembered_exactly() {
+        let folder = tempfile::tempdir().unwrap();
+        let team = "demo".parse().unwrap();
+        let target = json!({"length": 3, "hashes": {"sha256": "aa"}});
+        let mut record = Record::load(Some(folder.path()), &team).unwrap();
+        assert!(!record.holds("p", &target));
+        record.add(&BTreeMap::from([("p".into(), target.clone())])).unwrap();
+        let again = Record::load(Some(folder.path()), &team).unwrap();
+        assert!(again.holds("p", &target));
+        assert!(!again.holds("p", &json!({"length": 4, "hashes": {"sha256": "aa"}})));
+        assert!(!Record::load(Some(folder.path()), &"other".parse().unwrap()).unwrap().holds("p", &target));
+    }
+
+    #[test]
+    fn a_damaged_record_is_no_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        disk::create_folder(&folder.path().join("signed")).unwrap();
+        for text in ["", "{", r#"{"format":2,"targets":{}}"#] {
+            disk::write(&folder.path().join("signed/demo.json"), text.as_bytes(), Access::Private).unwrap();
+            assert!(Record::load(Some(folder.path()), &"demo".parse().unwrap()).is_err(), "{text}");
+        }
+    }
+}

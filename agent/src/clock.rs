@@ -4,7 +4,13 @@
 //! (DESIGN 3). Nothing else in this crate reads `SystemTime` or `Instant`; the pure parts take time as an argument.
 #![expect(clippy::disallowed_methods, reason = "this is the door that the lint names")]
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -49,6 +55,32 @@ pub fn floored(machine: Timestamp, floor: Timestamp) -> Timestamp {
     if (floor..=latest).contains(&machine) { machine } else { floor }
 }
 
+/// The device's time: the machine's clock within its bounds above the floor of signed time. Clones share the floor.
+#[derive(Debug, Clone)]
+pub struct DeviceClock(Arc<AtomicI64>);
+
+impl DeviceClock {
+    /// A clock above this floor.
+    pub fn new(floor: Timestamp) -> Self {
+        Self(Arc::new(AtomicI64::new(floor.as_second())))
+    }
+
+    /// The present time as the device may believe it.
+    pub fn now(&self) -> Timestamp {
+        floored(machine_time(), self.floor())
+    }
+
+    /// The floor, in whole seconds.
+    pub fn floor(&self) -> Timestamp {
+        Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// Raises the floor to a signed time that was verified and is durable. It is never lowered.
+    pub fn raise(&self, issued: Timestamp) {
+        self.0.fetch_max(issued.as_second(), Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +99,15 @@ mod tests {
             assert_eq!(floored(machine.parse().unwrap(), floor), believed.parse().unwrap(), "{machine}");
         }
         assert_eq!(floored(Timestamp::MAX, Timestamp::MAX), Timestamp::MAX);
+    }
+
+    #[test]
+    fn the_floor_of_the_device_clock_only_rises() {
+        let floor: Timestamp = "2099-06-01T00:00:00Z".parse().unwrap();
+        let clock = DeviceClock::new(Timestamp::UNIX_EPOCH);
+        let copy = clock.clone();
+        copy.raise(floor);
+        copy.raise(Timestamp::UNIX_EPOCH);
+        assert_eq!((clock.floor(), clock.now()), (floor, floor));
     }
 }

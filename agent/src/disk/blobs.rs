@@ -1,0 +1,328 @@
+//! Files named by their digest: `blobs/sha256/<hex>` and, while they come in, `<hex>.part`.
+//!
+//! A name without `.part` means that the bytes were whole, of that digest and fsynced when they got it. Flash forgets, so
+//! whoever hands a blob to an engine opens it through [`Blobs::open_verified`], which reads it once more.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use tern_protocol::digest::{Digest, Hasher};
+
+/// Why a blob is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// The disk failed.
+    #[error("blob {digest}: {cause}")]
+    Disk {
+        /// Which.
+        digest: Digest,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// More or fewer bytes than signed.
+    #[error("blob {digest} has {found} bytes, signed are {signed}")]
+    Length {
+        /// Which.
+        digest: Digest,
+        /// The signed length.
+        signed: u64,
+        /// The length found; of an endless one what was read until it was given up.
+        found: u64,
+    },
+    /// Other bytes than signed.
+    #[error("blob {signed} has digest {found}")]
+    Digest {
+        /// The signed digest.
+        signed: Digest,
+        /// The digest found.
+        found: Digest,
+    },
+}
+
+/// The content-addressed folder.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    folder: PathBuf,
+}
+
+impl Blobs {
+    /// The blobs of this state folder.
+    ///
+    /// # Errors
+    /// Where the folder cannot be made.
+    pub fn open(state_dir: &Path) -> io::Result<Self> {
+        let folder = state_dir.join("blobs").join("sha256");
+        super::make_folder(&folder)?;
+        Ok(Self { folder })
+    }
+
+    /// Whether a blob of this digest and length is there. Its bytes are not read.
+    pub fn has(&self, digest: &Digest, length: u64) -> bool {
+        fs::metadata(self.path(digest)).is_ok_and(|m| m.is_file() && m.len() == length)
+    }
+
+    /// The blob, after its bytes were read and found right; positioned at its start.
+    ///
+    /// # Errors
+    /// What is wrong with it. A blob whose bytes are wrong is removed, so that it is fetched again.
+    pub fn open_verified(&self, digest: &Digest, length: u64) -> Result<File, BlobError> {
+        let disk = |cause| BlobError::Disk { digest: *digest, cause };
+        let mut file = File::open(self.path(digest)).map_err(disk)?;
+        let (found, bytes) = hash(&mut file, length).map_err(disk)?;
+        let wrong = if bytes != length {
+            BlobError::Length { digest: *digest, signed: length, found: bytes }
+        } else if found != *digest {
+            BlobError::Digest { signed: *digest, found }
+        } else {
+            file.seek(SeekFrom::Start(0)).map_err(disk)?;
+            return Ok(file);
+        };
+        super::remove_file(&self.path(digest)).map_err(disk)?;
+        Err(wrong)
+    }
+
+    /// The part of this blob that came in so far, its digest recomputed from the file, ready for more.
+    ///
+    /// # Errors
+    /// [`BlobError::Disk`].
+    pub fn resume(&self, digest: &Digest, length: u64) -> Result<Part, BlobError> {
+        let disk = |cause| BlobError::Disk { digest: *digest, cause };
+        let path = self.part_path(digest);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(disk)?;
+        let mut hasher = Hasher::default();
+        let mut received = read_into(&mut file, &mut hasher, length).map_err(disk)?;
+        if received > length {
+            // Left by something that lied about the length.
+            file.set_len(0).map_err(disk)?;
+            (hasher, received) = (Hasher::default(), 0);
+        }
+        file.seek(SeekFrom::Start(received)).map_err(disk)?;
+        Ok(Part { blobs: self.clone(), digest: *digest, length, received, hasher, file })
+    }
+
+    /// Removes every blob and part that is not in `keep`. Returns how many.
+    ///
+    /// # Errors
+    /// What the system said; the rest stays for the next time.
+    pub fn collect_garbage(&self, keep: &BTreeSet<Digest>) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let digest = name.to_str().map(|n| n.trim_end_matches(".part")).and_then(|n| n.parse().ok());
+            if !digest.is_some_and(|d| keep.contains(&d)) {
+                fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Bytes that all blobs and parts take.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn total_bytes(&self) -> io::Result<u64> {
+        fs::read_dir(&self.folder)?.try_fold(0u64, |sum, entry| Ok(sum.saturating_add(entry?.metadata()?.len())))
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(digest.to_string())
+    }
+
+    fn part_path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(format!("{digest}.part"))
+    }
+}
+
+/// A blob that is coming in.
+pub struct Part {
+    blobs: Blobs,
+    digest: Digest,
+    length: u64,
+    received: u64,
+    hasher: Hasher,
+    file: File,
+}
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Part({}, {} of {} B)", self.digest, self.received, self.length)
+    }
+}
+
+impl Part {
+    /// Bytes that are there.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Forgets everything that came in.
+    ///
+    /// # Errors
+    /// [`BlobError::Disk`].
+    pub fn restart(&mut self) -> Result<(), BlobError> {
+        let disk = |cause| BlobError::Disk { digest: self.digest, cause };
+        self.file.set_len(0).map_err(disk)?;
+        self.file.seek(SeekFrom::Start(0)).map_err(disk)?;
+        (self.hasher, self.received) = (Hasher::default(), 0);
+        Ok(())
+    }
+
+    /// Takes in the next bytes.
+    ///
+    /// # Errors
+    /// [`BlobError::Length`] before a byte too many reaches the disk; [`BlobError::Disk`].
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+        let total = self.received.saturating_add(bytes.len() as u64);
+        if total > self.length {
+            return Err(BlobError::Length { digest: self.digest, signed: self.length, found: total });
+        }
+        self.file.write_all(bytes).map_err(|cause| BlobError::Disk { digest: self.digest, cause })?;
+        self.hasher.update(bytes);
+        self.received = total;
+        Ok(())
+    }
+
+    /// Makes the blob durable under its name, if its bytes are the signed ones.
+    ///
+    /// # Errors
+    /// What is wrong with it; the part is removed then, except where it is only too short.
+    #[expect(clippy::disallowed_methods, reason = "part of the door that the lint names")]
+    pub fn finish(self) -> Result<(), BlobError> {
+        let Self { blobs, digest, length, received, hasher, file } = self;
+        let disk = |cause| BlobError::Disk { digest, cause };
+        let part = blobs.part_path(&digest);
+        if received < length {
+            return Err(BlobError::Length { digest, signed: length, found: received });
+        }
+        let found = hasher.finish();
+        if found != digest {
+            super::remove_file(&part).map_err(disk)?;
+            return Err(BlobError::Digest { signed: digest, found });
+        }
+        file.sync_all().map_err(disk)?;
+        fs::rename(&part, blobs.path(&digest)).map_err(disk)?;
+        super::sync_folder(&blobs.folder).map_err(disk)
+    }
+
+    /// Removes what came in.
+    ///
+    /// # Errors
+    /// [`BlobError::Disk`].
+    pub fn discard(self) -> Result<(), BlobError> {
+        let path = self.blobs.part_path(&self.digest);
+        super::remove_file(&path).map_err(|cause| BlobError::Disk { digest: self.digest, cause })
+    }
+}
+
+fn hash(file: &mut File, limit: u64) -> io::Result<(Digest, u64)> {
+    let mut hasher = Hasher::default();
+    let length = read_into(file, &mut hasher, limit)?;
+    Ok((hasher.finish(), length))
+}
+
+/// Feeds `file` to `hasher`, one byte beyond `limit` at most; returns how many bytes there were.
+fn read_into(file: &mut File, hasher: &mut Hasher, limit: u64) -> io::Result<u64> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut reader = file.take(limit.saturating_add(1));
+    let mut total = 0;
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(total),
+            n => {
+                hasher.update(&buffer[..n]);
+                total += n as u64;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests damage files behind the door's back")]
+mod tests {
+    use super::*;
+
+    fn blobs() -> (tempfile::TempDir, Blobs) {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        (folder, blobs)
+    }
+
+    #[test]
+    fn a_blob_comes_in_over_a_restart() {
+        let (_folder, blobs) = blobs();
+        let (bytes, digest) = (b"a model", Digest::of(b"a model"));
+        let mut part = blobs.resume(&digest, 7).unwrap();
+        part.append(&bytes[..3]).unwrap();
+        drop(part);
+        let mut part = blobs.resume(&digest, 7).unwrap();
+        assert_eq!(part.received(), 3);
+        part.append(&bytes[3..]).unwrap();
+        part.finish().unwrap();
+        assert!(blobs.has(&digest, 7) && !blobs.has(&digest, 8));
+        let mut text = String::new();
+        blobs.open_verified(&digest, 7).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "a model");
+        assert_eq!(blobs.total_bytes().unwrap(), 7);
+    }
+
+    #[test]
+    fn a_torn_part_with_wrong_bytes_ends_in_a_digest_error_and_is_gone() {
+        let (_folder, blobs) = blobs();
+        let digest = Digest::of(b"a model");
+        // A power cut may leave zeros where data was not yet on the flash.
+        fs::write(blobs.part_path(&digest), b"a \0\0").unwrap();
+        let mut part = blobs.resume(&digest, 7).unwrap();
+        part.append(b"del").unwrap();
+        assert!(matches!(part.finish(), Err(BlobError::Digest { .. })));
+        assert_eq!(blobs.resume(&digest, 7).unwrap().received(), 0);
+        assert!(!blobs.has(&digest, 7));
+    }
+
+    #[test]
+    fn a_part_longer_than_signed_starts_anew_and_no_byte_too_many_is_written() {
+        let (_folder, blobs) = blobs();
+        let digest = Digest::of(b"a model");
+        fs::write(blobs.part_path(&digest), b"far too long").unwrap();
+        let mut part = blobs.resume(&digest, 7).unwrap();
+        assert_eq!(part.received(), 0);
+        assert!(matches!(part.append(b"far too long"), Err(BlobError::Length { found: 12, .. })));
+        assert_eq!(fs::metadata(blobs.part_path(&digest)).unwrap().len(), 0);
+        assert!(matches!(part.finish(), Err(BlobError::Length { found: 0, .. })));
+    }
+
+    #[test]
+    fn a_blob_that_rotted_is_refused_and_removed() {
+        let (_folder, blobs) = blobs();
+        let digest = Digest::of(b"a model");
+        fs::write(blobs.path(&digest), b"a modem").unwrap();
+        assert!(matches!(blobs.open_verified(&digest, 7), Err(BlobError::Digest { .. })));
+        assert!(matches!(blobs.open_verified(&digest, 7), Err(BlobError::Disk { .. })));
+        fs::write(blobs.path(&digest), b"a mod").unwrap();
+        assert!(matches!(blobs.open_verified(&digest, 7), Err(BlobError::Length { found: 5, .. })));
+    }
+
+    #[test]
+    fn garbage_goes_and_what_is_named_stays() {
+        let (_folder, blobs) = blobs();
+        let (kept, half, gone) = (Digest::of(b"1"), Digest::of(b"2"), Digest::of(b"3"));
+        for name in [blobs.path(&kept), blobs.part_path(&half), blobs.path(&gone), blobs.folder.join("stray")] {
+            fs::write(name, b"x").unwrap();
+        }
+        assert_eq!(blobs.collect_garbage(&[kept, half].into()).unwrap(), 2);
+        assert!(blobs.path(&kept).exists() && blobs.part_path(&half).exists());
+    }
+}

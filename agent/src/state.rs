@@ -1,0 +1,214 @@
+//! What the device remembers over a restart: floors, the desired state, a commit record per model.
+//!
+//! Plain data. Floors only rise, by the methods here; who writes it durably is `store`, who decides is `install`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tern_protocol::{
+    desired::{DesiredModel, GenerationFloor},
+    digest::Digest,
+    ids::{Generation, ModelName, Version},
+    refusal::RefusalCode,
+    tuf::RoleFloor,
+    twin::{LastError, ModelState},
+};
+
+/// Everything durable but blobs, manifests and the identity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Grows with every durable change; tells which of two copies is newer.
+    pub sequence: u64,
+    /// SHA-256 of the root that enrolment pinned. Another pin starts other floors.
+    pub root_pin: Option<Digest>,
+    /// The last signed time that was verified.
+    pub time_floor: Timestamp,
+    /// Role floors, one per role and set of keys.
+    pub floors: Vec<Floor>,
+    /// The newest desired state that was taken over.
+    pub desired: Option<DesiredRecord>,
+    /// Commit records.
+    pub models: BTreeMap<ModelName, ModelRecord>,
+    /// The newest refusal that concerns no single model.
+    pub last_error: Option<LastError>,
+}
+
+/// A role's least acceptable version under one set of keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Floor {
+    /// `root`, `timestamp`, `snapshot`, `targets` or a team.
+    pub role: String,
+    /// Digest of the keys that count.
+    pub key_set: Digest,
+    /// The version.
+    pub version: u64,
+}
+
+/// A desired state as it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredRecord {
+    /// Its generation.
+    pub generation: Generation,
+    /// SHA-256 of the envelope.
+    pub digest: Digest,
+    /// The envelope, which is JSON.
+    pub envelope: String,
+}
+
+/// One version by its manifest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionRef {
+    /// The version.
+    pub version: Version,
+    /// SHA-256 of its manifest, which names every byte of it.
+    pub manifest: Digest,
+}
+
+/// The commit record of one model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRecord {
+    /// What is demanded; none once the model is to go.
+    pub desired: Option<DesiredModel>,
+    /// The generation that demanded it.
+    pub generation: Generation,
+    /// What answers after a start.
+    pub active: Option<VersionRef>,
+    /// Whether `active` has survived its probation.
+    pub proven: bool,
+    /// What a take-back returns to: the version that last survived probation before `active`.
+    pub previous: Option<VersionRef>,
+    /// What is on its way to become active.
+    pub candidate: Option<VersionRef>,
+    /// How often the way of this candidate was cut short by a death.
+    pub attempts: u32,
+    /// Where the newest demanded version stands.
+    pub state: ModelState,
+    /// Since when.
+    pub since: Timestamp,
+    /// The refusal that keeps the demanded version from being tried again.
+    pub refused: Option<Refused>,
+    /// The newest refusal, for people.
+    pub last_error: Option<LastError>,
+}
+
+/// A version that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// Its manifest.
+    pub manifest: Digest,
+    /// The generation that demanded it then.
+    pub generation: Generation,
+    /// Why.
+    pub code: RefusalCode,
+    /// The agent that refused it: a newer one may judge otherwise.
+    pub agent: Version,
+}
+
+impl State {
+    /// The state of a device that knows nothing yet but the time at which its root was made known to it.
+    pub fn new(root_pin: Option<Digest>, time_floor: Timestamp) -> Self {
+        Self {
+            sequence: 0,
+            root_pin,
+            time_floor,
+            floors: Vec::new(),
+            desired: None,
+            models: BTreeMap::new(),
+            last_error: None,
+        }
+    }
+
+    /// The floor for the next desired state.
+    pub fn generation_floor(&self) -> GenerationFloor {
+        self.desired.as_ref().map_or_else(GenerationFloor::default, |d| GenerationFloor {
+            generation: d.generation,
+            digest: Some(d.digest),
+        })
+    }
+
+    /// The least acceptable version of a role under a set of keys; 0 where none is recorded.
+    pub fn floor(&self, role: &str, key_set: &Digest) -> u64 {
+        let known = self.floors.iter().find(|f| f.role == role && f.key_set == *key_set);
+        known.map_or(0, |f| f.version)
+    }
+
+    /// The first of `seen` that lies below its recorded floor.
+    pub fn below_floor<'a>(&self, seen: &'a [RoleFloor]) -> Option<(&'a RoleFloor, u64)> {
+        let floor = |f: &RoleFloor| self.floor(&f.role, &f.key_set);
+        seen.iter().map(|f| (f, floor(f))).find(|(f, floor)| f.version < *floor)
+    }
+
+    /// Raises the floors to what was verified. Nothing is ever lowered.
+    pub fn raise_floors(&mut self, seen: &[RoleFloor]) {
+        for new in seen {
+            match self.floors.iter_mut().find(|f| f.role == new.role && f.key_set == new.key_set) {
+                Some(floor) => floor.version = floor.version.max(new.version),
+                None => {
+                    let RoleFloor { role, key_set, version } = new.clone();
+                    self.floors.push(Floor { role, key_set, version });
+                }
+            }
+        }
+    }
+
+    /// Raises the floor of time. Nothing is ever lowered.
+    pub fn raise_time(&mut self, issued: Timestamp) {
+        self.time_floor = self.time_floor.max(issued);
+    }
+
+    /// The manifests of every version that some record still needs.
+    pub fn manifests(&self) -> impl Iterator<Item = &Digest> {
+        self.models.values().flat_map(ModelRecord::versions).map(|v| &v.manifest)
+    }
+}
+
+impl ModelRecord {
+    /// The record of a model that was never here.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            desired: None,
+            generation: Generation(0),
+            active: None,
+            proven: false,
+            previous: None,
+            candidate: None,
+            attempts: 0,
+            state: ModelState::Removed,
+            since: now,
+            refused: None,
+            last_error: None,
+        }
+    }
+
+    /// Every version that the record names.
+    pub fn versions(&self) -> impl Iterator<Item = &VersionRef> {
+        self.active.iter().chain(&self.previous).chain(&self.candidate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floors_only_rise_and_each_set_of_keys_has_its_own() {
+        let mut state = State::new(None, Timestamp::UNIX_EPOCH);
+        let seen =
+            |keys: &str, version| RoleFloor { role: "timestamp".into(), key_set: Digest::of(keys.as_bytes()), version };
+        state.raise_floors(&[seen("a", 7)]);
+        state.raise_floors(&[seen("a", 5)]);
+        assert_eq!(state.below_floor(&[seen("a", 6)]).map(|(_, floor)| floor), Some(7));
+        assert_eq!(state.below_floor(&[seen("a", 7), seen("b", 1)]), None);
+        let later = "2026-06-01T00:00:00Z".parse().unwrap();
+        state.raise_time(later);
+        state.raise_time(Timestamp::UNIX_EPOCH);
+        assert_eq!(state.time_floor, later);
+    }
+}

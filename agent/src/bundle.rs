@@ -1,0 +1,236 @@
+//! Versions on disk: manifests by digest in `versions/`, their files among the blobs; and the way there.
+//!
+//! [`Installer::prepare`] verifies before it fetches and fetches before it answers; [`Installer::try_out`] runs the probe.
+//! Whoever opens a file of a version gets bytes that were compared with their signed digest just then.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tern_protocol::{
+    desired::DesiredModel,
+    digest::Digest,
+    frames::ProbeResult,
+    ids::{ByteCount, DeviceClass, Version},
+    manifest::{self, Manifest},
+    refusal::RefusalCode,
+};
+
+use crate::{
+    disk::{self, BlobError, Blobs},
+    fetch::{self, FetchError, Rules},
+    http::Remote,
+    install::Refusal,
+    probe::{self, ProbeLimits, ProbeOrder},
+    self_exec::SelfExec,
+    state::VersionRef,
+    trust::Trust,
+};
+
+/// Room that a fetch leaves on the disk beside the reserve.
+const HEADROOM: u64 = 16 << 20;
+
+/// The versions on this device's disk.
+#[derive(Debug, Clone)]
+pub struct Bundles {
+    folder: PathBuf,
+    /// Their files.
+    pub blobs: Blobs,
+}
+
+impl Bundles {
+    /// The versions of this state folder.
+    ///
+    /// # Errors
+    /// Where a folder cannot be made.
+    pub fn open(state_dir: &Path) -> io::Result<Self> {
+        let folder = state_dir.join("versions");
+        disk::make_folder(&folder)?;
+        Ok(Self { folder, blobs: Blobs::open(state_dir)? })
+    }
+
+    /// Keeps a manifest that was verified.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn keep(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
+        disk::write_file(&self.path(digest), bytes, disk::SECRET)
+    }
+
+    /// The manifest with this digest, and its bytes.
+    ///
+    /// # Errors
+    /// `fetch` where it cannot be read, `manifest-digest` or `manifest` where it is not what it was.
+    pub fn manifest(&self, digest: &Digest) -> Result<(Manifest, Vec<u8>), Refusal> {
+        let unreadable =
+            |e: &dyn std::fmt::Display| Refusal::new(RefusalCode::Fetch, format!("manifest {digest}: {e}"));
+        let bytes = disk::read_bounded(&self.path(digest), manifest::MAX_BYTES as u64).map_err(|e| unreadable(&e))?;
+        let bytes = bytes.ok_or_else(|| unreadable(&"it is not on the disk"))?;
+        if Digest::of(&bytes) != *digest {
+            return Err(Refusal::new(RefusalCode::ManifestDigest, format!("manifest {digest} rotted on the disk")));
+        }
+        let manifest = Manifest::from_slice(&bytes).map_err(|e| Refusal::new(RefusalCode::Manifest, e))?;
+        Ok((manifest, bytes))
+    }
+
+    /// What the worker needs of a version: its manifest's bytes, and its model file, read and found right.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn model(&self, version: &VersionRef) -> Result<(Vec<u8>, File), Refusal> {
+        let (manifest, bytes) = self.manifest(&version.manifest)?;
+        let file = manifest.model_file();
+        let model =
+            self.blobs.open_verified(&file.sha256, file.length.0).map_err(|e| Refusal::from(FetchError::from(e)))?;
+        Ok((bytes, model))
+    }
+
+    /// Removes every manifest and blob that none of these versions needs.
+    ///
+    /// # Errors
+    /// What the system said; the rest stays for the next time.
+    pub fn collect_garbage(&self, keep: &BTreeSet<Digest>) -> io::Result<()> {
+        let mut blobs = BTreeSet::new();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let digest = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse::<Digest>().ok());
+            match digest.filter(|d| keep.contains(d)) {
+                None => disk::remove_file(&path)?,
+                Some(digest) => {
+                    let Ok((manifest, _)) = self.manifest(&digest) else { continue };
+                    blobs.extend(manifest.files.iter().map(|f| f.sha256));
+                }
+            }
+        }
+        self.blobs.collect_garbage(&blobs)?;
+        Ok(())
+    }
+
+    /// Versions whose files are all there, by a look at names and lengths only: for a device that lost its record.
+    pub fn whole(&self) -> Vec<(Manifest, Digest)> {
+        let Ok(entries) = std::fs::read_dir(&self.folder) else { return Vec::new() };
+        let digests = entries.filter_map(|e| e.ok()?.path().file_stem()?.to_str()?.parse::<Digest>().ok());
+        let known = digests.filter_map(|d| Some((self.manifest(&d).ok()?.0, d)));
+        known.filter(|(m, _)| m.files.iter().all(|f| self.blobs.has(&f.sha256, f.length.0))).collect()
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(format!("{digest}.json"))
+    }
+}
+
+/// Everything that verifying, fetching and probing need.
+#[derive(Debug)]
+pub struct Installer {
+    /// What to believe.
+    pub trust: Trust,
+    /// Whom to ask.
+    pub remote: Remote,
+    /// Where to put it.
+    pub bundles: Bundles,
+    /// The device's class.
+    pub class: DeviceClass,
+    /// This agent's version.
+    pub agent: Version,
+    /// Most bytes that all bundles may take.
+    pub disk_bytes: u64,
+    /// What a probe may use.
+    pub probe: ProbeLimits,
+    /// How to start one.
+    pub programs: SelfExec,
+    /// One probe at a time: two would measure each other.
+    pub turn: tokio::sync::Mutex<()>,
+}
+
+impl Installer {
+    /// Verifies a demanded version and brings all its files onto the disk.
+    ///
+    /// # Errors
+    /// The first refusal in the order: metadata, manifest, class, agent, budget, space, files.
+    pub async fn prepare(&self, wanted: &DesiredModel) -> Result<(), Refusal> {
+        let (manifest, bytes) = self.trust.manifest(wanted).await?;
+        admit(&manifest, &self.class, &self.agent)?;
+        self.make_room(&manifest)?;
+        let kept = self.bundles.keep(&wanted.manifest, &bytes);
+        kept.map_err(|e| Refusal::new(RefusalCode::NoSpace, format!("cannot keep the manifest: {e}")))?;
+        for file in &manifest.files {
+            let (remote, blobs) = (&self.remote, &self.bundles.blobs);
+            fetch::blob(remote, blobs, &file.sha256, file.length.0, &Rules::default()).await?;
+        }
+        Ok(())
+    }
+
+    fn make_room(&self, manifest: &Manifest) -> Result<(), Refusal> {
+        let blobs = &self.bundles.blobs;
+        let failed = |e: io::Error| Refusal::new(RefusalCode::NoSpace, format!("cannot look at the disk: {e}"));
+        let missing = manifest.files.iter().filter(|f| !blobs.has(&f.sha256, f.length.0));
+        let missing = missing.fold(0u64, |sum, f| sum.saturating_add(f.length.0));
+        let used = blobs.total_bytes().map_err(failed)?;
+        if used.saturating_add(missing) > self.disk_bytes {
+            let limit = ByteCount(self.disk_bytes);
+            let why = format!("{used} B are used and {missing} B are missing, disk_bytes allows {limit}");
+            return Err(Refusal::new(RefusalCode::NoSpace, why));
+        }
+        let free = disk::free_bytes(&self.bundles.folder).map_err(failed)?;
+        if missing.saturating_add(HEADROOM) > free {
+            let why = format!("{missing} B are missing and {free} B are free: free some space");
+            return Err(Refusal::new(RefusalCode::NoSpace, why));
+        }
+        Ok(())
+    }
+
+    /// Tries a version in a throw-away process.
+    ///
+    /// # Errors
+    /// Why it must not run here.
+    pub async fn try_out(self: &Arc<Self>, version: &VersionRef) -> Result<(), Refusal> {
+        let _turn = self.turn.lock().await;
+        let (this, version) = (self.clone(), version.clone());
+        let tried = tokio::task::spawn_blocking(move || this.try_out_blocking(&version)).await;
+        tried.unwrap_or_else(|_| Err(Refusal::new(RefusalCode::ProbeDied, "the probe's parent panicked")))
+    }
+
+    fn try_out_blocking(&self, version: &VersionRef) -> Result<(), Refusal> {
+        let (_, bytes) = self.bundles.manifest(&version.manifest)?;
+        let open = |file: &manifest::File| {
+            let opened = self.bundles.blobs.open_verified(&file.sha256, file.length.0);
+            opened.map_err(|e| match e {
+                BlobError::Disk { cause, .. } => cause,
+                other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
+            })
+        };
+        let order = ProbeOrder::gather(bytes, self.class.clone(), self.probe, open)
+            .map_err(|e| Refusal::new(e.code, e.message))?;
+        match probe::run(&self.programs, &order) {
+            ProbeResult::Passed(facts) => {
+                tracing::info!(version = %version.version, ?facts, "probe passed");
+                Ok(())
+            }
+            ProbeResult::Failed { code, message } => Err(Refusal::new(code, message)),
+        }
+    }
+}
+
+/// Whether a verified version may be tried on this device at all.
+///
+/// # Errors
+/// `wrong-class`, `agent-too-old` or `over-budget`, in this order.
+pub fn admit(manifest: &Manifest, class: &DeviceClass, agent: &Version) -> Result<(), Refusal> {
+    if !manifest.allows(class) {
+        return Err(Refusal::new(RefusalCode::WrongClass, format!("{} does not allow class {class}", manifest.model)));
+    }
+    if manifest.minimum_agent > *agent {
+        let why = format!("{} needs agent {}, this is {agent}: update it", manifest.model, manifest.minimum_agent);
+        return Err(Refusal::new(RefusalCode::AgentTooOld, why));
+    }
+    let limit = manifest.budget(class).and_then(|b| b.disk_bytes);
+    if let Some(limit) = limit.filter(|limit| manifest.total_bytes() > *limit) {
+        let why = format!("{} takes {}, its budget is {limit}", manifest.model, manifest.total_bytes());
+        return Err(Refusal::new(RefusalCode::OverBudget, why));
+    }
+    Ok(())
+}

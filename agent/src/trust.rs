@@ -1,0 +1,235 @@
+//! What the device believes: TUF metadata, its floors, manifests.
+//!
+//! Order of every refresh: root chain, timestamp, snapshot, targets (all by `sigstore-tuf`); then our own: nothing may have
+//! failed to reach the cache; no role may lie below its recorded floor; floors and time are raised durably; only then is
+//! anything acted on. A wiped or unreadable cache therefore costs a download and never a floor. The director's keys follow
+//! root as soon as a newer root verifies.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+use sigstore_tuf::{Repository, Updater};
+use tern_protocol::{
+    desired::DesiredModel,
+    digest::Digest,
+    keys::KeySet,
+    manifest::{self, Manifest, ManifestError},
+    refusal::RefusalCode,
+    tuf::{self, RoleFloor, TufError},
+};
+
+use crate::{
+    clock::DeviceClock,
+    http,
+    install::Refusal,
+    store::{Store, StoreError},
+};
+
+mod cache;
+mod repository;
+use cache::Cache;
+pub use repository::HttpRepository;
+use repository::Shared;
+
+/// Why metadata or a manifest is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// TUF refuses it.
+    #[error("{}", http::chain(.0))]
+    Tuf(#[from] sigstore_tuf::Error),
+    /// It verifies, but is older than what was verified before.
+    #[error("{role} has version {found}, {floor} was verified before")]
+    BelowFloor {
+        /// The role.
+        role: String,
+        /// Its version.
+        found: u64,
+        /// The floor.
+        floor: u64,
+    },
+    /// Verified metadata did not reach the disk.
+    #[error("verified metadata cannot be kept: {0}")]
+    Cache(String),
+    /// Floors cannot be read or written.
+    #[error(transparent)]
+    Floors(#[from] StoreError),
+    /// Something that Tern needs is not in the metadata.
+    #[error(transparent)]
+    Lacking(#[from] TufError),
+    /// The version is not among the signed targets.
+    #[error("{0} is not among its team's signed targets")]
+    UnknownTarget(String),
+    /// Director and publishers name different manifests.
+    #[error("the demanded manifest {demanded} is not the signed one, {signed}")]
+    OtherManifest {
+        /// What the desired state names.
+        demanded: Digest,
+        /// What the targets role names.
+        signed: String,
+    },
+    /// The manifest cannot be had, or is not valid.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+impl From<TrustError> for Refusal {
+    fn from(error: TrustError) -> Self {
+        use sigstore_tuf::Error as Tuf;
+        let code = match &error {
+            TrustError::Tuf(Tuf::Expired { .. }) => RefusalCode::Expired,
+            TrustError::Tuf(Tuf::Rollback { .. }) | TrustError::BelowFloor { .. } => RefusalCode::Rollback,
+            TrustError::Tuf(Tuf::Transport { .. }) => RefusalCode::Fetch,
+            TrustError::Cache(_) | TrustError::Floors(_) | TrustError::Tuf(Tuf::Io { .. }) => {
+                RefusalCode::FloorUnreadable
+            }
+            TrustError::Tuf(_) | TrustError::Lacking(_) => RefusalCode::Metadata,
+            TrustError::UnknownTarget(_) => RefusalCode::UnknownTarget,
+            TrustError::OtherManifest { .. } | TrustError::Manifest(ManifestError::DigestMismatch) => {
+                RefusalCode::ManifestDigest
+            }
+            TrustError::Manifest(_) => RefusalCode::Manifest,
+        };
+        Self::new(code, &error)
+    }
+}
+
+/// The device's view of the repository.
+pub struct Trust {
+    repository: Arc<dyn Repository>,
+    cache: Arc<Cache>,
+    root: Vec<u8>,
+    store: Store,
+    clock: DeviceClock,
+    director: Mutex<KeySet>,
+    /// One refresh at a time: each compares with the floors that the one before raised.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Trust")
+    }
+}
+
+impl Trust {
+    /// The view that starts from the pinned root and what the cache in `state_dir/tuf` adds to it. No network.
+    ///
+    /// # Errors
+    /// Where the root does not verify or names no director.
+    pub fn open(
+        repository: Arc<dyn Repository>,
+        state_dir: &Path,
+        root: Vec<u8>,
+        store: Store,
+        clock: DeviceClock,
+    ) -> Result<Self, TrustError> {
+        let cache = Arc::new(Cache::new(&state_dir.join("tuf")));
+        let updater = Updater::new(Shared(repository.clone()), &root)?.with_store(cache.clone());
+        let director = Mutex::new(tuf::director_keys(updater.trusted().root())?);
+        Ok(Self { repository, cache, root, store, clock, director, turn: tokio::sync::Mutex::new(()) })
+    }
+
+    /// The keys that sign desired states.
+    pub fn director(&self) -> KeySet {
+        self.director.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Brings every top-level role up to date.
+    ///
+    /// # Errors
+    /// Each cause has its variant of [`TrustError`].
+    pub async fn refresh(&self) -> Result<(), TrustError> {
+        let _turn = self.turn.lock().await;
+        self.refreshed().await.map(drop)
+    }
+
+    /// The manifest of a demanded version and its bytes, after everything about it was verified.
+    ///
+    /// # Errors
+    /// Each cause has its variant of [`TrustError`].
+    pub async fn manifest(&self, wanted: &DesiredModel) -> Result<(Manifest, Vec<u8>), TrustError> {
+        let _turn = self.turn.lock().await;
+        let mut updater = self.refreshed().await?;
+        let version = wanted.model_version();
+        let path = version.target_path();
+        let target = updater.get_target_info(&path, self.clock.now()).await?;
+        let seen = tuf::role_floors(updater.trusted(), &[version.name.team.as_str()]);
+        self.hold(&seen, None).await?;
+        let target = target.ok_or_else(|| TrustError::UnknownTarget(version.to_string()))?;
+        let signed = target.hashes.get("sha256").cloned().unwrap_or_default();
+        if signed != wanted.manifest.to_string() {
+            return Err(TrustError::OtherManifest { demanded: wanted.manifest, signed });
+        }
+        if target.length > manifest::MAX_BYTES as u64 {
+            let length = usize::try_from(target.length).unwrap_or(usize::MAX);
+            return Err(ManifestError::TooLarge(length).into());
+        }
+        let found = self.repository.fetch_target(&path_of(&path, &wanted.manifest), target.length).await?;
+        let bytes = found.ok_or_else(|| sigstore_tuf::Error::transport(format!("{path} is not on the server")))?;
+        let manifest = Manifest::from_target(&bytes, &version, &wanted.manifest)?;
+        Ok((manifest, bytes))
+    }
+
+    async fn refreshed(&self) -> Result<Updater, TrustError> {
+        if let Some(fault) = self.store.fault() {
+            return Err(fault.into());
+        }
+        self.cache.forget_fault();
+        // A new updater each time: it would not fetch a team's role again that it holds already.
+        let mut updater = Updater::new(Shared(self.repository.clone()), &self.root)?.with_store(self.cache.clone());
+        let outcome = updater.refresh(self.clock.now()).await;
+        self.follow_root(&updater).await?;
+        outcome?;
+        let trusted = updater.trusted();
+        let timestamp = trusted.timestamp().ok_or(TufError::Missing("timestamp"))?;
+        let issued = timestamp.extra.get(tuf::ISSUED).and_then(|v| v.as_str()).and_then(|text| text.parse().ok());
+        let issued: Timestamp = issued.ok_or(TufError::Missing(tuf::ISSUED))?;
+        self.hold(&tuf::role_floors(trusted, &[]), Some(issued)).await?;
+        Ok(updater)
+    }
+
+    /// A newer root counts even where the rest of a refresh fails: it may be what takes a stolen key out.
+    async fn follow_root(&self, updater: &Updater) -> Result<(), TrustError> {
+        let floors = tuf::role_floors(updater.trusted(), &[]);
+        let root: Vec<RoleFloor> = floors.into_iter().filter(|f| f.role == "root").collect();
+        self.hold(&root, None).await?;
+        let keys = tuf::director_keys(updater.trusted().root())?;
+        *self.director.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
+    /// Checks verified versions against their floors and raises those, durably, before anything is acted on.
+    async fn hold(&self, seen: &[RoleFloor], issued: Option<Timestamp>) -> Result<(), TrustError> {
+        if let Some(fault) = self.cache.fault() {
+            return Err(TrustError::Cache(fault));
+        }
+        if let Some((role, floor)) = self.store.read(|s| s.below_floor(seen).map(|(f, floor)| (f.clone(), floor))) {
+            return Err(TrustError::BelowFloor { role: role.role, found: role.version, floor });
+        }
+        let seen = seen.to_vec();
+        self.store
+            .update(move |state| {
+                state.raise_floors(&seen);
+                if let Some(issued) = issued {
+                    state.raise_time(issued);
+                }
+            })
+            .await?;
+        if let Some(issued) = issued {
+            self.clock.raise(issued);
+        }
+        Ok(())
+    }
+}
+
+/// The consistent-snapshot path below the targets' address.
+fn path_of(path: &str, digest: &Digest) -> String {
+    let whole = tern_protocol::api::target_path(path, digest);
+    whole.trim_start_matches(tern_protocol::api::TUF_TARGETS).to_owned()
+}
+
+#[cfg(test)]
+mod tests;

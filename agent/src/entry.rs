@@ -1,15 +1,142 @@
-//! Which process of the agent this one is: the first argument decides.
+//! The command line: which process of the agent this one is, and what it is to do.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage. What went wrong is said once, here, with its whole chain.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use crate::{probe, self_exec::SelfExec, worker};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{Config, DEFAULT_PATH},
+    control, doctor, enroll, probe,
+    self_exec::SelfExec,
+    status, worker,
+};
+
+#[derive(Debug, Parser)]
+#[command(name = "tern-agent", version, about = "Keeps signed models on this device fresh, and serves them")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve, and take over what the fleet's server demands.
+    Run {
+        /// The configuration.
+        #[arg(long, default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
+    /// Make this machine a device of a fleet.
+    Enroll {
+        /// The one-time token that `tern device enroll` printed.
+        #[arg(long, env = "TERN_ENROL_TOKEN", hide_env_values = true)]
+        token: String,
+        /// The configuration.
+        #[arg(long, default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
+    /// Ask the running agent what it does.
+    Status {
+        /// Print the answer as JSON.
+        #[arg(long)]
+        json: bool,
+        /// The configuration.
+        #[arg(long, default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
+    /// Look for everything that keeps this device from working.
+    Doctor {
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+        /// The configuration.
+        #[arg(long, default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
+}
 
 /// Runs the subcommand in `args` (without the program's own name); `programs` says how to start this binary again.
-pub fn main_from(args: impl IntoIterator<Item = OsString>, _programs: SelfExec) -> ExitCode {
+pub fn main_from(args: impl IntoIterator<Item = OsString>, programs: SelfExec) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    // The two that only the agent itself starts; they answer through their channel and parse no arguments.
     match args.first().and_then(|word| word.to_str()) {
-        Some("worker") => worker::main(),
-        Some("probe") => probe::main(),
-        _ => ExitCode::from(2),
+        Some("worker") => return worker::main(),
+        Some("probe") => return probe::main(),
+        _ => {}
     }
+    let parsed = Arguments::try_parse_from(std::iter::once(OsString::from("tern-agent")).chain(args));
+    let arguments = match parsed {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to stdout and exits 0, a usage error to stderr and exits 2.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    tern_protocol::tuf::install_provider();
+    match act(arguments.command, programs) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command, programs: SelfExec) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run { config } => {
+            let config = Config::load(&config)?;
+            log_to_stderr(&config.log);
+            runtime()?.block_on(control::run(config, programs))?;
+        }
+        Command::Enroll { token, config } => {
+            let config = Config::load(&config)?;
+            log_to_stderr(&config.log);
+            let enrolled = runtime()?.block_on(enroll::run(&config, &token))?;
+            say(&format!(
+                "enrolled as {} in fleet {}; start it with `tern-agent run`",
+                enrolled.device, enrolled.fleet
+            ));
+        }
+        Command::Status { json, config } => {
+            let answer = status::ask(&Config::load(&config)?.control_socket())?;
+            say(if json { answer } else { status::show(&answer)? }.trim_end());
+        }
+        Command::Doctor { json, config } => {
+            let findings = runtime()?.block_on(doctor::examine(&config));
+            let report = if json { serde_json::to_string_pretty(&findings)? } else { doctor::show(&findings) };
+            say(report.trim_end());
+            if doctor::is_ill(&findings) {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Two threads carry control: what is heavy runs in other processes or on the blocking pool.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+fn log_to_stderr(filter: &str) {
+    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(filter));
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    // Set already only where a test runs several commands in one process.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).try_init();
+}
+
+fn say(text: &str) {
+    use std::io::Write;
+    // A reader that closed its end wants no more.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn complain(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "tern-agent: {text}");
 }

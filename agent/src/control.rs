@@ -1,0 +1,361 @@
+//! The control loop of `tern-agent run`: one task that owns what the device knows, and carries out what the machines say.
+//!
+//! It serves before it talks: the sockets are bound and the worker is started with every active version from the commit
+//! record before the network is looked at. Then events come in by one bounded queue and the link's own; each is handled to
+//! its end before the next. Long work (fetch, probe, load) runs in tasks that answer with an event. Shutdown, in order:
+//! systemd is told, what is under way is dropped, the link says goodbye, the worker ends its requests, sockets go.
+//! Never: parses ONNX, trusts a byte that `trust` or `desired` has not verified.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tern_protocol::{
+    frames::Slot,
+    ids::{ModelName, Version},
+    refusal::RefusalCode,
+    twin::LastError,
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+    task::{AbortHandle, JoinHandle},
+    time::MissedTickBehavior,
+};
+
+use crate::{
+    bundle::Installer,
+    clock::{DeviceClock, Moment},
+    config::Config,
+    identity::Enrolment,
+    install::{self, Context, Effect, Machine, Refusal},
+    link, notify,
+    state::ModelRecord,
+    store::Store,
+    supervisor::{Started, WorkerError, WorkerEvent},
+};
+
+mod demand;
+mod listeners;
+mod salvage;
+mod setup;
+pub(crate) mod socket;
+mod twin;
+mod worker;
+
+pub(crate) use setup::lock;
+pub use setup::run;
+pub use twin::{LinkPage, StatusPage, Tally, WorkerPage};
+use worker::{WORKER_GRACE, WorkerSide};
+
+/// Events that wait for the loop. Full: the tasks that send them wait; the loop itself never sends.
+const EVENTS: usize = 256;
+/// How often machines are asked whether their time has come.
+const TICK: Duration = Duration::from_millis(250);
+/// Longest time from a signal to the end.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Everything that wakes the loop.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Something that a machine waits for.
+    Install(ModelName, install::Event),
+    /// A worker was started, or not; with it, versions that could not be read from the disk.
+    WorkerStarted(Result<Started, WorkerError>, Vec<(Slot, Refusal)>),
+    /// The worker did something unasked.
+    Worker(WorkerEvent),
+    /// The pause before the next worker is over.
+    WorkerDue,
+    /// A slot is gone.
+    Drained(Slot),
+    /// The director's keys were refreshed for this desired state.
+    Readmit(Bytes),
+    /// Somebody asks for the status.
+    Asked(oneshot::Sender<String>),
+}
+
+/// The loop's state.
+struct Control {
+    config: Config,
+    enrolment: Enrolment,
+    agent: Version,
+    boot: String,
+    since: Timestamp,
+    started: Moment,
+    clock: DeviceClock,
+    store: Store,
+    installer: Arc<Installer>,
+    machines: BTreeMap<ModelName, Machine>,
+    numbers: u64,
+    running: BTreeMap<u64, AbortHandle>,
+    worker: WorkerSide,
+    link: LinkPage,
+    last_error: Option<LastError>,
+    refusals: BTreeMap<RefusalCode, u64>,
+    tallies: BTreeMap<ModelName, Tally>,
+    infer_tcp: Option<SocketAddr>,
+    announced: bool,
+    garbage: bool,
+    events_in: mpsc::Sender<Event>,
+    twin_out: watch::Sender<Bytes>,
+    beats: notify::Beats,
+    /// Held for as long as the agent runs.
+    _lock: std::fs::File,
+}
+
+/// The ends that the loop reads from, and the tasks that it waits for when it leaves.
+struct Wires {
+    events: mpsc::Receiver<Event>,
+    link_events: mpsc::Receiver<link::Event>,
+    stop_link: watch::Sender<bool>,
+    link: JoinHandle<anyhow::Result<()>>,
+    socket: JoinHandle<()>,
+}
+
+/// A machine's view of the moment. A function of fields, so that a machine can be borrowed beside them.
+fn context<'a>(started: &Moment, clock: &DeviceClock, agent: &'a Version, numbers: &'a mut u64) -> Context<'a> {
+    Context { uptime: started.elapsed(), time: clock.now(), agent, numbers }
+}
+
+impl Control {
+    async fn run(mut self, mut wires: Wires) -> anyhow::Result<()> {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut fed = Moment::now();
+        self.start_worker();
+        self.reapply().await;
+        self.publish_twin();
+        let failure = loop {
+            tokio::select! {
+                Some(event) = wires.events.recv() => self.take(event).await,
+                Some(event) = wires.link_events.recv() => self.link_event(event).await,
+                _ = tick.tick() => self.tick(&mut fed).await,
+                ended = &mut wires.link => break Some(link_failure(ended)),
+                () = told_to_stop(&mut term, &mut int) => break None,
+            }
+            self.beats.control.turn();
+        };
+        self.leave(wires, failure.is_some()).await;
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn take(&mut self, event: Event) {
+        match event {
+            Event::Install(name, event) => self.step(&name, event).await,
+            Event::WorkerStarted(started, unreadable) => self.worker_started(started, unreadable).await,
+            Event::Worker(event) => self.worker_event(event).await,
+            Event::WorkerDue => self.start_worker(),
+            Event::Drained(slot) => self.worker.forget(slot),
+            Event::Readmit(bytes) => self.desired(bytes, true).await,
+            Event::Asked(answer) => {
+                let page = serde_json::to_string(&self.page()).unwrap_or_default();
+                // Who asked may have left.
+                let _ = answer.send(page);
+            }
+        }
+    }
+
+    async fn link_event(&mut self, event: link::Event) {
+        match event {
+            link::Event::Desired(bytes) => self.desired(bytes, false).await,
+            link::Event::Session => {
+                tracing::info!("connected to the server");
+                self.link = LinkPage { connected: true, since: Some(self.clock.now()), ..self.link.clone() };
+            }
+            link::Event::Lost(why) => {
+                if self.link.connected || self.link.last_error.as_ref() != Some(&why) {
+                    tracing::warn!(%why, "no connection to the server");
+                }
+                let since = if self.link.connected { Some(self.clock.now()) } else { self.link.since };
+                self.link = LinkPage { connected: false, since, last_error: Some(why) };
+            }
+        }
+    }
+
+    async fn tick(&mut self, fed: &mut Moment) {
+        let uptime = self.started.elapsed();
+        let due = self.machines.iter().filter(|(_, m)| m.deadline().is_some_and(|at| at <= uptime));
+        let due: Vec<ModelName> = due.map(|(name, _)| name.clone()).collect();
+        for name in due {
+            self.step(&name, install::Event::Tick).await;
+        }
+        if self.worker.is_up() {
+            // The supervisor reports a worker dead that leaves a heartbeat unanswered.
+            self.beats.worker.turn();
+        }
+        if self.garbage && self.running.is_empty() {
+            self.garbage = false;
+            self.collect_garbage();
+        }
+        if notify::interval().is_some_and(|interval| fed.elapsed() >= interval) {
+            *fed = Moment::now();
+            notify::feed(&self.beats);
+        }
+    }
+
+    /// Lets a machine take an event in, and carries out what it says, to the end.
+    async fn step(&mut self, name: &ModelName, event: install::Event) {
+        let mut queue = VecDeque::from([event]);
+        while let Some(event) = queue.pop_front() {
+            self.finish(&event);
+            let Some(machine) = self.machines.get_mut(name) else { return };
+            let before = machine.record().last_error.clone();
+            let mut cx = context(&self.started, &self.clock, &self.agent, &mut self.numbers);
+            let effects = machine.on(event, &mut cx);
+            let after = machine.record().last_error.clone();
+            if let Some(error) = after.filter(|e| Some(e) != before.as_ref()) {
+                tracing::warn!(model = %name, code = %error.code, "{}", error.message);
+                *self.refusals.entry(error.code).or_default() += 1;
+            }
+            queue.extend(self.carry_out(name, effects).await);
+        }
+        self.publish_twin();
+    }
+
+    /// Carries out effects in order; answers with the event of a failed `Persist`, which ends them.
+    async fn carry_out(&mut self, name: &ModelName, effects: Vec<Effect>) -> Option<install::Event> {
+        for effect in effects {
+            match effect {
+                Effect::Persist(record) => {
+                    if let Err(fault) = self.persist(name, *record).await {
+                        return Some(fault);
+                    }
+                }
+                Effect::Prepare(number, demand) => {
+                    let installer = self.installer.clone();
+                    let work = async move { install::Event::Prepared(number, installer.prepare(&demand).await) };
+                    self.spawn(name, number, work);
+                }
+                Effect::Probe(number, version) => {
+                    let installer = self.installer.clone();
+                    let work = async move { install::Event::Probed(number, installer.try_out(&version).await) };
+                    self.spawn(name, number, work);
+                }
+                Effect::Cancel(number) => {
+                    if let Some(task) = self.running.remove(&number) {
+                        task.abort();
+                    }
+                }
+                Effect::Load(slot, version) => self.load(name, slot, version),
+                Effect::Swap(slot) => self.swap(name, slot),
+                Effect::Drain(slot) => self.drain(slot),
+            }
+        }
+        None
+    }
+
+    async fn persist(&mut self, name: &ModelName, record: ModelRecord) -> Result<(), install::Event> {
+        self.garbage = true;
+        let shown = (record.state, record.active.as_ref().map(|v| v.version.to_string()));
+        let (key, boxed) = (name.clone(), Box::new(record));
+        let written = self.store.update(move |s| drop(s.models.insert(key, *boxed))).await;
+        match written {
+            Ok(()) => {
+                tracing::info!(model = %name, state = ?shown.0, active = ?shown.1, "recorded");
+                Ok(())
+            }
+            Err(fault) => {
+                let durable = self.store.read(|s| s.models.get(name).cloned());
+                let known = || self.machines.get(name).map(|m| m.record().clone());
+                let durable = durable.or_else(known).unwrap_or_else(|| ModelRecord::new(self.clock.now()));
+                Err(install::Event::Unrecordable(Box::new(durable), fault.to_string()))
+            }
+        }
+    }
+
+    fn spawn(&mut self, name: &ModelName, number: u64, work: impl Future<Output = install::Event> + Send + 'static) {
+        let (events, name) = (self.events_in.clone(), name.clone());
+        let task = tokio::spawn(async move {
+            let event = work.await;
+            let _ = events.send(Event::Install(name, event)).await;
+        });
+        self.running.insert(number, task.abort_handle());
+    }
+
+    fn finish(&mut self, event: &install::Event) {
+        if let install::Event::Prepared(number, _) | install::Event::Probed(number, _) = event {
+            self.running.remove(number);
+        }
+    }
+
+    fn collect_garbage(&self) {
+        if self.store.fault().is_some() {
+            // Without a record nobody knows what is garbage.
+            return;
+        }
+        let keep = self.store.read(|s| s.manifests().copied().collect());
+        let bundles = self.installer.bundles.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = bundles.collect_garbage(&keep) {
+                tracing::warn!(%error, "old versions could not be removed");
+            }
+        });
+    }
+
+    /// Says, once, that the inference API is there.
+    async fn announce(&mut self) {
+        if std::mem::replace(&mut self.announced, true) {
+            return;
+        }
+        if let Some(path) = self.config.ready_file.clone()
+            && let Err(error) = setup::write_ready_file(&path, &self.config, self.infer_tcp)
+        {
+            tracing::error!(%error, path = %path.display(), "the ready file cannot be written");
+        }
+        notify::ready();
+        tracing::info!(socket = %self.config.infer_socket().display(), tcp = ?self.infer_tcp, "serving");
+    }
+
+    async fn leave(mut self, wires: Wires, link_ended: bool) {
+        notify::stopping();
+        tracing::info!("leaving");
+        let all = async {
+            for task in std::mem::take(&mut self.running).into_values() {
+                task.abort();
+            }
+            wires.socket.abort();
+            wires.stop_link.send_replace(true);
+            // Events that the link still has are not needed, but it must not wait for somebody to take them.
+            drop(wires.link_events);
+            if !link_ended && let Err(error) = wires.link.await {
+                tracing::warn!(%error, "the link's task");
+            }
+            if let Some(worker) = self.worker.handle() {
+                let stopped = tokio::time::timeout(WORKER_GRACE, worker.stop()).await;
+                if stopped.is_err() {
+                    tracing::warn!("the worker did not end its requests in time");
+                }
+            }
+        };
+        if tokio::time::timeout(GRACE, all).await.is_err() {
+            tracing::warn!("gave up waiting after {} s", GRACE.as_secs());
+        }
+        let files: [PathBuf; 2] = [self.config.infer_socket(), self.config.control_socket()];
+        for path in files.into_iter().chain(self.config.ready_file.clone()) {
+            // Gone already is as good; whoever starts next replaces a socket that is left.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn link_failure(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow::anyhow!("the link ended unasked"),
+        Ok(Err(error)) => error.context("the link to the server"),
+        Err(error) => anyhow::Error::from(error).context("the link's task"),
+    }
+}
+
+async fn told_to_stop(term: &mut Signal, int: &mut Signal) {
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}

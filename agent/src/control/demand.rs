@@ -1,0 +1,152 @@
+//! From a desired state's bytes to demands: admitted, made durable, and only then handed to the machines.
+
+use bytes::Bytes;
+use tern_protocol::{
+    desired::{self, Admission, Admitted, DesiredRefusal, DesiredState},
+    ids::Generation,
+    refusal::RefusalCode,
+    signed::{self, SignatureError},
+    twin::LastError,
+};
+
+use super::{Control, Event};
+use crate::{
+    install::{self, Machine, Refusal},
+    state::DesiredRecord,
+};
+
+impl Control {
+    /// Takes in what came on `desired`. `again` says that the director's keys were refreshed because of it.
+    pub(super) async fn desired(&mut self, bytes: Bytes, again: bool) {
+        let director = self.installer.trust.director();
+        let admission = Admission {
+            device: &self.enrolment.device,
+            fleet: &self.enrolment.fleet,
+            director: &director,
+            floor: self.store.read(|s| s.generation_floor()),
+            now: self.clock.now(),
+        };
+        match desired::admit(&bytes, &admission) {
+            Ok(Admitted::New { state, floor }) => {
+                let record = DesiredRecord {
+                    generation: floor.generation,
+                    digest: tern_protocol::digest::Digest::of(&bytes),
+                    envelope: String::from_utf8_lossy(&bytes).into_owned(),
+                };
+                self.take_over(state.into_inner(), record).await;
+            }
+            Ok(Admitted::Same(state)) => {
+                tracing::debug!(generation = %state.generation, "this desired state was taken over before");
+            }
+            Err(DesiredRefusal::Signature(SignatureError::UnderThreshold { .. })) if !again => {
+                // Root may have changed the director's keys since the last refresh.
+                self.refresh_for(bytes);
+            }
+            Err(refusal) => self.refuse_desired(&refusal).await,
+        }
+        self.publish_twin();
+    }
+
+    async fn take_over(&mut self, state: DesiredState, record: DesiredRecord) {
+        let issued = state.issued;
+        let written = self
+            .store
+            .update(move |s| {
+                s.desired = Some(record);
+                s.raise_time(issued);
+                s.last_error = None;
+            })
+            .await;
+        if let Err(fault) = written {
+            let refusal = Refusal::new(RefusalCode::FloorUnreadable, fault);
+            return self.note(refusal, state.generation).await;
+        }
+        self.clock.raise(issued);
+        self.last_error = None;
+        tracing::info!(generation = %state.generation, models = state.models.len(), "desired state taken over");
+        self.apply(state).await;
+    }
+
+    /// Hands the demands to the machines: first what goes, for a model's name is unique on a device without its team.
+    pub(super) async fn apply(&mut self, state: DesiredState) {
+        let generation = state.generation;
+        let gone: Vec<_> =
+            self.machines.keys().filter(|name| !state.models.iter().any(|m| m.model == **name)).cloned().collect();
+        for name in gone {
+            self.step(&name, install::Event::Demand(None, generation)).await;
+        }
+        for demand in state.models {
+            let name = demand.model.clone();
+            let now = self.clock.now();
+            let is_new = !self.machines.contains_key(&name);
+            let worker = self.worker.is_up();
+            self.machines.entry(name.clone()).or_insert_with(|| Machine::new(now));
+            if is_new && worker {
+                self.step(&name, install::Event::WorkerUp).await;
+            }
+            self.step(&name, install::Event::Demand(Some(demand), generation)).await;
+        }
+    }
+
+    /// Applies the recorded desired state once more: the power may have gone between its record and the machines'.
+    pub(super) async fn reapply(&mut self) {
+        let Some(record) = self.store.read(|s| s.desired.clone()) else { return };
+        let current = |m: &Machine| m.record().generation >= record.generation || m.record().desired.is_none();
+        let known = !self.machines.is_empty() && self.machines.values().all(current);
+        if known {
+            return;
+        }
+        match signed::verify::<DesiredState>(record.envelope.as_bytes(), &self.installer.trust.director()) {
+            Ok(state) => self.apply(state.into_inner()).await,
+            // The director's keys changed meanwhile: a newer state will come.
+            Err(error) => tracing::warn!(%error, "the recorded desired state is not applied again"),
+        }
+    }
+
+    fn refresh_for(&mut self, bytes: Bytes) {
+        let (installer, events) = (self.installer.clone(), self.events_in.clone());
+        tokio::spawn(async move {
+            if let Err(error) = installer.trust.refresh().await {
+                tracing::warn!(%error, "metadata could not be refreshed for a desired state of unknown signature");
+            }
+            // Control is gone where nobody takes it.
+            let _ = events.send(Event::Readmit(bytes)).await;
+        });
+    }
+
+    async fn refuse_desired(&mut self, refusal: &DesiredRefusal) {
+        let code = match refusal {
+            DesiredRefusal::Signature(SignatureError::UnderThreshold { .. } | SignatureError::DuplicateKey(_)) => {
+                RefusalCode::Signature
+            }
+            DesiredRefusal::Signature(_) | DesiredRefusal::BadModelList => RefusalCode::Malformed,
+            DesiredRefusal::UnknownFormat(_) => RefusalCode::UnknownFormat,
+            DesiredRefusal::WrongDevice { .. } => RefusalCode::WrongDevice,
+            DesiredRefusal::WrongFleet { .. } => RefusalCode::WrongFleet,
+            DesiredRefusal::OldGeneration { .. } => RefusalCode::OldGeneration,
+            DesiredRefusal::Equivocation(_) => RefusalCode::Equivocation,
+            DesiredRefusal::Expired { .. } => RefusalCode::Expired,
+        };
+        let generation = match refusal {
+            DesiredRefusal::OldGeneration { offered, .. } => *offered,
+            DesiredRefusal::Equivocation(generation) => *generation,
+            _ => Generation(0),
+        };
+        self.note(Refusal::new(code, refusal), generation).await;
+    }
+
+    /// Remembers a refusal that concerns no single model.
+    async fn note(&mut self, refusal: Refusal, generation: Generation) {
+        tracing::warn!(code = %refusal.code, %refusal, "a desired state was refused");
+        *self.refusals.entry(refusal.code).or_default() += 1;
+        let known = self.last_error.as_ref().filter(|e| e.code == refusal.code && e.generation == generation);
+        let (count, again) = (known.map_or(0, |e| e.count) + 1, known.is_some());
+        let Refusal { code, message } = refusal;
+        let error = LastError { code, message, version: None, generation, at: self.clock.now(), count };
+        self.last_error = Some(error.clone());
+        // Whoever repeats a bad state must not wear out the flash with it.
+        if !again && let Err(fault) = self.store.update(|s| s.last_error = Some(error)).await {
+            tracing::warn!(%fault, "the refusal is not recorded");
+        }
+    }
+}

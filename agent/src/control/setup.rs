@@ -1,0 +1,217 @@
+//! From a configuration to a running control loop: folders, lock, record, identity, sockets, and then the loop.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use ring::rand::SecureRandom;
+use serde_json::json;
+use tern_protocol::ids::Version;
+use tokio::sync::{mpsc, watch};
+
+use super::{Control, EVENTS, Wires, listeners, salvage, socket, worker::WorkerSide};
+use crate::{
+    bundle::{Bundles, Installer},
+    clock::{DeviceClock, Moment},
+    config::Config,
+    disk,
+    http::Remote,
+    identity::Identity,
+    install::Machine,
+    link::{self, Link},
+    notify::Beats,
+    probe::ProbeLimits,
+    self_exec::SelfExec,
+    store::{Origin, Store},
+    supervisor::{Listener, Supervisor, Timing},
+    tls,
+    trust::{HttpRepository, Trust},
+};
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// What keeps it from serving at all: no identity, a bad folder, a socket that is taken, another agent.
+pub async fn run(config: Config, programs: SelfExec) -> anyhow::Result<()> {
+    let (control, wires) = Setup::new(config, programs)?.build().await?;
+    control.run(wires).await
+}
+
+struct Setup {
+    config: Config,
+    programs: SelfExec,
+    identity: Identity,
+    store: Store,
+    clock: DeviceClock,
+    lock: std::fs::File,
+    agent: Version,
+}
+
+impl Setup {
+    fn new(config: Config, programs: SelfExec) -> anyhow::Result<Self> {
+        for folder in [&config.state_dir, &config.runtime_dir] {
+            disk::make_folder(folder).with_context(|| format!("make {}", folder.display()))?;
+        }
+        let lock = lock(&config.state_dir)?;
+        let Some(identity) = Identity::load(&config.identity_dir())? else {
+            bail!(
+                "this device is not enrolled: run `tern-agent enroll --token …` with a token from `tern device enroll`"
+            );
+        };
+        let store = Store::open(&config.state_dir);
+        disk::Reserve::new(&config.state_dir).refill();
+        let clock = DeviceClock::new(store.read(|s| s.time_floor));
+        let agent = agent_version();
+        Ok(Self { config, programs, identity, store, clock, lock, agent })
+    }
+
+    async fn build(self) -> anyhow::Result<(Control, Wires)> {
+        let (sockets, infer_tcp) = self.bind()?;
+        let control_socket = listeners::unix(&self.config.control_socket(), 0o600)?;
+        control_socket.set_nonblocking(true)?;
+        let control_socket = tokio::net::UnixListener::from_std(control_socket)?;
+        let tls = tls::client_config(self.identity.authority(), Some(self.identity.tls()), self.clock.clone())?;
+        let installer = Arc::new(self.installer(&tls)?);
+        let (boot, since) = (random_boot()?, self.clock.now());
+        let beats = Beats::default();
+        // Full: see EVENTS.
+        let (events_in, events) = mpsc::channel(EVENTS);
+        // Full: the link waits, and with it the server.
+        let (link_in, link_events) = mpsc::channel(16);
+        let (twin_out, twin) = watch::channel(Bytes::new());
+        let (stop_link, stop) = watch::channel(false);
+        let enrolment = self.identity.enrolment.clone();
+        let options = link::Options {
+            fleet: enrolment.fleet.clone(),
+            device: enrolment.device.clone(),
+            address: enrolment.mqtt_address.clone(),
+            tls: Some(tls),
+            reconnect_max: Duration::from_secs(self.config.reconnect_max_seconds),
+            status: link::status(&boot, &self.agent.to_string(), since),
+        };
+        let link = Link { options, twin, events: link_in, stop, beat: beats.link.clone() };
+        let limits = self.config.limits();
+        let supervisor = Supervisor::new(self.programs.clone(), limits, Timing::default(), sockets);
+        let mut control = Control {
+            enrolment,
+            boot,
+            since,
+            started: Moment::now(),
+            installer,
+            machines: BTreeMap::new(),
+            numbers: 0,
+            running: BTreeMap::new(),
+            worker: WorkerSide::new(supervisor),
+            link: super::LinkPage::default(),
+            last_error: self.store.read(|s| s.last_error.clone()),
+            refusals: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+            infer_tcp,
+            announced: false,
+            garbage: true,
+            events_in: events_in.clone(),
+            twin_out,
+            beats,
+            config: self.config,
+            agent: self.agent,
+            clock: self.clock,
+            store: self.store,
+            _lock: self.lock,
+        };
+        control.boot_machines().await;
+        let link = tokio::spawn(link.run());
+        let socket = tokio::spawn(socket::serve(control_socket, events_in));
+        Ok((control, Wires { events, link_events, stop_link, link, socket }))
+    }
+
+    fn bind(&self) -> anyhow::Result<(Vec<Listener>, Option<SocketAddr>)> {
+        let mut sockets = vec![Listener::from(listeners::unix(&self.config.infer_socket(), 0o660)?)];
+        let Some(address) = self.config.infer_tcp else { return Ok((sockets, None)) };
+        let (listener, address) = listeners::tcp(address)?;
+        sockets.push(Listener::from(listener));
+        Ok((sockets, Some(address)))
+    }
+
+    fn installer(&self, tls: &rustls::ClientConfig) -> anyhow::Result<Installer> {
+        let remote = Remote::new(&self.identity.enrolment.server, tls)?;
+        let repository = Arc::new(HttpRepository::new(remote.clone()));
+        let (root, store, clock) = (self.identity.root.clone(), self.store.clone(), self.clock.clone());
+        let trust = Trust::open(repository, &self.config.state_dir, root, store, clock)
+            .context("the TUF root of this device's enrolment; enrol it again")?;
+        let probe = ProbeLimits {
+            memory_bytes: self.config.probe_memory_bytes,
+            cpu_seconds: self.config.probe_cpu_seconds,
+            wall: Duration::from_secs(self.config.probe_wall_seconds),
+            ..ProbeLimits::default()
+        };
+        Ok(Installer {
+            trust,
+            remote,
+            bundles: Bundles::open(&self.config.state_dir).context("the folder of versions")?,
+            class: self.config.device_class.clone(),
+            agent: self.agent.clone(),
+            disk_bytes: self.config.disk_bytes,
+            probe,
+            programs: self.programs.clone(),
+            turn: tokio::sync::Mutex::default(),
+        })
+    }
+}
+
+impl Control {
+    /// Makes a machine of each commit record, as the boot table says.
+    async fn boot_machines(&mut self) {
+        let records = match self.store.origin() {
+            Origin::Nowhere => salvage::records(&self.installer.bundles, self.clock.now()),
+            Origin::Database | Origin::Copy => self.store.read(|s| s.models.clone()),
+        };
+        for (name, record) in records {
+            let mut cx = super::context(&self.started, &self.clock, &self.agent, &mut self.numbers);
+            let Some((machine, effects)) = Machine::boot(record, &mut cx) else {
+                let forgotten = name.clone();
+                if let Err(error) = self.store.update(move |s| drop(s.models.remove(&forgotten))).await {
+                    tracing::warn!(%error, model = %name, "a removed model is not forgotten");
+                }
+                continue;
+            };
+            self.machines.insert(name.clone(), machine);
+            if let Some(failed) = self.carry_out(&name, effects).await {
+                self.step(&name, failed).await;
+            }
+        }
+    }
+}
+
+/// This agent's version.
+pub(crate) fn agent_version() -> Version {
+    env!("CARGO_PKG_VERSION").parse().expect("invariant: the package's version is semantic")
+}
+
+/// Takes the state folder for this process.
+pub(crate) fn lock(state_dir: &Path) -> anyhow::Result<std::fs::File> {
+    let path = state_dir.join("lock");
+    disk::lock(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => {
+            anyhow::anyhow!("another tern-agent runs on {}: stop it first", state_dir.display())
+        }
+        _ => anyhow::Error::from(error).context(format!("lock {}", path.display())),
+    })
+}
+
+fn random_boot() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    let filled = ring::rand::SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
+    Ok(hex::encode(bytes))
+}
+
+/// Writes the addresses for whoever waits for them.
+pub(super) fn write_ready_file(path: &Path, config: &Config, infer_tcp: Option<SocketAddr>) -> std::io::Result<()> {
+    let page = json!({
+        "pid": std::process::id(),
+        "infer_socket": config.infer_socket(),
+        "infer_tcp": infer_tcp,
+        "control_socket": config.control_socket(),
+    });
+    disk::write_file(path, page.to_string().as_bytes(), disk::PLAIN)
+}

@@ -1,0 +1,245 @@
+//! Control's side of the worker: when it is started, what it is given first, and what of its events reaches the machines.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tern_protocol::{
+    frames::{Increment, Slot},
+    ids::ModelName,
+    refusal::RefusalCode,
+    report::v1::ErrorKind,
+};
+use tokio::sync::mpsc;
+
+use super::{Control, Event, twin::WorkerPage};
+use crate::{
+    clock::Moment,
+    install::{self, Refusal},
+    state::VersionRef,
+    supervisor::{Backoff, Restore, Started, Supervisor, Worker, WorkerError, WorkerEvent},
+};
+
+/// The worker and what is known of it.
+#[derive(Debug)]
+pub(super) struct WorkerSide {
+    supervisor: Arc<Supervisor>,
+    up: Option<Worker>,
+    started: Moment,
+    backoff: Backoff,
+    /// Which model each slot was given out for.
+    slots: BTreeMap<Slot, ModelName>,
+    /// Slots that a start was asked to restore, until it answers.
+    restoring: Vec<(ModelName, Slot)>,
+    page: WorkerPage,
+}
+
+impl WorkerSide {
+    pub(super) fn new(supervisor: Supervisor) -> Self {
+        Self {
+            supervisor: Arc::new(supervisor),
+            up: None,
+            started: Moment::now(),
+            backoff: Backoff::default(),
+            slots: BTreeMap::new(),
+            restoring: Vec::new(),
+            page: WorkerPage::default(),
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.up.is_some()
+    }
+
+    pub(super) fn handle(&self) -> Option<Worker> {
+        self.up.clone()
+    }
+
+    pub(super) fn page(&self) -> WorkerPage {
+        WorkerPage { pid: self.up.as_ref().map(Worker::pid), ..self.page.clone() }
+    }
+
+    pub(super) fn assign(&mut self, slot: Slot, model: &ModelName) {
+        self.slots.insert(slot, model.clone());
+    }
+
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.slots.remove(&slot);
+    }
+}
+
+impl Control {
+    /// Starts a worker with every active version, so that queued connections find their models.
+    pub(super) fn start_worker(&mut self) {
+        let mut wanted = Vec::new();
+        for (name, machine) in &mut self.machines {
+            let mut cx = super::context(&self.started, &self.clock, &self.agent, &mut self.numbers);
+            if let Some((slot, version)) = machine.restore(&mut cx) {
+                wanted.push((name.clone(), slot, version));
+            }
+        }
+        self.worker.restoring = wanted.iter().map(|(name, slot, _)| (name.clone(), *slot)).collect();
+        for (name, slot, _) in &wanted {
+            self.worker.assign(*slot, name);
+        }
+        self.worker.started = Moment::now();
+        let (supervisor, bundles) = (self.worker.supervisor.clone(), self.installer.bundles.clone());
+        let events = self.events_in.clone();
+        tokio::spawn(async move {
+            let mut unreadable = Vec::new();
+            let mut restore = Vec::new();
+            for (_, slot, version) in wanted {
+                match open(&bundles, version).await {
+                    Ok((manifest, model)) => restore.push(Restore { slot, manifest, model }),
+                    Err(refusal) => unreadable.push((slot, refusal)),
+                }
+            }
+            let started = supervisor.start(restore).await;
+            // Control is gone where nobody takes it, and the worker goes with the handle.
+            let _ = events.send(Event::WorkerStarted(started, unreadable)).await;
+        });
+    }
+
+    pub(super) async fn worker_started(
+        &mut self,
+        started: Result<Started, WorkerError>,
+        unreadable: Vec<(Slot, Refusal)>,
+    ) {
+        let restoring = std::mem::take(&mut self.worker.restoring);
+        let Started { worker, lacking, events, failed } = match started {
+            Ok(started) => started,
+            Err(error) => return self.worker_died(format!("it did not start: {}", crate::http::chain(&error))).await,
+        };
+        if !lacking.is_empty() {
+            tracing::warn!(?lacking, "the worker's sandbox is not whole on this kernel");
+        }
+        self.worker.page.lacking = lacking;
+        self.worker.up = Some(worker);
+        tokio::spawn(forward(events, self.events_in.clone()));
+        let names: Vec<ModelName> = self.machines.keys().cloned().collect();
+        for name in names {
+            self.step(&name, install::Event::WorkerUp).await;
+        }
+        for (name, slot) in restoring {
+            let refused = unreadable.iter().find(|(s, _)| *s == slot).map(|(_, refusal)| refusal.clone());
+            let failed = failed.iter().find(|(s, _)| *s == slot).map(|(_, error)| error);
+            if matches!(failed, Some(WorkerError::Gone)) {
+                // `Died` follows and says it better.
+                continue;
+            }
+            let outcome = refused.or_else(|| failed.map(refusal)).map_or(Ok(()), Err);
+            self.step(&name, install::Event::Swapped(slot, outcome)).await;
+        }
+        self.announce().await;
+    }
+
+    pub(super) async fn worker_event(&mut self, event: WorkerEvent) {
+        match event {
+            WorkerEvent::Increment(increment) => self.count(increment).await,
+            WorkerEvent::Died { cause } => self.worker_died(cause).await,
+        }
+    }
+
+    async fn worker_died(&mut self, cause: String) {
+        self.worker.up = None;
+        self.worker.slots.clear();
+        self.worker.page.deaths += 1;
+        self.worker.page.last_death = Some(cause.clone());
+        let names: Vec<ModelName> = self.machines.keys().cloned().collect();
+        for name in names {
+            self.step(&name, install::Event::WorkerDied(cause.clone())).await;
+        }
+        let pause = self.worker.backoff.pause(self.worker.started.elapsed());
+        tracing::warn!(%cause, ?pause, "the worker is gone and will be started again");
+        let events = self.events_in.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            let _ = events.send(Event::WorkerDue).await;
+        });
+    }
+
+    async fn count(&mut self, increment: Increment) {
+        let Some(name) = self.worker.slots.get(&increment.slot).cloned() else { return };
+        let sum = |of: &dyn Fn(ErrorKind) -> bool| {
+            let counted = increment.errors.iter().filter(|e| of(e.kind));
+            counted.fold(0u64, |sum, e| sum.saturating_add(e.count))
+        };
+        // What clients do wrong says nothing against the model.
+        let failures = sum(&|kind| matches!(kind, ErrorKind::Engine | ErrorKind::NotFinite));
+        let tally = self.tallies.entry(name.clone()).or_default();
+        tally.answered = tally.answered.saturating_add(increment.inferences);
+        tally.failed = tally.failed.saturating_add(sum(&|_| true));
+        let (slot, inferences) = (increment.slot, increment.inferences);
+        self.step(&name, install::Event::Counted { slot, inferences, failures }).await;
+    }
+
+    /// Carries out a `Load`; its answer comes as an event, except where the worker is gone.
+    pub(super) fn load(&mut self, name: &ModelName, slot: Slot, version: VersionRef) {
+        let Some(worker) = self.worker.handle() else { return };
+        self.worker.assign(slot, name);
+        let (bundles, events, name) = (self.installer.bundles.clone(), self.events_in.clone(), name.clone());
+        tokio::spawn(async move {
+            let outcome = match open(&bundles, version).await {
+                Ok((manifest, model)) => worker.load(slot, manifest, model).await.map(drop),
+                Err(refusal) => {
+                    let _ = events.send(Event::Install(name, install::Event::Loaded(slot, Err(refusal)))).await;
+                    return;
+                }
+            };
+            let Some(outcome) = answered(outcome) else { return };
+            if outcome.is_err() {
+                // A load that ran out of time may still end: nobody would ever drop it.
+                let _ = worker.drain(slot).await;
+            }
+            let _ = events.send(Event::Install(name, install::Event::Loaded(slot, outcome))).await;
+        });
+    }
+
+    pub(super) fn swap(&self, name: &ModelName, slot: Slot) {
+        let Some(worker) = self.worker.handle() else { return };
+        let (events, name) = (self.events_in.clone(), name.clone());
+        tokio::spawn(async move {
+            let Some(outcome) = answered(worker.swap(slot).await) else { return };
+            let _ = events.send(Event::Install(name, install::Event::Swapped(slot, outcome))).await;
+        });
+    }
+
+    pub(super) fn drain(&self, slot: Slot) {
+        let Some(worker) = self.worker.handle() else { return };
+        let events = self.events_in.clone();
+        tokio::spawn(async move {
+            if let Err(error) = worker.drain(slot).await {
+                tracing::debug!(%error, ?slot, "a version was not drained");
+            }
+            let _ = events.send(Event::Drained(slot)).await;
+        });
+    }
+}
+
+/// The answer, or nothing where the worker is gone: then `Died` comes, once, for everything.
+fn answered(outcome: Result<(), WorkerError>) -> Option<Result<(), Refusal>> {
+    match outcome {
+        Ok(()) => Some(Ok(())),
+        Err(WorkerError::Gone) => None,
+        Err(error) => Some(Err(refusal(&error))),
+    }
+}
+
+fn refusal(error: &WorkerError) -> Refusal {
+    Refusal::new(error.code(), crate::http::chain(error))
+}
+
+async fn open(bundles: &crate::bundle::Bundles, version: VersionRef) -> Result<(Vec<u8>, std::fs::File), Refusal> {
+    let bundles = bundles.clone();
+    let opened = tokio::task::spawn_blocking(move || bundles.model(&version)).await;
+    opened.unwrap_or_else(|_| Err(Refusal::new(RefusalCode::SwapFailed, "reading the version panicked")))
+}
+
+async fn forward(mut from: mpsc::Receiver<WorkerEvent>, to: mpsc::Sender<Event>) {
+    while let Some(event) = from.recv().await {
+        if to.send(Event::Worker(event)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How long the worker may take to end its requests when the agent leaves.
+pub(super) const WORKER_GRACE: Duration = Duration::from_secs(20);

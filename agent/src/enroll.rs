@@ -1,0 +1,221 @@
+//! `tern-agent enroll`: turns a machine into a device with a one-time token.
+//!
+//! Order: the server must hold the CA that the token pins, or nothing is sent; the answer must hold that CA, the TUF root
+//! that the token pins, and a certificate for our key and name; then the record of floors is made, and last the identity
+//! appears by one rename. Whatever fails before leaves no identity. The private key never leaves the device.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use anyhow::Context;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tern_protocol::{
+    api,
+    digest::Digest,
+    enrolment::{EnrolmentRequest, EnrolmentResponse, EnrolmentToken, InvalidToken, MAX_PEM_BYTES},
+    ids::DeviceId,
+    tuf,
+};
+
+use crate::{
+    clock::{self, DeviceClock},
+    config::Config,
+    control, disk,
+    http::{HttpError, Remote},
+    identity::{Enrolment, Files},
+    state::State,
+    store::Store,
+    tls::{self, Authority},
+};
+
+/// Longest answer: a root, two certificates.
+const MAX_RESPONSE_BYTES: u64 = 1 << 20;
+
+/// Why a machine did not become a device.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// The token is none.
+    #[error(transparent)]
+    Token(#[from] InvalidToken),
+    /// There is an identity already.
+    #[error("this machine is a device already; to enrol it anew, stop the agent and remove {0}")]
+    AlreadyEnrolled(PathBuf),
+    /// The server, or whoever answers in its place, has another CA.
+    #[error("the server's CA is {found}, the token pins {pinned}: this is not the server that made the token")]
+    CaMismatch {
+        /// The token's.
+        pinned: Digest,
+        /// The server's.
+        found: Digest,
+    },
+    /// The server gave another TUF root.
+    #[error("the server's TUF root is {found}, the token pins {pinned}: ask for a new token if root was rotated")]
+    RootMismatch {
+        /// The token's.
+        pinned: Digest,
+        /// The server's.
+        found: Digest,
+    },
+    /// The server refused: the token was used, has expired, or is unknown.
+    #[error("the server refused ({status}{}): {detail}", .code.as_ref().map(|c| format!(", {c}")).unwrap_or_default())]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The problem's code.
+        code: Option<String>,
+        /// What the server said.
+        detail: String,
+    },
+    /// The server cannot be reached.
+    #[error("the server at {server} cannot be reached: {cause}")]
+    Unreachable {
+        /// Its address, from the token.
+        server: String,
+        /// What happened.
+        cause: HttpError,
+    },
+    /// The server's answer makes no identity.
+    #[error("the server's answer makes no identity: {0}")]
+    BadAnswer(String),
+    /// The disk or the system refuses.
+    #[error("{0:#}")]
+    Local(anyhow::Error),
+}
+
+impl From<anyhow::Error> for EnrolError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Local(error)
+    }
+}
+
+/// Enrols this machine; returns what it is now.
+///
+/// # Errors
+/// Each cause has its variant of [`EnrolError`].
+pub async fn run(config: &Config, token: &str) -> Result<Enrolment, EnrolError> {
+    let token = EnrolmentToken::decode(token)?;
+    let folder = config.identity_dir();
+    if folder.exists() {
+        return Err(EnrolError::AlreadyEnrolled(folder));
+    }
+    disk::make_folder(&config.state_dir).with_context(|| format!("make {}", config.state_dir.display()))?;
+    let _lock = control::lock(&config.state_dir)?;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("make a key")?;
+    let response = ask(config, &token, &key).await?;
+    let files = check(&token, &key, &response)?;
+    let not_before = valid_from(&response.certificate_pem)?;
+    prepare_record(config, &token, not_before)?;
+    files.install(&folder)?;
+    Ok(files.enrolment)
+}
+
+async fn ask(config: &Config, token: &EnrolmentToken, key: &KeyPair) -> Result<EnrolmentResponse, EnrolError> {
+    let found = Arc::new(OnceLock::new());
+    let authority = Authority::Pin(token.ca_sha256, found.clone());
+    let tls = tls::client_config(authority, None, DeviceClock::new(clock::machine_time()))?;
+    let unreachable = |cause| EnrolError::Unreachable { server: token.server.clone(), cause };
+    let remote = Remote::new(&token.server, &tls).map_err(unreachable)?;
+    let request = EnrolmentRequest {
+        device: token.device.clone(),
+        secret: token.secret.clone(),
+        csr_pem: signing_request(&token.device, key)?,
+        device_class: config.device_class.clone(),
+        labels: config.labels.clone(),
+        agent_version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let body = serde_json::to_vec(&request).context("the request")?;
+    let answer = remote.post_json(api::ENROL, body, MAX_RESPONSE_BYTES).await;
+    let bytes = answer.map_err(|error| match (found.get(), error) {
+        (Some(found), _) => EnrolError::CaMismatch { pinned: token.ca_sha256, found: *found },
+        (None, HttpError::Status { status, code, detail }) => EnrolError::Refused { status, code, detail },
+        (None, cause) => unreachable(cause),
+    })?;
+    serde_json::from_slice(&bytes).map_err(|e| EnrolError::BadAnswer(e.to_string()))
+}
+
+fn signing_request(device: &DeviceId, key: &KeyPair) -> anyhow::Result<String> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, device.as_str());
+    params.serialize_request(key).and_then(|csr| csr.pem()).context("the certificate request")
+}
+
+/// The files of the identity, once the answer has proven to be what the token asked for.
+fn check(token: &EnrolmentToken, key: &KeyPair, response: &EnrolmentResponse) -> Result<Files, EnrolError> {
+    let bad = |what: &str| EnrolError::BadAnswer(what.to_owned());
+    if response.certificate_pem.len().max(response.ca_pem.len()) > MAX_PEM_BYTES {
+        return Err(bad("a certificate is too long"));
+    }
+    let ca = CertificateDer::from_pem_slice(response.ca_pem.as_bytes()).map_err(|_| bad("the CA is no certificate"))?;
+    if Digest::of(&ca) != token.ca_sha256 {
+        return Err(EnrolError::CaMismatch { pinned: token.ca_sha256, found: Digest::of(&ca) });
+    }
+    let root = BASE64_STANDARD.decode(&response.root_base64).map_err(|_| bad("the root is not base64"))?;
+    if Digest::of(&root) != token.root_sha256 {
+        return Err(EnrolError::RootMismatch { pinned: token.root_sha256, found: Digest::of(&root) });
+    }
+    tuf::parse_root(&root).and_then(|root| tuf::director_keys(&root)).map_err(|e| bad(&e.to_string()))?;
+    check_certificate(&response.certificate_pem, &token.device, key).map_err(|what| bad(&what))?;
+    let enrolment = Enrolment {
+        format: 1,
+        device: token.device.clone(),
+        fleet: response.fleet.clone(),
+        server: token.server.clone(),
+        mqtt_address: response.mqtt_address.clone(),
+        root_sha256: token.root_sha256,
+        root_base64: response.root_base64.clone(),
+    };
+    Ok(Files {
+        key_pem: key.serialize_pem(),
+        certificate_pem: response.certificate_pem.clone(),
+        ca_pem: response.ca_pem.clone(),
+        enrolment,
+    })
+}
+
+fn check_certificate(pem: &str, device: &DeviceId, key: &KeyPair) -> Result<(), String> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| "the certificate is none".to_owned())?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|_| "the certificate is none".to_owned())?;
+    let name = parsed.subject().iter_common_name().next().and_then(|cn| cn.as_str().ok());
+    if name != Some(device.as_str()) {
+        return Err(format!("the certificate is for {:?}, not for {device}", name.unwrap_or_default()));
+    }
+    let ours = rcgen::PublicKeyData::subject_public_key_info(key);
+    if parsed.public_key().raw != ours {
+        return Err("the certificate is for another key".into());
+    }
+    Ok(())
+}
+
+/// When the certificate begins: the first signed time that the device learns.
+fn valid_from(pem: &str) -> Result<Timestamp, EnrolError> {
+    let bad = || EnrolError::BadAnswer("the certificate has no beginning".into());
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| bad())?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|_| bad())?;
+    Timestamp::from_second(parsed.validity().not_before.timestamp()).map_err(|_| bad())
+}
+
+/// Makes the record of floors, or keeps the one that is there as far as the same root speaks for it.
+fn prepare_record(config: &Config, token: &EnrolmentToken, not_before: Timestamp) -> anyhow::Result<()> {
+    let mut state = State::new(Some(token.root_sha256), not_before);
+    match Store::peek(&config.state_dir) {
+        Some(known) if known.root_pin == state.root_pin => state = known,
+        Some(other) => {
+            // Another trust root: its floors and demands say nothing here, but what serves may go on serving.
+            (state.models, state.sequence) = (other.models, other.sequence + 1);
+            let cache = config.state_dir.join("tuf");
+            if cache.exists() {
+                std::fs::remove_dir_all(cache).context("clear the metadata of another root")?;
+            }
+        }
+        None => {}
+    }
+    Store::create(&config.state_dir, &state).context("make the record of floors")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,453 @@
+//! The way of a version onto the device, as a pure machine: events and the time in, effects out.
+//!
+//! One machine per model. The way: prepare (verify, fetch) → probe → staged → load, warm, swap → probation → committed.
+//! Precedence and policy:
+//! - Every effect that must not be repeated blindly comes after the `Persist` that records its intention.
+//! - A newer demand supersedes what is under way; a swap that is under way ends first.
+//! - What was refused is not tried again for the same generation, except for passing reasons, after a growing pause. What
+//!   failed its probation is not tried again until another version was demanded in between, or the agent is newer.
+//! - On probation a death of the worker, or three failed inferences that are 5 % of all, take the version back. Taking
+//!   back needs the disk only. A return to the version before needs no probation, for it has survived one.
+//! - Risky steps begun and never ended are counted; at [`MAX_ATTEMPTS`] the version is refused.
+//!
+//! Never: I/O, a clock, SQL, knowledge of how an effect is carried out.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tern_protocol::{
+    desired::DesiredModel,
+    frames::Slot,
+    ids::{Generation, Version},
+    refusal::RefusalCode,
+    twin::{LastError, ModelState},
+};
+
+use crate::{
+    boot::{self, BootAction},
+    state::{ModelRecord, Refused, VersionRef},
+};
+
+mod probation;
+mod serving;
+use probation::Trial;
+use serving::Serving;
+
+/// How often a version may be cut short before it is refused.
+pub const MAX_ATTEMPTS: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_FETCH_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// Why a version is not taken over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The code for twins, events and counters.
+    pub code: RefusalCode,
+    /// The same for people.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal with this code and message, which is cut to 500 characters.
+    pub fn new(code: RefusalCode, message: impl std::fmt::Display) -> Self {
+        Self { code, message: message.to_string().chars().take(500).collect() }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A newer desired state; none where it does not name the model any more.
+    Demand(Option<DesiredModel>, Generation),
+    /// A `Prepare` ended.
+    Prepared(u64, Result<(), Refusal>),
+    /// A `Probe` ended.
+    Probed(u64, Result<(), Refusal>),
+    /// A `Load` ended. If the worker died meanwhile, only [`Event::WorkerDied`] comes.
+    Loaded(Slot, Result<(), Refusal>),
+    /// A `Swap` ended. If the worker died meanwhile, only [`Event::WorkerDied`] comes.
+    Swapped(Slot, Result<(), Refusal>),
+    /// The worker is there, with what [`Machine::restore`] asked for on its way and nothing else.
+    WorkerUp,
+    /// The worker is gone, and everything loaded with it.
+    WorkerDied(String),
+    /// What a slot answered.
+    Counted {
+        /// Which.
+        slot: Slot,
+        /// Inferences answered.
+        inferences: u64,
+        /// Inferences that the engine failed, or whose outputs were not finite.
+        failures: u64,
+    },
+    /// Time has passed.
+    Tick,
+    /// A `Persist` failed; the effects after it were dropped. The durable record comes along.
+    Unrecordable(Box<ModelRecord>, String),
+}
+
+/// What is to be done, in order. After a failed `Persist` the rest is dropped.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Make the record durable before anything that follows.
+    Persist(Box<ModelRecord>),
+    /// Verify and fetch; answered by [`Event::Prepared`].
+    Prepare(u64, DesiredModel),
+    /// Try in a throw-away process; answered by [`Event::Probed`].
+    Probe(u64, VersionRef),
+    /// Give up a `Prepare` or `Probe`; an answer may still come and is ignored.
+    Cancel(u64),
+    /// Load into the worker; answered by [`Event::Loaded`].
+    Load(Slot, VersionRef),
+    /// Let a loaded slot answer; answered by [`Event::Swapped`].
+    Swap(Slot),
+    /// Drop a slot.
+    Drain(Slot),
+}
+
+/// What a step may know of the world.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// Time since the agent started.
+    pub uptime: Duration,
+    /// The device's time.
+    pub time: Timestamp,
+    /// This agent's version.
+    pub agent: &'a Version,
+    /// The last number given to a slot or an operation; shared by all machines, so that none comes twice.
+    pub numbers: &'a mut u64,
+}
+
+impl Context<'_> {
+    fn number(&mut self) -> u64 {
+        *self.numbers += 1;
+        *self.numbers
+    }
+}
+
+/// What is under way for the candidate.
+#[derive(Debug, Clone, PartialEq)]
+enum Step {
+    None,
+    Preparing(u64),
+    Probing(u64),
+    Loading(Slot),
+    Swapping(Slot),
+    /// A pause before the next try, until this uptime.
+    Pausing(Duration),
+}
+
+/// The machine of one model.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    record: ModelRecord,
+    step: Step,
+    serving: Serving,
+    trial: Option<Trial>,
+    /// What the swap under way brings; the demand may change meanwhile.
+    swapping: Option<VersionRef>,
+    pauses: u32,
+    halted: bool,
+}
+
+type Effects = Vec<Effect>;
+
+impl Machine {
+    /// The machine that goes on from a record, as the boot table says; nothing where the record is to be forgotten.
+    pub fn boot(record: ModelRecord, cx: &mut Context<'_>) -> Option<(Self, Effects)> {
+        let action = boot::action(record.state);
+        let serving = Serving::default();
+        let mut machine =
+            Self { record, step: Step::None, serving, trial: None, swapping: None, pauses: 0, halted: false };
+        let mut fx = Vec::new();
+        match action {
+            BootAction::Forget => return None,
+            BootAction::ProbationAgain => {
+                machine.record.attempts += 1;
+                if machine.record.attempts > MAX_ATTEMPTS {
+                    let why = "the device went down on each of its probations";
+                    machine.take_back(Refusal::new(RefusalCode::AttemptsExhausted, why), cx, &mut fx);
+                } else {
+                    machine.persist(&mut fx);
+                }
+            }
+            BootAction::BeginAgain | BootAction::LoadAgain | BootAction::WaitOn | BootAction::Serve => {}
+        }
+        machine.reconcile(cx, &mut fx);
+        Some((machine, fx))
+    }
+
+    /// The machine of a model that was never here.
+    pub fn new(now: Timestamp) -> Self {
+        let (record, serving) = (ModelRecord::new(now), Serving::default());
+        Self { record, step: Step::None, serving, trial: None, swapping: None, pauses: 0, halted: false }
+    }
+
+    /// The record as the machine sees it.
+    pub fn record(&self) -> &ModelRecord {
+        &self.record
+    }
+
+    /// The version that answers right now, if any.
+    pub fn answering(&self) -> Option<&VersionRef> {
+        self.serving.answering()
+    }
+
+    /// Until when [`Event::Tick`] is not needed; none where no time is waited for.
+    pub fn deadline(&self) -> Option<Duration> {
+        let pause = if let Step::Pausing(until) = self.step { Some(until) } else { None };
+        let trial = self.trial.as_ref().and_then(|t| t.deadline(self.probation()));
+        pause.into_iter().chain(trial).min()
+    }
+
+    /// Takes in what happened; returns what is to be done.
+    pub fn on(&mut self, event: Event, cx: &mut Context<'_>) -> Effects {
+        let mut fx = Vec::new();
+        match event {
+            Event::Demand(demand, generation) => self.demand(demand, generation, cx, &mut fx),
+            Event::Prepared(number, outcome) if self.step == Step::Preparing(number) => match outcome {
+                Ok(()) => self.probe(cx, &mut fx),
+                Err(refusal) => self.refuse(refusal, cx, &mut fx),
+            },
+            Event::Probed(number, outcome) if self.step == Step::Probing(number) => {
+                self.record.attempts = self.record.attempts.saturating_sub(1);
+                match outcome {
+                    Ok(()) => self.stage(cx, &mut fx),
+                    Err(refusal) => self.refuse(refusal, cx, &mut fx),
+                }
+            }
+            Event::Loaded(slot, outcome) => self.loaded(slot, outcome, cx, &mut fx),
+            Event::Swapped(slot, outcome) => self.swapped(slot, outcome, cx, &mut fx),
+            Event::WorkerUp => self.worker_up(cx, &mut fx),
+            Event::WorkerDied(cause) => self.worker_died(&cause, cx, &mut fx),
+            Event::Counted { slot, inferences, failures } => self.counted(slot, inferences, failures, cx, &mut fx),
+            Event::Tick => self.tick(cx, &mut fx),
+            Event::Unrecordable(durable, why) => self.unrecordable(*durable, &why, cx, &mut fx),
+            // Answers to what was superseded.
+            Event::Prepared(..) | Event::Probed(..) => {}
+        }
+        fx
+    }
+
+    fn demand(&mut self, demand: Option<DesiredModel>, generation: Generation, cx: &mut Context<'_>, fx: &mut Effects) {
+        let manifest = |d: &Option<DesiredModel>| d.as_ref().map(|d| d.manifest);
+        let changed = manifest(&self.record.desired) != manifest(&demand);
+        self.record.desired = demand;
+        self.record.generation = generation;
+        if changed {
+            self.abandon(fx);
+            self.record.refused = None;
+            (self.record.candidate, self.record.attempts, self.pauses) = (None, 0, 0);
+        } else if matches!(self.step, Step::Pausing(_)) {
+            // Somebody asks again: no reason to wait.
+            (self.step, self.pauses) = (Step::None, 0);
+        }
+        if self.record.desired.is_none() {
+            return self.remove(cx, fx);
+        }
+        self.persist(fx);
+        self.serve(cx, fx);
+        self.reconcile(cx, fx);
+    }
+
+    /// Gives up what is under way, except a swap, which cannot be given up.
+    fn abandon(&mut self, fx: &mut Effects) {
+        match self.step {
+            Step::Preparing(number) | Step::Probing(number) => fx.push(Effect::Cancel(number)),
+            // The slot is drained when it answers: see `loaded`.
+            Step::Loading(_) | Step::Pausing(_) | Step::None => {}
+            Step::Swapping(_) => return,
+        }
+        self.step = Step::None;
+    }
+
+    fn remove(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
+        (self.record.active, self.record.previous, self.record.candidate) = (None, None, None);
+        (self.record.proven, self.trial) = (false, None);
+        self.enter(ModelState::Removed, cx);
+        self.persist(fx);
+        self.serve(cx, fx);
+    }
+
+    /// Begins what the demand asks for, unless it is there, under way, or refused.
+    fn reconcile(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
+        let Some(demand) = self.record.desired.clone() else { return };
+        if self.step != Step::None || self.halted {
+            return;
+        }
+        let wanted = VersionRef { version: demand.version.clone(), manifest: demand.manifest };
+        if self.record.active.as_ref().is_some_and(|a| a.manifest == wanted.manifest) {
+            return self.settle(cx, fx);
+        }
+        if self.is_refused(&wanted, cx.agent) {
+            return;
+        }
+        if self.record.candidate.as_ref() != Some(&wanted) {
+            self.record.attempts = 0;
+            self.record.candidate = Some(wanted.clone());
+            // What was recorded of another candidate, above all that it is staged, says nothing of this one.
+            self.enter(ModelState::Fetching, cx);
+        }
+        if self.record.attempts >= MAX_ATTEMPTS {
+            let why = format!("installing was interrupted {MAX_ATTEMPTS} times");
+            return self.refuse(Refusal::new(RefusalCode::AttemptsExhausted, why), cx, fx);
+        }
+        if self.record.state == ModelState::Staged || self.record.previous.as_ref() == Some(&wanted) {
+            // Verified before and on disk: no network, and no expiry, stands between it and the worker.
+            return self.stage(cx, fx);
+        }
+        self.enter(ModelState::Fetching, cx);
+        self.persist(fx);
+        let number = cx.number();
+        self.step = Step::Preparing(number);
+        fx.push(Effect::Prepare(number, demand));
+    }
+
+    /// The demanded version is the active one: nothing else is on its way.
+    fn settle(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
+        let state = match self.record.state {
+            _ if self.record.proven => ModelState::Committed,
+            ModelState::Idle => ModelState::Idle,
+            _ => ModelState::OnProbation,
+        };
+        if state != self.record.state || self.record.candidate.is_some() {
+            self.record.candidate = None;
+            self.enter(state, cx);
+            self.persist(fx);
+        }
+    }
+
+    fn is_refused(&self, wanted: &VersionRef, agent: &Version) -> bool {
+        self.record.refused.as_ref().is_some_and(|r| {
+            let for_good = matches!(r.code, RefusalCode::ProbationFailed | RefusalCode::AttemptsExhausted);
+            r.manifest == wanted.manifest && r.agent == *agent && (for_good || r.generation == self.record.generation)
+        })
+    }
+
+    fn probe(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
+        let Some(candidate) = self.record.candidate.clone() else { return };
+        self.record.attempts += 1;
+        self.enter(ModelState::Probing, cx);
+        self.persist(fx);
+        let number = cx.number();
+        self.step = Step::Probing(number);
+        fx.push(Effect::Probe(number, candidate));
+    }
+
+    /// The candidate is verified, tried and on disk: records it, and loads it where there is a worker.
+    fn stage(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
+        let Some(candidate) = self.record.candidate.clone() else { return };
+        self.step = Step::None;
+        if !self.serving.is_worker_up() {
+            // `worker_up` comes back here.
+            if self.record.state != ModelState::Staged {
+                self.enter(ModelState::Staged, cx);
+                self.persist(fx);
+            }
+            return;
+        }
+        self.record.attempts += 1;
+        self.enter(ModelState::Staged, cx);
+        self.persist(fx);
+        let replace = self.record.desired.as_ref().is_some_and(|d| d.swap == tern_protocol::desired::Swap::Replace);
+        if replace {
+            fx.extend(self.serving.suspend().map(Effect::Drain));
+        }
+        let slot = Slot(cx.number());
+        self.step = Step::Loading(slot);
+        fx.push(Effect::Load(slot, candidate));
+    }
+
+    fn refuse(&mut self, refusal: Refusal, cx: &mut Context<'_>, fx: &mut Effects) {
+        let code = refusal.code;
+        let before = self.record.clone();
+        self.note(&refusal, self.record.candidate.clone().map(|c| c.version), cx);
+        if code.is_retryable() {
+            let longest = if code == RefusalCode::Fetch { LONGEST_FETCH_PAUSE } else { LONGEST_PAUSE };
+            let pause = FIRST_PAUSE.saturating_mul(1 << self.pauses.min(12)).min(longest);
+            self.pauses += 1;
+            // A fleet that lost its server must not come back in step: up to half as much again, by chance of numbering.
+            let jitter =
+                pause.mul_f64((cx.number().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1u64 << 25) as f64);
+            self.step = Step::Pausing(cx.uptime + pause + jitter);
+            let state = if code == RefusalCode::Fetch { ModelState::Fetching } else { ModelState::Rejected };
+            self.enter(state, cx);
+        } else {
+            self.step = Step::None;
+            if let Some(candidate) = self.record.candidate.take() {
+                let (manifest, generation) = (candidate.manifest, self.record.generation);
+                self.record.refused = Some(Refused { manifest, generation, code, agent: cx.agent.clone() });
+            }
+            self.record.attempts = 0;
+            self.enter(ModelState::Rejected, cx);
+        }
+        // The same failure once more is not worth a write to the flash.
+        if !same_but_for_counts(&before, &self.record) {
+            self.persist(fx);
+        }
+        self.serve(cx, fx);
+    }
+
+    /// Remembers a refusal for people.
+    fn note(&mut self, refusal: &Refusal, version: Option<Version>, cx: &Context<'_>) {
+        let generation = self.record.generation;
+        let known = self.record.last_error.as_ref();
+        let again = known.filter(|e| e.code == refusal.code && e.version == version && e.generation == generation);
+        let count = again.map_or(0, |e| e.count) + 1;
+        let message = refusal.message.clone();
+        self.record.last_error =
+            Some(LastError { code: refusal.code, message, version, generation, at: cx.time, count });
+    }
+
+    fn enter(&mut self, state: ModelState, cx: &Context<'_>) {
+        if self.record.state != state {
+            (self.record.state, self.record.since) = (state, cx.time);
+        }
+    }
+
+    fn persist(&self, fx: &mut Effects) {
+        fx.push(Effect::Persist(Box::new(self.record.clone())));
+    }
+
+    fn tick(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
+        if matches!(self.step, Step::Pausing(until) if until <= cx.uptime) {
+            self.step = Step::None;
+            self.reconcile(cx, fx);
+        }
+        self.judge(cx, fx);
+    }
+
+    /// Nothing can be recorded any more: no install goes on. What serves, serves; a take-back stands, unrecorded.
+    fn unrecordable(&mut self, durable: ModelRecord, why: &str, cx: &mut Context<'_>, fx: &mut Effects) {
+        self.abandon(fx);
+        self.halted = true;
+        if self.record.state != ModelState::RolledBack {
+            let demand = (self.record.desired.take(), self.record.generation);
+            self.record = durable;
+            (self.record.desired, self.record.generation) = demand;
+        }
+        let version = self.record.desired.as_ref().map(|d| d.version.clone());
+        self.note(&Refusal::new(RefusalCode::FloorUnreadable, why), version, cx);
+        self.serve(cx, fx);
+    }
+}
+
+fn same_but_for_counts(a: &ModelRecord, b: &ModelRecord) -> bool {
+    let plain = |r: &ModelRecord| {
+        let mut record = r.clone();
+        if let Some(error) = &mut record.last_error {
+            (error.at, error.count, error.message) = (Timestamp::UNIX_EPOCH, 0, String::new());
+        }
+        record
+    };
+    plain(a) == plain(b)
+}
+
+#[cfg(test)]
+mod boot_tests;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

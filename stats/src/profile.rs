@@ -1,0 +1,222 @@
+//! The reference profile: what a model's inputs, outputs and confidences were like when it was good, and how much they
+//! varied from window to window then.
+//!
+//! A profile is made by [`fit`] over a baseline in time order, shipped with the model, and only read after that.
+//! Format 1: readers refuse other formats; a change is a new format with an upgrade from this one.
+
+pub mod confidence;
+pub mod fit;
+pub(crate) mod series;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    categorical::Dictionary,
+    hard::Limits,
+    numeric::Ruler,
+    scores::Score,
+    step::{self, Tails},
+};
+pub use confidence::{Bin, Confidence};
+pub use fit::{Baseline, Refusal, Spec, fit};
+
+/// The format that is written and read.
+pub const FORMAT: u16 = 1;
+/// Windows that a baseline needs. The spread of fewer is too uncertain: 10 reference windows gave 33 false alarms in
+/// 100 to a mean-and-three-deviations rule, measured.
+pub const MIN_WINDOWS: usize = 50;
+/// Windows between false alarms of one device, in expectation, unless the publisher says otherwise.
+pub const DEFAULT_ARL: f64 = 1000.0;
+
+/// What the detectors compare with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// [`FORMAT`].
+    pub format: u16,
+    /// Windows of the baseline.
+    pub windows: u32,
+    /// Median rows of a window: what a detection window should hold.
+    pub rows: f64,
+    /// Windows between false alarms of one device, in expectation.
+    pub arl: f64,
+    /// Watched inputs, in the contract's order: columns, then derived features.
+    pub features: Vec<FeatureProfile>,
+    /// Watched outputs, in the contract's order.
+    pub outputs: Vec<FeatureProfile>,
+    /// Held-out errors by confidence, where the publisher gave labels.
+    pub confidence: Option<Confidence>,
+    /// How the error rate that the confidences lead to expect varied.
+    pub estimate: Option<ScoreProfile>,
+}
+
+/// What one feature was like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureProfile {
+    /// Its name.
+    pub name: String,
+    /// How values are counted.
+    pub kind: Kind,
+    /// Values per cell or category.
+    pub counts: Vec<u64>,
+    /// Values of no known category; 0 of numbers.
+    pub other: u64,
+    /// Values that were missing, NaN or infinite.
+    pub missing: u64,
+    /// Median values of a window, missing ones among them.
+    pub rows: f64,
+    /// The baseline's own worst, for the hard rules.
+    pub limits: Limits,
+    /// How its scores varied.
+    pub scores: Vec<ScoreProfile>,
+    /// Smallest constant bias found in about ten windows, in reference standard deviations; none of categories.
+    pub mde: Option<f64>,
+}
+
+/// How the values of a feature are counted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Numbers.
+    Numeric(Ruler),
+    /// Categories.
+    Categorical(Dictionary),
+}
+
+impl Kind {
+    /// How many cells or categories there are.
+    pub fn cells(&self) -> usize {
+        match self {
+            Self::Numeric(ruler) => ruler.edges.cells(),
+            Self::Categorical(dictionary) => dictionary.names().len(),
+        }
+    }
+}
+
+/// How one score varied from window to window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreProfile {
+    /// Which score.
+    pub score: Score,
+    /// Median rows behind it.
+    pub rows: f64,
+    /// Coefficients of the known columns; the first is the level.
+    pub beta: Vec<f64>,
+    /// AR(1) coefficient of what the columns leave.
+    pub phi: f64,
+    /// Spread of the innovations.
+    pub sigma: f64,
+    /// Tolerance, in units of `sigma`.
+    pub tau: f64,
+    /// What the bets cost.
+    pub tails: Tails,
+}
+
+/// Why a profile that was read is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    /// Of a format that this reader does not know.
+    #[error("profile format {0} is not known: update, or fit the profile again")]
+    UnknownFormat(u16),
+    /// A number that makes no sense where it stands.
+    #[error("profile of {feature:?} has a bad {what}: fit the profile again")]
+    Unsound {
+        /// Which feature; empty for the profile itself.
+        feature: String,
+        /// Which number.
+        what: &'static str,
+    },
+}
+
+impl Profile {
+    /// Checks what types alone cannot say: profiles come from files.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn check(&self) -> Result<(), ProfileError> {
+        if self.format != FORMAT {
+            return Err(ProfileError::UnknownFormat(self.format));
+        }
+        let unsound = |what| Err(ProfileError::Unsound { feature: String::new(), what });
+        if !(self.arl.is_finite() && self.arl >= 1.0) {
+            return unsound("rate of false alarms");
+        }
+        if !(self.rows.is_finite() && self.rows > 0.0) {
+            return unsound("number of rows");
+        }
+        if self.confidence.as_ref().is_some_and(|c| !c.is_sound()) {
+            return unsound("confidence bin");
+        }
+        if self.estimate.as_ref().is_some_and(|s| !s.is_sound()) {
+            return unsound("estimated error");
+        }
+        self.watched().try_for_each(FeatureProfile::check)
+    }
+
+    /// Inputs, then outputs.
+    pub fn watched(&self) -> impl Iterator<Item = &FeatureProfile> {
+        self.features.iter().chain(&self.outputs)
+    }
+
+    /// The level that a feature's detector alarms at, in a fleet of `devices` (1 to bound each device by itself).
+    pub fn threshold(&self, devices: usize) -> f64 {
+        step::threshold(self.arl, self.features.len() + self.outputs.len(), devices)
+    }
+}
+
+impl FeatureProfile {
+    /// Share of values that were missing.
+    pub fn missing_rate(&self) -> f64 {
+        let seen = self.counts.iter().fold(self.other, |sum, count| sum.saturating_add(*count)) as f64;
+        let missing = self.missing as f64;
+        if seen + missing > 0.0 { missing / (seen + missing) } else { 0.0 }
+    }
+
+    /// A fresh detector of this feature.
+    pub fn detector(&self) -> step::State {
+        step::State::new(self.scores.len())
+    }
+
+    fn check(&self) -> Result<(), ProfileError> {
+        let unsound = |what| Err(ProfileError::Unsound { feature: self.name.clone(), what });
+        if self.counts.len() != self.kind.cells() {
+            return unsound("number of cells");
+        }
+        if matches!(&self.kind, Kind::Numeric(ruler) if !ruler.is_sound()) {
+            return unsound("scale");
+        }
+        if !(self.rows.is_finite() && self.rows > 0.0) {
+            return unsound("number of rows");
+        }
+        if !self.limits.is_sound() {
+            return unsound("limit");
+        }
+        let fits = |s: &ScoreProfile| match (s.score, &self.kind) {
+            (Score::EstimatedError, _) => false,
+            (Score::Category(c), kind) => matches!(kind, Kind::Categorical(_)) && usize::from(c) < self.counts.len(),
+            (Score::Missing, _) => true,
+            (_, kind) => matches!(kind, Kind::Numeric(_)),
+        };
+        if !self.scores.iter().all(|s| s.is_sound() && fits(s)) {
+            return unsound("score");
+        }
+        Ok(())
+    }
+}
+
+impl ScoreProfile {
+    /// Whether its numbers are such that bets on them stay finite and no cheaper than the normal's.
+    pub fn is_sound(&self) -> bool {
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        positive(self.rows)
+            && positive(self.sigma)
+            && (0.0..1.0).contains(&self.phi)
+            && self.tau.is_finite()
+            && self.tau >= 0.0
+            && !self.beta.is_empty()
+            && self.beta.iter().all(|b| b.is_finite())
+            && self.tails.is_sound(self.phi)
+    }
+}

@@ -7,6 +7,7 @@ mod body;
 mod caller;
 mod device_routes;
 mod fleet_routes;
+mod leftover;
 pub mod listener;
 pub mod problem;
 mod publish_routes;
@@ -61,6 +62,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .merge(streams)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(leftover::take_in))
         .layer(middleware::from_fn_with_state(fleet.clone(), count))
         .with_state(fleet)
 }

@@ -1,0 +1,585 @@
+//! The server as a whole, by property: what an operator and a device can do over real TLS, and what is refused as what.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+#[path = "http/rig.rs"]
+mod rig;
+
+use hyper::{Method, StatusCode};
+use jiff::Timestamp;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rig::{Caller, Enrolled, Mqtt, Rig, bundle, enrolment_request, eventually, manifest_path};
+use serde_json::{Value, json};
+use sigstore_tuf::{Updater, transport::FetchFuture};
+use tern_fleet_server::{
+    ca::Authority,
+    clock,
+    forms::{Assigned, Assignment, DeviceRow, ManifestStored, Page, VersionRow},
+    identity::{Operator, Role, Secret},
+    ready::Ready,
+    server::Server,
+};
+use tern_protocol::{
+    api::{TUF_METADATA, TUF_TARGETS, blob_path, target_path},
+    desired::{Admission, Admitted, DesiredState, GenerationFloor, admit},
+    digest::Digest,
+    enrolment::EnrolmentResponse,
+    ids::{Generation, ModelVersion},
+    report::{
+        self, Codec,
+        v1::{Correction, Item, Report, Row, Stream},
+    },
+    signed::{Verified, sign_value},
+    tuf,
+    twin::{LastError, Twin},
+};
+
+const MODEL: &str = "demo/m@1.0.0";
+
+async fn assign(rig: &Rig, model: &str, selector: &str) -> rig::Reply {
+    let form =
+        Assignment { model: model.parse().unwrap(), selector: selector.into(), reason: "test".into(), probation: None };
+    rig.admin().post("/api/v1/assignments", &form).await
+}
+
+/// A TUF client that asks the server as a device does.
+struct Remote(Caller);
+
+impl sigstore_tuf::Repository for Remote {
+    fn fetch_metadata<'a>(&'a self, name: &'a str, _: u64) -> FetchFuture<'a> {
+        Box::pin(async move { Ok(fetch(&self.0, &format!("{TUF_METADATA}{name}")).await) })
+    }
+
+    fn fetch_target<'a>(&'a self, path: &'a str, _: u64) -> FetchFuture<'a> {
+        Box::pin(async move { Ok(fetch(&self.0, &format!("{TUF_TARGETS}{path}")).await) })
+    }
+}
+
+async fn fetch(caller: &Caller, path: &str) -> Option<Vec<u8>> {
+    let reply = caller.get(path).await;
+    (reply.status == StatusCode::OK).then(|| reply.body.to_vec())
+}
+
+async fn updater(rig: &Rig, device: &Enrolled) -> Updater {
+    tuf::install_provider();
+    let root = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, &device.response.root_base64).unwrap();
+    assert_eq!(Digest::of(&root), device.token.root_sha256);
+    let mut updater = Updater::new(Remote(rig.device(device)), &root).unwrap();
+    updater.refresh(clock::now()).await.unwrap();
+    updater
+}
+
+/// Takes a desired state over as the device would.
+async fn admitted(rig: &Rig, device: &Enrolled, bytes: &[u8]) -> Verified<DesiredState> {
+    let updater = updater(rig, device).await;
+    let director = tuf::director_keys(updater.trusted().root()).unwrap();
+    let admission = Admission {
+        device: &device.token.device,
+        fleet: &device.response.fleet,
+        director: &director,
+        floor: GenerationFloor::default(),
+        now: clock::now(),
+    };
+    match admit(bytes, &admission).unwrap() {
+        Admitted::New { state, .. } => state,
+        Admitted::Same(_) => panic!("nothing was taken over before"),
+    }
+}
+
+fn twin(generation: u64, error: Option<LastError>) -> Vec<u8> {
+    let twin = Twin {
+        generation: Generation(generation),
+        models: vec![],
+        device_class: "pi".parse().unwrap(),
+        labels: Default::default(),
+        agent_version: "0.1.0".into(),
+        last_error: error,
+    };
+    serde_json::to_vec(&twin).unwrap()
+}
+
+fn status(online: bool) -> String {
+    json!({"online": online, "boot": "b", "agent_version": "0.1.0", "since": "2026-06-01T00:00:00Z"}).to_string()
+}
+
+/// Connects as an agent does: subscribes before it shows its twin.
+async fn agent(rig: &Rig, device: &Enrolled, generation: u64) -> Mqtt {
+    let mut mqtt = rig.mqtt(device);
+    mqtt.subscribed(device.topic("desired")).await;
+    mqtt.acknowledged(device.topic("status"), true, status(true)).await;
+    mqtt.client.publish(device.topic("twin"), rumqttc::QoS::AtLeastOnce, true, twin(generation, None)).await.unwrap();
+    mqtt
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_goes_from_the_publisher_to_the_device() {
+    let rig = Rig::start().await;
+    let manifest = rig.publish(MODEL, b"weights").await;
+    let device = rig.enrol("cam-1").await;
+    let assigned: Assigned = assign(&rig, MODEL, "device=cam-1").await.ok();
+    let generation = assigned.devices[&device.token.device];
+
+    let mut mqtt = agent(&rig, &device, 0).await;
+    let state = admitted(&rig, &device, &mqtt.message().await).await;
+    assert_eq!((state.generation, state.models[0].manifest), (generation, manifest));
+
+    let mut updater = updater(&rig, &device).await;
+    let path = MODEL.parse::<ModelVersion>().unwrap().target_path();
+    let bytes = updater.get_target(&path, clock::now()).await.unwrap();
+    assert_eq!(Digest::of(&bytes), manifest);
+    let blob = rig.device(&device).get(&blob_path(&Digest::of(b"weights"))).await;
+    assert_eq!((blob.status, blob.body.as_ref()), (StatusCode::OK, &b"weights"[..]));
+
+    mqtt.acknowledged(device.topic("twin"), true, twin(generation.0, None)).await;
+    let row: DeviceRow = rig.admin().get("/api/v1/devices/cam-1").await.ok();
+    assert!(row.online);
+    assert_eq!((row.generation, row.desired_generation), (generation, generation));
+    assert_eq!(row.desired, [MODEL.parse().unwrap()]);
+    rig.event("version-published", "").await;
+    rig.event("assigned", "").await;
+    // The will tells of the end.
+    drop(mqtt);
+    rig.event("device-offline", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bytes_that_are_sent_are_those_of_the_row() {
+    let rig = Rig::start().await;
+    rig.publish(MODEL, b"weights").await;
+    let (one, two) = (rig.enrol("cam-1").await, rig.enrol("cam-2").await);
+    assign(&rig, MODEL, "*").await.ok::<Assigned>();
+    let database = rusqlite::Connection::open(rig.folder.path().join("data/server.db")).unwrap();
+    let tamper =
+        "UPDATE devices SET desired = (SELECT desired FROM devices WHERE device = 'cam-2') WHERE device = 'cam-1'";
+    assert_eq!(database.execute(tamper, []).unwrap(), 1);
+    let mut mqtt = agent(&rig, &one, 0).await;
+    let replayed = mqtt.message().await;
+    admitted(&rig, &two, &replayed).await;
+    // The device refuses it and says so; the server counts, records once, and tries again later.
+    let error = LastError {
+        code: tern_protocol::refusal::RefusalCode::WrongDevice,
+        message: "desired state is for device cam-2".into(),
+        version: None,
+        generation: Generation(0),
+        at: clock::now(),
+        count: 1,
+    };
+    mqtt.client
+        .publish(one.topic("twin"), rumqttc::QoS::AtLeastOnce, true, twin(0, Some(error.clone())))
+        .await
+        .unwrap();
+    assert_eq!(rig.event("device-refused", "wrong-device").await, "desired state is for device cam-2");
+    assert_eq!(mqtt.message().await, replayed, "sent again after the delay");
+    mqtt.client.publish(one.topic("twin"), rumqttc::QoS::AtLeastOnce, true, twin(0, Some(error))).await.unwrap();
+    mqtt.message().await;
+    assert_eq!(rig.metric("tern_refusals_total{code=\"wrong-device\"}").await, 1);
+    assert!(rig.metric("tern_desired_sent_total").await >= 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operator_routes_want_a_token_that_allows_it() {
+    let rig = Rig::start().await;
+    let viewer = Secret::generate().unwrap();
+    let operator = Operator { name: "eye".into(), role: Role::Viewer };
+    rig.server().fleet().store.add_token(viewer.hash(), operator, clock::now()).await.unwrap();
+    let reads = ["whoami", "models", "models/demo/m", "models/demo/m/1.0.0", "devices", "devices/x", "events"];
+    for path in reads {
+        let path = format!("/api/v1/{path}");
+        assert_eq!(rig.stranger().get(&path).await.problem(), (401, "missing-token".into()), "{path}");
+        assert_eq!(rig.bearer("nonsense").get(&path).await.problem(), (401, "bad-token".into()), "{path}");
+        let reply = rig.bearer(viewer.reveal()).get(&path).await;
+        assert_ne!(reply.status.as_u16() / 100 * 100 + reply.status.as_u16() % 100, 401, "{path}");
+    }
+    let blob = format!("/api/v1/blobs/sha256/{}", Digest::of(b""));
+    let writes = [
+        (Method::PUT, manifest_path(MODEL)),
+        (Method::PUT, blob),
+        (Method::PUT, "/api/v1/teams/demo/metadata".into()),
+        (Method::POST, "/api/v1/enrolments".into()),
+        (Method::POST, "/api/v1/assignments".into()),
+    ];
+    for (method, path) in writes {
+        let asks = async |caller: Caller| caller.send(method.clone(), &path, &[], vec![]).await.problem();
+        assert_eq!(asks(rig.stranger()).await, (401, "missing-token".into()), "{path}");
+        assert_eq!(asks(rig.bearer(&"a".repeat(999))).await, (401, "bad-token".into()), "{path}");
+        assert_eq!(asks(rig.bearer(viewer.reveal())).await, (403, "wrong-role".into()), "{path}");
+    }
+    assert_eq!(rig.stranger().get("/metrics").await.problem(), (401, "missing-token".into()));
+    assert_eq!(rig.metric("tern_http_refusals_total{code=\"wrong-role\"}").await, 5);
+    rig.event("front-refused", "wrong-role").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn device_routes_want_the_certificate_of_an_enrolled_device() {
+    let rig = Rig::start().await;
+    rig.publish(MODEL, b"weights").await;
+    let device = rig.enrol("cam-1").await;
+    let target = target_path(&MODEL.parse::<ModelVersion>().unwrap().target_path(), &Digest::of(b"x"));
+    let paths = ["/tuf/metadata/timestamp.json".to_owned(), target, blob_path(&Digest::of(b"weights"))];
+    for path in &paths {
+        assert_eq!(rig.stranger().get(path).await.problem(), (401, "no-certificate".into()), "{path}");
+        assert_eq!(rig.admin().get(path).await.problem(), (401, "no-certificate".into()), "{path}");
+    }
+    // A certificate of our own authority for a name that is not enrolled.
+    let authority = Authority::open(&rig.folder.path().join("data/ca")).unwrap();
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let csr = enrolment_request(&device.token, &key).csr_pem;
+    let with = |name: &str| {
+        let made = authority.certify(&name.parse().unwrap(), &csr, clock::now()).unwrap();
+        let key = KeyPair::from_pem(&key.serialize_pem()).unwrap();
+        let response = EnrolmentResponse { certificate_pem: made.pem, ..device.response.clone() };
+        Enrolled { name: name.into(), token: device.token.clone(), key, response }
+    };
+    let ghost = rig.device(&with("cam-9")).get(&paths[0]).await.problem();
+    assert_eq!(ghost, (403, "unknown-device".into()));
+    let replaced = rig.device(&with("cam-1")).get(&paths[0]).await.problem();
+    assert_eq!(replaced, (403, "replaced-certificate".into()));
+    rig.event("front-refused", "unknown-device").await;
+    rig.mqtt(&with("cam-9")).ended().await;
+    assert_eq!(rig.metric("tern_ingest_refusals_total{code=\"unknown-device\"}").await, 1);
+    // Another fleet's authority does not pass TLS at all.
+    let other = tempfile::tempdir().unwrap();
+    let foreign = Authority::create(other.path(), "tern f", clock::now()).unwrap();
+    let made = foreign.certify(&device.token.device, &csr, clock::now()).unwrap();
+    let response = EnrolmentResponse { certificate_pem: made.pem, ..device.response.clone() };
+    let forged = Enrolled { response, ..with("cam-1") };
+    assert!(rig.device(&forged).try_send(Method::GET, &paths[0], &[], vec![]).await.is_err());
+    // The right one sees metadata, and nothing that is not demanded of it.
+    let good = rig.device(&device);
+    assert_eq!(good.get(&paths[0]).await.status, StatusCode::OK);
+    assert_eq!(good.get(&paths[1]).await.problem(), (404, "blob-not-demanded".into()));
+    assert_eq!(good.get(&paths[2]).await.problem(), (404, "blob-not-demanded".into()));
+    for name in ["root.json", "..%2f..%2fserver.db", "9.demo.json", "%2e%2e"] {
+        let reply = good.get(&format!("/tuf/metadata/{name}")).await;
+        assert_eq!(reply.problem(), (404, "not-found".into()), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blobs_are_served_in_ranges() {
+    let rig = Rig::start().await;
+    let content: Vec<u8> = (0..700_000u32).map(|i| u8::try_from(i % 251).unwrap()).collect();
+    rig.publish(MODEL, &content).await;
+    let device = rig.enrol("cam-1").await;
+    assign(&rig, MODEL, "*").await.ok::<Assigned>();
+    let (caller, path) = (rig.device(&device), blob_path(&Digest::of(&content)));
+    let whole = caller.get(&path).await;
+    assert_eq!((whole.status, whole.body.len()), (StatusCode::OK, content.len()));
+    assert_eq!(whole.body, content);
+    let part = caller.get_with(&path, &[("range", "bytes=300000-")]).await;
+    assert_eq!(part.status, StatusCode::PARTIAL_CONTENT);
+    assert_eq!(part.headers["content-range"], "bytes 300000-699999/700000");
+    assert_eq!(part.body, content[300_000..]);
+    let tag = whole.headers["etag"].to_str().unwrap();
+    let last = caller.get_with(&path, &[("range", "bytes=-5"), ("if-range", tag)]).await;
+    assert_eq!((last.status, last.body.as_ref()), (StatusCode::PARTIAL_CONTENT, &content[699_995..]));
+    let other = caller.get_with(&path, &[("range", "bytes=-5"), ("if-range", "\"other\"")]).await;
+    assert_eq!((other.status, other.body.len()), (StatusCode::OK, content.len()));
+    let beyond = caller.get_with(&path, &[("range", "bytes=700000-")]).await;
+    assert_eq!(beyond.headers["content-range"], "bytes */700000");
+    assert_eq!(beyond.problem(), (416, "range-not-satisfiable".into()));
+    let head = caller.send(Method::HEAD, &path, &[], vec![]).await;
+    assert_eq!((head.status, &head.headers["content-length"]), (StatusCode::OK, &"700000".parse().unwrap()));
+    assert_eq!(caller.get("/blobs/sha256/xyz").await.problem(), (400, "bad-name".into()));
+    // Lost on the server's disk.
+    std::fs::remove_file(rig.folder.path().join(format!("data/blobs/sha256/{}", Digest::of(&content)))).unwrap();
+    assert_eq!(caller.get(&path).await.problem(), (404, "not-found".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_in_publishing_is_refused_by_its_own_name() {
+    let rig = Rig::start().await;
+    let admin = rig.admin();
+    let (manifest, _) = bundle(MODEL, b"weights");
+    let put = async |path: &str, body: &[u8]| admin.put(path, body.to_vec()).await.problem().1;
+    // Manifests.
+    assert_eq!(put(&manifest_path(MODEL), b"{").await, "manifest-invalid");
+    assert_eq!(put(&manifest_path("demo/m@1.0.1"), &manifest).await, "manifest-invalid");
+    assert_eq!(put(&manifest_path("nobody/m@1.0.0"), &manifest).await, "unknown-team");
+    assert_eq!(put("/api/v1/manifests/demo/m/one", &manifest).await, "bad-name");
+    assert_eq!(put(&manifest_path(MODEL), &vec![b' '; (1 << 20) + 1]).await, "too-large");
+    let stored: ManifestStored = admin.put(&manifest_path(MODEL), manifest.clone()).await.ok();
+    assert_eq!(stored.missing_blobs.len(), 3);
+    let again: ManifestStored = admin.put(&manifest_path(MODEL), manifest.clone()).await.ok();
+    assert_eq!(again.manifest, stored.manifest);
+    assert_eq!(put(&manifest_path(MODEL), &bundle(MODEL, b"other").0).await, "version-exists");
+    // Blobs.
+    let blob = |bytes: &[u8]| format!("/api/v1/blobs/sha256/{}", Digest::of(bytes));
+    assert_eq!(put(&blob(b"nobody's"), b"nobody's").await, "unknown-blob");
+    assert_eq!(put(&blob(b"weights"), b"weighty").await, "blob-digest");
+    assert_eq!(put(&blob(b"weights"), b"weight").await, "blob-digest");
+    assert_eq!(put(&blob(b"weights"), b"weights!").await, "blob-length");
+    assert_eq!(put("/api/v1/blobs/sha256/XY", b"").await, "bad-name");
+    // Team metadata before the blobs are there.
+    let team = "/api/v1/teams/demo/metadata";
+    let good = rig.team_metadata("demo", &[(MODEL, &manifest)]).await;
+    assert_eq!(put(team, &good).await, "blobs-missing");
+    for bytes in [&b"weights"[..], b"in", b"out"] {
+        admin.put(&blob(bytes), bytes.to_vec()).await.empty();
+        admin.put(&blob(bytes), bytes.to_vec()).await.empty();
+    }
+    assert_eq!(assign(&rig, MODEL, "*").await.problem(), (409, "version-unsigned".into()));
+    let role = rig.team_role("demo", &[(MODEL, &manifest)]).await;
+    let signed = |role: &Value, team: &str| sign_value(role.clone(), &[&rig.release_key(team)]).unwrap();
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut role = role.clone();
+        change(&mut role);
+        signed(&role, "demo")
+    };
+    assert_eq!(put(team, b"{").await, "metadata-malformed");
+    assert_eq!(put(team, &signed(&role, "other")).await, "under-threshold");
+    let mut flipped = good.clone();
+    let at = flipped.windows(7).position(|w| w == b"\"sig\":\"").unwrap() + 8;
+    flipped[at] = if flipped[at] == b'0' { b'1' } else { b'0' };
+    assert_eq!(put(team, &flipped).await, "under-threshold");
+    assert_eq!(put(team, &with(&|r| r["version"] = json!(7))).await, "metadata-moved");
+    assert_eq!(put(team, &with(&|r| r["expires"] = json!("2020-01-01T00:00:00Z"))).await, "metadata-expired");
+    assert_eq!(put(team, &with(&|r| r["delegations"] = json!({"keys": {}, "roles": []}))).await, "metadata-delegates");
+    let file = role["targets"]["models/demo/m/1.0.0/manifest.json"].clone();
+    let foreign = with(&|r| r["targets"]["models/other/m/1.0.0/manifest.json"] = file.clone());
+    assert_eq!(put(team, &foreign).await, "foreign-target");
+    let missing = with(&|r| r["targets"]["models/demo/m/9.0.0/manifest.json"] = file.clone());
+    assert_eq!(put(team, &missing).await, "manifest-missing");
+    let other_bytes = rig.team_metadata("demo", &[(MODEL, b"other manifest")]).await;
+    assert_eq!(put(team, &other_bytes).await, "manifest-missing");
+    assert_eq!(put("/api/v1/teams/nobody/metadata", &good).await, "unknown-team");
+    assert_eq!(admin.get("/api/v1/teams/nobody/metadata").await.problem().1, "unknown-team");
+    // The good one, once; then it has moved.
+    admin.put(team, good.clone()).await.empty();
+    assert_eq!(put(team, &good).await, "metadata-moved");
+    rig.event("front-refused", "under-threshold").await;
+    rig.event("front-refused", "foreign-target").await;
+    let rows: Page<VersionRow> = admin.get("/api/v1/models").await.ok();
+    assert!(rows.items.len() == 1 && rows.items[0].signed);
+    assert_eq!(admin.get("/api/v1/models/demo/m/2.0.0").await.problem(), (404, "unknown-version".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_in_assigning_is_refused_by_its_own_name() {
+    let rig = Rig::start().await;
+    rig.publish(MODEL, b"weights").await;
+    let code = async |model: &str, selector: &str| assign(&rig, model, selector).await.problem();
+    assert_eq!(code(MODEL, "*").await, (422, "no-device-matched".into()));
+    rig.enrol("cam-1").await;
+    assert_eq!(code(MODEL, "site=nowhere").await, (422, "no-device-matched".into()));
+    assert_eq!(code(MODEL, "a b c").await, (400, "bad-selector".into()));
+    assert_eq!(code("demo/m@9.9.9", "*").await, (404, "unknown-version".into()));
+    rig.publish("other/m@1.0.0", b"weights").await;
+    assign(&rig, MODEL, "*").await.ok::<Assigned>();
+    assert_eq!(code("other/m@1.0.0", "*").await, (409, "model-name-taken".into()));
+    let admin = rig.admin();
+    let post = async |path: &str, body: &str| admin.send(Method::POST, path, &[], body.into()).await.problem().1;
+    let form = |reason: &str| json!({"model": MODEL, "selector": "*", "reason": reason}).to_string();
+    assert_eq!(post("/api/v1/assignments", &form("")).await, "bad-order");
+    assert_eq!(post("/api/v1/assignments", &form(&"x".repeat(2000))).await, "bad-order");
+    for body in ["", "{", "[]", "{\"model\": \"x\"}"] {
+        assert_eq!(post("/api/v1/assignments", body).await, "malformed-json", "{body}");
+    }
+    assert_eq!(post("/api/v1/assignments", &" ".repeat((256 << 10) + 1)).await, "too-large");
+    // A refused upload is answered, not cut off, and the connection stays good.
+    let blob = format!("/api/v1/blobs/sha256/{}", Digest::of(b""));
+    let big = rig.stranger().put(&blob, vec![0; 4 << 20]).await;
+    assert_eq!(big.problem(), (401, "missing-token".into()));
+    assert_eq!(post("/api/v1/nowhere", "").await, "not-found");
+    assert_eq!(post("/api/v1/whoami", "").await, "method-not-allowed");
+    assert_eq!(admin.get("/api/v1/devices/nobody").await.problem(), (404, "not-found".into()));
+    assert_eq!(admin.get("/api/v1/devices?selector=a+b").await.problem(), (400, "bad-selector".into()));
+    for query in ["limit=0", "limit=1001", "limit=x"] {
+        let reply = admin.get(&format!("/api/v1/devices?{query}")).await;
+        assert_eq!(reply.problem(), (400, "bad-query".into()), "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enrolment_token_counts_once_and_for_its_device() {
+    let rig = Rig::start().await;
+    let stranger = rig.stranger();
+    let device = rig.enrol("cam-1").await;
+    assert_eq!(device.token.ca_sha256, Authority::open(&rig.folder.path().join("data/ca")).unwrap().sha256());
+    let ask = async |request: &_| stranger.post("/api/v1/enrol", request).await;
+    let request = enrolment_request(&device.token, &device.key);
+    // An answer that was lost: the same key asks again.
+    assert_eq!(ask(&request).await.status, StatusCode::OK);
+    let thief = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    assert_eq!(ask(&enrolment_request(&device.token, &thief)).await.problem(), (403, "used-enrolment".into()));
+    let mut other = request.clone();
+    other.device = "cam-2".parse().unwrap();
+    assert_eq!(ask(&other).await.problem(), (403, "unknown-enrolment".into()));
+    let mut csr = request.clone();
+    csr.csr_pem = "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----".into();
+    assert_eq!(ask(&csr).await.problem(), (422, "bad-csr".into()));
+    let mut labels = request.clone();
+    labels.labels = (0..65).map(|i| (format!("l{i}").parse().unwrap(), "x".parse().unwrap())).collect();
+    assert_eq!(ask(&labels).await.problem(), (422, "bad-labels".into()));
+    let expired = "UPDATE enrolments SET expires = 0";
+    let database = rusqlite::Connection::open(rig.folder.path().join("data/server.db")).unwrap();
+    database.execute(expired, []).unwrap();
+    assert_eq!(ask(&request).await.problem(), (403, "expired-enrolment".into()));
+    rig.event("enrolment-refused", "used-enrolment").await;
+    // In service, the name is taken until an order says otherwise; then the old key is out.
+    agent(&rig, &device, 0).await.acknowledged(device.topic("twin"), true, twin(0, None)).await;
+    let order = json!({"device": "cam-1", "valid_seconds": 60});
+    let admin = rig.admin();
+    assert_eq!(admin.post("/api/v1/enrolments", &order).await.problem(), (409, "device-enrolled".into()));
+    assert_eq!(admin.post("/api/v1/enrolments?replace=true", &order).await.status, StatusCode::OK);
+    for seconds in [0, 31 * 24 * 3600] {
+        let order = json!({"device": "cam-7", "valid_seconds": seconds});
+        assert_eq!(admin.post("/api/v1/enrolments", &order).await.problem(), (422, "bad-order".into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_device_may_not_say_is_not_acknowledged() {
+    let rig = Rig::start().await;
+    let device = rig.enrol("cam-1").await;
+    let small = vec![1, 0, 1];
+    let cases: [(&str, bool, Vec<u8>, &str); 12] = [
+        ("twin", true, b"{".to_vec(), "twin-malformed"),
+        ("twin", true, vec![], "twin-malformed"),
+        ("twin", true, vec![b' '; 70_000], "twin-malformed"),
+        ("status", true, b"online".to_vec(), "status-malformed"),
+        ("m/system", true, b"[1]".to_vec(), "figures-malformed"),
+        ("m/digits", true, vec![b' '; 20_000], "figures-malformed"),
+        ("report", false, vec![1], "report-truncated"),
+        ("report", false, vec![9, 0], "report-format"),
+        ("report", false, vec![1, 9], "report-codec"),
+        ("report", false, vec![1, 1, 7], "report-compression"),
+        ("report", false, small, "report-malformed"),
+        ("twin", false, twin(0, None), "topic-retain"),
+    ];
+    for (channel, retain, payload, code) in cases {
+        rig.mqtt(&device).refused(device.topic(channel), retain, payload).await;
+        let name = format!("tern_ingest_refusals_total{{code=\"{code}\"}}");
+        eventually(async || (rig.metric(&name).await > 0).then_some(())).await;
+    }
+    for (topic, code) in [
+        ("tern/v1/f/cam-2/twin", "topic-foreign"),
+        ("tern/v1/g/cam-1/twin", "topic-foreign"),
+        ("tern/v1/f/cam-1/desired", "topic-direction"),
+        ("elsewhere", "topic-unknown"),
+    ] {
+        rig.mqtt(&device).refused(topic.into(), true, "{}").await;
+        rig.event("topic-refused", code).await;
+    }
+    rig.event("report-refused", "report-truncated").await;
+    rig.event("payload-refused", "twin-malformed").await;
+    let row: DeviceRow = rig.admin().get("/api/v1/devices/cam-1").await.ok();
+    assert_eq!(row.generation, Generation(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_is_acknowledged_after_its_rows_are_stored_once() {
+    let rig = Rig::start().await;
+    let device = rig.enrol("cam-1").await;
+    let report = |sequences: std::ops::RangeInclusive<u64>| {
+        let item = |bin| {
+            let (model, version) = ("demo/m".parse().unwrap(), "1.0.0".parse().unwrap());
+            Item::Correction(Correction { model, version, window: 1, bin, n: 2, errors: 1 })
+        };
+        let rows = sequences.map(|sequence| Row { sequence, item: item(3) }).collect();
+        report::encode(&Report { stream: Stream([7; 16]), rows }, Codec::Zstd).unwrap()
+    };
+    let mut mqtt = rig.mqtt(&device);
+    mqtt.acknowledged(device.topic("report"), false, report(1..=3)).await;
+    mqtt.acknowledged(device.topic("report"), false, report(1..=5)).await;
+    mqtt.acknowledged(device.topic("m/system"), true, "{\"cpu\":1}").await;
+    assert_eq!(rig.metric("tern_report_rows_total").await, 5);
+    assert_eq!(rig.metric("tern_report_rows_again_total").await, 3);
+    let database = rusqlite::Connection::open(rig.folder.path().join("data/server.db")).unwrap();
+    let mut rows = database.prepare("SELECT sequence, payload FROM reports ORDER BY sequence").unwrap();
+    let rows: Vec<(u64, Vec<u8>)> = rows
+        .query_map([], |row| Ok((u64::try_from(row.get::<_, i64>(0)?).unwrap(), row.get(1)?)))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(rows.len(), 5);
+    for (sequence, payload) in rows {
+        assert_eq!(report::decode(&payload).unwrap().rows[0].sequence, sequence);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_server_knows_everything_and_nobody_is_online() {
+    let mut rig = Rig::start().await;
+    rig.publish(MODEL, b"weights").await;
+    let device = rig.enrol("cam-1").await;
+    let before: Assigned = assign(&rig, MODEL, "*").await.ok();
+    let mut mqtt = agent(&rig, &device, 0).await;
+    let sent = mqtt.message().await;
+    rig.restart().await;
+    mqtt.ended().await;
+    let row: DeviceRow = rig.admin().get("/api/v1/devices/cam-1").await.ok();
+    assert!(!row.online);
+    let mut mqtt = agent(&rig, &device, 0).await;
+    assert_eq!(mqtt.message().await, sent);
+    let after: Assigned = assign(&rig, MODEL, "*").await.ok();
+    assert!(after.devices[&device.token.device] > before.devices[&device.token.device]);
+    let state = admitted(&rig, &device, &mqtt.message().await).await;
+    assert_eq!(state.generation, after.devices[&device.token.device]);
+    rig.publish("demo/m@1.0.1", b"weights two").await;
+    let rows: Page<VersionRow> = rig.admin().get("/api/v1/models/demo/m").await.ok();
+    assert_eq!(rows.items.iter().filter(|row| row.signed).count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_folder_has_one_server_and_must_be_whole() {
+    let mut rig = Rig::start().await;
+    let refused = async |config| format!("{:#}", Server::start(config).await.err().unwrap());
+    assert!(refused(rig.config()).await.contains("another server"));
+    let config = rig.config();
+    let ready: Ready = serde_json::from_slice(&std::fs::read(config.ready_file.as_ref().unwrap()).unwrap()).unwrap();
+    assert_eq!((ready.pid, ready.addresses), (std::process::id(), rig.server().addresses()));
+    rig.stop().await;
+    let empty = tern_fleet_server::config::Config { data_dir: rig.folder.path().join("none"), ..config.clone() };
+    assert!(refused(empty).await.contains("tern-server init"));
+    std::fs::remove_file(config.data_dir.join("keys/director-1.key")).unwrap();
+    assert!(refused(config).await.contains("director-1.key"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_go_on_page_by_page() {
+    let rig = Rig::start().await;
+    for name in ["cam-1", "cam-2", "cam-3"] {
+        rig.enrol(name).await;
+    }
+    let admin = rig.admin();
+    let first: Page<DeviceRow> = admin.get("/api/v1/devices?limit=2").await.ok();
+    assert_eq!((first.items.len(), first.next.as_deref()), (2, Some("cam-2")));
+    let second: Page<DeviceRow> = admin.get("/api/v1/devices?limit=2&cursor=cam-2").await.ok();
+    assert_eq!((second.items.len(), second.next), (1, None));
+    let picked: Page<DeviceRow> = admin.get("/api/v1/devices?selector=device%3Dcam-3%2Cclass%3Dpi").await.ok();
+    assert_eq!(picked.items[0].device.as_str(), "cam-3");
+    let mut after = 0;
+    let mut kinds = Vec::new();
+    loop {
+        let page: Value = admin.get(&format!("/api/v1/events?limit=3&after={after}")).await.ok();
+        kinds.extend(page["items"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = next.parse().unwrap();
+    }
+    assert_eq!(kinds.len(), 7, "{kinds:?}");
+    assert_eq!(kinds.iter().filter(|kind| *kind == "device-enrolled").count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_open_and_the_console_is_plain_and_local() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let rig = Rig::start().await;
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(rig.stranger().get(path).await.status, StatusCode::OK, "{path}");
+    }
+    let console = rig.server().addresses().console.unwrap();
+    let ask = async |path: &str, host: &str| {
+        let mut stream = tokio::net::TcpStream::connect(console).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    assert!(ask("/", &console.to_string()).await.starts_with("HTTP/1.1 200"));
+    assert!(ask("/metrics", "localhost").await.contains("tern_refusals_total"));
+    assert!(ask("/", "evil.example").await.starts_with("HTTP/1.1 421"));
+    let issued = rig.server().fleet().repository.metadata("timestamp.json").unwrap().unwrap();
+    assert!(tuf::issued(&issued).unwrap() <= Timestamp::MAX);
+}

@@ -95,8 +95,7 @@ impl ProbeOrder {
             Refused::new(RefusalCode::Fetch, format!("{} cannot be read: {error}", file.path))
         };
         let failed = |e: io::Error| Refused::new(RefusalCode::Fetch, format!("golden vectors cannot be gathered: {e}"));
-        let mut golden =
-            File::from(OwnedFd::from(memfd_create("golden", MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?));
+        let mut golden = File::from(memfd_create("golden", MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?);
         for file in files() {
             let tensor = open(file).map_err(|error| unreadable(file, error))?;
             golden.write_all(&signed_bytes(file, &tensor)?).map_err(failed)?;

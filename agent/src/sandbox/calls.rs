@@ -20,6 +20,9 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
+/// The ioctl that switches blocking, alike on these processors; libc gives it another type with each C library.
+const FIONBIO: u64 = 0x5421;
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 const FREE: &[i64] = &[
@@ -107,7 +110,7 @@ fn allowed(pid: u64) -> Result<Rules, BackendError> {
         (SYS_mmap, 2, SeccompCmpOp::MaskedEq(executable), 0),
         (SYS_mprotect, 2, SeccompCmpOp::MaskedEq(executable), 0),
         (SYS_clone, 0, SeccompCmpOp::MaskedEq(threads), threads),
-        (SYS_ioctl, 1, SeccompCmpOp::Eq, libc::FIONBIO as u64),
+        (SYS_ioctl, 1, SeccompCmpOp::Eq, FIONBIO),
         (SYS_prctl, 0, SeccompCmpOp::Eq, libc::PR_SET_NAME as u64),
         (SYS_prctl, 0, SeccompCmpOp::Eq, libc::PR_SET_VMA as u64),
         (SYS_prlimit64, 2, SeccompCmpOp::Eq, 0), // reading a limit, never setting one

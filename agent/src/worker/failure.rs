@@ -68,7 +68,7 @@ impl Failure {
 
     /// Whether the connection cannot be used for another request, because the rest of this one is still on its way.
     pub(super) fn ends_connection(&self) -> bool {
-        matches!(self, Self::TooLarge(_) | Self::SlowBody | Self::Stopping)
+        matches!(self, Self::SlowBody | Self::Stopping)
     }
 
     /// The label in metrics, for what concerns no version.

@@ -20,13 +20,16 @@ pub(super) const JSON_LENGTH: &str = "inference-header-content-length";
 const PAUSE: Duration = Duration::from_secs(5);
 /// So is one that takes longer than this as a whole.
 const WHOLE: Duration = Duration::from_secs(30);
+/// How much of a refused request is read away, and for how long.
+const LEFT_BYTES: usize = 1 << 20;
+const LEFT_TIME: Duration = Duration::from_secs(1);
 
 /// The answer to an inference request, and the version that it was for where one was found.
 pub(super) async fn infer(
     service: &Service,
     (model, version): (&str, Option<&str>),
     headers: &HeaderMap,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> (Option<Arc<Loaded>>, Result<Answer, Failure>) {
     let asked = match service.slots.find(model, version) {
         Ok(loaded) => loaded,
@@ -59,7 +62,7 @@ async fn admit<'s>(
     service: &'s Service,
     (model, version): (&str, Option<&str>),
     headers: &HeaderMap,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<(oneshot::Receiver<Outcome>, Space<'s>), Failure> {
     let json_bytes = json_bytes(headers)?;
     let (body, space) = read(service, headers, body).await?;
@@ -112,7 +115,7 @@ impl Drop for Space<'_> {
 async fn read<'s>(
     service: &'s Service,
     headers: &HeaderMap,
-    mut body: Incoming,
+    body: &mut Incoming,
 ) -> Result<(Bytes, Space<'s>), Failure> {
     let limit = service.limits.request_bytes;
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -137,4 +140,22 @@ async fn read<'s>(
         space.grow(chunk.len() as u64)?;
         bytes.extend_from_slice(&chunk);
     }
+}
+
+/// Reads what is left of a refused request, so that its sender gets to the answer; false where that is too much.
+pub(super) async fn drain(body: &mut Incoming) -> bool {
+    let end = Moment::now().after(LEFT_TIME);
+    let mut left = LEFT_BYTES;
+    while let Ok(frame) = timeout(end.remaining(), body.frame()).await {
+        let chunk = match frame {
+            None => return true,
+            Some(Err(_)) => return false,
+            Some(Ok(frame)) => frame.into_data().map_or(0, |chunk| chunk.len()),
+        };
+        match left.checked_sub(chunk) {
+            Some(rest) => left = rest,
+            None => return false,
+        }
+    }
+    false
 }

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body, Incoming},
     header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    http::request::Parts,
 };
 use serde_json::{Value, json};
 
@@ -56,7 +57,16 @@ fn page(path: &str) -> Option<Page<'_>> {
 
 /// Answers one request.
 pub(super) async fn answer(service: &Service, request: Request<Incoming>) -> Reply {
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
+    let mut reply = respond(service, &parts, &mut body).await;
+    let closing = reply.headers().contains_key(CONNECTION);
+    if !reply.status().is_success() && !body.is_end_stream() && !closing && !infer::drain(&mut body).await {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
+}
+
+async fn respond(service: &Service, parts: &Parts, body: &mut Incoming) -> Reply {
     let Some(page) = page(parts.uri.path()) else { return refused(service, None, &Failure::NoSuchPage) };
     if let Page::Infer(model, version) = page {
         if parts.method != Method::POST {

@@ -1,1 +1,138 @@
-//! Tests.
+//! Enrolment against answers that are not what the token pins.
+
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertifiedIssuer, IsCa};
+use serde_json::json;
+use tern_protocol::{keys::SigningKey, signed::sign_value};
+
+use super::*;
+use crate::identity::Identity;
+
+struct Authority {
+    ca: CertifiedIssuer<'static, KeyPair>,
+    root: Vec<u8>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = SigningKey::generate().unwrap();
+        let (id, role) = (key.public().id(), json!({"keyids": [key.public().id()], "threshold": 1}));
+        let root = json!({
+            "_type": "root", "spec_version": "1.0.31", "version": 1, "expires": "2029-01-01T00:00:00Z",
+            "consistent_snapshot": true, "keys": {id.0: key.public()}, tuf::DIRECTOR: role,
+            "roles": {"root": role, "targets": role, "snapshot": role, "timestamp": role},
+        });
+        Self { ca, root: sign_value(root, &[&key]).unwrap() }
+    }
+
+    fn token(&self) -> EnrolmentToken {
+        EnrolmentToken {
+            server: "https://127.0.0.1:1".into(),
+            device: "cam-1".parse().unwrap(),
+            secret: "s".into(),
+            ca_sha256: Digest::of(self.ca.der()),
+            root_sha256: Digest::of(&self.root),
+        }
+    }
+
+    fn response(&self, name: &str, key: &KeyPair) -> EnrolmentResponse {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_before = rcgen::date_time_ymd(2026, 6, 1);
+        EnrolmentResponse {
+            fleet: "main".parse().unwrap(),
+            certificate_pem: params.signed_by(key, &self.ca).unwrap().pem(),
+            ca_pem: self.ca.pem(),
+            root_base64: BASE64_STANDARD.encode(&self.root),
+            mqtt_address: "127.0.0.1:2".into(),
+        }
+    }
+}
+
+fn config(folder: &Path) -> Config {
+    let text = format!("state_dir = {:?}\nruntime_dir = {:?}", folder.join("state"), folder.join("run"));
+    Config::parse(&text, Path::new("agent.toml")).unwrap()
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
+}
+
+#[test]
+fn an_honest_answer_becomes_an_identity_with_its_record() {
+    let (server, key, folder) = (Authority::new(), key(), tempfile::tempdir().unwrap());
+    let (config, token) = (config(folder.path()), server.token());
+    let response = server.response("cam-1", &key);
+    let files = check(&token, &key, &response).unwrap();
+    disk::make_folder(&config.state_dir).unwrap();
+    prepare_record(&config, &token, valid_from(&response.certificate_pem).unwrap()).unwrap();
+    files.install(&config.identity_dir()).unwrap();
+    let identity = Identity::load(&config.identity_dir()).unwrap().unwrap();
+    assert_eq!((identity.enrolment.device.as_str(), &identity.root), ("cam-1", &server.root));
+    let state = Store::open(&config.state_dir).state();
+    assert_eq!(state.root_pin, Some(token.root_sha256));
+    assert_eq!(state.time_floor.to_string(), "2026-06-01T00:00:00Z");
+    assert!(files.install(&config.identity_dir()).is_err(), "an identity is never replaced");
+    assert!(!config.state_dir.join("identity.new").exists());
+}
+
+#[test]
+fn each_wrong_answer_has_its_error() {
+    let (server, other, key) = (Authority::new(), Authority::new(), key());
+    let token = server.token();
+    let good = server.response("cam-1", &key);
+    let wrong_ca = EnrolmentResponse { ca_pem: other.ca.pem(), ..good.clone() };
+    assert!(matches!(check(&token, &key, &wrong_ca), Err(EnrolError::CaMismatch { .. })));
+    let wrong_root = EnrolmentResponse { root_base64: BASE64_STANDARD.encode(&other.root), ..good.clone() };
+    assert!(matches!(check(&token, &key, &wrong_root), Err(EnrolError::RootMismatch { .. })));
+    let bad = [
+        EnrolmentResponse { ca_pem: "x".into(), ..good.clone() },
+        EnrolmentResponse { root_base64: "!".into(), ..good.clone() },
+        EnrolmentResponse { certificate_pem: "x".into(), ..good.clone() },
+        EnrolmentResponse { certificate_pem: "x".repeat(MAX_PEM_BYTES + 1), ..good.clone() },
+        server.response("cam-2", &key),
+        server.response("cam-1", &self::key()),
+    ];
+    for response in bad {
+        assert!(matches!(check(&token, &key, &response), Err(EnrolError::BadAnswer(_))), "{response:?}");
+    }
+}
+
+#[test]
+fn another_root_keeps_what_serves_and_drops_the_floors() {
+    let (first, second, folder) = (Authority::new(), Authority::new(), tempfile::tempdir().unwrap());
+    let config = config(folder.path());
+    disk::make_folder(&config.state_dir).unwrap();
+    prepare_record(&config, &first.token(), Timestamp::UNIX_EPOCH).unwrap();
+    let store = Store::open(&config.state_dir);
+    let floor = tuf::RoleFloor { role: "timestamp".into(), key_set: Digest::of(b"k"), version: 9 };
+    let record = crate::state::ModelRecord::new(Timestamp::UNIX_EPOCH);
+    store
+        .update_blocking(|s| {
+            s.raise_floors(&[floor]);
+            s.models.insert("vision/digits".parse().unwrap(), record);
+        })
+        .unwrap();
+    drop(store);
+    prepare_record(&config, &first.token(), Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(Store::peek(&config.state_dir).unwrap().floors.len(), 1, "the same root keeps its floors");
+    prepare_record(&config, &second.token(), Timestamp::UNIX_EPOCH).unwrap();
+    let state = Store::peek(&config.state_dir).unwrap();
+    assert_eq!((state.floors.len(), state.models.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_bad_token_or_an_absent_server_leaves_no_identity() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    assert!(matches!(run(&config, "tern-enrol-1.x").await, Err(EnrolError::Token(_))));
+    let token = Authority::new().token().encode();
+    assert!(matches!(run(&config, &token).await, Err(EnrolError::Unreachable { .. })));
+    assert!(!config.identity_dir().exists());
+    disk::make_folder(&config.identity_dir()).unwrap();
+    assert!(matches!(run(&config, &token).await, Err(EnrolError::AlreadyEnrolled(_))));
+}

@@ -1,1 +1,233 @@
-//! Tests.
+//! Thousands of seeded lives of one machine: power cuts before every effect, dying workers, failing servers, fickle
+//! operators. The seed of a failure is in its message.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tern_protocol::digest::Digest;
+
+use super::{
+    tests::{demand, record, version},
+    *,
+};
+
+const LIVES: u64 = 4000;
+const STEPS: usize = 120;
+const QUIET: usize = 2000;
+
+/// 1.x are good; 2.0.0 fails its probe; 3.0.0 kills the worker once it answers; 4.0.0 answers with NaN.
+const VERSIONS: [&str; 5] = ["1.0.0", "1.1.0", "2.0.0", "3.0.0", "4.0.0"];
+
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+struct Life {
+    dice: Dice,
+    machine: Machine,
+    durable: ModelRecord,
+    whole: BTreeSet<Digest>,
+    slots: BTreeMap<Slot, VersionRef>,
+    pending: VecDeque<Event>,
+    worker: bool,
+    uptime: Duration,
+    numbers: u64,
+    generation: u64,
+    stormy: bool,
+}
+
+impl Life {
+    fn new(seed: u64) -> Self {
+        let durable = record(ModelState::Committed, Some("1.0.0"));
+        let durable = ModelRecord { desired: Some(demand("1.0.0")), ..durable };
+        Self {
+            dice: Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            machine: Machine::new(Timestamp::UNIX_EPOCH),
+            whole: [version("1.0.0").manifest].into(),
+            durable,
+            slots: BTreeMap::new(),
+            pending: VecDeque::new(),
+            worker: false,
+            uptime: Duration::ZERO,
+            numbers: 0,
+            generation: 1,
+            stormy: true,
+        }
+    }
+
+    fn with<T>(&mut self, act: impl FnOnce(&mut Machine, &mut Context<'_>) -> T) -> T {
+        let agent = "0.1.0".parse().unwrap();
+        let (uptime, time) = (self.uptime, Timestamp::UNIX_EPOCH);
+        act(&mut self.machine, &mut Context { uptime, time, agent: &agent, numbers: &mut self.numbers })
+    }
+
+    /// Power comes back: what is durable is all there is.
+    fn boot(&mut self) {
+        self.pending.clear();
+        self.slots.clear();
+        self.worker = false;
+        (self.uptime, self.numbers) = (Duration::ZERO, 0);
+        let durable = self.durable.clone();
+        assert!(durable.active.as_ref().is_none_or(|v| self.whole.contains(&v.manifest)), "an active version is whole");
+        let booted = self.with(|_, cx| Machine::boot(durable, cx));
+        let (machine, effects) = booted.expect("the model is never removed here");
+        self.machine = machine;
+        if self.carry_out(effects) {
+            self.start_worker();
+        }
+    }
+
+    fn start_worker(&mut self) {
+        let restored = self.with(|machine, cx| machine.restore(cx));
+        self.worker = true;
+        self.pending.push_back(Event::WorkerUp);
+        if let Some((slot, version)) = restored {
+            self.slots.insert(slot, version);
+            self.pending.push_back(Event::Swapped(slot, Ok(())));
+        }
+    }
+
+    fn kill_worker(&mut self) {
+        self.worker = false;
+        self.slots.clear();
+        self.pending
+            .retain(|e| !matches!(e, Event::Loaded(..) | Event::Swapped(..) | Event::WorkerUp | Event::Counted { .. }));
+        if self.deliver(Event::WorkerDied("signal 9".into())) {
+            self.start_worker();
+        }
+    }
+
+    /// False where power was cut on the way.
+    fn deliver(&mut self, event: Event) -> bool {
+        if let Event::Swapped(slot, Ok(())) = &event {
+            self.serve(*slot);
+        }
+        let effects = self.with(|machine, cx| machine.on(event, cx));
+        self.carry_out(effects)
+    }
+
+    /// What a version does once it answers.
+    fn serve(&mut self, slot: Slot) {
+        let Some(version) = self.slots.get(&slot) else { return };
+        if version.version.to_string() == "3.0.0" {
+            // It kills the worker before it answers anything: see `step`.
+            return;
+        }
+        let failures = u64::from(version.version.to_string() == "4.0.0") * 10;
+        self.pending.push_back(Event::Counted { slot, inferences: 20, failures });
+    }
+
+    fn carry_out(&mut self, effects: Effects) -> bool {
+        for effect in effects {
+            if self.stormy && self.dice.roll(40) == 0 {
+                self.boot();
+                return false;
+            }
+            match effect {
+                Effect::Persist(record) => self.persist(*record),
+                Effect::Prepare(number, wanted) => {
+                    let failed = self.stormy && self.dice.roll(4) == 0;
+                    let outcome = if failed { Err(Refusal::new(RefusalCode::Fetch, "cut")) } else { Ok(()) };
+                    if outcome.is_ok() {
+                        self.whole.insert(wanted.manifest);
+                    }
+                    self.pending.push_back(Event::Prepared(number, outcome));
+                }
+                Effect::Probe(number, tried) => {
+                    assert!(self.whole.contains(&tried.manifest), "only whole versions are probed");
+                    let bad = tried.version.to_string() == "2.0.0";
+                    let outcome = if bad { Err(Refusal::new(RefusalCode::GoldenMismatch, "bad")) } else { Ok(()) };
+                    self.pending.push_back(Event::Probed(number, outcome));
+                }
+                Effect::Load(slot, loaded) => {
+                    assert_ne!(loaded.version.to_string(), "2.0.0", "what failed its probe is never loaded");
+                    assert!(self.whole.contains(&loaded.manifest));
+                    if self.worker {
+                        assert!(self.slots.insert(slot, loaded).is_none(), "no slot number comes twice");
+                        self.pending.push_back(Event::Loaded(slot, Ok(())));
+                    }
+                }
+                Effect::Swap(slot) if self.worker => self.pending.push_back(Event::Swapped(slot, Ok(()))),
+                Effect::Drain(slot) => drop(self.slots.remove(&slot)),
+                Effect::Swap(_) | Effect::Cancel(_) => {}
+            }
+        }
+        true
+    }
+
+    fn persist(&mut self, record: ModelRecord) {
+        for named in record.active.iter().chain(&record.previous) {
+            assert!(self.whole.contains(&named.manifest) && named.version.to_string() != "2.0.0", "{record:?}");
+        }
+        if record.proven {
+            let active = record.active.as_ref().unwrap().version.to_string();
+            assert!(!["3.0.0", "4.0.0"].contains(&active.as_str()), "a harmful version never survives: {record:?}");
+        }
+        assert!(record.attempts <= MAX_ATTEMPTS + 1, "{record:?}");
+        self.durable = record;
+    }
+
+    fn step(&mut self) {
+        if self.machine.answering().is_some_and(|v| v.version.to_string() == "3.0.0") {
+            return self.kill_worker();
+        }
+        match self.dice.roll(12) {
+            0 if self.stormy => {
+                self.generation += 1;
+                let wanted = VERSIONS[self.dice.roll(VERSIONS.len() as u64) as usize];
+                self.deliver(Event::Demand(Some(demand(wanted)), Generation(self.generation)));
+            }
+            1 if self.stormy && self.dice.roll(4) == 0 => self.kill_worker(),
+            2 | 3 => {
+                self.uptime += Duration::from_secs(self.dice.roll(400));
+                self.deliver(Event::Tick);
+            }
+            _ => {
+                if let Some(event) = self.pending.pop_front() {
+                    self.deliver(event);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_a_whole_version_answers_and_the_machine_comes_to_rest() {
+    let mut ends: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 1..=LIVES {
+        let end = std::panic::catch_unwind(|| live(seed)).unwrap_or_else(|_| panic!("seed {seed}"));
+        *ends.entry(format!("{end:?}")).or_default() += 1;
+    }
+    // Each way to end is met, or the simulation proves nothing.
+    for wanted in [ModelState::Committed, ModelState::Rejected, ModelState::RolledBack] {
+        assert!(ends.contains_key(&format!("{wanted:?}")), "{ends:?}");
+    }
+}
+
+fn live(seed: u64) -> ModelState {
+    let mut life = Life::new(seed);
+    life.boot();
+    for _ in 0..STEPS {
+        life.step();
+    }
+    life.stormy = false;
+    for _ in 0..QUIET {
+        life.step();
+    }
+    let record = life.machine.record().clone();
+    assert!(same_but_for_counts(&record, &life.durable), "what is believed is durable: {record:?} {:?}", life.durable);
+    assert_eq!(life.machine.answering(), record.active.as_ref(), "the active version answers");
+    assert!(record.active.is_some(), "the device never goes without a version: {record:?}");
+    let at_rest = [ModelState::Committed, ModelState::Rejected, ModelState::RolledBack];
+    assert!(at_rest.contains(&record.state), "it comes to rest: {record:?}");
+    if record.state == ModelState::Committed {
+        assert_eq!(record.active.as_ref().map(|v| v.manifest), record.desired.as_ref().map(|d| d.manifest));
+    }
+    record.state
+}

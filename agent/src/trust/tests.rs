@@ -1,1 +1,280 @@
-//! Tests.
+//! Trust against repositories of our own making: honest ones and all the others.
+#![expect(clippy::disallowed_methods, reason = "tests damage files behind the door's back")]
+
+use std::{collections::BTreeMap, fs, pin::Pin, sync::Mutex};
+
+use serde_json::{Value, json};
+use tern_protocol::{
+    contract::{Contract, DataType, TensorContract},
+    desired::{Probation, Swap},
+    ids::{ByteCount, ModelVersion},
+    keys::SigningKey,
+    manifest::{File, FileRole, Tolerance},
+    signed::sign_value,
+};
+
+use super::*;
+use crate::state::State;
+
+const ISSUED: &str = "2026-06-01T00:00:00Z";
+const LATER: &str = "2027-06-01T00:00:00Z";
+
+/// A repository in memory, signed by one key for every role.
+struct Publisher {
+    key: SigningKey,
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+impl Repository for Publisher {
+    fn fetch_metadata<'a>(&'a self, name: &'a str, limit: u64) -> Fetched<'a> {
+        self.fetch(name, limit)
+    }
+
+    fn fetch_target<'a>(&'a self, path: &'a str, limit: u64) -> Fetched<'a> {
+        self.fetch(path, limit)
+    }
+}
+
+type Fetched<'a> = Pin<Box<dyn Future<Output = sigstore_tuf::Result<Option<Vec<u8>>>> + Send + 'a>>;
+
+impl Publisher {
+    fn fetch(&self, name: &str, limit: u64) -> Fetched<'_> {
+        let found = self.files.lock().unwrap().get(name).cloned();
+        assert!(found.as_ref().is_none_or(|bytes| bytes.len() as u64 <= limit));
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn role(&self) -> Value {
+        json!({"keyids": [self.key.public().id()], "threshold": 1})
+    }
+
+    fn root(&self) -> Vec<u8> {
+        let (id, role) = (self.key.public().id(), self.role());
+        let signed = json!({
+            "_type": "root", "spec_version": "1.0.31", "version": 1, "expires": LATER, "consistent_snapshot": true,
+            "keys": {id.0: self.key.public()},
+            "roles": {"root": role, "targets": role, "snapshot": role, "timestamp": role},
+            tuf::DIRECTOR: role,
+        });
+        sign_value(signed, &[&self.key]).unwrap()
+    }
+
+    /// Publishes every role with this version, and the manifest.
+    fn publish(&self, version: u64, expires: &str, manifest: &[u8]) {
+        let key = &self.key;
+        let (id, path) = (key.public().id(), wanted(manifest).model_version().target_path());
+        let hash = Digest::of(manifest).to_string();
+        let head = |kind: &str, rest: Value| {
+            let mut role = json!({"_type": kind, "spec_version": "1.0.31", "version": version, "expires": expires});
+            role.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+            sign_value(role, &[key]).unwrap()
+        };
+        let team = head("targets", json!({"targets": {&path: {"length": manifest.len(), "hashes": {"sha256": hash}}}}));
+        let delegation = json!({
+            "name": "vision", "keyids": [id], "threshold": 1, "terminating": true,
+            "paths": ["models/vision/*/*/manifest.json"],
+        });
+        let delegations = json!({"keys": {id.0.clone(): key.public()}, "roles": [delegation]});
+        let targets = head("targets", json!({"targets": {}, "delegations": delegations}));
+        let meta = json!({"targets.json": {"version": version}, "vision.json": {"version": version}});
+        let snapshot = head("snapshot", json!({"meta": meta}));
+        let timestamp =
+            head("timestamp", json!({tuf::ISSUED: ISSUED, "meta": {"snapshot.json": {"version": version}}}));
+        let mut files = self.files.lock().unwrap();
+        files.clear();
+        files.insert("timestamp.json".into(), timestamp);
+        files.insert(format!("{version}.snapshot.json"), snapshot);
+        files.insert(format!("{version}.targets.json"), targets);
+        files.insert(format!("{version}.vision.json"), team);
+        files.insert(path_of(&path, &Digest::of(manifest)), manifest.to_vec());
+    }
+}
+
+fn manifest() -> Vec<u8> {
+    let file = |path: &str, role| File { path: path.into(), role, sha256: Digest::of(b"x"), length: ByteCount(1) };
+    let tensor = |name: &str| TensorContract {
+        name: name.into(),
+        datatype: DataType::Fp32,
+        shape: vec![-1, 4],
+        range: None,
+        nan: Default::default(),
+        features: Vec::new(),
+        derive: Vec::new(),
+    };
+    Manifest {
+        format: 1,
+        model: "vision/digits@1.0.0".parse::<ModelVersion>().unwrap(),
+        files: vec![
+            file("model.onnx", FileRole::Model),
+            file("test_data_set_0/input_0.pb", FileRole::Golden),
+            file("test_data_set_0/output_0.pb", FileRole::Golden),
+        ],
+        contract: Contract { inputs: vec![tensor("x")], outputs: vec![tensor("y")] },
+        budgets: BTreeMap::new(),
+        device_classes: Vec::new(),
+        minimum_agent: "0.1.0".parse().unwrap(),
+        golden_tolerance: Tolerance { absolute: 0.0, relative: 0.0 },
+        training: Default::default(),
+        parent: None,
+    }
+    .to_bytes()
+    .unwrap()
+}
+
+fn wanted(manifest: &[u8]) -> DesiredModel {
+    DesiredModel {
+        model: "vision/digits".parse().unwrap(),
+        version: "1.0.0".parse().unwrap(),
+        manifest: Digest::of(manifest),
+        swap: Swap::Beside,
+        probation: Probation::default(),
+    }
+}
+
+struct Device {
+    publisher: Arc<Publisher>,
+    folder: tempfile::TempDir,
+    manifest: Vec<u8>,
+}
+
+impl Device {
+    fn new() -> Self {
+        tuf::install_provider();
+        let publisher = Publisher { key: SigningKey::generate().unwrap(), files: Mutex::default() };
+        let folder = tempfile::tempdir().unwrap();
+        Store::create(folder.path(), &State::new(None, Timestamp::UNIX_EPOCH)).unwrap();
+        let device = Self { publisher: Arc::new(publisher), folder, manifest: manifest() };
+        device.publisher.publish(7, LATER, &device.manifest);
+        device
+    }
+
+    /// A start of the agent.
+    fn start(&self) -> (Trust, Store, DeviceClock) {
+        let store = Store::open(self.folder.path());
+        let clock = DeviceClock::new(store.read(|s| s.time_floor));
+        let (repository, root) = (self.publisher.clone(), self.publisher.root());
+        let trust = Trust::open(repository, self.folder.path(), root, store.clone(), clock.clone()).unwrap();
+        (trust, store, clock)
+    }
+
+    async fn code(&self) -> RefusalCode {
+        let (trust, ..) = self.start();
+        Refusal::from(trust.manifest(&wanted(&self.manifest)).await.unwrap_err()).code
+    }
+}
+
+#[tokio::test]
+async fn an_honest_manifest_is_believed_and_floors_and_time_are_durable() {
+    let device = Device::new();
+    let (trust, store, clock) = device.start();
+    assert!(trust.director().get(&device.publisher.key.public().id()).is_some());
+    let (manifest, bytes) = trust.manifest(&wanted(&device.manifest)).await.unwrap();
+    assert_eq!((manifest.model.to_string().as_str(), &bytes), ("vision/digits@1.0.0", &device.manifest));
+    drop((trust, store));
+    let (_, store, again) = device.start();
+    let state = store.state();
+    let roles: std::collections::BTreeSet<_> = state.floors.iter().map(|f| (f.role.as_str(), f.version)).collect();
+    let floors = [("root", 1), ("timestamp", 7), ("snapshot", 7), ("targets", 7), ("vision", 7)];
+    assert_eq!(roles, floors.into());
+    assert_eq!((clock.floor(), again.floor()), (ISSUED.parse().unwrap(), ISSUED.parse().unwrap()));
+}
+
+#[tokio::test]
+async fn a_rollback_is_refused_with_the_cache_and_without_it() {
+    let device = Device::new();
+    device.start().0.refresh().await.unwrap();
+    device.publisher.publish(6, LATER, &device.manifest);
+    assert_eq!(device.code().await, RefusalCode::Rollback);
+    fs::remove_dir_all(device.folder.path().join("tuf")).unwrap();
+    assert_eq!(device.code().await, RefusalCode::Rollback);
+    // Twice: what the wiped cache took in meanwhile lowers nothing.
+    assert_eq!(device.code().await, RefusalCode::Rollback);
+    device.publisher.publish(7, LATER, &device.manifest);
+    assert!(device.start().0.manifest(&wanted(&device.manifest)).await.is_ok());
+}
+
+#[tokio::test]
+async fn expired_metadata_is_refused_by_signed_time_whatever_the_clock_says() {
+    let device = Device::new();
+    device.start().0.refresh().await.unwrap();
+    device.publisher.publish(8, ISSUED, &device.manifest);
+    assert_eq!(device.code().await, RefusalCode::Expired);
+}
+
+#[tokio::test]
+async fn a_foreign_key_is_refused() {
+    let device = Device::new();
+    let stranger = Publisher { key: SigningKey::generate().unwrap(), files: Mutex::default() };
+    stranger.publish(9, LATER, &device.manifest);
+    *device.publisher.files.lock().unwrap() = stranger.files.into_inner().unwrap();
+    assert_eq!(device.code().await, RefusalCode::Metadata);
+}
+
+#[tokio::test]
+async fn a_missing_timestamp_is_a_failed_fetch() {
+    let device = Device::new();
+    device.publisher.files.lock().unwrap().remove("timestamp.json");
+    assert_eq!(device.code().await, RefusalCode::Fetch);
+}
+
+#[tokio::test]
+async fn a_version_that_no_team_signed_is_unknown() {
+    let device = Device::new();
+    let (trust, ..) = device.start();
+    for model in ["vision/faces", "audio/digits"] {
+        let other = DesiredModel { model: model.parse().unwrap(), ..wanted(&device.manifest) };
+        assert!(matches!(trust.manifest(&other).await, Err(TrustError::UnknownTarget(_))), "{model}");
+    }
+}
+
+#[tokio::test]
+async fn director_and_publisher_must_name_the_same_manifest() {
+    let device = Device::new();
+    let (trust, ..) = device.start();
+    let other = DesiredModel { manifest: Digest::of(b"other"), ..wanted(&device.manifest) };
+    let error = trust.manifest(&other).await.unwrap_err();
+    assert!(matches!(error, TrustError::OtherManifest { .. }));
+    assert_eq!(Refusal::from(error).code, RefusalCode::ManifestDigest);
+}
+
+#[tokio::test]
+async fn a_manifest_changed_on_the_server_is_refused() {
+    let device = Device::new();
+    let mut changed = device.manifest.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    let path = path_of(&wanted(&device.manifest).model_version().target_path(), &Digest::of(&device.manifest));
+    device.publisher.files.lock().unwrap().insert(path, changed);
+    assert_eq!(device.code().await, RefusalCode::ManifestDigest);
+}
+
+#[tokio::test]
+async fn a_cache_that_cannot_be_written_stops_the_install() {
+    let device = Device::new();
+    let tuf = device.folder.path().join("tuf");
+    // A file where the folder should be: works as root too, unlike a mode.
+    fs::write(&tuf, b"").unwrap();
+    assert_eq!(device.code().await, RefusalCode::FloorUnreadable);
+    fs::remove_file(&tuf).unwrap();
+    assert!(device.start().0.manifest(&wanted(&device.manifest)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_floor_that_cannot_be_written_stops_the_install() {
+    let device = Device::new();
+    let (trust, ..) = device.start();
+    let other = rusqlite::Connection::open(device.folder.path().join("state.db")).unwrap();
+    other.execute_batch("DROP TABLE floor").unwrap();
+    for _ in 0..2 {
+        let error = trust.manifest(&wanted(&device.manifest)).await.unwrap_err();
+        assert_eq!(Refusal::from(error).code, RefusalCode::FloorUnreadable);
+    }
+}
+
+#[tokio::test]
+async fn unreadable_floors_stop_the_install() {
+    let device = Device::new();
+    for name in ["state.db", "state.copy"] {
+        fs::write(device.folder.path().join(name), b"rot").unwrap();
+    }
+    assert_eq!(device.code().await, RefusalCode::FloorUnreadable);
+}

@@ -31,10 +31,9 @@ async fn real_digits_are_read_over_unix_and_tcp() {
     }
     let counted = bench.increments(|sum| sum.inferences >= 32).await;
     assert_eq!((counted.inferences, counted.rows, counted.errors.len()), (32, 32, 0));
-    let metrics = String::from_utf8(Client::tcp(bench.tcp).get("/metrics").body).unwrap();
-    let line = "tern_inferences_total{model=\"meter-digits\",version=\"1.0.0\",slot=\"1\"} 32";
-    assert!(metrics.lines().any(|l| l == line), "{metrics}");
-    assert!(metrics.contains("tern_inference_seconds_count{model=\"meter-digits\",version=\"1.0.0\",slot=\"1\"} 32"));
+    let mut client = Client::tcp(bench.tcp);
+    client.await_figure("tern_inferences_total{model=\"meter-digits\",version=\"1.0.0\",slot=\"1\"} 32");
+    client.await_figure("tern_inference_seconds_count{model=\"meter-digits\",version=\"1.0.0\",slot=\"1\"} 32");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,9 +129,8 @@ async fn clamped_and_flagged_values_are_noted_and_counted() {
     body["inputs"][0]["data"][5] = Value::Null;
     let reply = client.infer("meter-digits", &body);
     assert_eq!((reply.status, &reply.json()["parameters"]["flagged"]), (200, &json!(1)));
-    let metrics = String::from_utf8(client.get("/metrics").body).unwrap();
-    assert!(metrics.contains("slot=\"1\",action=\"clamp\"} 2"), "{metrics}");
-    assert!(metrics.contains("slot=\"1\",action=\"flag\"} 1"), "{metrics}");
+    client.await_figure("slot=\"1\",action=\"clamp\"} 2");
+    client.await_figure("slot=\"1\",action=\"flag\"} 1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,6 +142,5 @@ async fn an_output_that_is_no_number_is_not_handed_out() {
     let missing = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [null]}]});
     let reply = client.infer("slow", &missing);
     assert_eq!((reply.status, reply.error().as_str()), (500, "output `y`, value 0: NaN is not allowed"));
-    let metrics = String::from_utf8(client.get("/metrics").body).unwrap();
-    assert!(metrics.contains("slot=\"1\",kind=\"not-finite\"} 1"), "{metrics}");
+    client.await_figure("slot=\"1\",kind=\"not-finite\"} 1");
 }

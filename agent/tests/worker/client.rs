@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tern_agent::clock::Moment;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -77,6 +78,18 @@ impl Client {
     pub(crate) fn get(&mut self, path: &str) -> Reply {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: tern\r\n\r\n").as_bytes());
         self.reply().unwrap()
+    }
+
+    /// Reads the figures until this text is among them: they follow the answers.
+    pub(crate) fn await_figure(&mut self, text: &str) {
+        let deadline = Moment::now().after(PATIENCE);
+        loop {
+            let metrics = String::from_utf8(self.get("/metrics").body).unwrap();
+            if metrics.contains(text) {
+                return;
+            }
+            assert!(!deadline.remaining().is_zero(), "no {text} in {metrics}");
+        }
     }
 
     pub(crate) fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> Reply {

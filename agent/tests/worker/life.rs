@@ -116,10 +116,7 @@ async fn a_stop_lets_the_running_request_end() {
     clients.iter_mut().for_each(|client| client.start("/v2/models/slow/infer", "", body.as_bytes()));
     // One waits: so the other is running.
     let mut watcher = Client::unix(&bench.socket);
-    let deadline = tern_agent::clock::Moment::now().after(Duration::from_secs(20));
-    while !String::from_utf8(watcher.get("/metrics").body).unwrap().contains("tern_queue_length 1") {
-        assert!(!deadline.remaining().is_zero(), "no request waits");
-    }
+    watcher.await_figure("tern_queue_length 1");
     bench.worker().stop().await;
     clients.iter_mut().for_each(|client| assert_eq!(client.reply().unwrap().status, 200));
     let last = std::iter::from_fn(|| bench.started.events.try_recv().ok()).last();

@@ -9,6 +9,8 @@ use serde::Serialize;
 use super::args::Format;
 use crate::wording::{plain, relative};
 
+/// Fewest characters of the column of names, so that groups of facts line up.
+const WIDTH: usize = 11;
 /// Longest cell of a table, in characters.
 const MAX_CELL: usize = 100;
 
@@ -86,7 +88,7 @@ impl<'a> Printer<'a> {
 
     /// Names and values below each other.
     pub(super) fn facts(&mut self, facts: &[(&str, String)]) -> anyhow::Result<()> {
-        let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(WIDTH);
         facts.iter().try_for_each(|(name, value)| self.line(&format!("{name:width$}  {value}")))
     }
 

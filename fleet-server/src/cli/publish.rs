@@ -130,7 +130,8 @@ async fn list(
 ) -> anyhow::Result<Option<u64>> {
     let model = bundle.manifest.model.clone();
     let path = format!("/api/v1/teams/{}/metadata", model.name.team);
-    let mut record = Record::load(folder, &model.name.team)?;
+    let signer = keys.iter().map(|key| key.public().id()).min().context("there is no key to sign with")?;
+    let mut record = Record::load(folder, &model.name.team, &signer)?;
     let trusted: Vec<_> = keys.iter().map(SigningKey::public).chain(order.trusted_keys.iter().cloned()).collect();
     let team = model.name.team.clone();
     let target = Target { model, manifest: bundle.digest(), length: bundle.bytes.len() as u64 };

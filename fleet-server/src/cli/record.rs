@@ -1,14 +1,15 @@
-//! What this machine has signed, by team: the reason to sign it once more when the next version joins the list.
+//! What this machine has signed, by team and key: the reason to sign it once more when the next version joins the list.
 //!
-//! Without it a server that lies about the present list could have anything signed. Format 1, JSON, one file a team
-//! beside the configuration; a reader refuses other formats, and `--accept-existing` starts a lost record anew.
+//! Without it a server that lies about the present list could have anything signed. One file a team and key beside the
+//! configuration, since what a trial's key signed says nothing about what another may sign. Format 1, JSON; a reader
+//! refuses other formats, and `--accept-existing` starts a lost record anew.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tern_protocol::ids::TeamId;
+use tern_protocol::{ids::TeamId, keys::KeyId};
 
 use crate::disk::{self, Access};
 
@@ -29,10 +30,10 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// The record of `team` in the folder of the configuration; an empty one where there is none yet.
-    pub(super) fn load(folder: Option<&std::path::Path>, team: &TeamId) -> anyhow::Result<Self> {
+    /// What `key` signed for `team`, by the folder of the configuration; an empty record where there is none yet.
+    pub(super) fn load(folder: Option<&std::path::Path>, team: &TeamId, key: &KeyId) -> anyhow::Result<Self> {
         let Some(folder) = folder else { return Ok(Self { place: None, targets: BTreeMap::new() }) };
-        let place = folder.join("signed").join(format!("{team}.json"));
+        let place = folder.join("signed").join(format!("{team}-{key}.json"));
         let read = || -> anyhow::Result<BTreeMap<String, Value>> {
             let Some(bytes) = disk::read(&place, MAX_BYTES)? else { return Ok(BTreeMap::new()) };
             let file: File = serde_json::from_slice(&bytes).context("it is damaged: move it away")?;
@@ -75,15 +76,18 @@ mod tests {
     #[test]
     fn what_was_signed_is_remembered_exactly() {
         let folder = tempfile::tempdir().unwrap();
-        let team = "demo".parse().unwrap();
+        let (team, key) = ("demo".parse().unwrap(), KeyId("aa".into()));
         let target = json!({"length": 3, "hashes": {"sha256": "aa"}});
-        let mut record = Record::load(Some(folder.path()), &team).unwrap();
+        let mut record = Record::load(Some(folder.path()), &team, &key).unwrap();
         assert!(!record.holds("p", &target));
         record.add(&BTreeMap::from([("p".into(), target.clone())])).unwrap();
-        let again = Record::load(Some(folder.path()), &team).unwrap();
+        let again = Record::load(Some(folder.path()), &team, &key).unwrap();
         assert!(again.holds("p", &target));
         assert!(!again.holds("p", &json!({"length": 4, "hashes": {"sha256": "aa"}})));
-        assert!(!Record::load(Some(folder.path()), &"other".parse().unwrap()).unwrap().holds("p", &target));
+        for (team, key) in [("other", "aa"), ("demo", "bb")] {
+            let record = Record::load(Some(folder.path()), &team.parse().unwrap(), &KeyId(key.into())).unwrap();
+            assert!(!record.holds("p", &target), "{team} {key}");
+        }
     }
 
     #[test]
@@ -91,8 +95,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         disk::create_folder(&folder.path().join("signed")).unwrap();
         for text in ["", "{", r#"{"format":2,"targets":{}}"#] {
-            disk::write(&folder.path().join("signed/demo.json"), text.as_bytes(), Access::Private).unwrap();
-            assert!(Record::load(Some(folder.path()), &"demo".parse().unwrap()).is_err(), "{text}");
+            disk::write(&folder.path().join("signed/demo-aa.json"), text.as_bytes(), Access::Private).unwrap();
+            assert!(
+                Record::load(Some(folder.path()), &"demo".parse().unwrap(), &KeyId("aa".into())).is_err(),
+                "{text}"
+            );
         }
     }
 }

@@ -20,7 +20,7 @@ fn served(signed: Option<Value>, next_version: u64) -> Served {
 }
 
 fn record(list: Option<&Value>) -> Record {
-    let mut record = Record::load(None, &"demo".parse().unwrap()).unwrap();
+    let mut record = Record::load(None, &"demo".parse().unwrap(), &KeyId("aa".into())).unwrap();
     record.add(&list.map(targets).unwrap_or_default()).unwrap();
     record
 }

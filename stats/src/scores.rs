@@ -92,7 +92,8 @@ impl Reading {
     /// A mean of n independent rows varies as 1 / sqrt(n). Where rows depend on one another it varies less strongly,
     /// and the weight errs to the quiet side.
     pub fn weight(&self, baseline_rows: f64) -> f64 {
-        (self.rows / baseline_rows).min(1.0).sqrt()
+        let share = self.rows / baseline_rows;
+        if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0).sqrt() }
     }
 }
 

@@ -64,8 +64,8 @@ impl Tails {
     pub(crate) fn is_sound(&self, phi: f64) -> bool {
         let pays = |table: &[[f64; 2]; SIZES.len()], scale: f64| {
             let rows = table.iter().zip(SIZES);
-            // A hundred-millionth for numbers that were written down with fewer digits.
-            rows.flat_map(|(pair, d)| pair.map(|f| f > 0.0 && f <= normal_factor(d * scale) * (1.0 + 1e-8)))
+            // A millionth for numbers that were written down as f32.
+            rows.flat_map(|(pair, d)| pair.map(|f| f > 0.0 && f <= normal_factor(d * scale) * (1.0 + 1e-6)))
                 .all(|fine| fine)
         };
         pays(&self.start, 1.0) && pays(&self.ongoing, 1.0 - phi)
@@ -187,9 +187,10 @@ impl State {
         same("scores of the state", scores.len(), self.tracks.len())?;
         same("readings", scores.len(), readings.len())?;
         scores.iter().try_for_each(|score| same("columns of the window", score.beta.len(), row.len()))?;
+        let is_known = row.iter().all(|x| x.is_finite());
         for ((track, profile), reading) in self.tracks.iter_mut().zip(scores).zip(readings) {
             match reading {
-                Some(reading) if reading.value.is_finite() => {
+                Some(reading) if is_known && reading.value.is_finite() => {
                     track.observe(profile, reading.value, reading.weight(profile.rows), row);
                 }
                 _ => track.gap(),
@@ -313,8 +314,9 @@ mod tests {
         let mut state = State::new(1);
         state.observe(&profile, &[reading(2.0)], &LEVEL, 1e9).unwrap();
         let before = state.tracks[0];
-        for missing in [None, Some(Reading { value: f64::NAN, rows: 9.0 })] {
-            state.observe(&profile, &[missing], &LEVEL, 1e9).unwrap();
+        let nan = Some(Reading { value: f64::NAN, rows: 9.0 });
+        for (missing, row) in [(None, 1.0), (nan, 1.0), (reading(2.0), f64::NAN)] {
+            state.observe(&profile, &[missing], &[row], 1e9).unwrap();
             assert_eq!(state.tracks[0].bets, before.bets);
             assert_eq!(state.tracks[0].whitener, Whitener::default());
         }
@@ -329,6 +331,7 @@ mod tests {
         };
         assert!(level(25.0) < level(100.0));
         assert_eq!(level(100.0), level(900.0));
+        assert_eq!(level(f64::NAN), level(0.0));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -55,7 +55,7 @@ pub struct Fleet {
     pub delivery: Delivery,
     /// The counters.
     pub metrics: Metrics,
-    live: OnceLock<Live>,
+    live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
     runtime: tokio::runtime::Handle,
 }
@@ -106,7 +106,7 @@ impl Fleet {
             director: Arc::new(parts.director),
             delivery: Delivery::new(parts.resend),
             metrics: Metrics::default(),
-            live: OnceLock::new(),
+            live: RwLock::default(),
             muted: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
         })
@@ -114,21 +114,30 @@ impl Fleet {
 
     /// Tells the fleet that everything listens.
     pub fn go_live(&self, live: Live) {
-        // Set once by the start; a second call would change nothing.
-        let _ = self.live.set(live);
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(live));
+    }
+
+    /// Tells the fleet that nothing listens any more. The broker's policy holds the fleet and the fleet the broker's
+    /// handle; without this neither would ever be dropped.
+    pub fn retire(&self) {
+        self.live.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn current(&self) -> Option<Arc<Live>> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is known once everything listens.
     ///
     /// # Errors
-    /// Before that.
-    pub fn live(&self) -> anyhow::Result<&Live> {
-        self.live.get().context("the server is still starting")
+    /// Before that, and once it stops.
+    pub fn live(&self) -> anyhow::Result<Arc<Live>> {
+        self.current().context("the server is starting or stopping")
     }
 
     /// Whether the device has a connection.
     pub fn is_connected(&self, device: &DeviceId) -> bool {
-        self.live.get().is_some_and(|live| live.broker.live(device.as_str()) > 0)
+        self.current().is_some_and(|live| live.broker.live(device.as_str()) > 0)
     }
 
     /// Runs `work`, which blocks, where it may.
@@ -208,15 +217,15 @@ impl Fleet {
 
     /// The counters as text.
     pub fn metrics_page(&self) -> String {
-        let live = self.live.get();
+        let live = self.current();
         let gauges = Gauges {
             commits: self.store.commits(),
             store_waiting: self.store.waiting(),
             lagging: self.delivery.lagging(),
-            mqtt_connections: live.map_or(0, |live| live.broker.connections()),
+            mqtt_connections: live.as_ref().map_or(0, |live| live.broker.connections()),
             metadata_seconds_left: self.repository.expires().as_second() - clock::now().as_second(),
         };
-        self.metrics.render(live.map(|live| live.broker.counters()), gauges)
+        self.metrics.render(live.as_ref().map(|live| live.broker.counters()), gauges)
     }
 }
 

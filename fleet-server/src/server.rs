@@ -4,13 +4,7 @@ mod args;
 mod init;
 mod upkeep;
 
-use std::{
-    ffi::OsString,
-    path::Path,
-    process::ExitCode,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
@@ -113,7 +107,7 @@ async fn stop_signal() -> anyhow::Result<()> {
 pub struct Server {
     fleet: Arc<Fleet>,
     addresses: Addresses,
-    broker: Mutex<Option<Broker>>,
+    broker: Broker,
     stop: watch::Sender<bool>,
     listeners: JoinSet<()>,
     tasks: JoinSet<()>,
@@ -170,7 +164,7 @@ impl Server {
             ready::write(path, addresses)?;
         }
         tracing::info!(fleet = %fleet.settings.fleet, https = %addresses.https, mqtt = %addresses.mqtt, "serving");
-        Ok(Self { fleet, addresses, broker: Mutex::new(Some(broker)), stop, listeners, tasks, _lock: lock })
+        Ok(Self { fleet, addresses, broker, stop, listeners, tasks, _lock: lock })
     }
 
     /// Where it listens.
@@ -187,11 +181,10 @@ impl Server {
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
         while self.listeners.join_next().await.is_some() {}
-        let broker = self.broker.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(broker) = broker {
-            broker.shutdown().await;
-        }
+        self.broker.shutdown().await;
         self.tasks.shutdown().await;
+        self.fleet.retire();
+        self.fleet.store.close().await;
     }
 }
 

@@ -20,7 +20,10 @@ mod twins;
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -73,18 +76,22 @@ pub enum StoreError {
     Stopped,
 }
 
-type Job = Box<dyn FnOnce(&Connection) -> Finish + Send>;
+/// Runs on the connection, or learns why there is no transaction to run in.
+type Job = Box<dyn FnOnce(Result<&Connection, String>) -> Finish + Send>;
+/// None asks the thread to end.
+type Queue = mpsc::Receiver<Option<Job>>;
 /// Hands the job's result out, or the reason why the commit failed.
 type Finish = Box<dyn FnOnce(Option<&str>) + Send>;
 
 /// The store; every method may be called from any task of any runtime.
 #[derive(Debug)]
 pub struct Store {
-    writes: mpsc::Sender<Job>,
-    reads: Vec<mpsc::Sender<Job>>,
+    writes: mpsc::Sender<Option<Job>>,
+    reads: Vec<mpsc::Sender<Option<Job>>>,
     turn: AtomicUsize,
-    commits: std::sync::Arc<AtomicU64>,
-    writer: thread::JoinHandle<()>,
+    commits: Arc<AtomicU64>,
+    /// In the order in which they end: the writer is the last to let go of the file, so it can fold it into one.
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 impl Store {
@@ -95,30 +102,38 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         migrations::apply(&mut writer)?;
-        let commits = std::sync::Arc::new(AtomicU64::new(0));
+        let commits = Arc::new(AtomicU64::new(0));
         let (writes, queue) = mpsc::channel(QUEUE);
         let counter = commits.clone();
         let writer = spawn("store-writer", move || write_loop(&writer, queue, &counter))?;
-        let mut reads = Vec::new();
+        let (mut reads, mut threads) = (Vec::new(), Vec::new());
         for _ in 0..READERS {
             let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-            let (sender, mut queue) = mpsc::channel::<Job>(QUEUE);
-            spawn("store-reader", move || {
-                while let Some(job) = queue.blocking_recv() {
-                    job(&reader)(None);
-                }
-            })?;
+            let (sender, queue) = mpsc::channel(QUEUE);
+            threads.push(spawn("store-reader", move || read_loop(&reader, queue))?);
             reads.push(sender);
         }
-        Ok(Self { writes, reads, turn: AtomicUsize::new(0), commits, writer })
+        threads.push(writer);
+        Ok(Self { writes, reads, turn: AtomicUsize::new(0), commits, threads: Mutex::new(threads) })
     }
 
-    /// Ends the store: waits until everything queued is committed and the database is one file.
-    pub async fn close(self) {
-        let Self { writes, reads, writer, .. } = self;
-        drop((writes, reads));
-        // An Err means that the thread panicked, which SQLite's journal outlives.
-        let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+    /// Ends the store: waits until everything queued is committed and the database is one file. What is asked of it
+    /// afterwards fails with [`StoreError::Stopped`].
+    pub async fn close(&self) {
+        for queue in &self.reads {
+            // An Err means that the thread has ended.
+            let _ = queue.send(None).await;
+        }
+        let mut threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let writer = threads.pop();
+        join(threads).await;
+        let _ = self.writes.send(None).await;
+        join(writer.into_iter().collect()).await;
+    }
+
+    /// Whether the writer takes jobs.
+    pub fn is_running(&self) -> bool {
+        !self.writes.is_closed()
     }
 
     /// How many transactions were committed: fewer than jobs, where jobs shared one.
@@ -137,7 +152,10 @@ impl Store {
     ) -> Result<T, StoreError> {
         let (sender, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let result = in_savepoint(connection, job);
+            let result = match connection {
+                Ok(connection) => in_savepoint(connection, job),
+                Err(failure) => Err(StoreError::Commit(failure)),
+            };
             Box::new(move |failure| {
                 let result = match (failure, result) {
                     (Some(failure), Ok(_)) => Err(StoreError::Commit(failure.to_owned())),
@@ -147,7 +165,7 @@ impl Store {
                 let _ = sender.send(result);
             })
         });
-        self.writes.send(job).await.map_err(|_| StoreError::Stopped)?;
+        self.writes.send(Some(job)).await.map_err(|_| StoreError::Stopped)?;
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 
@@ -157,13 +175,13 @@ impl Store {
     ) -> Result<T, StoreError> {
         let (sender, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let result = job(connection);
+            let result = connection.map_err(StoreError::Commit).and_then(job);
             Box::new(move |_| {
                 let _ = sender.send(result);
             })
         });
         let reader = self.turn.fetch_add(1, Relaxed) % self.reads.len();
-        self.reads[reader].send(job).await.map_err(|_| StoreError::Stopped)?;
+        self.reads[reader].send(Some(job)).await.map_err(|_| StoreError::Stopped)?;
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 }
@@ -184,16 +202,35 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<thread::Joi
     thread::Builder::new().name(name.into()).spawn(body).map_err(|_| StoreError::Stopped)
 }
 
-fn write_loop(connection: &Connection, mut queue: mpsc::Receiver<Job>, commits: &AtomicU64) {
-    while let Some(first) = queue.blocking_recv() {
-        let begun = connection.execute_batch("BEGIN IMMEDIATE");
-        let mut finishes = vec![first(connection)];
-        while finishes.len() < BATCH {
-            let Ok(job) = queue.try_recv() else { break };
-            finishes.push(job(connection));
+async fn join(threads: Vec<thread::JoinHandle<()>>) {
+    // An Err means that a thread panicked, which SQLite's journal outlives.
+    let all = move || threads.into_iter().for_each(|thread| drop(thread.join()));
+    let _ = tokio::task::spawn_blocking(all).await;
+}
+
+fn read_loop(connection: &Connection, mut queue: Queue) {
+    while let Some(Some(job)) = queue.blocking_recv() {
+        job(Ok(connection))(None);
+    }
+}
+
+fn write_loop(connection: &Connection, mut queue: Queue, commits: &AtomicU64) {
+    while let Some(Some(first)) = queue.blocking_recv() {
+        if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
+            tracing::error!(%error, "a transaction could not begin");
+            first(Err(error.to_string()))(None);
+            continue;
         }
-        let committed = begun.and_then(|()| connection.execute_batch("COMMIT"));
-        let failure = committed.err().map(|error| {
+        let mut finishes = vec![first(Ok(connection))];
+        let mut goes_on = true;
+        while finishes.len() < BATCH && goes_on {
+            match queue.try_recv() {
+                Ok(Some(job)) => finishes.push(job(Ok(connection))),
+                Ok(None) => goes_on = false,
+                Err(_) => break,
+            }
+        }
+        let failure = connection.execute_batch("COMMIT").err().map(|error| {
             if !connection.is_autocommit() {
                 let _ = connection.execute_batch("ROLLBACK");
             }
@@ -204,6 +241,9 @@ fn write_loop(connection: &Connection, mut queue: mpsc::Receiver<Job>, commits: 
             commits.fetch_add(1, Relaxed);
         }
         finishes.into_iter().for_each(|finish| finish(failure.as_deref()));
+        if !goes_on {
+            break;
+        }
     }
     // Leaves one file behind instead of three.
     let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");

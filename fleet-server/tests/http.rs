@@ -530,6 +530,8 @@ async fn a_data_folder_has_one_server_and_must_be_whole() {
     let ready: Ready = serde_json::from_slice(&std::fs::read(config.ready_file.as_ref().unwrap()).unwrap()).unwrap();
     assert_eq!((ready.pid, ready.addresses), (std::process::id(), rig.server().addresses()));
     rig.stop().await;
+    // Everything was let go: the store was closed, which leaves one file of the three.
+    assert!(!config.data_dir.join("server.db-wal").exists());
     let empty = tern_fleet_server::config::Config { data_dir: rig.folder.path().join("none"), ..config.clone() };
     assert!(refused(empty).await.contains("tern-server init"));
     std::fs::remove_file(config.data_dir.join("keys/director-1.key")).unwrap();

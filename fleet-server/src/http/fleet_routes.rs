@@ -175,6 +175,9 @@ pub(super) async fn healthz() -> &'static str {
 pub(super) async fn readyz(State(fleet): State<Arc<Fleet>>) -> Answer<&'static str> {
     fleet.store.settings().await?;
     fleet.live()?;
+    if !fleet.store.is_running() {
+        return Err(anyhow::anyhow!("the store's writer has ended: restart the server").into());
+    }
     Ok("ready\n")
 }
 

@@ -1,6 +1,6 @@
 //! The store against a real file: group commit, atomic jobs, and what each table promises.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use tern_protocol::{
     desired::DesiredModel,
@@ -205,6 +205,9 @@ async fn what_was_answered_is_there_after_a_restart_and_a_second_store_cannot_be
     let Scratch { store, folder } = scratch();
     enrolled(&store, "cam-1").await;
     store.close().await;
+    let stopped = store.record(NewEvent::new(EventKind::Renewed, "late"), now()).await;
+    assert!(matches!(stopped, Err(StoreError::Stopped)), "{stopped:?}");
+    assert!(!store.is_running());
     let path = folder.path().join("server.db");
     assert!(!folder.path().join("server.db-wal").exists(), "close leaves one file");
     let store = Store::open(&path).unwrap();

@@ -1,0 +1,101 @@
+//! `tern-agent run` as a real process on a device whose server is never there: what it serves from its own disk.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../worker/client.rs"]
+#[expect(dead_code, reason = "shared with the tests of the worker, which need more of it")]
+mod client;
+mod device;
+#[path = "../worker/fixture.rs"]
+#[expect(dead_code, reason = "shared with the tests of the worker, which need more of it")]
+mod fixture;
+
+use std::process::Command;
+
+use device::Device;
+use serde_json::json;
+use tern_protocol::twin::ModelState;
+
+#[test]
+fn it_serves_its_commit_record_without_any_network_and_leaves_cleanly() {
+    let device = Device::new(ModelState::Committed, "1.0.1", Some("1.0.0"));
+    let mut agent = device.start();
+    assert_eq!(agent.answers(), "1.0.1");
+    let page = agent.status();
+    assert_eq!(page["twin"]["models"][0]["state"], "committed");
+    assert_eq!((&page["link"]["connected"], &page["fault"]), (&json!(false), &json!(null)));
+    assert!(page["worker"]["pid"].as_u64().is_some());
+    let second = Command::new(&device.program).args(["run", "--config"]).arg(&device.config).output().unwrap();
+    assert!(!second.status.success());
+    assert!(String::from_utf8(second.stderr).unwrap().contains("another tern-agent"));
+    assert!(agent.leave().success());
+    assert!(!device.socket().exists(), "no socket is left");
+}
+
+#[test]
+fn a_killed_worker_and_a_killed_agent_come_back_with_the_same_version() {
+    let device = Device::new(ModelState::Committed, "1.0.0", None);
+    let mut agent = device.start();
+    assert_eq!(agent.answers(), "1.0.0");
+    agent.kill_worker();
+    assert_eq!(agent.answers(), "1.0.0");
+    assert_eq!(agent.status()["twin"]["models"][0]["state"], "committed");
+    agent.kill();
+    let mut agent = device.start();
+    assert_eq!(agent.answers(), "1.0.0");
+}
+
+#[test]
+fn a_worker_killed_on_probation_takes_the_version_back_without_the_network() {
+    let device = Device::new(ModelState::OnProbation, "1.0.1", Some("1.0.0"));
+    let mut agent = device.start();
+    assert_eq!(agent.answers(), "1.0.1");
+    agent.kill_worker();
+    agent.await_version("1.0.0");
+    let page = agent.status();
+    assert_eq!(page["twin"]["models"][0]["state"], "rolled-back");
+    assert_eq!(page["twin"]["models"][0]["last_error"]["code"], "probation-failed");
+    agent.kill();
+    let mut agent = device.start();
+    assert_eq!(agent.answers(), "1.0.0");
+}
+
+#[test]
+fn a_version_that_rotted_gives_way_to_the_one_before() {
+    let device = Device::new(ModelState::Committed, "1.0.1", Some("1.0.0"));
+    device.rot("1.0.1");
+    let mut agent = device.start();
+    agent.await_version("1.0.0");
+}
+
+#[test]
+fn with_one_record_damaged_nothing_is_lost_and_with_both_it_still_serves() {
+    let device = Device::new(ModelState::Committed, "1.0.0", None);
+    device.damage("state.db");
+    let mut agent = device.start();
+    assert_eq!((agent.answers().as_str(), &agent.status()["fault"]), ("1.0.0", &json!(null)));
+    assert!(agent.leave().success());
+    device.damage("state.db");
+    device.damage("state.copy");
+    let mut agent = device.start();
+    assert_eq!(agent.answers(), "1.0.0");
+    assert!(agent.status()["fault"].as_str().unwrap().contains("enrol the device again"));
+}
+
+#[test]
+fn status_and_doctor_speak_to_people_and_programs() {
+    let device = Device::new(ModelState::Committed, "1.0.0", None);
+    let run = |words: &[&str]| {
+        Command::new(&device.program).args(words).arg("--config").arg(&device.config).output().unwrap()
+    };
+    let silent = run(&["status"]);
+    assert!(String::from_utf8(silent.stderr).unwrap().contains("is it running?"));
+    let mut agent = device.start();
+    assert_eq!(agent.answers(), "1.0.0");
+    let page = String::from_utf8(run(&["status"]).stdout).unwrap();
+    assert!(page.contains("demo/meter-digits") && page.contains("answers 1.0.0"), "{page}");
+    let doctor = run(&["doctor", "--json"]);
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&doctor.stdout).unwrap();
+    let errors: Vec<_> = findings.iter().filter(|f| f["verdict"] == "error").collect();
+    assert!(doctor.status.success() && errors.is_empty(), "{errors:?}");
+    assert!(findings.iter().any(|f| f["check"] == "server" && f["verdict"] == "warn"), "{findings:?}");
+}

@@ -7,7 +7,8 @@
 //! - What was refused is not tried again for the same generation, except for passing reasons, after a growing pause. What
 //!   failed its probation is not tried again until another version was demanded in between, or the agent is newer.
 //! - On probation a death of the worker, or three failed inferences that are 5 % of all, take the version back. Taking
-//!   back needs the disk only. A return to the version before needs no probation, for it has survived one.
+//!   back needs the disk only. A return to the version before needs no probation, for it has survived one. A first
+//!   version, with nothing to go back to, is given up only at the last of its attempts.
 //! - Risky steps begun and never ended are counted; at [`MAX_ATTEMPTS`] the version is refused.
 //!
 //! Never: I/O, a clock, SQL, knowledge of how an effect is carried out.

@@ -70,6 +70,8 @@ fn run() -> anyhow::Result<()> {
     let (uplink, writer) = Uplink::start(channel.try_clone()?).context("frames to control")?;
     uplink.offer(FromWorker::Ready { lacking });
     serve(&runtime, channel, limits, uplink)?;
+    // With the runtime go the tasks that still hold the uplink: the writer ends only when nobody does.
+    drop(runtime);
     // Ends when the last frame is written or control no longer reads.
     let _ = writer.join();
     Ok(())

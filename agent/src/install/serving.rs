@@ -5,7 +5,7 @@
 
 use tern_protocol::{frames::Slot, refusal::RefusalCode, twin::ModelState};
 
-use super::{Context, Effect, Effects, Machine, Refusal, Step};
+use super::{Context, Effect, Effects, MAX_ATTEMPTS, Machine, Refusal, Step};
 use crate::state::VersionRef;
 
 /// What the worker does for this model.
@@ -199,7 +199,15 @@ impl Machine {
         }
         if held && self.record.active.is_some() && !self.record.proven {
             let why = format!("the worker died with it on probation: {cause}");
-            self.take_back(Refusal::new(RefusalCode::ProbationFailed, why), cx, fx);
+            let refusal = Refusal::new(RefusalCode::ProbationFailed, why);
+            self.record.attempts += 1;
+            if self.record.previous.is_some() || self.record.attempts > MAX_ATTEMPTS {
+                return self.take_back(refusal, cx, fx);
+            }
+            // There is nothing to go back to: one death, which may have been none of its doing, must not silence the
+            // device. `worker_up` starts the probation anew.
+            self.note(&refusal, self.record.active.clone().map(|a| a.version), cx);
+            self.persist(fx);
         }
     }
 }

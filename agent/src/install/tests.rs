@@ -229,6 +229,24 @@ fn a_death_of_the_worker_takes_back_what_is_on_probation_and_nothing_else() {
 }
 
 #[test]
+fn a_first_version_outlives_a_death_of_the_worker_but_not_every_one() {
+    let mut rig = Rig::new();
+    rig.up();
+    let effects = rig.demand("1.0.0", 1);
+    rig.run(effects);
+    let mut deaths = 0;
+    while rig.active().is_some() {
+        assert_eq!((rig.state(), rig.machine.answering()), (ModelState::OnProbation, Some(&version("1.0.0"))));
+        deaths += 1;
+        assert!(deaths <= MAX_ATTEMPTS, "it is never given up");
+        rig.on(Event::WorkerDied("signal 9".into()));
+        rig.up();
+    }
+    assert!(deaths >= 2, "one death silenced the device");
+    assert_eq!((rig.state(), rig.error()), (ModelState::RolledBack, RefusalCode::ProbationFailed));
+}
+
+#[test]
 fn a_refused_version_is_tried_again_for_a_newer_generation_only() {
     let mut rig = Rig::committed("1.0.0");
     let number = prepare_number(&rig.demand("1.1.0", 2)).unwrap();

@@ -36,7 +36,11 @@ pub struct Digit {
 /// Where the file cannot be read, or a line is not of that form: the message names it.
 pub fn read_digits(file: &Path) -> anyhow::Result<Vec<Digit>> {
     let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    text.lines().enumerate().skip(1).map(|(index, line)| digit(line).with_context(|| format!("line {}", index + 1))).collect()
+    text.lines()
+        .enumerate()
+        .skip(1)
+        .map(|(index, line)| digit(line).with_context(|| format!("line {}", index + 1)))
+        .collect()
 }
 
 fn digit(line: &str) -> anyhow::Result<Digit> {

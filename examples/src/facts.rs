@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
-use crate::{chaos::Kills, witness::Testimony};
+use crate::{chaos::Kills, footprint::Footprint, witness::Testimony};
 
 /// Everything that is known at the end of a story.
 #[derive(Debug, Default, Serialize)]
@@ -22,6 +22,10 @@ pub struct Facts {
     pub refusals: Vec<RefusalFact>,
     /// What was answered while things were refused.
     pub witness: Testimony,
+    /// What agents weigh before they have a model.
+    pub idle: Footprint,
+    /// What they weigh at the end, with a model that answers.
+    pub serving: Footprint,
     /// What chaos killed; none where there was no chaos.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kills: Option<Kills>,

@@ -7,6 +7,7 @@ pub mod cameras;
 pub mod chaos;
 pub mod clock;
 pub mod facts;
+pub mod footprint;
 pub mod operator;
 pub mod processes;
 pub mod programs;

@@ -104,7 +104,8 @@ impl Daemon {
     pub async fn stop(self, grace: Duration) -> anyhow::Result<()> {
         // A closed channel means that the process is gone already; the task then says why.
         let _ = self.stop.send(grace).await;
-        let status = self.task.await.context("joining a process")?.with_context(|| format!("stopping {}", self.name))?;
+        let status =
+            self.task.await.context("joining a process")?.with_context(|| format!("stopping {}", self.name))?;
         if !status.success() {
             bail!("{} ended with {status} when asked to stop", self.name);
         }
@@ -165,8 +166,9 @@ pub fn kill(pid: u32) {
     let _ = signal(pid, Signal::KILL);
 }
 
-/// The children of a process, from the kernel.
+/// The children of a process, whichever of its threads started them, from the kernel.
 pub fn children(pid: u32) -> Vec<u32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let texts = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    texts.flat_map(|text| text.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>()).collect()
 }

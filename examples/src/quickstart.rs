@@ -54,9 +54,14 @@ pub async fn run(arguments: Arguments, programs: Programs) -> anyhow::Result<boo
         println!("End with Ctrl-C.");
         interrupted().await;
     }
-    let stopped = tokio::time::timeout(Duration::from_secs(60), told.world.stop()).await.context("stopping the processes")?;
+    let stopped =
+        tokio::time::timeout(Duration::from_secs(60), told.world.stop()).await.context("stopping the processes")?;
     stopped.context("stopping the processes")?;
-    println!("{} in {:.0} s", if told.facts.ended_as_told { "ended as told" } else { "did not end as told" }, told.facts.seconds);
+    println!(
+        "{} in {:.0} s",
+        if told.facts.ended_as_told { "ended as told" } else { "did not end as told" },
+        told.facts.seconds
+    );
     Ok(told.facts.ended_as_told)
 }
 

@@ -22,6 +22,7 @@ use crate::{
     chaos::Chaos,
     clock::Moment,
     facts::{Facts, StepFact},
+    footprint::measure,
     processes::Programs,
     witness::Witness,
     world::World,
@@ -101,6 +102,7 @@ impl Teller {
             bar.inc(1);
         }
         bar.finish_and_clear();
+        self.facts.idle = measure(&self.world.processes.lock().await.agents);
         self.end(clock, "each with a key of its own that never left it".into());
 
         let clock = self.begin("1.0.0 is published and assigned to all");
@@ -116,6 +118,7 @@ impl Teller {
         self.wrong_golden_vector().await?;
         self.replayed_orders().await?;
         self.recovery().await?;
+        self.facts.serving = measure(&self.world.processes.lock().await.agents);
         self.facts.witness = witness.dismiss().await;
         self.judge_witness();
         Ok(())
@@ -149,7 +152,8 @@ impl Teller {
         if !self.options.aloud {
             return ProgressBar::hidden();
         }
-        let style = ProgressStyle::with_template("    {bar:32} {pos}/{len} {msg}").expect("invariant: the template is valid");
+        let style =
+            ProgressStyle::with_template("    {bar:32} {pos}/{len} {msg}").expect("invariant: the template is valid");
         ProgressBar::new(length).with_style(style).with_message(unit.to_owned())
     }
 

@@ -75,8 +75,7 @@ impl World {
         for folder in ["logs", "config", "run"] {
             std::fs::create_dir_all(scratch.join(folder)).context("making the scratch folder")?;
         }
-        let operator =
-            Operator { programs: programs.clone(), config: scratch.join("config/operator.toml"), patience };
+        let operator = Operator { programs: programs.clone(), config: scratch.join("config/operator.toml"), patience };
         let ports = free_ports(count + 3)?;
         let devices = ports[3..].iter().enumerate().map(|(index, port)| {
             let name = format!("cam-{}", index + 1);
@@ -119,7 +118,8 @@ impl World {
     /// # Errors
     /// Where it does not within a minute.
     pub async fn start_server(&self) -> anyhow::Result<()> {
-        let (programs, folder, ready) = (self.programs.clone(), self.server_folder(), self.scratch.join("run/server.json"));
+        let (programs, folder, ready) =
+            (self.programs.clone(), self.server_folder(), self.scratch.join("run/server.json"));
         let (https, mqtt, console) = (self.https.to_string(), self.mqtt.to_string(), self.console.to_string());
         // The file may be left from a server that was stopped.
         let _ = std::fs::remove_file(&ready);
@@ -169,7 +169,8 @@ impl World {
         let started = Moment::now();
         loop {
             // A server that was killed in between has used the token up: a new order is then what an operator would make.
-            let ticket: EnrolmentTicket = self.operator.tern(&["device", "enroll", &device.name, "--label", &hall]).await?;
+            let ticket: EnrolmentTicket =
+                self.operator.tern(&["device", "enroll", &device.name, "--label", &hall]).await?;
             let mut command = self.programs.command(Program::Agent);
             command.args(["enroll", "--token", &ticket.token, "--config"]).arg(&device.config);
             match succeed(command, "tern-agent enroll").await {
@@ -225,7 +226,8 @@ impl World {
 }
 
 async fn succeed(mut command: tokio::process::Command, what: &str) -> anyhow::Result<()> {
-    let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await.context("waiting for a command")??;
+    let output =
+        tokio::time::timeout(Duration::from_secs(60), command.output()).await.context("waiting for a command")??;
     if !output.status.success() {
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         bail!("{what} ended with {}: {out}{err}", output.status);
@@ -246,8 +248,10 @@ async fn wait_for_file(file: &Path) -> anyhow::Result<()> {
 
 /// Loopback ports that were free a moment ago, all different.
 fn free_ports(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
-    let listeners: Vec<_> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>().context("finding ports")?;
+    let listeners: Vec<_> = (0..count)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .collect::<Result<_, _>>()
+        .context("finding ports")?;
     listeners.iter().map(|listener| Ok(listener.local_addr()?)).collect()
 }
 

@@ -27,7 +27,8 @@ impl Teller {
         let clock = self.begin("1.0.2 is published with a wrong golden vector");
         self.publish("1.0.2").await?;
         self.assign("1.0.2", "a model nobody tried").await?;
-        self.refused_version("1.0.2", "a model that answers otherwise than it should", RefusalCode::GoldenMismatch).await?;
+        self.refused_version("1.0.2", "a model that answers otherwise than it should", RefusalCode::GoldenMismatch)
+            .await?;
         self.end(clock, "every device tried it in a throw-away process and refused it".into());
         Ok(())
     }
@@ -43,7 +44,9 @@ impl Teller {
         };
         let rows = self.wait("every device to refuse its neighbour's orders", is_refused).await?;
         ensure!(rows.iter().all(|row| row.generation <= before), "a device took foreign orders over");
-        self.note_refusal("signed orders of another device", RefusalCode::WrongDevice, &rows, |row| row.last_error.as_ref());
+        self.note_refusal("signed orders of another device", RefusalCode::WrongDevice, &rows, |row| {
+            row.last_error.as_ref()
+        });
         self.end(clock, "every device refused them: they name another device".into());
         Ok(())
     }
@@ -103,7 +106,8 @@ impl Teller {
     /// What somebody with write access to the server's database could do while it is down: every device gets the signed
     /// orders of its neighbour, under a number that makes the server send them.
     fn rotate_orders(&self, newest: Generation) -> anyhow::Result<()> {
-        let database = rusqlite::Connection::open(self.world.server_folder().join("server.db")).context("opening the database")?;
+        let database =
+            rusqlite::Connection::open(self.world.server_folder().join("server.db")).context("opening the database")?;
         let rows: Vec<(String, Vec<u8>)> = database
             .prepare("SELECT device, desired FROM devices ORDER BY device")?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -113,7 +117,10 @@ impl Teller {
         for (index, (device, _)) in rows.iter().enumerate() {
             let foreign = &rows[(index + 1) % rows.len()].1;
             database
-                .execute("UPDATE devices SET desired = ?1, generation = ?2 WHERE device = ?3", (foreign, number, device))
+                .execute(
+                    "UPDATE devices SET desired = ?1, generation = ?2 WHERE device = ?3",
+                    (foreign, number, device),
+                )
                 .context("replaying orders")?;
         }
         Ok(())
@@ -121,7 +128,9 @@ impl Teller {
 }
 
 fn answers_still(row: &DeviceRow) -> bool {
-    row.models.iter().any(|m| m.model.to_string() == MODEL && m.version.as_ref().is_some_and(|v| v.to_string() == "1.0.0"))
+    row.models
+        .iter()
+        .any(|m| m.model.to_string() == MODEL && m.version.as_ref().is_some_and(|v| v.to_string() == "1.0.0"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "an attacker does not use the server's door to its disk")]

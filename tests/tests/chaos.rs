@@ -15,7 +15,7 @@ fn seeds() -> std::ops::Range<u64> {
 
 async fn tell(seed: u64) -> Told {
     // Kept after a failure: the logs in it say what happened.
-    let scratch = tempfile::Builder::new().prefix("tern-").tempdir().unwrap().keep();
+    let scratch = tempfile::Builder::new().prefix("tern-").tempdir().expect("a temporary folder").keep();
     let assets = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/quickstart"));
     let programs = Programs::new(env!("CARGO_BIN_EXE_tern-under-test"));
     let options = Options { programs, scratch: scratch.clone(), assets, chaos: Some(seed), aloud: false };
@@ -34,6 +34,6 @@ async fn killed_in_every_step_the_story_ends_as_told() {
         let kills = told.facts.kills.expect("chaos was asked for");
         assert!(kills.servers >= 3 && kills.agents >= 3 && kills.workers >= 3, "seed {seed}: {kills:?}");
         told.world.stop().await.unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
-        std::fs::remove_dir_all(scratch).unwrap();
+        std::fs::remove_dir_all(scratch).expect("the scratch folder goes");
     }
 }

@@ -18,6 +18,7 @@ mod configuration;
 mod dates;
 mod disk;
 mod identity;
+mod memory;
 mod records;
 mod sandbox;
 mod server;
@@ -82,6 +83,7 @@ pub async fn examine(path: &Path) -> Vec<Finding> {
     findings.extend(dates::check(&patient));
     findings.push(clock::check(&patient));
     findings.extend(disk::check(&patient));
+    findings.push(memory::check(&patient));
     findings.extend(records::check(&patient));
     findings.extend(sockets::check(&patient));
     findings.push(sandbox::check(&patient));

@@ -3,6 +3,7 @@
 //! It knows nothing of what the processes do. Every process writes to a log file of its own; an error quotes its end.
 
 use std::{
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -106,7 +107,9 @@ impl Daemon {
         let _ = self.stop.send(grace).await;
         let status =
             self.task.await.context("joining a process")?.with_context(|| format!("stopping {}", self.name))?;
-        if !status.success() {
+        // As for an init system: who dies of the signal that asks it to end, has ended. It was still starting.
+        let by_request = status.signal() == Some(Signal::TERM.as_raw());
+        if !status.success() && !by_request {
             bail!("{} ended with {status} when asked to stop", self.name);
         }
         Ok(())

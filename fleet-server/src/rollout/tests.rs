@@ -1,3 +1,5 @@
+//! Plans on hand-made fleets: stages, holds, aborts, finishes.
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

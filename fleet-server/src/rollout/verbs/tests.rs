@@ -1,3 +1,5 @@
+//! What each verb does in each phase, and what it refuses.
+
 use super::*;
 use crate::rollout::{Action, HoldKind, HoldReason, tests::policy};
 

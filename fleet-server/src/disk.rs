@@ -40,8 +40,14 @@ const PARTIAL: &str = ".partial";
 /// Where a step fails; then `path` is as it was.
 pub fn write(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let partial = partial_path(path)?;
+    // What a killed write left would keep its own mode.
+    if let Err(error) = fs::remove_file(&partial)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(access.mode()).open(&partial)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(access.mode()).open(&partial)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&partial, path)?;

@@ -35,7 +35,7 @@ pub enum OrderError {
     #[error("at most {MAX_LABELS} labels are kept")]
     Labels,
     /// The device is in service.
-    #[error("the device is in service: to replace it, order again with ?replace=true")]
+    #[error("the device is in service: to replace it, order again with `tern device enroll --replace`")]
     AlreadyEnrolled,
 }
 

@@ -80,11 +80,23 @@ pub struct TeamMetadata {
     pub next_version: u64,
     /// The present `signed` part; none where the team has signed nothing.
     pub signed: Option<serde_json::Value>,
+    /// The signatures over it, so that the next signer sees who vouched for what is there.
+    #[serde(default)]
+    pub signatures: Vec<TeamSignature>,
     /// When the next one should expire.
     pub expires: Timestamp,
 }
 
-/// `POST /api/v1/enrolments`.
+/// One signature over a team's metadata.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TeamSignature {
+    /// The key.
+    pub keyid: tern_protocol::keys::KeyId,
+    /// The signature, hexadecimal.
+    pub sig: String,
+}
+
+/// `POST /api/v1/enrolments`; with `?replace=true` also for a device that is in service.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EnrolmentOrder {
     /// The device to be.

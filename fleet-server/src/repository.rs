@@ -169,10 +169,16 @@ impl Repository {
     pub fn team(&self, team: &TeamId, now: Timestamp) -> Result<TeamMetadata, PublishRefusal> {
         let published = self.lock();
         published.require(team)?;
-        let signed = published.teams.get(team).and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+        let envelope = published.teams.get(team).and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
         let expires = whole_seconds(now.saturating_add(TEAM_LIFE).unwrap_or(Timestamp::MAX));
-        let signed = signed.map(|mut envelope| envelope["signed"].take());
-        Ok(TeamMetadata { next_version: published.team_version(team) + 1, signed, expires })
+        let (signed, signatures) = match envelope {
+            Some(mut envelope) => (
+                Some(envelope["signed"].take()),
+                serde_json::from_value(envelope["signatures"].take()).unwrap_or_default(),
+            ),
+            None => (None, Vec::new()),
+        };
+        Ok(TeamMetadata { next_version: published.team_version(team) + 1, signed, signatures, expires })
     }
 
     /// What the published metadata of a team lists.

@@ -129,6 +129,9 @@ pub(super) struct Enroll {
     /// How long the token is good for: a number and s, m, h or d
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub valid: Duration,
+    /// The device is in service: the new token replaces its certificate
+    #[arg(long)]
+    pub replace: bool,
 }
 
 #[derive(Debug, Args)]

@@ -19,7 +19,8 @@ pub(super) async fn enroll(client: &Client, order: Enroll, printer: &mut Printer
         anyhow::ensure!(labels.insert(key.clone(), value).is_none(), "label {key} is given twice");
     }
     let form = EnrolmentOrder { device: order.device, labels, valid_seconds: order.valid.as_secs() };
-    let ticket: EnrolmentTicket = client.post("/api/v1/enrolments", &form).await?;
+    let route = if order.replace { "/api/v1/enrolments?replace=true" } else { "/api/v1/enrolments" };
+    let ticket: EnrolmentTicket = client.post(route, &form).await?;
     printer.result(&ticket, |p| {
         p.note(&format!(
             "run this on {} ({} at the latest); it is shown only once:",

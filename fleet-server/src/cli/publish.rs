@@ -23,11 +23,11 @@ use super::{
     output::Printer,
     record::Record,
     upload::Outgoing,
-    versions::{self, Served, Step, Target, Vouchers},
+    versions::{self, Step, Target, Vouchers},
 };
 use crate::{
     bundle::{self, Blob, Bundle},
-    forms::ManifestStored,
+    forms::{ManifestStored, TeamMetadata},
     wording::{count, size},
 };
 
@@ -136,7 +136,7 @@ async fn list(
     let team = model.name.team.clone();
     let target = Target { model, manifest: bundle.digest(), length: bundle.bytes.len() as u64 };
     for _ in 0..TRIES {
-        let served: Served = client.get(&path).await?;
+        let served: TeamMetadata = client.get(&path).await?;
         let vouchers = Vouchers { record: &record, keys: &trusted, accept_existing: order.accept_existing };
         let next = match versions::next(&served, &target, &vouchers, printer.now())? {
             Step::Listed => {

@@ -7,17 +7,16 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tern_protocol::{
     canonical,
     digest::Digest,
     ids::{ModelVersion, TeamId},
-    keys::{KeyId, PublicKey},
+    keys::PublicKey,
 };
 
 use super::record::Record;
-use crate::forms::TeamMetadata;
+use crate::forms::{TeamMetadata, TeamSignature};
 
 const SPEC_VERSION: &str = "1.0.31";
 /// No list is signed for longer.
@@ -26,22 +25,6 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(400 * 24);
 const CLOCK_SLACK_SECONDS: u64 = 86_400;
 /// The members that every list has.
 const OWN: [&str; 5] = ["_type", "spec_version", "version", "expires", "targets"];
-
-/// The present list as the server tells it.
-#[derive(Debug, Deserialize)]
-pub(super) struct Served {
-    #[serde(flatten)]
-    pub form: TeamMetadata,
-    /// The signatures over `signed`, where the server shows them.
-    #[serde(default)]
-    pub signatures: Vec<Signature>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Signature {
-    keyid: KeyId,
-    sig: String,
-}
 
 /// A manifest that is to join the list.
 #[derive(Debug, Clone)]
@@ -106,13 +89,13 @@ pub(super) enum ListError {
 /// # Errors
 /// Each cause has its variant of [`ListError`].
 pub(super) fn next(
-    served: &Served,
+    served: &TeamMetadata,
     target: &Target,
     vouchers: &Vouchers<'_>,
     now: Timestamp,
 ) -> Result<Step, ListError> {
     let empty = Map::new();
-    let present = match &served.form.signed {
+    let present = match &served.signed {
         None => &empty,
         Some(signed) => check(signed, served, target, vouchers)?,
     };
@@ -128,7 +111,7 @@ pub(super) fn next(
     next.insert("_type".into(), "targets".into());
     next.entry("spec_version").or_insert_with(|| SPEC_VERSION.into());
     next.insert("version".into(), version(served, present, now)?.into());
-    next.insert("expires".into(), expiry(served.form.expires, now)?.into());
+    next.insert("expires".into(), expiry(served.expires, now)?.into());
     next.insert("targets".into(), Value::Object(targets));
     Ok(Step::Sign(Value::Object(next)))
 }
@@ -154,7 +137,7 @@ fn digest_of(target: &Value) -> Option<Digest> {
 /// The present list, if someone vouches for all of it.
 fn check<'a>(
     signed: &'a Value,
-    served: &Served,
+    served: &TeamMetadata,
     target: &Target,
     vouchers: &Vouchers<'_>,
 ) -> Result<&'a Map<String, Value>, ListError> {
@@ -203,7 +186,7 @@ fn some(versions: &[ModelVersion]) -> String {
     }
 }
 
-fn is_signed(signed: &Value, signatures: &[Signature], keys: &[PublicKey]) -> bool {
+fn is_signed(signed: &Value, signatures: &[TeamSignature], keys: &[PublicKey]) -> bool {
     let Ok(message) = canonical::signable(signed) else { return false };
     keys.iter().any(|key| {
         let id = key.id();
@@ -212,8 +195,8 @@ fn is_signed(signed: &Value, signatures: &[Signature], keys: &[PublicKey]) -> bo
     })
 }
 
-fn version(served: &Served, present: &Map<String, Value>, now: Timestamp) -> Result<u64, ListError> {
-    let wanted = served.form.next_version;
+fn version(served: &TeamMetadata, present: &Map<String, Value>, now: Timestamp) -> Result<u64, ListError> {
+    let wanted = served.next_version;
     let present = match present.get("version") {
         None if present.is_empty() => 0,
         version => version.and_then(Value::as_u64).ok_or(ListError::Malformed("version"))?,

@@ -14,18 +14,18 @@ fn target(version: &str) -> Target {
     Target { model: format!("demo/m@{version}").parse().unwrap(), manifest: Digest::of(version.as_bytes()), length: 9 }
 }
 
-fn served(signed: Option<Value>, next_version: u64) -> Served {
+fn served(signed: Option<Value>, next_version: u64) -> TeamMetadata {
     let expires = now() + SignedDuration::from_hours(24 * 365);
-    Served { form: TeamMetadata { next_version, signed, expires }, signatures: vec![] }
+    TeamMetadata { next_version, signed, signatures: vec![], expires }
 }
 
 fn record(list: Option<&Value>) -> Record {
-    let mut record = Record::load(None, &"demo".parse().unwrap(), &KeyId("aa".into())).unwrap();
+    let mut record = Record::load(None, &"demo".parse().unwrap(), &tern_protocol::keys::KeyId("aa".into())).unwrap();
     record.add(&list.map(targets).unwrap_or_default()).unwrap();
     record
 }
 
-fn step(served: &Served, target: &Target, record: &Record, keys: &[PublicKey]) -> Result<Step, ListError> {
+fn step(served: &TeamMetadata, target: &Target, record: &Record, keys: &[PublicKey]) -> Result<Step, ListError> {
     next(served, target, &Vouchers { record, keys, accept_existing: false }, now())
 }
 
@@ -61,7 +61,7 @@ fn the_list_is_what_a_tuf_client_reads() {
     assert_eq!((read.version, read.targets.len(), read.delegations.is_none()), (1, 1, true));
     assert!(read.extra.is_empty(), "nothing is signed that the client does not know");
     let value: Value = serde_json::from_slice(&envelope).unwrap();
-    let signatures: Vec<Signature> = serde_json::from_value(value["signatures"].clone()).unwrap();
+    let signatures: Vec<TeamSignature> = serde_json::from_value(value["signatures"].clone()).unwrap();
     assert!(is_signed(&value["signed"], &signatures, &[key.public()]));
 }
 
@@ -97,7 +97,7 @@ fn a_trusted_signature_vouches_for_exactly_what_it_signed() {
     assert!(step(&served, &target("1.0.1"), &record(None), &[key.public()]).is_ok());
     let refused = step(&served, &target("1.0.1"), &record(None), &[stranger.public()]);
     assert!(matches!(refused, Err(ListError::Unvouched(_))));
-    let list = served.form.signed.as_mut().unwrap();
+    let list = served.signed.as_mut().unwrap();
     list["targets"]["models/demo/m/9.9.9/manifest.json"] = json!({"length": 1, "hashes": {"sha256": "aa"}});
     let refused = step(&served, &target("1.0.1"), &record(None), &[key.public()]);
     assert!(matches!(refused, Err(ListError::Unvouched(_))));
@@ -133,8 +133,8 @@ fn numbers_and_dates_that_would_bind_the_team_are_not_signed() {
     }
     for hours in [-1, 24 * 401] {
         let mut served = served(None, 1);
-        served.form.expires = now() + SignedDuration::from_hours(hours);
+        served.expires = now() + SignedDuration::from_hours(hours);
         let refused = step(&served, &target("1.0.0"), &record(None), &[]);
-        assert_eq!(refused, Err(ListError::Expiry(served.form.expires)));
+        assert_eq!(refused, Err(ListError::Expiry(served.expires)));
     }
 }

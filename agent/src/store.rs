@@ -1,9 +1,10 @@
 //! The durable record: `state.db` and its checksummed second copy `state.copy`.
 //!
 //! Every change is one SQLite transaction (WAL, `synchronous=FULL`) and then one rewrite of the copy; both carry a seal over
-//! the whole state. At start the database counts if its seal holds; else the copy; else the floors are unreadable: what can
-//! be verified goes on serving, and nothing is installed until the device is enrolled again. A write that fails is latched
-//! the same way, for a floor that may not have become durable is no floor. SQL is in [`database`] only.
+//! the whole state. At start the newer of those whose seal holds counts, and the other is made from it: a database that lost
+//! the end of its journal is whole, sealed and old. Where neither holds the floors are unreadable: what can be verified goes
+//! on serving, and nothing is installed until the device is enrolled again. A write that fails is latched the same way, for a
+//! floor that may not have become durable is no floor. SQL is in [`database`] only.
 
 use std::{
     path::{Path, PathBuf},
@@ -33,7 +34,7 @@ pub enum StoreError {
 pub enum Origin {
     /// The database.
     Database,
-    /// The copy, because the database could not be read.
+    /// The copy, because the database could not be read or lacked changes that the copy holds.
     Copy,
     /// Nowhere: floors are unreadable.
     Nowhere,
@@ -56,7 +57,8 @@ struct Inner {
 }
 
 impl Store {
-    /// Makes the record of a newly enrolled device, in place of any that is there.
+    /// Makes the record of a newly enrolled device, in place of any that is there and can be read: its sequence must be
+    /// higher than theirs, or a power cut in between brings them back.
     ///
     /// # Errors
     /// [`StoreError::Unwritable`].
@@ -70,11 +72,33 @@ impl Store {
 
     /// Opens the record. It always opens: [`Store::fault`] says whether it can be relied on.
     pub fn open(state_dir: &Path) -> Self {
-        let from_database = database::Database::open_existing(state_dir).and_then(|mut d| d.load().map(|s| (d, s)));
+        let database = database::Database::open_existing(state_dir).and_then(|mut d| d.load().map(|s| (d, s)));
         let reserve = Reserve::new(state_dir);
-        let (inner, origin) = match from_database {
-            Ok((database, state)) => (Inner::sound(Some(database), state, state_dir, reserve), Origin::Database),
-            Err(error) => Self::open_copy(state_dir, reserve, &error),
+        let (inner, origin) = match (database, copy::load(state_dir)) {
+            (Ok((database, state)), Ok(copy)) if copy.sequence > state.sequence => {
+                let (lost, kept) = (state.sequence, copy.sequence);
+                tracing::error!(
+                    "state.db ends at change {lost}, state.copy holds {kept}: state.db is restored from it"
+                );
+                // Closed before its files are moved, so that its journal does not land in the next one.
+                drop(database);
+                (Self::restored(state_dir, reserve, copy), Origin::Copy)
+            }
+            (Ok((database, state)), _) => (Inner::sound(Some(database), state, state_dir, reserve), Origin::Database),
+            (Err(error), Ok(copy)) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "state.db cannot be read: it is restored from state.copy"
+                );
+                (Self::restored(state_dir, reserve, copy), Origin::Copy)
+            }
+            (Err(error), Err(second)) => {
+                let fault = StoreError::Unreadable(format!("{error:#}; {second:#}"));
+                tracing::error!(error = %fault, "floors are unreadable: serving goes on, installs are refused");
+                let state = State::new(None, Timestamp::UNIX_EPOCH);
+                let inner = Inner::sound(None, state, state_dir, reserve);
+                (Inner { fault: Some(fault), ..inner }, Origin::Nowhere)
+            }
         };
         let store = Self { inner: Arc::new(Mutex::new(inner)), origin };
         if origin != Origin::Nowhere {
@@ -87,18 +111,8 @@ impl Store {
         store
     }
 
-    fn open_copy(state_dir: &Path, reserve: Reserve, error: &anyhow::Error) -> (Inner, Origin) {
-        tracing::error!(error = format!("{error:#}"), "state.db cannot be read, trying state.copy");
-        let state = match copy::load(state_dir) {
-            Ok(state) => state,
-            Err(second) => {
-                let fault = StoreError::Unreadable(format!("{error:#}; {second:#}"));
-                tracing::error!(error = %fault, "floors are unreadable: serving goes on, installs are refused");
-                let state = State::new(None, Timestamp::UNIX_EPOCH);
-                let folder = state_dir.into();
-                return (Inner { database: None, state, fault: Some(fault), folder, reserve }, Origin::Nowhere);
-            }
-        };
+    /// A new database with the state of the copy.
+    fn restored(state_dir: &Path, reserve: Reserve, state: State) -> Inner {
         let rebuilt = database::set_aside(state_dir).and_then(|()| {
             let mut database = database::Database::open(state_dir)?;
             database.save(&state)?;
@@ -109,13 +123,17 @@ impl Store {
             Ok(database) => inner.database = Some(database),
             Err(e) => inner.fault = Some(StoreError::Unwritable(format!("{e:#}"))),
         }
-        (inner, Origin::Copy)
+        inner
     }
 
     /// A look at the state, without becoming its writer; none where it cannot be read.
     pub fn peek(state_dir: &Path) -> Option<State> {
         let database = database::Database::open_existing(state_dir).and_then(|mut d| d.load());
-        database.or_else(|_| copy::load(state_dir)).ok()
+        match (database, copy::load(state_dir)) {
+            (Ok(database), Ok(copy)) if copy.sequence > database.sequence => Some(copy),
+            (Ok(database), _) => Some(database),
+            (Err(_), copy) => copy.ok(),
+        }
     }
 
     /// Where the state came from.

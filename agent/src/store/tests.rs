@@ -62,6 +62,59 @@ fn an_unreadable_database_is_restored_from_the_copy() {
     assert!(folder.path().join("state.db.damaged").exists());
 }
 
+/// What a power cut after change `CHANGES` leaves on the disk.
+fn crashed() -> tempfile::TempDir {
+    let (folder, left) = (created(), tempfile::tempdir().unwrap());
+    let store = Store::open(folder.path());
+    for version in 8..8 + CHANGES {
+        store.update_blocking(move |s| s.raise_floors(&floor(version))).unwrap();
+    }
+    for name in ["state.db", "state.db-wal", "state.copy"] {
+        fs::copy(folder.path().join(name), left.path().join(name)).unwrap();
+    }
+    left
+}
+
+const CHANGES: u64 = 6;
+
+#[test]
+fn a_database_that_lost_the_end_of_its_journal_is_restored_from_the_newer_copy() {
+    let flip = |path: &Path| {
+        let mut journal = fs::read(path).unwrap();
+        let middle = journal.len() / 2;
+        journal[middle] ^= 1;
+        fs::write(path, journal).unwrap();
+    };
+    let remove = |path: &Path| fs::remove_file(path).unwrap();
+    for harm in [&flip as &dyn Fn(&Path), &remove] {
+        let folder = crashed();
+        harm(&folder.path().join("state.db-wal"));
+        let (database, copy) = examine(folder.path());
+        assert!(database.unwrap() < CHANGES, "the database is whole, sealed and old");
+        assert_eq!(copy, Ok(CHANGES));
+        let folder = crashed();
+        harm(&folder.path().join("state.db-wal"));
+        assert_eq!(Store::peek(folder.path()).unwrap().sequence, CHANGES);
+        let store = Store::open(folder.path());
+        assert_eq!((store.origin(), store.fault(), store.state().sequence), (Origin::Copy, None, CHANGES));
+        assert_eq!(store.read(|s| s.floor("timestamp", &Digest::of(b"k"))), 7 + CHANGES);
+        drop(store);
+        assert_eq!(examine(folder.path()), (Ok(CHANGES), Ok(CHANGES)), "both records are the newest again");
+        assert_eq!(Store::open(folder.path()).origin(), Origin::Database);
+    }
+}
+
+#[test]
+fn an_older_copy_is_rewritten_from_the_database() {
+    let folder = created();
+    let old = fs::read(folder.path().join("state.copy")).unwrap();
+    Store::open(folder.path()).update_blocking(|s| s.raise_floors(&floor(9))).unwrap();
+    fs::write(folder.path().join("state.copy"), old).unwrap();
+    assert_eq!(examine(folder.path()), (Ok(1), Ok(0)));
+    assert_eq!(Store::open(folder.path()).origin(), Origin::Database);
+    assert_eq!(examine(folder.path()), (Ok(1), Ok(1)));
+}
+
 #[test]
 fn a_missing_database_is_restored_from_the_copy() {
     let folder = created();

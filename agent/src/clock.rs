@@ -12,10 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::{SignedDuration, Timestamp};
-
-/// How far the machine's clock may run ahead of the floor before it is not believed.
-pub const MAX_AHEAD: SignedDuration = SignedDuration::from_hours(400 * 24);
+use jiff::Timestamp;
+use tern_protocol::desired::latest_believed;
 
 /// A point on the monotonic clock: for latencies, deadlines and back-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,8 +49,7 @@ pub fn machine_time() -> Timestamp {
 /// The present time as the device may believe it: the machine's clock if it lies within 400 days after the floor, else
 /// the floor itself.
 pub fn floored(machine: Timestamp, floor: Timestamp) -> Timestamp {
-    let latest = floor.checked_add(MAX_AHEAD).unwrap_or(Timestamp::MAX);
-    if (floor..=latest).contains(&machine) { machine } else { floor }
+    if (floor..=latest_believed(floor)).contains(&machine) { machine } else { floor }
 }
 
 /// The device's time: the machine's clock within its bounds above the floor of signed time. Clones share the floor.

@@ -1,7 +1,7 @@
 //! What the device believes: TUF metadata, its floors, manifests.
 //!
-//! Order of every refresh: root chain, timestamp, snapshot, targets (all by `sigstore-tuf`); then our own: nothing may have
-//! failed to reach the cache; no role may lie below its recorded floor; floors and time are raised durably; only then is
+//! Order of every refresh: root chain, timestamp, snapshot, targets (all by `sigstore-tuf`); then our own: the signed time
+//! must be plausible; nothing may have failed to reach the cache; no role may lie below its recorded floor; floors and time are raised durably; only then is
 //! anything acted on. A wiped or unreadable cache therefore costs a download and never a floor. The director's keys follow
 //! root as soon as a newer root verifies.
 
@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use sigstore_tuf::{Repository, Updater};
 use tern_protocol::{
-    desired::DesiredModel,
+    desired::{self, DesiredModel},
     digest::Digest,
     keys::KeySet,
     manifest::{self, Manifest, ManifestError},
@@ -56,6 +56,17 @@ pub enum TrustError {
     /// Floors cannot be read or written.
     #[error(transparent)]
     Floors(#[from] StoreError),
+    /// Its signed time cannot be true.
+    #[error(
+        "timestamp is issued at {issued}, the newest time known here is {floor}: correct the server's clock, or enrol a \
+         device again that was away for more than 400 days"
+    )]
+    ImplausibleTime {
+        /// When it says that it was signed.
+        issued: Timestamp,
+        /// The floor of time.
+        floor: Timestamp,
+    },
     /// Something that Tern needs is not in the metadata.
     #[error(transparent)]
     Lacking(#[from] TufError),
@@ -85,7 +96,7 @@ impl From<TrustError> for Refusal {
             TrustError::Cache(_) | TrustError::Floors(_) | TrustError::Tuf(Tuf::Io { .. }) => {
                 RefusalCode::FloorUnreadable
             }
-            TrustError::Tuf(_) | TrustError::Lacking(_) => RefusalCode::Metadata,
+            TrustError::Tuf(_) | TrustError::Lacking(_) | TrustError::ImplausibleTime { .. } => RefusalCode::Metadata,
             TrustError::UnknownTarget(_) => RefusalCode::UnknownTarget,
             TrustError::OtherManifest { .. } | TrustError::Manifest(ManifestError::DigestMismatch) => {
                 RefusalCode::ManifestDigest
@@ -187,6 +198,11 @@ impl Trust {
         let timestamp = trusted.timestamp().ok_or(TufError::Missing("timestamp"))?;
         let issued = timestamp.extra.get(tuf::ISSUED).and_then(|v| v.as_str()).and_then(|text| text.parse().ok());
         let issued: Timestamp = issued.ok_or(TufError::Missing(tuf::ISSUED))?;
+        let floor = self.clock.floor();
+        // Refused and not clamped: a clamped one would raise the floor once more at every refresh, to any time in the end.
+        if issued > desired::latest_believed(floor) {
+            return Err(TrustError::ImplausibleTime { issued, floor });
+        }
         self.hold(&tuf::role_floors(trusted, &[]), Some(issued)).await?;
         Ok(updater)
     }

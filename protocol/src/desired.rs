@@ -1,9 +1,9 @@
 //! Desired state: which approved versions one device runs, signed by the director.
 //!
 //! [`admit`] decides whether a device may take one over. Precedence: signature, type, format, device, fleet,
-//! generation, equivocation, expiry. It knows the floor and the time only as arguments.
+//! generation, equivocation, expiry, plausible time. It knows the floor and the time only as arguments.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
 pub const FORMAT: u32 = 1;
 /// Most models on a device.
 pub const MAX_MODELS: usize = 64;
+/// How far above what a device knows a time may lie and still be believed, signed or not. One signature over a time without
+/// bounds would otherwise carry the device's floor of time past the end of every certificate and every role.
+pub const MAX_AHEAD: SignedDuration = SignedDuration::from_hours(400 * 24);
 
 /// What one device is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,9 +195,27 @@ pub enum DesiredRefusal {
         /// The device's time.
         now: Timestamp,
     },
+    /// It was issued after it expires, or too far above the device's time.
+    #[error(
+        "desired state is issued at {issued} and expires at {expires}, it is {now}: correct the server's clock, or enrol a \
+         device again that was away for more than 400 days"
+    )]
+    ImplausibleTime {
+        /// When it says that it was signed.
+        issued: Timestamp,
+        /// When it expires.
+        expires: Timestamp,
+        /// The device's time.
+        now: Timestamp,
+    },
     /// It lists a model twice or too many.
     #[error("desired state lists too many models, or one name twice")]
     BadModelList,
+}
+
+/// The latest time that is believed by whoever knows that it is `now`, or was: [`MAX_AHEAD`] later.
+pub fn latest_believed(now: Timestamp) -> Timestamp {
+    now.checked_add(MAX_AHEAD).unwrap_or(Timestamp::MAX)
 }
 
 /// Decides whether the device may take over the desired state in `bytes`.
@@ -222,6 +243,10 @@ pub fn admit(bytes: &[u8], admission: &Admission<'_>) -> Result<Admitted, Desire
     }
     if state.expires <= admission.now {
         return Err(DesiredRefusal::Expired { expires: state.expires, now: admission.now });
+    }
+    if state.issued > state.expires || state.issued > latest_believed(admission.now) {
+        let (issued, expires, now) = (state.issued, state.expires, admission.now);
+        return Err(DesiredRefusal::ImplausibleTime { issued, expires, now });
     }
     // On a device a model is known by its name without the team, so that name is what must be unique.
     let names: std::collections::BTreeSet<_> = state.models.iter().map(|m| &m.model.model).collect();
@@ -306,6 +331,25 @@ mod tests {
         assert_eq!(device.offered(|s| s.models.push(s.models[0].clone())), Err(DesiredRefusal::BadModelList));
         let old = DesiredRefusal::OldGeneration { offered: Generation(0), floor: Generation(0) };
         assert_eq!(device.offered(|s| s.generation = Generation(0)), Err(old));
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_true_is_not_taken_over() {
+        let device = Device::new();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let offered = |issued, expires| device.offered(|s| (s.issued, s.expires) = (issued, expires));
+        let (far, now) = (at("2099-01-01T00:00:00Z"), device.now);
+        for (issued, expires) in [
+            (at("2026-06-08T00:00:01Z"), at("2026-06-08T00:00:00Z")),
+            (at("2027-07-06T00:00:01Z"), far),
+            (Timestamp::MAX, Timestamp::MAX),
+        ] {
+            let implausible = Err(DesiredRefusal::ImplausibleTime { issued, expires, now });
+            assert_eq!(offered(issued, expires), implausible);
+        }
+        for issued in ["1970-01-01T00:00:00Z", "2027-07-06T00:00:00Z"] {
+            assert!(matches!(offered(at(issued), far), Ok(Admitted::New { .. })), "{issued}");
+        }
     }
 
     #[test]

@@ -120,6 +120,9 @@ impl Control {
                 RefusalCode::Signature
             }
             DesiredRefusal::Signature(_) | DesiredRefusal::BadModelList => RefusalCode::Malformed,
+            // A device without its floors knows no time either; that is what to say, not that the server's is wrong.
+            DesiredRefusal::ImplausibleTime { .. } if self.store.fault().is_some() => RefusalCode::FloorUnreadable,
+            DesiredRefusal::ImplausibleTime { .. } => RefusalCode::Malformed,
             DesiredRefusal::UnknownFormat(_) => RefusalCode::UnknownFormat,
             DesiredRefusal::WrongDevice { .. } => RefusalCode::WrongDevice,
             DesiredRefusal::WrongFleet { .. } => RefusalCode::WrongFleet,

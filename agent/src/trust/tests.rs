@@ -16,6 +16,7 @@ use tern_protocol::{
 use super::*;
 use crate::state::State;
 
+const ENROLLED: &str = "2026-05-01T00:00:00Z";
 const ISSUED: &str = "2026-06-01T00:00:00Z";
 const LATER: &str = "2027-06-01T00:00:00Z";
 
@@ -61,6 +62,11 @@ impl Publisher {
 
     /// Publishes every role with this version, and the manifest.
     fn publish(&self, version: u64, expires: &str, manifest: &[u8]) {
+        self.publish_at(ISSUED, version, expires, manifest);
+    }
+
+    /// The same with another signed time.
+    fn publish_at(&self, issued: &str, version: u64, expires: &str, manifest: &[u8]) {
         let key = &self.key;
         let (id, path) = (key.public().id(), wanted(manifest).model_version().target_path());
         let hash = Digest::of(manifest).to_string();
@@ -79,7 +85,7 @@ impl Publisher {
         let meta = json!({"targets.json": {"version": version}, "vision.json": {"version": version}});
         let snapshot = head("snapshot", json!({"meta": meta}));
         let timestamp =
-            head("timestamp", json!({tuf::ISSUED: ISSUED, "meta": {"snapshot.json": {"version": version}}}));
+            head("timestamp", json!({tuf::ISSUED: issued, "meta": {"snapshot.json": {"version": version}}}));
         let mut files = self.files.lock().unwrap();
         files.clear();
         files.insert("timestamp.json".into(), timestamp);
@@ -142,7 +148,7 @@ impl Device {
         tuf::install_provider();
         let publisher = Publisher { key: SigningKey::generate().unwrap(), files: Mutex::default() };
         let folder = tempfile::tempdir().unwrap();
-        Store::create(folder.path(), &State::new(None, Timestamp::UNIX_EPOCH)).unwrap();
+        Store::create(folder.path(), &State::new(None, ENROLLED.parse().unwrap())).unwrap();
         let device = Self { publisher: Arc::new(publisher), folder, manifest: manifest() };
         device.publisher.publish(7, LATER, &device.manifest);
         device
@@ -199,6 +205,27 @@ async fn expired_metadata_is_refused_by_signed_time_whatever_the_clock_says() {
     device.start().0.refresh().await.unwrap();
     device.publisher.publish(8, ISSUED, &device.manifest);
     assert_eq!(device.code().await, RefusalCode::Expired);
+}
+
+#[tokio::test]
+async fn a_signed_time_that_cannot_be_true_raises_nothing() {
+    let device = Device::new();
+    // One second more than 400 days after enrolment, and the end of time.
+    for (version, issued) in [(8, "2027-06-05T00:00:01Z"), (9, "9999-12-30T00:00:00Z")] {
+        device.publisher.publish_at(issued, version, "9999-12-30T20:00:00Z", &device.manifest);
+        for _ in 0..2 {
+            let (trust, store, clock) = device.start();
+            let error = trust.refresh().await.unwrap_err();
+            assert!(matches!(error, TrustError::ImplausibleTime { .. }), "{error}");
+            assert_eq!(Refusal::from(error).code, RefusalCode::Metadata);
+            let floors = (store.read(|s| s.time_floor), clock.floor());
+            assert_eq!(floors, (ENROLLED.parse().unwrap(), ENROLLED.parse().unwrap()));
+            assert_eq!(store.read(|s| s.floors.iter().filter(|f| f.role != "root").count()), 0);
+        }
+    }
+    device.publisher.publish_at("2027-06-05T00:00:00Z", 10, "9999-12-30T20:00:00Z", &device.manifest);
+    device.start().0.refresh().await.unwrap();
+    assert_eq!(device.start().2.floor().to_string(), "2027-06-05T00:00:00Z");
 }
 
 #[tokio::test]

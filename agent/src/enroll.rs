@@ -2,7 +2,8 @@
 //!
 //! Order: the server must hold the CA that the token pins, or nothing is sent; the answer must hold that CA, the TUF root
 //! that the token pins, and a certificate for our key and name; then the record of floors is made, and last the identity
-//! appears by one rename. Whatever fails before leaves no identity. The private key never leaves the device.
+//! appears by one rename. Whatever fails before leaves no identity, but the key waits in [`pending`] for another try with the
+//! same token, which the server binds to the first key that it sees. The private key never leaves the device.
 
 use std::{
     path::PathBuf,
@@ -12,13 +13,13 @@ use std::{
 use anyhow::Context;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
-use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tern_protocol::{
     api,
     digest::Digest,
     enrolment::{EnrolmentRequest, EnrolmentResponse, EnrolmentToken, InvalidToken, MAX_PEM_BYTES},
-    ids::DeviceId,
+    ids::{DeviceId, Generation},
     tuf,
 };
 
@@ -32,6 +33,8 @@ use crate::{
     store::Store,
     tls::{self, Authority},
 };
+
+mod pending;
 
 /// Longest answer: a root, two certificates.
 const MAX_RESPONSE_BYTES: u64 = 1 << 20;
@@ -101,16 +104,29 @@ pub async fn run(config: &Config, token: &str) -> Result<Enrolment, EnrolError> 
     let token = EnrolmentToken::decode(token)?;
     let folder = config.identity_dir();
     if folder.exists() {
+        // The power may have gone between the identity's appearance and this.
+        pending::forget(&config.state_dir);
         return Err(EnrolError::AlreadyEnrolled(folder));
     }
     disk::make_folder(&config.state_dir).with_context(|| format!("make {}", config.state_dir.display()))?;
     let _lock = control::lock(&config.state_dir)?;
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("make a key")?;
+    let key = pending::key(&config.state_dir, &token)?;
     let response = ask(config, &token, &key).await?;
-    let files = check(&token, &key, &response)?;
+    settle(config, &token, &key, &response)
+}
+
+/// Makes the server's answer the identity of this device.
+fn settle(
+    config: &Config,
+    token: &EnrolmentToken,
+    key: &KeyPair,
+    response: &EnrolmentResponse,
+) -> Result<Enrolment, EnrolError> {
+    let files = check(token, key, response)?;
     let not_before = valid_from(&response.certificate_pem)?;
-    prepare_record(config, &token, not_before)?;
-    files.install(&folder)?;
+    prepare_record(config, token, not_before)?;
+    files.install(&config.identity_dir())?;
+    pending::forget(&config.state_dir);
     Ok(files.enrolment)
 }
 
@@ -199,20 +215,29 @@ fn valid_from(pem: &str) -> Result<Timestamp, EnrolError> {
     Timestamp::from_second(parsed.validity().not_before.timestamp()).map_err(|_| bad())
 }
 
-/// Makes the record of floors, or keeps the one that is there as far as the same root speaks for it.
+/// Makes the record of floors. What serves may go on serving, and under the same root the floors of its roles stand.
+///
+/// Time and generation start anew: the token, which pins CA and root, is the operator's word that this device may, and
+/// nothing else could take back a time or a generation that a thief of the online keys once signed.
 fn prepare_record(config: &Config, token: &EnrolmentToken, not_before: Timestamp) -> anyhow::Result<()> {
     let mut state = State::new(Some(token.root_sha256), not_before);
-    match Store::peek(&config.state_dir) {
-        Some(known) if known.root_pin == state.root_pin => state = known,
-        Some(other) => {
-            // Another trust root: its floors and demands say nothing here, but what serves may go on serving.
-            (state.models, state.sequence) = (other.models, other.sequence + 1);
+    if let Some(known) = Store::peek(&config.state_dir) {
+        (state.models, state.sequence) = (known.models, known.sequence + 1);
+        for record in state.models.values_mut() {
+            record.generation = Generation(0);
+            if let Some(refused) = &mut record.refused {
+                refused.generation = Generation(0);
+            }
+        }
+        if known.root_pin == state.root_pin {
+            state.floors = known.floors;
+        } else {
+            // Another trust root: its floors say nothing here, nor does its metadata.
             let cache = config.state_dir.join("tuf");
             if cache.exists() {
                 std::fs::remove_dir_all(cache).context("clear the metadata of another root")?;
             }
         }
-        None => {}
     }
     Store::create(&config.state_dir, &state).context("make the record of floors")
 }

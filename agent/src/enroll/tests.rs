@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertifiedIssuer, IsCa};
+use rcgen::{BasicConstraints, CertifiedIssuer, IsCa, PKCS_ECDSA_P256_SHA256};
 use serde_json::json;
 use tern_protocol::{keys::SigningKey, signed::sign_value};
 
@@ -69,8 +69,7 @@ fn an_honest_answer_becomes_an_identity_with_its_record() {
     let response = server.response("cam-1", &key);
     let files = check(&token, &key, &response).unwrap();
     disk::make_folder(&config.state_dir).unwrap();
-    prepare_record(&config, &token, valid_from(&response.certificate_pem).unwrap()).unwrap();
-    files.install(&config.identity_dir()).unwrap();
+    settle(&config, &token, &key, &response).unwrap();
     let identity = Identity::load(&config.identity_dir()).unwrap().unwrap();
     assert_eq!((identity.enrolment.device.as_str(), &identity.root), ("cam-1", &server.root));
     let state = Store::open(&config.state_dir).state();
@@ -119,10 +118,72 @@ fn another_root_keeps_what_serves_and_drops_the_floors() {
         .unwrap();
     drop(store);
     prepare_record(&config, &first.token(), Timestamp::UNIX_EPOCH).unwrap();
-    assert_eq!(Store::peek(&config.state_dir).unwrap().floors.len(), 1, "the same root keeps its floors");
+    assert_eq!(Store::peek(&config.state_dir).unwrap().floors.len(), 1, "the same root keeps the floors of its roles");
     prepare_record(&config, &second.token(), Timestamp::UNIX_EPOCH).unwrap();
     let state = Store::peek(&config.state_dir).unwrap();
     assert_eq!((state.floors.len(), state.models.len()), (0, 1));
+}
+
+#[test]
+fn enrolment_takes_back_a_time_and_a_generation_that_a_thief_signed() {
+    let (server, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let (config, token) = (config(folder.path()), server.token());
+    disk::make_folder(&config.state_dir).unwrap();
+    prepare_record(&config, &token, "2026-06-01T00:00:00Z".parse().unwrap()).unwrap();
+    let store = Store::open(&config.state_dir);
+    let (end, last) = (Timestamp::MAX, Generation(u64::MAX));
+    let mut record = crate::state::ModelRecord { generation: last, ..crate::state::ModelRecord::new(end) };
+    record.refused = Some(crate::state::Refused {
+        manifest: Digest::of(b"m"),
+        generation: last,
+        code: tern_protocol::refusal::RefusalCode::LoadFailed,
+        agent: "0.1.0".parse().unwrap(),
+    });
+    store
+        .update_blocking(|s| {
+            s.raise_time(end);
+            let (digest, envelope) = (Digest::of(b"d"), "{}".into());
+            s.desired = Some(crate::state::DesiredRecord { generation: last, digest, envelope });
+            s.models.insert("vision/digits".parse().unwrap(), record);
+        })
+        .unwrap();
+    drop(store);
+    prepare_record(&config, &token, "2026-07-01T00:00:00Z".parse().unwrap()).unwrap();
+    let state = Store::open(&config.state_dir).state();
+    assert_eq!(state.time_floor.to_string(), "2026-07-01T00:00:00Z");
+    assert_eq!((state.generation_floor(), &state.desired), (Default::default(), &None));
+    let record = state.models.values().next().unwrap();
+    assert_eq!((record.generation, record.refused.as_ref().unwrap().generation), (Generation(0), Generation(0)));
+    assert_eq!(state.sequence, 2, "higher than what it replaces, or a power cut would bring that back");
+}
+
+#[test]
+fn a_lost_answer_costs_no_token() {
+    let (server, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let (config, token) = (config(folder.path()), server.token());
+    disk::make_folder(&config.state_dir).unwrap();
+    let first = pending::key(&config.state_dir, &token).unwrap();
+    let path = pending::path(&config.state_dir);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o777, disk::SECRET);
+    // The server has certified the first key; its answer was lost, and the machine started again.
+    let key = pending::key(&config.state_dir, &token).unwrap();
+    settle(&config, &token, &key, &server.response("cam-1", &first)).unwrap();
+    assert!(!path.exists(), "the identity holds the key now");
+    assert!(Identity::load(&config.identity_dir()).unwrap().is_some());
+}
+
+#[test]
+fn a_pending_key_counts_for_its_token_only_and_if_it_is_whole() {
+    let (server, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let (token, other) = (server.token(), EnrolmentToken { secret: "other".into(), ..server.token() });
+    let key = |token| pending::key(folder.path(), token).unwrap().serialize_pem();
+    let first = key(&token);
+    assert_eq!(key(&token), first);
+    let second = key(&other);
+    assert_ne!(second, first);
+    disk::write_file(&pending::path(folder.path()), b"rot", disk::SECRET).unwrap();
+    assert_ne!(key(&other), second);
 }
 
 #[tokio::test]
@@ -131,8 +192,13 @@ async fn a_bad_token_or_an_absent_server_leaves_no_identity() {
     let config = config(folder.path());
     assert!(matches!(run(&config, "tern-enrol-1.x").await, Err(EnrolError::Token(_))));
     let token = Authority::new().token().encode();
+    let pending = pending::path(&config.state_dir);
     assert!(matches!(run(&config, &token).await, Err(EnrolError::Unreachable { .. })));
+    let key = disk::read_bounded(&pending, 1 << 14).unwrap().expect("the key was durable before the server was asked");
+    assert!(matches!(run(&config, &token).await, Err(EnrolError::Unreachable { .. })));
+    assert_eq!(disk::read_bounded(&pending, 1 << 14).unwrap(), Some(key), "the same key is asked with again");
     assert!(!config.identity_dir().exists());
     disk::make_folder(&config.identity_dir()).unwrap();
     assert!(matches!(run(&config, &token).await, Err(EnrolError::AlreadyEnrolled(_))));
+    assert!(!pending.exists());
 }

@@ -55,6 +55,7 @@ closed! { Ingested, name, "What a taken message was.",
 closed! { IngestRefusal, code, "Why a device is kept out or a message is not taken.",
     UnknownDevice = "unknown-device", "It is not enrolled.";
     RevokedDevice = "revoked-device", "It is revoked.";
+    ReplacedCertificate = "replaced-certificate", "It was enrolled anew with another key.";
     TopicUnknown = "topic-unknown", "The topic is none of ours.";
     TopicForeign = "topic-foreign", "The topic is another device's.";
     TopicDirection = "topic-direction", "The topic is the server's to write or read.";
@@ -236,7 +237,8 @@ impl Policy for Transport {
             };
             let Ok(device) = identity.name.parse::<DeviceId>() else { return denied(IngestRefusal::UnknownDevice) };
             match self.0.store.admittance(device).await {
-                Ok(Admittance::Enrolled { .. }) => Ok(()),
+                Ok(Admittance::Enrolled { key_sha256 }) if key_sha256 == identity.key_sha256 => Ok(()),
+                Ok(Admittance::Enrolled { .. }) => denied(IngestRefusal::ReplacedCertificate),
                 Ok(Admittance::Revoked) => denied(IngestRefusal::RevokedDevice),
                 Ok(Admittance::Unknown) => denied(IngestRefusal::UnknownDevice),
                 Err(error) => {
@@ -287,7 +289,7 @@ impl Policy for Transport {
 
     fn on_publish<'a>(&'a self, message: Publication<'a>) -> Answer<'a, Result<(), Rejected>> {
         Box::pin(async move {
-            let rejected = |reason: &str| Rejected { reason: reason.into() };
+            let rejected = |reason: &str| Rejected { reason: reason.into(), passing: false };
             let device: DeviceId = message.client.parse().map_err(|_| rejected("unknown-device"))?;
             let channel = topics::may_publish(&self.0.settings.fleet, &device, message.topic, message.retain)
                 .map_err(|refusal| rejected(&refusal.to_string()))?;
@@ -299,7 +301,8 @@ impl Policy for Transport {
                 }
                 Err(NotTaken(refusal, words)) => {
                     self.refuse(&device, kind, refusal, words);
-                    Err(rejected(refusal.code()))
+                    // Overload and a full disk pass, and dropped connections would only come back at once.
+                    Err(Rejected { passing: refusal == IngestRefusal::Store, ..rejected(refusal.code()) })
                 }
             }
         })

@@ -305,6 +305,33 @@ async fn a_rejected_publish_is_not_acknowledged_and_drops_the_connection() {
 }
 
 #[tokio::test]
+async fn a_message_that_cannot_be_taken_now_is_taken_later_on_the_same_connection() {
+    let rig = Rig::start().await;
+    let mut client = rig.client("a").await;
+    client.publish("t/a/full", "1", false).await;
+    rig.house.arrived(3).await;
+    while let Ok(event) = client.events.try_recv() {
+        assert_eq!(puback(&event.unwrap()), None, "acknowledged before it was taken");
+    }
+    rig.house.release();
+    assert!(client.next(puback).await.is_some());
+    assert_eq!(rig.house.messages().len(), 1);
+    assert_eq!(rig.refusals(), []);
+}
+
+#[tokio::test]
+async fn waiting_to_be_taken_ends_with_the_connection() {
+    let rig = Rig::start().await;
+    let client = rig.client("a").await;
+    client.publish("t/a/full", "1", false).await;
+    rig.house.arrived(2).await;
+    assert_eq!(rig.broker.handle().cut("a"), 1);
+    // Well before the last attempt.
+    let given_up = rig.refusals_are(&[(Refusal::Rejected, 1)]);
+    tokio::time::timeout(Duration::from_secs(10), given_up).await.expect("given up with the connection");
+}
+
+#[tokio::test]
 async fn a_packet_above_the_limit_drops_the_connection() {
     let rig = Rig::start().await;
     let mut client = rig.client("a").await;

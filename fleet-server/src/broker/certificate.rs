@@ -1,4 +1,4 @@
-//! Reads a verified client certificate's name and end, and names the reason of a failed handshake.
+//! Reads a verified client certificate's name, key and end, and names the reason of a failed handshake.
 //!
 //! It never decides trust: that is the TLS verifier's part.
 
@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::CertificateError;
 use rustls::pki_types::CertificateDer;
+use tern_protocol::digest::Digest;
 use x509_parser::parse_x509_certificate;
 
 use super::Refusal;
@@ -18,10 +19,12 @@ const NAME_BYTES: usize = 64;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Holder {
     pub(super) name: String,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub(super) key_sha256: Digest,
     pub(super) not_after: SystemTime,
 }
 
-/// Returns the only common name of `certificate` and its end.
+/// Returns the only common name of `certificate`, its key's digest and its end.
 ///
 /// # Errors
 /// [`Refusal::BadName`] unless there is exactly one name, of 1 to 64 visible ASCII characters without MQTT's own
@@ -36,7 +39,11 @@ pub(super) fn holder(certificate: &CertificateDer<'_>) -> Result<Holder, Refusal
         return Err(Refusal::BadName);
     }
     let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-    Ok(Holder { name: name.to_owned(), not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) })
+    Ok(Holder {
+        name: name.to_owned(),
+        key_sha256: Digest::of(parsed.public_key().raw),
+        not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+    })
 }
 
 /// Names the reason why a TLS handshake failed.
@@ -58,24 +65,31 @@ pub(super) fn handshake_refusal(failure: &io::Error) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, DnType, KeyPair};
+    use rcgen::{CertificateParams, DnType, KeyPair, PublicKeyData};
 
     use super::*;
 
     fn certificate(names: &[&str]) -> CertificateDer<'static> {
+        certificate_of(names, &KeyPair::generate().unwrap())
+    }
+
+    fn certificate_of(names: &[&str], key: &KeyPair) -> CertificateDer<'static> {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         for name in names {
             params.distinguished_name.push(DnType::CommonName, *name);
         }
         params.not_after = rcgen::date_time_ymd(2050, 1, 1);
-        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+        params.self_signed(key).unwrap().der().clone()
     }
 
     #[test]
-    fn the_only_common_name_and_the_end_are_read() {
+    fn the_only_common_name_the_key_and_the_end_are_read() {
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(2_524_608_000);
-        assert_eq!(holder(&certificate(&["cam-1"])), Ok(Holder { name: "cam-1".into(), not_after: end }));
+        let key = KeyPair::generate().unwrap();
+        let key_sha256 = Digest::of(&key.subject_public_key_info());
+        let read = holder(&certificate_of(&["cam-1"], &key));
+        assert_eq!(read, Ok(Holder { name: "cam-1".into(), key_sha256, not_after: end }));
     }
 
     #[test]

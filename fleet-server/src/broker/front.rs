@@ -157,7 +157,7 @@ impl Parts {
         let certificate = client.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let holder = holder(certificate.ok_or(Refusal::NoCertificate)?)?;
         tracing::debug!(client = holder.name, %peer, "TLS client verified");
-        let identity = Identity { name: holder.name, peer, not_after: holder.not_after };
+        let identity = Identity { name: holder.name, key_sha256: holder.key_sha256, peer, not_after: holder.not_after };
         let registered = self.links.register(identity, Some(self.policy.clone()), Kind::Certificate)?;
         let core = self.links.connect(&registered.link, self.core_address).await.map_err(|failure| {
             tracing::error!(%failure, "no loopback connection to the broker core");

@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rmqtt::codec::error::DecodeError;
@@ -16,9 +17,11 @@ use rmqtt::net::MqttError;
 use rmqtt::types::{
     AuthResult, ConnectInfo, FromType, Id, Publish, PublishAclResult, QoS, Reason, Subscribe, SubscribeAclResult,
 };
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::links::{Kind, Links};
-use super::policy::{Policy, Publication};
+use super::policy::{End, Policy, Publication};
 use super::{Counters, Refusal};
 
 /// Where a withheld will goes: no filter can match it, since `$` filters are refused.
@@ -26,6 +29,9 @@ const NOWHERE: &str = "$withheld";
 
 /// Longest keep-alive that a client may ask for, in seconds; longer, or none, would keep dead links for hours.
 pub(super) const KEEP_ALIVE_SECONDS: u16 = 3_600;
+
+/// How long a message that may be taken later waits before each further attempt: 30 s together.
+const PAUSES_MILLIS: [u64; 8] = [100, 250, 650, 1_000, 2_000, 4_000, 8_000, 14_000];
 
 /// The hook types that [`Gate`] answers.
 pub(super) const HOOKS: [Type; 7] = [
@@ -107,16 +113,28 @@ impl Gate {
         if !is_topic(topic) || !self.policy.may_publish(client, topic, message.retain) {
             return Err(Refusal::Publish);
         }
-        self.take(client, message, false).await
+        self.take(client, message, false, self.links.seated(id).map(|link| link.ending())).await
     }
 
-    async fn take(&self, client: &str, message: &Publish, will: bool) -> Result<(), Refusal> {
+    /// Hands a message over, again and again where the policy says that it may pass. `ending` tells of the end of the
+    /// connection that waits for it; without one, as of a last will, nothing is tried again.
+    async fn take(
+        &self,
+        client: &str,
+        message: &Publish,
+        will: bool,
+        mut ending: Option<watch::Receiver<Option<End>>>,
+    ) -> Result<(), Refusal> {
         let publication =
             Publication { client, topic: &message.topic, payload: &message.payload, retain: message.retain, will };
-        self.policy.on_publish(publication).await.map_err(|rejected| {
-            tracing::warn!(client, topic = &*message.topic, %rejected, "MQTT message rejected");
-            Refusal::Rejected
-        })?;
+        let mut pauses = PAUSES_MILLIS.into_iter().map(Duration::from_millis);
+        while let Err(rejected) = self.policy.on_publish(publication).await {
+            let pause = pauses.next().filter(|_| rejected.passing);
+            if !stands(pause, ending.as_mut()).await {
+                tracing::warn!(client, topic = &*message.topic, %rejected, "MQTT message rejected");
+                return Err(Refusal::Rejected);
+            }
+        }
         self.counters.messages.fetch_add(1, Relaxed);
         self.counters.bytes.fetch_add(message.payload.len() as u64, Relaxed);
         Ok(())
@@ -129,7 +147,7 @@ impl Gate {
             self.counters.wills_superseded.fetch_add(1, Relaxed);
             return Some(withheld());
         }
-        match self.take(&id.client_id, message, true).await {
+        match self.take(&id.client_id, message, true, None).await {
             Ok(()) => None,
             Err(refusal) => {
                 self.refuse(refusal, id);
@@ -212,6 +230,12 @@ impl Gate {
             _ => (true, so_far),
         }
     }
+}
+
+/// Waits for `pause`; says whether there was one and the connection still stands after it.
+async fn stands(pause: Option<Duration>, ending: Option<&mut watch::Receiver<Option<End>>>) -> bool {
+    let (Some(pause), Some(ending)) = (pause, ending) else { return false };
+    timeout(pause, ending.wait_for(Option::is_some)).await.is_err()
 }
 
 /// Tells from the text of a reason, all that the core passes on, whether a packet could not be decoded.

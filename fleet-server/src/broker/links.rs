@@ -291,6 +291,8 @@ pub(super) struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        // Whoever waits on behalf of the connection learns that there is none any more.
+        self.link.end(self.end);
         let name = self.link.name();
         {
             let mut table = lock(&self.links.table);
@@ -330,6 +332,8 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
+    use tern_protocol::digest::Digest;
+
     use super::*;
 
     fn peer(address: &str) -> SocketAddr {
@@ -337,7 +341,8 @@ mod tests {
     }
 
     fn identity(name: &str) -> Identity {
-        Identity { name: name.into(), peer: peer("192.0.2.1"), not_after: SystemTime::UNIX_EPOCH }
+        let key_sha256 = Digest::of(name.as_bytes());
+        Identity { name: name.into(), key_sha256, peer: peer("192.0.2.1"), not_after: SystemTime::UNIX_EPOCH }
     }
 
     fn links(connections: usize, per_source: usize, per_name: usize) -> Arc<Links> {

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use tern_protocol::digest::Digest;
 
 /// An answer that may take time, such as a commit.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -17,7 +18,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// run on the broker's threads: the plain ones must not block, the others may wait. A panic drops the connection.
 /// The start-up self-test asks about the client `$probe`, to which every method must answer like to any stranger.
 pub trait Policy: Send + Sync + 'static {
-    /// May this certificate hold a connection? Revocation belongs here.
+    /// May this certificate hold a connection? Revocation and replaced keys belong here.
     ///
     /// # Errors
     /// [`Denied`] answers CONNECT with "not authorized".
@@ -38,7 +39,8 @@ pub trait Policy: Send + Sync + 'static {
     /// Messages of one client come one after the other. Waiting here holds back that client alone.
     ///
     /// # Errors
-    /// [`Rejected`] drops the connection without an acknowledgement; the client sends the message again later.
+    /// [`Rejected`]; the message is not acknowledged. Where the reason may pass, the broker holds the connection and asks
+    /// again for half a minute; otherwise it drops the connection. A last will is asked about once.
     fn on_publish<'a>(&'a self, message: Publication<'a>) -> Answer<'a, Result<(), Rejected>>;
 
     /// A client is connected. After a take-over the new connection comes before the end of the old one: compare
@@ -54,6 +56,8 @@ pub trait Policy: Send + Sync + 'static {
 pub struct Identity {
     /// The certificate's only common name.
     pub name: String,
+    /// SHA-256 of the certificate's SubjectPublicKeyInfo.
+    pub key_sha256: Digest,
     /// The real address of the peer, as the front saw it.
     pub peer: SocketAddr,
     /// The end of the certificate, when the connection is cut.
@@ -98,6 +102,8 @@ pub struct Denied {
 pub struct Rejected {
     /// For the log; the client sees only the connection drop.
     pub reason: String,
+    /// Whether the same message may be taken a little later, as where a disk is full.
+    pub passing: bool,
 }
 
 /// Why a connection ended.

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tern_protocol::digest::Digest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -128,7 +129,9 @@ async fn expect(step: SelfTestStep, trial: impl Future<Output = anyhow::Result<b
 
 async fn client(name: &str, kind: Kind, core: &Core, links: &Arc<Links>) -> anyhow::Result<Client> {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let identity = Identity { name: name.to_owned(), peer, not_after: SystemTime::UNIX_EPOCH };
+    // There is no certificate, and nobody is asked about it.
+    let key_sha256 = Digest::of(&[]);
+    let identity = Identity { name: name.to_owned(), key_sha256, peer, not_after: SystemTime::UNIX_EPOCH };
     let registered =
         links.register(identity, None, kind).map_err(|refusal| anyhow::anyhow!("register: {}", refusal.name()))?;
     let loopback = links.connect(&registered.link, core.address()).await?;
@@ -158,7 +161,7 @@ mod tests {
             false
         }
         fn on_publish<'a>(&'a self, _: Publication<'a>) -> Answer<'a, Result<(), Rejected>> {
-            Box::pin(async { Err(Rejected { reason: "nothing is taken".into() }) })
+            Box::pin(async { Err(Rejected { reason: "nothing is taken".into(), passing: false }) })
         }
         fn on_connected(&self, connection: &Connection) {
             panic!("the policy heard of {connection:?}");

@@ -127,21 +127,23 @@ impl Store {
             if order.expires <= millis(now) {
                 return Ok(Err(EnrolmentRefusal::Expired));
             }
+            let before: Option<String> = connection
+                .query_row("SELECT key_sha256 FROM devices WHERE device = ?1", [token.device.as_str()], |r| r.get(0))
+                .optional()?;
+            let key = token.key_sha256.to_string();
+            let replaced = before.is_some_and(|before| before != key);
             match &order.used_key {
-                Some(key) if *key != token.key_sha256.to_string() => return Ok(Err(EnrolmentRefusal::Used)),
+                // A key that was replaced since cannot ask again either: it would cut its successor off.
+                Some(used) if *used != key || replaced => return Ok(Err(EnrolmentRefusal::Used)),
                 Some(_) => {}
                 None if !order.replaces && in_service(connection, &token.device)? => {
                     return Ok(Err(EnrolmentRefusal::AlreadyEnrolled));
                 }
                 None => {}
             }
-            let before: Option<String> = connection
-                .query_row("SELECT key_sha256 FROM devices WHERE device = ?1", [token.device.as_str()], |r| r.get(0))
-                .optional()?;
-            let replaced = before.is_some_and(|key| key != token.key_sha256.to_string());
             connection.execute(
                 "UPDATE enrolments SET used = ?2, used_key = ?3 WHERE secret_hash = ?1",
-                params![token.secret_hash.to_string(), millis(now), token.key_sha256.to_string()],
+                params![token.secret_hash.to_string(), millis(now), key],
             )?;
             if order.used_key.is_none() {
                 install(connection, &token, &order, now)?;

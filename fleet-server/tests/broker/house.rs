@@ -38,7 +38,7 @@ pub(crate) struct House {
     holes: Holes,
     revoked: Mutex<HashSet<String>>,
     messages: watch::Sender<Vec<Seen>>,
-    /// Messages under `…/slow` wait here between their arrival and their commit.
+    /// Messages under `…/slow` wait here between their arrival and their commit; those under `…/full` are refused.
     arrived: watch::Sender<usize>,
     released: watch::Sender<bool>,
     events: watch::Sender<Vec<Event>>,
@@ -69,7 +69,11 @@ impl House {
     }
 
     pub(crate) async fn slow_arrived(&self) {
-        until(&self.arrived, |arrived| *arrived > 0).await;
+        self.arrived(1).await;
+    }
+
+    pub(crate) async fn arrived(&self, times: usize) {
+        until(&self.arrived, |arrived| *arrived >= times).await;
     }
 
     pub(crate) async fn message(&self, wanted: impl Fn(&Seen) -> bool) -> Seen {
@@ -118,7 +122,11 @@ impl Policy for House {
     fn on_publish<'a>(&'a self, message: Publication<'a>) -> Answer<'a, Result<(), Rejected>> {
         Box::pin(async move {
             if message.topic.ends_with("/bad") {
-                return Err(Rejected { reason: "does not decode".into() });
+                return Err(Rejected { reason: "does not decode".into(), passing: false });
+            }
+            if message.topic.ends_with("/full") && !*self.released.borrow() {
+                self.arrived.send_modify(|arrived| *arrived += 1);
+                return Err(Rejected { reason: "the disk is full".into(), passing: true });
             }
             if message.topic.ends_with("/slow") {
                 self.arrived.send_modify(|arrived| *arrived += 1);

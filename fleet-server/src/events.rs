@@ -31,6 +31,8 @@ kinds! {
     DeviceRefused = "device-refused", "A device refused something.";
     VersionPublished = "version-published", "A team's signed metadata lists a version for the first time.";
     VersionWithdrawn = "version-withdrawn", "A team's signed metadata lists a version no more.";
+    ManifestReplaced = "manifest-replaced", "A version that was never signed got another manifest.";
+    MetadataExpiring = "metadata-expiring", "Metadata could not be signed anew; devices refuse what is expired.";
     Assigned = "assigned", "An operator assigned a version.";
     Renewed = "renewed", "Desired states were signed anew before they expired.";
     FrontRefused = "front-refused", "The server refused a request that concerns the fleet.";

@@ -7,7 +7,8 @@
 //! server never serves a set that a device would refuse.
 //!
 //! Versions of snapshot and timestamp are max(last + 1, unix seconds): a server restored from a backup is never behind
-//! its devices. Never: root, targets or release keys; SQL; the network. All methods block.
+//! its devices. Of a fleet made with `--solo` it holds the targets key too, and signs targets anew at half their life;
+//! otherwise that is the operators' part. Never: root or release keys; SQL; the network. All methods block.
 
 mod load;
 mod metadata;
@@ -20,6 +21,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use sigstore_tuf::{Metadata, Targets, TrustedMetadataSet};
@@ -43,6 +45,8 @@ pub const MAX_TEAM_BYTES: usize = 5_000_000;
 pub const ONLINE_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Life that a team's metadata should have.
 pub const TEAM_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
+/// Life of targets that this server signs.
+pub const TARGETS_LIFE: SignedDuration = TEAM_LIFE;
 /// Snapshots and team versions that stay for clients which began with an older timestamp.
 const KEPT: usize = 8;
 
@@ -117,6 +121,7 @@ struct Published {
 pub struct Repository {
     folder: PathBuf,
     keys: OnlineKeys,
+    targets_key: Option<SigningKey>,
     published: Mutex<Published>,
 }
 
@@ -127,7 +132,13 @@ impl Repository {
     /// Where what is published does not verify, or the disk refuses.
     pub fn open(folder: &Path, keys: OnlineKeys, now: Timestamp) -> anyhow::Result<Self> {
         let published = load::load(folder, &keys, now)?;
-        Ok(Self { folder: folder.to_owned(), keys, published: Mutex::new(published) })
+        Ok(Self { folder: folder.to_owned(), keys, targets_key: None, published: Mutex::new(published) })
+    }
+
+    /// This repository, which from now on signs targets anew itself: only of a fleet whose every key lies here.
+    #[must_use]
+    pub fn with_targets_key(self, key: SigningKey) -> Self {
+        Self { targets_key: Some(key), ..self }
     }
 
     /// The newest root: its bytes.
@@ -225,21 +236,43 @@ impl Repository {
         Ok(listed)
     }
 
-    /// Signs snapshot and timestamp anew where less than half of a life is left; says whether it did.
+    /// Signs snapshot and timestamp anew where less than half of a life is left, and targets where their key is here;
+    /// says whether it did.
     ///
     /// # Errors
-    /// Where the disk refuses or the result would not verify.
+    /// Where the disk refuses or the result would not verify, as when root or foreign targets have expired. What was
+    /// published before stays, and can be served.
     pub fn freshen(&self, now: Timestamp) -> anyhow::Result<bool> {
         let mut published = self.lock();
-        if published.expires() > now.saturating_add(ONLINE_LIFE / 2).unwrap_or(Timestamp::MAX) {
-            return Ok(false);
+        let within = |life: SignedDuration| now.saturating_add(life / 2).unwrap_or(Timestamp::MAX);
+        let key = self.targets_key.as_ref().filter(|_| published.targets_expire() <= within(TARGETS_LIFE));
+        let renewed =
+            key.map(|key| Self::put(&mut published, |p| p.with_new_targets(&self.folder, &self.keys, key, now)));
+        let anew = match &renewed {
+            Some(Ok(())) => true,
+            // Freshness must not wait for targets that still count.
+            _ if published.expires() <= within(ONLINE_LIFE) => {
+                Self::put(&mut published, |p| p.signed_anew(&self.folder, &self.keys, now))?;
+                true
+            }
+            _ => false,
+        };
+        drop(published);
+        if anew {
+            self.tidy()?;
         }
-        let (next, writes) = published.signed_anew(&self.folder, &self.keys, now)?;
+        renewed.transpose().context("sign targets anew")?;
+        Ok(anew)
+    }
+
+    fn put(
+        published: &mut Published,
+        make: impl FnOnce(&Published) -> anyhow::Result<(Published, Vec<Write>)>,
+    ) -> anyhow::Result<()> {
+        let (next, writes) = make(published)?;
         carry_out(&writes)?;
         *published = next;
-        drop(published);
-        self.tidy()?;
-        Ok(true)
+        Ok(())
     }
 
     /// When the first of snapshot and timestamp expires.
@@ -289,6 +322,10 @@ impl Published {
         let timestamp = self.trusted.timestamp().map(|t| t.expires);
         let snapshot = self.trusted.snapshot().map(|s| s.expires);
         timestamp.into_iter().chain(snapshot).min().unwrap_or(Timestamp::MIN)
+    }
+
+    fn targets_expire(&self) -> Timestamp {
+        self.trusted.targets_role("targets").map_or(Timestamp::MIN, |targets| targets.expires)
     }
 
     fn inspect(&self, team: &TeamId, bytes: &[u8]) -> Result<Vec<SignedVersion>, PublishRefusal> {

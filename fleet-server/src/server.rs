@@ -199,7 +199,7 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
         timestamp: keyfile::read(&keys.join("timestamp-1.key"))?,
     };
     let repository = Repository::open(&folder.join("tuf"), online, now).context("open the TUF repository")?;
-    repository.freshen(now).context("sign snapshot and timestamp anew")?;
+    let repository = if settings.solo { solo(repository, &keys) } else { repository };
     let key = keyfile::read(&keys.join("director-1.key"))?;
     let known = repository.director_keys().context("read the director's keys from root")?;
     ensure!(
@@ -216,11 +216,24 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
         repository,
         director,
     });
+    // Devices keep their models and their reports come in, whatever has expired; upkeep tries again.
+    upkeep::freshen(&fleet, now).await;
     for team in fleet.repository.teams() {
         fleet.reconcile(&team, "server", now).await?;
     }
     fleet.store.offline(None, Gone::ServerStarted, now).await.context("mark devices as offline")?;
     Ok(fleet)
+}
+
+/// Lets the repository sign targets itself; without their key it goes on with those that are there.
+fn solo(repository: Repository, keys: &Path) -> Repository {
+    match keyfile::read(&keys.join("targets-1.key")) {
+        Ok(key) => repository.with_targets_key(key),
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "targets are not signed anew by this server");
+            repository
+        }
+    }
 }
 
 async fn start_broker(config: &Config, fleet: &Arc<Fleet>, now: Timestamp) -> anyhow::Result<Broker> {
@@ -271,7 +284,45 @@ fn private_folder(path: &Path) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
+
+    async fn data_folder(scratch: &tempfile::TempDir) -> Config {
+        let data_dir = scratch.path().join("data");
+        let order = InitOrder {
+            data_dir: data_dir.clone(),
+            fleet: "f".parse().unwrap(),
+            teams: vec!["demo".parse().unwrap()],
+            names: vec!["localhost".into()],
+        };
+        init(&order).await.unwrap();
+        Config { data_dir, ..Config::default() }
+    }
+
+    #[tokio::test]
+    async fn a_server_starts_years_later_and_signs_targets_anew() {
+        let scratch = tempfile::tempdir().unwrap();
+        let config = data_folder(&scratch).await;
+        let later = clock::now() + SignedDuration::from_hours(2 * 365 * 24);
+        let fleet = open(&config, later).await.unwrap();
+        assert!(fleet.repository.expires() > later);
+        assert!(fleet.repository.metadata("2.targets.json").unwrap().is_some());
+        fleet.store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_server_that_cannot_sign_targets_starts_and_says_so() {
+        let scratch = tempfile::tempdir().unwrap();
+        let config = data_folder(&scratch).await;
+        disk::remove(&config.data_dir.join("keys/targets-1.key")).unwrap();
+        let later = clock::now() + SignedDuration::from_hours(2 * 365 * 24);
+        let fleet = open(&config, later).await.unwrap();
+        let events = fleet.store.newest_events(9).await.unwrap();
+        let said = events.iter().find(|event| event.kind == "metadata-expiring").unwrap();
+        assert!(said.message.contains("expired"), "{}", said.message);
+        fleet.store.close().await;
+    }
 
     #[test]
     fn after_a_restart_nobody_is_online() {

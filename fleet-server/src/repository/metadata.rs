@@ -6,9 +6,9 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sigstore_tuf::{Error as TufError, TrustedMetadataSet};
-use tern_protocol::{digest::Digest, ids::TeamId, signed::sign_value, tuf};
+use tern_protocol::{digest::Digest, ids::TeamId, keys::SigningKey, signed::sign_value, tuf};
 
-use super::{ONLINE_LIFE, OnlineKeys, PublishRefusal, Published, Write, chain};
+use super::{ONLINE_LIFE, OnlineKeys, PublishRefusal, Published, TARGETS_LIFE, Write, chain};
 use crate::director::whole_seconds;
 
 /// The version of the TUF specification that the metadata follows.
@@ -31,7 +31,7 @@ impl Published {
         versions.insert(team.clone(), version);
         let files =
             online(&self.trusted, keys, &self.targets, &teams, &versions, now).map_err(PublishRefusal::Failed)?;
-        let trusted = self.prove(&files, &teams, Some(team), now)?;
+        let trusted = self.prove(&files, &self.targets, &teams, Some(team), now)?;
         let path = folder.join(format!("metadata/{version}.{team}.json"));
         let mut writes = vec![Write { path, bytes: bytes.to_vec() }];
         writes.extend(files.writes(folder));
@@ -46,9 +46,31 @@ impl Published {
         now: Timestamp,
     ) -> anyhow::Result<(Self, Vec<Write>)> {
         let files = online(&self.trusted, keys, &self.targets, &self.teams, &self.versions(), now)?;
-        let trusted = self.prove(&files, &self.teams, None, now)?;
+        let trusted = self.prove(&files, &self.targets, &self.teams, None, now)?;
         let writes = files.writes(folder);
         Ok((Self { trusted, ..self.clone() }, writes))
+    }
+
+    /// This set with the same targets under the next version and a later end, and the files to write for it.
+    pub(super) fn with_new_targets(
+        &self,
+        folder: &Path,
+        keys: &OnlineKeys,
+        key: &SigningKey,
+        now: Timestamp,
+    ) -> anyhow::Result<(Self, Vec<Write>)> {
+        let mut envelope: Value = serde_json::from_slice(&self.targets).context("read targets")?;
+        let version = version_in(&self.targets)?.saturating_add(1);
+        let mut signed = envelope["signed"].take();
+        signed["version"] = json!(version);
+        signed["expires"] = json!(whole_seconds(now.saturating_add(TARGETS_LIFE).unwrap_or(Timestamp::MAX)));
+        let targets = sign_value(signed, &[key]).context("sign targets")?;
+        let files = online(&self.trusted, keys, &targets, &self.teams, &self.versions(), now)?;
+        let trusted = self.prove(&files, &targets, &self.teams, None, now)?;
+        let path = folder.join(format!("metadata/{version}.targets.json"));
+        let mut writes = vec![Write { path, bytes: targets.clone() }];
+        writes.extend(files.writes(folder));
+        Ok((Self { trusted, targets, teams: self.teams.clone() }, writes))
     }
 
     fn versions(&self) -> BTreeMap<TeamId, u64> {
@@ -59,6 +81,7 @@ impl Published {
     fn prove(
         &self,
         files: &Online,
+        targets: &[u8],
         teams: &BTreeMap<TeamId, Vec<u8>>,
         changed: Option<&TeamId>,
         now: Timestamp,
@@ -67,7 +90,7 @@ impl Published {
         let mut trusted = self.trusted.clone();
         trusted.update_timestamp(&files.timestamp, now).map_err(own)?;
         trusted.update_snapshot(&files.snapshot, now).map_err(own)?;
-        trusted.update_targets(&self.targets, now).map_err(own)?;
+        trusted.update_targets(targets, now).map_err(own)?;
         for (team, bytes) in teams {
             match trusted.update_delegated_targets(bytes, team.as_str(), "targets", now) {
                 Err(error) if changed == Some(team) => return Err(refusal(error)),

@@ -13,7 +13,7 @@ use tern_protocol::{
 };
 
 use super::{
-    OnlineKeys, TEAM_LIFE, Write, carry_out, chain,
+    OnlineKeys, TARGETS_LIFE, Write, carry_out, chain,
     metadata::{SPEC_VERSION, online},
 };
 use crate::{director::whole_seconds, disk};
@@ -100,7 +100,7 @@ fn targets(teams: &[(TeamId, PublicKey)], now: Timestamp) -> Value {
         "_type": "targets",
         "spec_version": SPEC_VERSION,
         "version": 1,
-        "expires": whole_seconds(now.saturating_add(TEAM_LIFE).unwrap_or(Timestamp::MAX)),
+        "expires": whole_seconds(now.saturating_add(TARGETS_LIFE).unwrap_or(Timestamp::MAX)),
         "targets": {},
         "delegations": {"keys": keys, "roles": teams.iter().map(role).collect::<Vec<_>>()},
     })

@@ -20,11 +20,15 @@ struct Keys {
     snapshot: SigningKey,
     timestamp: SigningKey,
     team: SigningKey,
+    targets: SigningKey,
+}
+
+fn copy(key: &SigningKey) -> SigningKey {
+    SigningKey::from_pkcs8(key.to_pkcs8()).unwrap()
 }
 
 impl Keys {
     fn online(&self) -> OnlineKeys {
-        let copy = |key: &SigningKey| SigningKey::from_pkcs8(key.to_pkcs8()).unwrap();
         OnlineKeys { snapshot: copy(&self.snapshot), timestamp: copy(&self.timestamp) }
     }
 }
@@ -43,11 +47,11 @@ fn team() -> TeamId {
 
 fn scratch() -> Scratch {
     let key = || SigningKey::generate().unwrap();
-    let keys = Arc::new(Keys { snapshot: key(), timestamp: key(), team: key() });
+    let keys = Arc::new(Keys { snapshot: key(), timestamp: key(), team: key(), targets: key() });
     let folder = tempfile::tempdir().unwrap();
     let solo = solo::SoloKeys {
         root: key(),
-        targets: key(),
+        targets: copy(&keys.targets),
         online: keys.online(),
         director: key().public(),
         teams: vec![(team(), keys.team.public()), ("other".parse().unwrap(), key().public())],
@@ -249,6 +253,46 @@ async fn freshness_is_signed_anew_at_half_life_and_versions_grow_with_time() {
     repository.publish(&team(), &scratch.metadata(2, &one), &[], later(50)).unwrap();
     let after = repository.lock().trusted.timestamp().unwrap().version;
     assert_eq!(after, u64::try_from(later(60).as_second()).unwrap() + 1);
+}
+
+#[tokio::test]
+async fn targets_whose_key_is_here_are_signed_anew_before_and_after_their_end() {
+    let scratch = scratch();
+    let path = scratch.folder.path();
+    let one = ["demo/m@1.0.0"];
+    let open = |at| scratch.open(at).with_targets_key(copy(&scratch.keys.targets));
+    let repository = open(now());
+    repository.publish(&team(), &scratch.metadata(1, &one), &with_manifests(&one), now()).unwrap();
+    // The first half: only freshness.
+    assert!(repository.freshen(later(180)).unwrap());
+    assert_eq!(load::versions_on_disk(path, "targets").unwrap(), [1]);
+    assert!(repository.freshen(later(183)).unwrap());
+    assert_eq!(load::versions_on_disk(path, "targets").unwrap(), [1, 2]);
+    assert!(!repository.freshen(later(184)).unwrap());
+    assert_eq!(client(path, one[0], later(184)).await.unwrap(), manifest(one[0]));
+    assert_eq!(repository.listed(&team()).len(), 1);
+    // A server that was away until they had expired.
+    let repository = open(later(600));
+    assert!(repository.freshen(later(600)).unwrap());
+    assert_eq!(load::versions_on_disk(path, "targets").unwrap(), [1, 2, 3]);
+    let mut role = role(2, json!({}));
+    role["expires"] = json!(whole_seconds(later(900)));
+    repository.publish(&team(), &sign_value(role, &[&scratch.keys.team]).unwrap(), &[], later(600)).unwrap();
+    open(later(601));
+}
+
+#[test]
+fn what_cannot_be_signed_anew_is_said_and_still_served() {
+    let scratch = scratch();
+    let repository = scratch.open(later(366));
+    let error = format!("{:#}", repository.freshen(later(366)).unwrap_err());
+    assert!(error.contains("expired"), "{error}");
+    assert!(repository.metadata("timestamp.json").unwrap().is_some());
+    // A key that root does not name renews nothing, and does not hold up freshness.
+    let repository = scratch.open(later(200)).with_targets_key(SigningKey::generate().unwrap());
+    let error = format!("{:#}", repository.freshen(later(200)).unwrap_err());
+    assert!(error.starts_with("sign targets anew"), "{error}");
+    assert!(repository.expires() > later(200));
 }
 
 #[test]

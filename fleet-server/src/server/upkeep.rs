@@ -3,13 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{broker::BrokerHandle, ca::SERVER_LIFE, clock, fleet::Fleet, http::listener::TlsSlot};
+use crate::{
+    broker::BrokerHandle, ca::SERVER_LIFE, clock, events::EventKind, fleet::Fleet, http::listener::TlsSlot,
+    store::NewEvent,
+};
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(60);
+/// How often a failure that lasts is recorded; each round logs it.
+const REMINDER: SignedDuration = SignedDuration::from_hours(24);
 /// Desired states signed in one transaction.
 const BATCH: u32 = 256;
 
@@ -18,9 +23,16 @@ pub(super) async fn run(fleet: Arc<Fleet>, tls: TlsSlot, broker: BrokerHandle) {
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut certified = clock::now();
+    let mut reminder = Timestamp::MIN;
     loop {
         rounds.tick().await;
         let now = clock::now();
+        if let Err(error) = sign_anew(&fleet, now).await
+            && now >= reminder
+        {
+            remind(&fleet, &error, now).await;
+            reminder = now.saturating_add(REMINDER).unwrap_or(Timestamp::MAX);
+        }
         if let Err(error) = round(&fleet, now).await {
             tracing::error!(error = format!("{error:#}"), "upkeep failed; trying again");
         }
@@ -33,11 +45,31 @@ pub(super) async fn run(fleet: Arc<Fleet>, tls: TlsSlot, broker: BrokerHandle) {
     }
 }
 
-async fn round(fleet: &Arc<Fleet>, now: Timestamp) -> anyhow::Result<()> {
-    let signed = fleet.blocking(move |fleet| fleet.repository.freshen(now)).await?.context("sign metadata anew")?;
-    if signed {
-        tracing::info!("snapshot and timestamp signed anew");
+/// Signs metadata anew where that is due; a failure is logged and recorded.
+pub(super) async fn freshen(fleet: &Arc<Fleet>, now: Timestamp) {
+    if let Err(error) = sign_anew(fleet, now).await {
+        remind(fleet, &error, now).await;
     }
+}
+
+async fn sign_anew(fleet: &Arc<Fleet>, now: Timestamp) -> anyhow::Result<()> {
+    let signed = fleet.blocking(move |fleet| fleet.repository.freshen(now)).await.and_then(|signed| signed);
+    match &signed {
+        Ok(true) => tracing::info!("metadata signed anew"),
+        Ok(false) => {}
+        Err(error) => tracing::error!(error = format!("{error:#}"), "metadata was not signed anew; trying again"),
+    }
+    signed.map(drop)
+}
+
+async fn remind(fleet: &Fleet, error: &anyhow::Error, now: Timestamp) {
+    let event = NewEvent::new(EventKind::MetadataExpiring, format!("metadata was not signed anew: {error:#}"));
+    if let Err(error) = fleet.store.record(event, now).await {
+        tracing::error!(%error, "an event was not recorded");
+    }
+}
+
+async fn round(fleet: &Arc<Fleet>, now: Timestamp) -> anyhow::Result<()> {
     let half = now.saturating_add(fleet.director.valid() / 2).unwrap_or(Timestamp::MAX);
     loop {
         let renewed = fleet.store.renew(fleet.signer(), half, BATCH, now).await.context("sign desired states anew")?;

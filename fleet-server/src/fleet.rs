@@ -11,6 +11,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tern_protocol::{
     ids::{DeviceId, TeamId},
+    manifest::Manifest,
     topics::{Channel, DeviceTopic},
 };
 
@@ -26,7 +27,7 @@ use crate::{
     overview::{ConsoleSource, MAX_EVENTS, Overview, OverviewFuture},
     repository::Repository,
     selector::Selector,
-    store::{FleetSettings, NewEvent, Paging, SignState, Store},
+    store::{FleetSettings, NewEvent, NewVersion, Paging, SignState, SignedVersion, Store},
 };
 
 /// The same refusal of the same party is recorded once in this time; all are counted.
@@ -210,9 +211,23 @@ impl Fleet {
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn reconcile(&self, team: &TeamId, actor: &str, now: Timestamp) -> anyhow::Result<()> {
-        let listed = self.repository.listed(team);
-        self.store.set_signed(team.clone(), listed, actor.to_owned(), now).await.context("record what is published")
+    pub async fn reconcile(self: &Arc<Self>, team: &TeamId, actor: &str, now: Timestamp) -> anyhow::Result<()> {
+        let record = async || {
+            let listed = self.repository.listed(team);
+            let recorded = self.store.set_signed(team.clone(), listed, actor.to_owned(), now).await;
+            recorded.context("record what is published")
+        };
+        // Another upload may have taken a version's place between its signature and now. What is signed counts.
+        for SignedVersion { model, manifest: digest } in record().await? {
+            let (of, restored) = (model.clone(), format!("restore the manifest of {model}"));
+            let bytes = self.blocking(move |fleet| fleet.repository.manifest(&of, &digest)).await?;
+            let bytes = bytes.context(restored.clone())?.with_context(|| format!("the manifest of {model} is gone"))?;
+            let manifest = Manifest::from_target(&bytes, &model, &digest).context(restored)?;
+            let version = NewVersion::new(model, digest, &manifest, bytes, actor.to_owned());
+            self.store.restore_manifest(version, now).await.context("record a manifest")?;
+        }
+        record().await?;
+        Ok(())
     }
 
     /// The counters as text.

@@ -14,7 +14,7 @@ use sigstore_tuf::{Updater, transport::FetchFuture};
 use tern_fleet_server::{
     ca::Authority,
     clock,
-    forms::{Assigned, Assignment, DeviceRow, ManifestStored, Page, VersionRow},
+    forms::{Assigned, Assignment, DeviceRow, EnrolmentTicket, ManifestStored, Page, VersionRow},
     identity::{Operator, Role, Secret},
     ready::Ready,
     server::Server,
@@ -23,7 +23,7 @@ use tern_protocol::{
     api::{TUF_METADATA, TUF_TARGETS, blob_path, target_path},
     desired::{Admission, Admitted, DesiredState, GenerationFloor, admit},
     digest::Digest,
-    enrolment::EnrolmentResponse,
+    enrolment::{EnrolmentResponse, EnrolmentToken},
     ids::{Generation, ModelVersion},
     report::{
         self, Codec,
@@ -302,10 +302,17 @@ async fn every_fault_in_publishing_is_refused_by_its_own_name() {
     assert_eq!(stored.missing_blobs.len(), 3);
     let again: ManifestStored = admin.put(&manifest_path(MODEL), manifest.clone()).await.ok();
     assert_eq!(again.manifest, stored.manifest);
-    assert_eq!(put(&manifest_path(MODEL), &bundle(MODEL, b"other").0).await, "version-exists");
+    // What nobody has signed gives way, and back.
+    for (content, missing) in [(&b"other"[..], 3), (b"weights", 3)] {
+        let (offered, _) = bundle(MODEL, content);
+        let stored: ManifestStored = admin.put(&manifest_path(MODEL), offered.clone()).await.ok();
+        assert_eq!((stored.manifest, stored.missing_blobs.len()), (Digest::of(&offered), missing));
+    }
+    rig.event("manifest-replaced", "").await;
     // Blobs.
     let blob = |bytes: &[u8]| format!("/api/v1/blobs/sha256/{}", Digest::of(bytes));
     assert_eq!(put(&blob(b"nobody's"), b"nobody's").await, "unknown-blob");
+    assert_eq!(put(&blob(b"other"), b"other").await, "unknown-blob");
     assert_eq!(put(&blob(b"weights"), b"weighty").await, "blob-digest");
     assert_eq!(put(&blob(b"weights"), b"weight").await, "blob-digest");
     assert_eq!(put(&blob(b"weights"), b"weights!").await, "blob-length");
@@ -347,6 +354,7 @@ async fn every_fault_in_publishing_is_refused_by_its_own_name() {
     // The good one, once; then it has moved.
     admin.put(team, good.clone()).await.empty();
     assert_eq!(put(team, &good).await, "metadata-moved");
+    assert_eq!(put(&manifest_path(MODEL), &bundle(MODEL, b"other").0).await, "version-exists");
     rig.event("front-refused", "under-threshold").await;
     rig.event("front-refused", "foreign-target").await;
     let rows: Page<VersionRow> = admin.get("/api/v1/models").await.ok();
@@ -426,6 +434,67 @@ async fn an_enrolment_token_counts_once_and_for_its_device() {
         let order = json!({"device": "cam-7", "valid_seconds": seconds});
         assert_eq!(admin.post("/api/v1/enrolments", &order).await.problem(), (422, "bad-order".into()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replaced_key_is_cut_off_and_stays_out() {
+    let rig = Rig::start().await;
+    let old = rig.enrol("cam-1").await;
+    let mut session = agent(&rig, &old, 0).await;
+    session.acknowledged(old.topic("m/system"), true, "{}").await;
+    let order = json!({"device": "cam-1", "valid_seconds": 60});
+    let ticket: EnrolmentTicket = rig.admin().post("/api/v1/enrolments?replace=true", &order).await.ok();
+    let token = EnrolmentToken::decode(&ticket.token).unwrap();
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let response = rig.stranger().post("/api/v1/enrol", &enrolment_request(&token, &key)).await.ok();
+    let new = Enrolled { name: "cam-1".into(), token, key, response };
+    session.ended().await;
+    rig.mqtt(&old).ended().await;
+    rig.event("front-refused", "replaced-certificate").await;
+    assert_eq!(rig.metric("tern_ingest_refusals_total{code=\"replaced-certificate\"}").await, 1);
+    let mut session = agent(&rig, &new, 0).await;
+    session.acknowledged(new.topic("m/system"), true, "{}").await;
+    // The old key's token, still young, neither brings it back nor cuts the new one.
+    let again = rig.stranger().post("/api/v1/enrol", &enrolment_request(&old.token, &old.key)).await;
+    assert_eq!(again.problem(), (403, "used-enrolment".into()));
+    assert_eq!(rig.device(&old).get("/tuf/metadata/timestamp.json").await.problem().1, "replaced-certificate");
+    session.acknowledged(new.topic("m/system"), true, "{}").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_cannot_store_withholds_the_acknowledgement_and_the_connection_stays() {
+    let rig = Rig::start().await;
+    let device = rig.enrol("cam-1").await;
+    let mut mqtt = rig.mqtt(&device);
+    mqtt.acknowledged(device.topic("m/system"), true, "{}").await;
+    let database = rusqlite::Connection::open(rig.folder.path().join("data/server.db")).unwrap();
+    database.busy_timeout(rig::DEADLINE).unwrap();
+    let full = "CREATE TRIGGER full BEFORE INSERT ON retained BEGIN SELECT RAISE(ABORT, 'disk is full'); END";
+    database.execute_batch(full).unwrap();
+    mqtt.client.publish(device.topic("m/digits"), rumqttc::QoS::AtLeastOnce, true, "{}").await.unwrap();
+    let refused = "tern_ingest_refusals_total{code=\"store\"}";
+    eventually(async || (rig.metric(refused).await >= 2).then_some(())).await;
+    database.execute_batch("DROP TRIGGER full").unwrap();
+    // Panics where the connection has ended.
+    mqtt.find(|incoming| matches!(incoming, rumqttc::Incoming::PubAck(_)).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_signed_counts_whatever_was_uploaded_since() {
+    let mut rig = Rig::start().await;
+    let manifest = rig.publish(MODEL, b"weights").await;
+    let database = rusqlite::Connection::open(rig.folder.path().join("data/server.db")).unwrap();
+    database.busy_timeout(rig::DEADLINE).unwrap();
+    // An upload between the signature and its record, and a crash before the record.
+    let unsigned = "UPDATE versions SET manifest_sha256 = ?1, manifest = x'7b7d', signed = 0, ever_signed = 0";
+    database.execute(unsigned, [Digest::of(b"{}").to_string()]).unwrap();
+    drop(database);
+    rig.restart().await;
+    let rows: Page<VersionRow> = rig.admin().get("/api/v1/models").await.ok();
+    assert!(rows.items[0].signed);
+    assert_eq!(rows.items[0].manifest, manifest);
+    let other = rig.admin().put(&manifest_path(MODEL), bundle(MODEL, b"other").0).await;
+    assert_eq!(other.problem(), (409, "version-exists".into()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

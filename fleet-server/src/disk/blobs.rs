@@ -13,6 +13,9 @@ use std::{
 
 use tern_protocol::digest::{Digest, Hasher};
 
+/// Room that uploads leave on the disk, in bytes, and the least share of it, as one part in so many.
+const RESERVE: (u64, u64) = (256 << 20, 20);
+
 /// Why a stream of bytes did not become a blob.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
@@ -63,6 +66,16 @@ impl Blobs {
         }
     }
 
+    /// Whether the disk has room for uploads beyond what the server needs to go on.
+    ///
+    /// # Errors
+    /// Where the system does not say.
+    pub fn has_room(&self) -> io::Result<bool> {
+        let figures = rustix::fs::statvfs(&self.incoming)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(figures.f_frsize);
+        Ok(is_room(bytes(figures.f_bavail), bytes(figures.f_blocks)))
+    }
+
     /// Begins to take in the blob `digest` of at most `limit` bytes.
     ///
     /// # Errors
@@ -92,6 +105,10 @@ impl Blobs {
     fn path(&self, digest: &Digest) -> PathBuf {
         self.folder.join(digest.to_string())
     }
+}
+
+fn is_room(free: u64, total: u64) -> bool {
+    free >= RESERVE.0 && free >= total / RESERVE.1
 }
 
 /// A blob that is being read.
@@ -196,6 +213,15 @@ mod tests {
         assert!(matches!(long.write(b"right!"), Err(BlobError::TooLong(5))));
         drop(long);
         assert_eq!((files(&folder.path().join("incoming")), files(&folder.path().join("sha256"))), (0, 0));
+    }
+
+    #[test]
+    fn uploads_leave_a_reserve_on_the_disk() {
+        let (mib, gib) = (1 << 20, 1 << 30);
+        assert!(is_room(256 * mib, gib) && !is_room(256 * mib - 1, gib));
+        assert!(is_room(5 * gib, 100 * gib) && !is_room(5 * gib - 1, 100 * gib));
+        let folder = tempfile::tempdir().unwrap();
+        Blobs::open(folder.path()).unwrap().has_room().unwrap();
     }
 
     #[test]

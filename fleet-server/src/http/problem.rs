@@ -63,7 +63,8 @@ refusals! {
     MalformedJson = 400 "malformed-json" "The body is not JSON of the wanted form";
     BadOrder = 422 "bad-order" "The order cannot be carried out";
     ManifestInvalid = 422 "manifest-invalid" "The manifest is not valid";
-    VersionExists = 409 "version-exists" "The version exists with other bytes";
+    VersionExists = 409 "version-exists" "The version is signed with other bytes";
+    NoSpace = 507 "no-space" "The server has no room for uploads";
     UnknownBlob = 404 "unknown-blob" "No manifest names this blob";
     BlobNotDemanded = 404 "blob-not-demanded" "Nothing demanded of the device holds this";
     BlobDigest = 422 "blob-digest" "The bytes have another digest";

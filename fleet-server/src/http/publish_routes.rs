@@ -105,28 +105,29 @@ pub(super) async fn put_manifest(
             return Err(invalid(format!("blob {} has two lengths", file.sha256)));
         }
     }
-    let wanted: Vec<_> = blobs.clone().into_iter().collect();
-    let state = blob_states(&fleet, wanted.clone()).await?;
+    let state = blob_states(&fleet, blobs.into_iter().collect()).await?;
     if let Some(digest) = state.other_length.first() {
         return Err(invalid(format!("blob {digest} is here and has another length than the manifest says")));
     }
-    let version = NewVersion {
-        model,
-        manifest: digest,
-        bytes: bytes.to_vec(),
-        total: manifest.total_bytes(),
-        blobs: wanted,
-        published_by: publisher.name,
-    };
+    room(&fleet).await?;
+    let version = NewVersion::new(model, digest, &manifest, bytes.to_vec(), publisher.name);
     match fleet.store.put_manifest(version, clock::now()).await? {
         ManifestOutcome::Exists { manifest } => Err(Refused::new(
             Refusal::VersionExists,
-            format!("the version has manifest {manifest} and never changes: publish the next version"),
+            format!("the version is signed with manifest {manifest} and never changes: publish the next version"),
         )),
         ManifestOutcome::Stored | ManifestOutcome::Same => {
             Ok(Json(ManifestStored { manifest: digest, missing_blobs: state.missing }))
         }
     }
+}
+
+/// Refuses uploads before the disk is so full that reports and events find no place.
+async fn room(fleet: &Arc<Fleet>) -> Answer<()> {
+    if fleet.blocking(|fleet| fleet.blobs.has_room()).await?? {
+        return Ok(());
+    }
+    Err(Refused::new(Refusal::NoSpace, "the server's data disk is nearly full: make room there, then send it again"))
 }
 
 #[derive(Default)]
@@ -167,6 +168,7 @@ pub(super) async fn put_blob(
     if hyper::body::Body::size_hint(&body).lower() > limit {
         return Err(Refused::new(Refusal::BlobLength, format!("the manifest says {limit} bytes")));
     }
+    room(&fleet).await?;
     let mut incoming = fleet.blocking(move |fleet| fleet.blobs.receive(digest, limit)).await??;
     let mut body = body;
     while let Some(chunk) = next_chunk(&mut body).await? {

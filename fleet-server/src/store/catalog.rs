@@ -1,10 +1,16 @@
 //! Versions: their manifests, their blobs, and whether a team's signed metadata lists them.
+//!
+//! A manifest is an offer until its team's metadata has listed it; until then other bytes take its place, so that nobody
+//! can occupy the numbers of a team. From then on the version never changes, even after it was withdrawn.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tern_protocol::{
     digest::Digest,
     ids::{ByteCount, ModelName, ModelVersion, TeamId},
+    manifest::Manifest,
 };
 
 use super::{NewEvent, Paging, Store, StoreError, devices::version_of, events, integer, millis, natural, parse, time};
@@ -30,14 +36,23 @@ pub struct NewVersion {
     pub published_by: String,
 }
 
+impl NewVersion {
+    /// The version that `manifest`, read from `bytes` of this digest, describes.
+    pub fn new(model: ModelVersion, digest: Digest, manifest: &Manifest, bytes: Vec<u8>, published_by: String) -> Self {
+        let blobs: BTreeMap<_, _> = manifest.files.iter().map(|file| (file.sha256, file.length.0)).collect();
+        let total = manifest.total_bytes();
+        Self { model, manifest: digest, bytes, total, blobs: blobs.into_iter().collect(), published_by }
+    }
+}
+
 /// What came of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ManifestOutcome {
-    /// It is new.
+    /// It is there now, in place of other bytes if there were any that nobody had signed.
     Stored,
     /// The same bytes were there.
     Same,
-    /// Other bytes are there.
+    /// Other bytes are there and were signed.
     Exists {
         /// Their digest.
         manifest: Digest,
@@ -58,18 +73,44 @@ const COLUMNS: &str = "team, model_id, version, manifest_sha256, bytes, publishe
      WHERE r.team = v.team AND r.model_id = v.model_id AND r.version = v.version)";
 
 impl Store {
-    /// Stores a version's manifest.
+    /// Stores a version's manifest; one that was never signed gives way.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn put_manifest(&self, version: NewVersion, now: Timestamp) -> Result<ManifestOutcome, StoreError> {
         self.write(move |connection| {
             if let Some((found, _)) = manifest(connection, &version.model)? {
-                let same = found == version.manifest;
-                return Ok(if same { ManifestOutcome::Same } else { ManifestOutcome::Exists { manifest: found } });
+                if found == version.manifest {
+                    return Ok(ManifestOutcome::Same);
+                }
+                if ever_signed(connection, &version.model)? {
+                    return Ok(ManifestOutcome::Exists { manifest: found });
+                }
+                replace(connection, &version, &found, now)?;
+            } else {
+                insert(connection, &version, now)?;
             }
-            insert(connection, &version, now)?;
             Ok(ManifestOutcome::Stored)
+        })
+        .await
+    }
+
+    /// Puts back a manifest that the team's metadata lists, where an upload took its place before the listing was
+    /// recorded. It never gives way again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn restore_manifest(&self, version: NewVersion, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            match manifest(connection, &version.model)? {
+                Some((found, _)) if found == version.manifest => {}
+                Some((found, _)) => replace(connection, &version, &found, now)?,
+                None => insert(connection, &version, now)?,
+            }
+            let ModelVersion { name, version } = &version.model;
+            let sql = "UPDATE versions SET ever_signed = 1 WHERE team = ?1 AND model_id = ?2 AND version = ?3";
+            connection.execute(sql, params![name.team.as_str(), name.model.as_str(), version.to_string()])?;
+            Ok(())
         })
         .await
     }
@@ -135,7 +176,8 @@ impl Store {
         .await
     }
 
-    /// Takes over which versions a team's metadata lists; records what is new and what is gone.
+    /// Takes over which versions a team's metadata lists; records what is new and what is gone. Gives those back whose
+    /// manifest is not the one that is here: they do not count until [`Store::restore_manifest`].
     ///
     /// # Errors
     /// [`StoreError`].
@@ -145,16 +187,17 @@ impl Store {
         listed: Vec<SignedVersion>,
         actor: String,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<SignedVersion>, StoreError> {
         self.write(move |connection| {
+            let mut unmatched = Vec::new();
             let before = signed(connection, &team)?;
             let gone = before.iter().filter(|version| !listed.contains(version));
             let new = listed.iter().filter(|version| !before.contains(version));
             let changes = gone.map(|v| (v, false)).chain(new.map(|v| (v, true)));
             for (SignedVersion { model, manifest }, is_signed) in changes {
                 let ModelVersion { name, version } = model;
-                connection.execute(
-                    "UPDATE versions SET signed = ?5
+                let updated = connection.execute(
+                    "UPDATE versions SET signed = ?5, ever_signed = 1
                      WHERE team = ?1 AND model_id = ?2 AND version = ?3 AND manifest_sha256 = ?4",
                     params![
                         name.team.as_str(),
@@ -164,14 +207,39 @@ impl Store {
                         is_signed
                     ],
                 )?;
+                if updated == 0 {
+                    unmatched.push(SignedVersion { model: model.clone(), manifest: *manifest });
+                    continue;
+                }
                 let kind = if is_signed { EventKind::VersionPublished } else { EventKind::VersionWithdrawn };
                 let event = NewEvent::new(kind, format!("manifest {manifest}")).by(actor.clone()).of_version(model);
                 events::insert(connection, &event, now)?;
             }
-            Ok(())
+            Ok(unmatched)
         })
         .await
     }
+}
+
+/// Puts a version in the place of the one with manifest `before`, and records whose doing that was.
+fn replace(connection: &Connection, new: &NewVersion, before: &Digest, now: Timestamp) -> Result<(), StoreError> {
+    let ModelVersion { name, version } = &new.model;
+    // Its list of blobs goes with it.
+    connection.execute(
+        "DELETE FROM versions WHERE team = ?1 AND model_id = ?2 AND version = ?3",
+        params![name.team.as_str(), name.model.as_str(), version.to_string()],
+    )?;
+    insert(connection, new, now)?;
+    let message = format!("manifest {} in place of {before}, which was never signed", new.manifest);
+    let event = NewEvent::new(EventKind::ManifestReplaced, message).by(new.published_by.clone());
+    events::insert(connection, &event.of_version(&new.model), now)
+}
+
+fn ever_signed(connection: &Connection, model: &ModelVersion) -> Result<bool, StoreError> {
+    let sql = "SELECT ever_signed FROM versions WHERE team = ?1 AND model_id = ?2 AND version = ?3";
+    let ModelVersion { name, version } = model;
+    let key = params![name.team.as_str(), name.model.as_str(), version.to_string()];
+    Ok(connection.prepare_cached(sql)?.query_row(key, |row| row.get(0))?)
 }
 
 fn insert(connection: &Connection, version: &NewVersion, now: Timestamp) -> Result<(), StoreError> {

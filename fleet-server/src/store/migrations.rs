@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// Each step takes the schema from its index to the next.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE settings (
         key TEXT PRIMARY KEY,
         value TEXT NOT NULL
@@ -136,7 +137,15 @@ const STEPS: &[&str] = &["
         payload BLOB NOT NULL,
         PRIMARY KEY (device, stream, sequence)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE versions ADD COLUMN ever_signed INTEGER NOT NULL DEFAULT 0;
+    UPDATE versions SET ever_signed = 1 WHERE signed = 1 OR EXISTS (
+        SELECT 1 FROM events e WHERE e.kind = 'version-published' AND e.team = versions.team
+            AND e.model_id = versions.model_id AND e.version = versions.version
+    );
+",
+];
 
 /// Brings the schema up to date.
 pub(super) fn apply(connection: &mut Connection) -> Result<(), StoreError> {

@@ -417,12 +417,24 @@ async fn a_version_never_changes_its_bytes_and_is_listed_page_by_page() {
     assert_eq!(store.put_manifest(again("demo/a@1.0.0"), now()).await.unwrap(), ManifestOutcome::Same);
     let exists = ManifestOutcome::Exists { manifest: Digest::of(b"demo/a@1.0.0") };
     assert_eq!(store.put_manifest(again("other"), now()).await.unwrap(), exists);
+    // Withdrawn is not unsigned: devices may run it.
+    store.set_signed("demo".parse().unwrap(), vec![], "admin".into(), now()).await.unwrap();
+    assert_eq!(store.put_manifest(again("other"), now()).await.unwrap(), exists);
+    let offer = |text: &str| NewVersion { model: version("demo/b@3.0.0"), ..again(text) };
+    assert_eq!(store.put_manifest(offer("one"), now()).await.unwrap(), ManifestOutcome::Stored);
+    assert_eq!(store.put_manifest(offer("two"), now()).await.unwrap(), ManifestOutcome::Stored);
+    let replaced = SignedVersion { model: version("demo/b@3.0.0"), manifest: Digest::of(b"one") };
+    let listed = vec![replaced.clone()];
+    assert_eq!(store.set_signed("demo".parse().unwrap(), listed, "admin".into(), now()).await.unwrap(), [replaced]);
+    store.restore_manifest(offer("one"), now()).await.unwrap();
+    let exists = ManifestOutcome::Exists { manifest: Digest::of(b"one") };
+    assert_eq!(store.put_manifest(offer("two"), now()).await.unwrap(), exists);
     let page = |after: &str, limit| store.versions(None, Paging { after: after.into(), limit });
     let names = |rows: Vec<crate::forms::VersionRow>| rows.iter().map(|r| r.model.to_string()).collect::<Vec<_>>();
     assert_eq!(names(page("", 2).await.unwrap()), ["demo/a@1.0.0", "demo/b@1.0.0"]);
-    assert_eq!(names(page("demo/b@1.0.0", 2).await.unwrap()), ["demo/b@2.0.0"]);
+    assert_eq!(names(page("demo/b@1.0.0", 1).await.unwrap()), ["demo/b@2.0.0"]);
     let of = store.versions(Some("demo/b".parse().unwrap()), Paging { after: String::new(), limit: 9 }).await.unwrap();
-    assert_eq!(names(of), ["demo/b@1.0.0", "demo/b@2.0.0"]);
+    assert_eq!(names(of), ["demo/b@1.0.0", "demo/b@2.0.0", "demo/b@3.0.0"]);
     assert_eq!(store.blob_limit(Digest::of(b"blob")).await.unwrap(), Some(4));
     assert_eq!(store.blob_limit(Digest::of(b"none")).await.unwrap(), None);
 }

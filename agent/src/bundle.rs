@@ -1,7 +1,8 @@
 //! Versions on disk: manifests by digest in `versions/`, their files among the blobs; and the way there.
 //!
 //! [`Installer::prepare`] verifies before it fetches and fetches before it answers; [`Installer::try_out`] runs the probe.
-//! Whoever opens a file of a version gets bytes that were compared with their signed digest just then.
+//! Whoever opens a file of a version gets bytes that were compared with their signed digest just then. Versions share blobs,
+//! so one version is fetched at a time, and garbage is collected around whatever is on its way.
 
 use std::{
     collections::BTreeSet,
@@ -31,6 +32,9 @@ use crate::{
     trust::Trust,
 };
 
+mod needed;
+use needed::Needed;
+
 /// Room that a fetch leaves on the disk beside the reserve.
 const HEADROOM: u64 = 16 << 20;
 
@@ -40,6 +44,9 @@ pub struct Bundles {
     folder: PathBuf,
     /// Their files.
     pub blobs: Blobs,
+    needed: Needed,
+    /// One version is fetched at a time: two would write one part, and count the same room twice.
+    fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Bundles {
@@ -50,7 +57,7 @@ impl Bundles {
     pub fn open(state_dir: &Path) -> io::Result<Self> {
         let folder = state_dir.join("versions");
         disk::make_folder(&folder)?;
-        Ok(Self { folder, blobs: Blobs::open(state_dir)? })
+        Ok(Self { folder, blobs: Blobs::open(state_dir)?, needed: Needed::default(), fetching: Arc::default() })
     }
 
     /// Keeps a manifest that was verified.
@@ -89,16 +96,26 @@ impl Bundles {
         Ok((bytes, model))
     }
 
-    /// Removes every manifest and blob that none of these versions needs.
+    /// Removes every manifest and blob that neither these versions need nor those that are being fetched.
+    ///
+    /// Blocks, also until another collection has ended: not for tasks of the runtime.
     ///
     /// # Errors
     /// What the system said; the rest stays for the next time.
     pub fn collect_garbage(&self, keep: &BTreeSet<Digest>) -> io::Result<()> {
-        let mut blobs = BTreeSet::new();
+        self.needed.collect(|mut manifests, blobs| {
+            manifests.extend(keep);
+            self.remove_but(&manifests, blobs)
+        })
+    }
+
+    fn remove_but(&self, manifests: &BTreeSet<Digest>, mut blobs: BTreeSet<Digest>) -> io::Result<()> {
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let digest = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse::<Digest>().ok());
-            match digest.filter(|d| keep.contains(d)) {
+            // Also of one that is being written beside its name.
+            let stem = path.file_name().and_then(|name| name.to_str()?.split('.').next());
+            let digest = stem.and_then(|s| s.parse::<Digest>().ok());
+            match digest.filter(|d| manifests.contains(d)) {
                 None => disk::remove_file(&path)?,
                 Some(digest) => {
                     let Ok((manifest, _)) = self.manifest(&digest) else { continue };
@@ -154,19 +171,26 @@ impl Installer {
     pub async fn prepare(&self, wanted: &DesiredModel) -> Result<(), Refusal> {
         let (manifest, bytes) = self.trust.manifest(wanted).await?;
         admit(&manifest, &self.class, &self.agent)?;
-        self.make_room(&manifest)?;
-        let kept = self.bundles.keep(&wanted.manifest, &bytes);
-        kept.map_err(|e| Refusal::new(RefusalCode::NoSpace, format!("cannot keep the manifest: {e}")))?;
+        self.bring(&wanted.manifest, &manifest, &bytes).await
+    }
+
+    /// Brings a verified manifest and its files onto the disk.
+    async fn bring(&self, digest: &Digest, manifest: &Manifest, bytes: &[u8]) -> Result<(), Refusal> {
+        let coming = self.bundles.needed.coming(digest, manifest).await;
+        let _turn = self.bundles.fetching.lock().await;
+        self.make_room(manifest)?;
+        self.bundles.keep(digest, bytes).map_err(|e| disk_refusal("cannot keep the manifest", &e))?;
         for file in &manifest.files {
             let (remote, blobs) = (&self.remote, &self.bundles.blobs);
             fetch::blob(remote, blobs, &file.sha256, file.length.0, &Rules::default()).await?;
         }
+        coming.came();
         Ok(())
     }
 
     fn make_room(&self, manifest: &Manifest) -> Result<(), Refusal> {
         let blobs = &self.bundles.blobs;
-        let failed = |e: io::Error| Refusal::new(RefusalCode::NoSpace, format!("cannot look at the disk: {e}"));
+        let failed = |e: io::Error| disk_refusal("cannot look at the disk", &e);
         let missing = manifest.files.iter().filter(|f| !blobs.has(&f.sha256, f.length.0));
         let missing = missing.fold(0u64, |sum, f| sum.saturating_add(f.length.0));
         let used = blobs.total_bytes().map_err(failed)?;
@@ -188,10 +212,28 @@ impl Installer {
     /// # Errors
     /// Why it must not run here.
     pub async fn try_out(self: &Arc<Self>, version: &VersionRef) -> Result<(), Refusal> {
-        let _turn = self.turn.lock().await;
-        let (this, version) = (self.clone(), version.clone());
-        let tried = tokio::task::spawn_blocking(move || this.try_out_blocking(&version)).await;
-        tried.unwrap_or_else(|_| Err(Refusal::new(RefusalCode::ProbeDied, "the probe's parent panicked")))
+        let version = version.clone();
+        self.in_turn(move |this| this.try_out_blocking(&version)).await
+    }
+
+    /// Does `work` on a thread of its own, one at a time. Work that nobody waits for any more is not begun, and the turn of
+    /// what was begun lasts until it has ended, whoever waits.
+    async fn in_turn<W>(self: &Arc<Self>, work: W) -> Result<(), Refusal>
+    where
+        W: FnOnce(&Self) -> Result<(), Refusal> + Send + 'static,
+    {
+        let (answer, tried) = tokio::sync::oneshot::channel();
+        let this = self.clone();
+        let thread = tokio::task::spawn_blocking(move || {
+            let _turn = this.turn.blocking_lock();
+            if !answer.is_closed() {
+                // Whoever asked may have left meanwhile.
+                let _ = answer.send(work(&this));
+            }
+        });
+        // Cancelled or not, it ends by itself.
+        drop(thread);
+        tried.await.unwrap_or_else(|_| Err(Refusal::new(RefusalCode::ProbeDied, "the probe's parent panicked")))
     }
 
     fn try_out_blocking(&self, version: &VersionRef) -> Result<(), Refusal> {
@@ -215,6 +257,12 @@ impl Installer {
     }
 }
 
+/// A failure of the disk: only a full one is called so, anything else may pass.
+fn disk_refusal(what: &str, error: &io::Error) -> Refusal {
+    let code = if disk::is_full(error) { RefusalCode::NoSpace } else { RefusalCode::Fetch };
+    Refusal::new(code, format!("{what}: {error}"))
+}
+
 /// Whether a verified version may be tried on this device at all.
 ///
 /// # Errors
@@ -234,3 +282,6 @@ pub fn admit(manifest: &Manifest, class: &DeviceClass, agent: &Version) -> Resul
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

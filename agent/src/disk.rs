@@ -75,6 +75,11 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether the system said that there is no room, as opposed to everything else that a disk may say.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Moves a file that cannot be read out of the way, to `<name>.damaged`, so that somebody can look at it.
 ///
 /// # Errors

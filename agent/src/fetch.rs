@@ -12,7 +12,7 @@ use tern_protocol::{api, digest::Digest, refusal::RefusalCode};
 
 use crate::{
     clock::Moment,
-    disk::{BlobError, Blobs, Part},
+    disk::{self, BlobError, Blobs, Part},
     http::{self, HttpError, Remote},
     install::Refusal,
 };
@@ -98,7 +98,7 @@ impl From<FetchError> for Refusal {
         let code = match &error {
             FetchError::Blob(BlobError::Length { .. }) => RefusalCode::BlobLength,
             FetchError::Blob(BlobError::Digest { .. }) => RefusalCode::BlobDigest,
-            FetchError::Blob(BlobError::Disk { .. }) => RefusalCode::NoSpace,
+            FetchError::Blob(BlobError::Disk { cause, .. }) if disk::is_full(cause) => RefusalCode::NoSpace,
             _ => RefusalCode::Fetch,
         };
         Self::new(code, &error)
@@ -143,20 +143,15 @@ pub fn jittered(pause: Duration) -> Duration {
 }
 
 async fn once(remote: &Remote, blobs: &Blobs, digest: &Digest, length: u64, rules: &Rules) -> Result<(), FetchError> {
-    let mut part = resume(blobs, digest, length).await?;
+    let mut part = blobs.resume(digest, length)?;
     if part.received() < length {
         let http = |cause| FetchError::Http { digest: *digest, cause };
         let response = remote.get(&api::blob_path(digest), part.received()).await.map_err(http)?;
         let response = accept(response, &mut part, digest, length).await?;
         stream(response, &mut part, digest, length, rules).await?;
     }
+    // The whole file is read for its digest.
     Ok(off_runtime(move || part.finish()).await?)
-}
-
-/// The part on disk; its digest is computed off the runtime, for it may be long.
-async fn resume(blobs: &Blobs, digest: &Digest, length: u64) -> Result<Part, BlobError> {
-    let (blobs, digest) = (blobs.clone(), *digest);
-    off_runtime(move || blobs.resume(&digest, length)).await
 }
 
 async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

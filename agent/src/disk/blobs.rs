@@ -1,13 +1,14 @@
 //! Files named by their digest: `blobs/sha256/<hex>` and, while they come in, `<hex>.part`.
 //!
 //! A name without `.part` means that the bytes were whole, of that digest and fsynced when they got it. Flash forgets, so
-//! whoever hands a blob to an engine opens it through [`Blobs::open_verified`], which reads it once more.
+//! whoever hands a blob to an engine opens it through [`Blobs::open_verified`], which reads it once more. What is hashed is
+//! always the file, never the stream that was written to it: only the file gets the name.
 
 use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -86,7 +87,7 @@ impl Blobs {
         Err(wrong)
     }
 
-    /// The part of this blob that came in so far, its digest recomputed from the file, ready for more.
+    /// The part of this blob that came in so far, ready for more. Its bytes are looked at by [`Part::finish`].
     ///
     /// # Errors
     /// [`BlobError::Disk`].
@@ -101,15 +102,14 @@ impl Blobs {
             .mode(0o600)
             .open(path)
             .map_err(disk)?;
-        let mut hasher = Hasher::default();
-        let mut received = read_into(&mut file, &mut hasher, length).map_err(disk)?;
+        let mut received = file.metadata().map_err(disk)?.len();
         if received > length {
             // Left by something that lied about the length.
             file.set_len(0).map_err(disk)?;
-            (hasher, received) = (Hasher::default(), 0);
+            received = 0;
         }
         file.seek(SeekFrom::Start(received)).map_err(disk)?;
-        Ok(Part { blobs: self.clone(), digest: *digest, length, received, hasher, file })
+        Ok(Part { blobs: self.clone(), digest: *digest, length, received, file })
     }
 
     /// Removes every blob and part that is not in `keep`. Returns how many.
@@ -122,9 +122,12 @@ impl Blobs {
             let entry = entry?;
             let name = entry.file_name();
             let digest = name.to_str().map(|n| n.trim_end_matches(".part")).and_then(|n| n.parse().ok());
-            if !digest.is_some_and(|d| keep.contains(&d)) {
-                fs::remove_file(entry.path())?;
-                removed += 1;
+            if digest.is_some_and(|d| keep.contains(&d)) {
+                continue;
+            }
+            match fs::remove_file(entry.path()) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => removed += 1,
             }
         }
         Ok(removed)
@@ -135,7 +138,12 @@ impl Blobs {
     /// # Errors
     /// What the system said.
     pub fn total_bytes(&self) -> io::Result<u64> {
-        fs::read_dir(&self.folder)?.try_fold(0u64, |sum, entry| Ok(sum.saturating_add(entry?.metadata()?.len())))
+        fs::read_dir(&self.folder)?.try_fold(0u64, |sum, entry| match entry?.metadata() {
+            Ok(metadata) => Ok(sum.saturating_add(metadata.len())),
+            // Renamed or removed since the folder was read.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(sum),
+            Err(e) => Err(e),
+        })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -153,7 +161,6 @@ pub struct Part {
     digest: Digest,
     length: u64,
     received: u64,
-    hasher: Hasher,
     file: File,
 }
 
@@ -177,7 +184,7 @@ impl Part {
         let disk = |cause| BlobError::Disk { digest: self.digest, cause };
         self.file.set_len(0).map_err(disk)?;
         self.file.seek(SeekFrom::Start(0)).map_err(disk)?;
-        (self.hasher, self.received) = (Hasher::default(), 0);
+        self.received = 0;
         Ok(())
     }
 
@@ -191,31 +198,38 @@ impl Part {
             return Err(BlobError::Length { digest: self.digest, signed: self.length, found: total });
         }
         self.file.write_all(bytes).map_err(|cause| BlobError::Disk { digest: self.digest, cause })?;
-        self.hasher.update(bytes);
         self.received = total;
         Ok(())
     }
 
-    /// Makes the blob durable under its name, if its bytes are the signed ones.
+    /// Makes the blob durable under its name, if the bytes of its file are the signed ones. Reads the file whole.
     ///
     /// # Errors
     /// What is wrong with it; the part is removed then, except where it is only too short.
     #[expect(clippy::disallowed_methods, reason = "part of the door that the lint names")]
     pub fn finish(self) -> Result<(), BlobError> {
-        let Self { blobs, digest, length, received, hasher, file } = self;
+        let Self { blobs, digest, length, received, mut file } = self;
         let disk = |cause| BlobError::Disk { digest, cause };
         let part = blobs.part_path(&digest);
         if received < length {
             return Err(BlobError::Length { digest, signed: length, found: received });
         }
-        let found = hasher.finish();
-        if found != digest {
+        file.seek(SeekFrom::Start(0)).map_err(disk)?;
+        let (found, bytes) = hash(&mut file, length).map_err(disk)?;
+        if bytes != length || found != digest {
             super::remove_file(&part).map_err(disk)?;
-            return Err(BlobError::Digest { signed: digest, found });
+            return Err(if bytes == length {
+                BlobError::Digest { signed: digest, found }
+            } else {
+                BlobError::Length { digest, signed: length, found: bytes }
+            });
         }
         file.sync_all().map_err(disk)?;
-        fs::rename(&part, blobs.path(&digest)).map_err(disk)?;
-        super::sync_folder(&blobs.folder).map_err(disk)
+        match same_file(&file, &part).and_then(|()| fs::rename(&part, blobs.path(&digest))) {
+            // Somebody else brought the same bytes: theirs are as good.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && blobs.has(&digest, length) => Ok(()),
+            renamed => renamed.and_then(|()| super::sync_folder(&blobs.folder)).map_err(disk),
+        }
     }
 
     /// Removes what came in.
@@ -228,20 +242,27 @@ impl Part {
     }
 }
 
-fn hash(file: &mut File, limit: u64) -> io::Result<(Digest, u64)> {
-    let mut hasher = Hasher::default();
-    let length = read_into(file, &mut hasher, limit)?;
-    Ok((hasher.finish(), length))
+/// Whether `path` still names the open `file`: a rename goes by the name, and the bytes that were read by the file.
+///
+/// # Errors
+/// [`io::ErrorKind::NotFound`] where it names nothing or another file.
+fn same_file(file: &File, path: &Path) -> io::Result<()> {
+    let (mine, named) = (file.metadata()?, fs::metadata(path)?);
+    if (mine.dev(), mine.ino()) == (named.dev(), named.ino()) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "its part was replaced while it came in"))
 }
 
-/// Feeds `file` to `hasher`, one byte beyond `limit` at most; returns how many bytes there were.
-fn read_into(file: &mut File, hasher: &mut Hasher, limit: u64) -> io::Result<u64> {
+/// The digest and the length of what is left of `file`, which is read to one byte beyond `limit` at most.
+fn hash(file: &mut File, limit: u64) -> io::Result<(Digest, u64)> {
+    let mut hasher = Hasher::default();
     let mut buffer = vec![0; 64 << 10];
     let mut reader = file.take(limit.saturating_add(1));
     let mut total = 0;
     loop {
         match reader.read(&mut buffer)? {
-            0 => return Ok(total),
+            0 => return Ok((hasher.finish(), total)),
             n => {
                 hasher.update(&buffer[..n]);
                 total += n as u64;
@@ -302,6 +323,41 @@ mod tests {
         assert!(matches!(part.append(b"far too long"), Err(BlobError::Length { found: 12, .. })));
         assert_eq!(fs::metadata(blobs.part_path(&digest)).unwrap().len(), 0);
         assert!(matches!(part.finish(), Err(BlobError::Length { found: 0, .. })));
+    }
+
+    #[test]
+    fn a_file_with_a_hole_gets_no_name_whatever_was_appended() {
+        let (_folder, blobs) = blobs();
+        let digest = Digest::of(b"a model");
+        let mut part = blobs.resume(&digest, 7).unwrap();
+        part.append(b"a mo").unwrap();
+        // Another one starts the same file anew, under the first one's feet.
+        blobs.resume(&digest, 7).unwrap().restart().unwrap();
+        part.append(b"del").unwrap();
+        assert!(matches!(part.finish(), Err(BlobError::Digest { .. })));
+        assert!(!blobs.has(&digest, 7) && blobs.resume(&digest, 7).unwrap().received() == 0);
+    }
+
+    #[test]
+    fn a_part_that_lost_its_name_is_done_only_if_the_blob_is_there() {
+        let (_folder, blobs) = blobs();
+        let digest = Digest::of(b"a model");
+        let whole = || {
+            let mut part = blobs.resume(&digest, 7).unwrap();
+            part.append(&b"a model"[part.received() as usize..]).unwrap();
+            part
+        };
+        let (first, second) = (whole(), whole());
+        first.finish().unwrap();
+        second.finish().unwrap();
+        assert!(blobs.open_verified(&digest, 7).is_ok());
+        // Swept away, and another one begins: the second's bytes must not be named for the first's.
+        let swept = whole();
+        blobs.collect_garbage(&BTreeSet::new()).unwrap();
+        blobs.resume(&digest, 7).unwrap().append(b"a").unwrap();
+        let lost = swept.finish().unwrap_err();
+        assert!(matches!(&lost, BlobError::Disk { cause, .. } if cause.kind() == io::ErrorKind::NotFound), "{lost}");
+        assert!(!blobs.has(&digest, 7) && !blobs.path(&digest).exists());
     }
 
     #[test]

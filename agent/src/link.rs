@@ -3,7 +3,8 @@
 //! Each session: subscribe to `desired`, say that the device is online, and once the subscription stands publish the twin,
 //! so that a twin which lags brings the desired state. The twin goes out again whenever it changes; only the latest counts.
 //! `rumqttc` keeps packets of a dead session, and a collision for ever, so on any error everything it holds is cleared and
-//! the next session starts from what is true then. Leaving: offline status, wait for its PUBACK, DISCONNECT.
+//! the next session starts from what is true then. A session whose subscription is refused is of no use and is ended.
+//! Leaving: offline status, wait for its PUBACK, DISCONNECT.
 //! Nothing is verified here: a desired state is bytes.
 
 use std::{
@@ -26,7 +27,10 @@ use tern_protocol::{
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::{fetch::jittered, notify::Beat};
+use crate::{clock::Moment, fetch::jittered, notify::Beat};
+
+mod pauses;
+use pauses::Pauses;
 
 /// Longest time to an MQTT session: TLS with a key in a slow TPM.
 const CONNECT_SECONDS: u64 = 60;
@@ -138,30 +142,34 @@ enum Seen {
 
 /// Polls without ever doing anything else, so that pings go out in time.
 async fn poll(mut event_loop: EventLoop, sender: mpsc::Sender<Seen>, longest: Duration) {
-    let mut failures = 0u32;
+    let (mut pauses, mut since) = (Pauses::default(), None);
     loop {
         let seen = match event_loop.poll().await {
-            Ok(packet) => {
-                if matches!(packet, Polled::Incoming(Incoming::ConnAck(_))) {
-                    failures = 0;
-                }
-                Seen::Packet(packet)
-            }
-            Err(error) => {
-                reset(&mut event_loop);
-                Seen::Lost(crate::http::chain(&error))
-            }
+            Ok(packet) if is_refused(&packet) => Seen::Lost("the server refuses the subscription to `desired`".into()),
+            Ok(packet) => Seen::Packet(packet),
+            Err(error) => Seen::Lost(crate::http::chain(&error)),
         };
+        if matches!(seen, Seen::Packet(Polled::Incoming(Incoming::ConnAck(_)))) {
+            since = Some(Moment::now());
+        }
         let lost = matches!(seen, Seen::Lost(_));
+        if lost {
+            // Also hangs up, without a DISCONNECT, so that the last will goes out.
+            reset(&mut event_loop);
+        }
         if sender.send(seen).await.is_err() {
             return;
         }
         if lost {
-            failures += 1;
-            let pause = Duration::from_millis(500).saturating_mul(1 << failures.min(12)).min(longest);
-            tokio::time::sleep(jittered(pause)).await;
+            let stood = since.take().map_or(Duration::ZERO, Moment::elapsed);
+            tokio::time::sleep(jittered(pauses.next(stood, longest))).await;
         }
     }
+}
+
+fn is_refused(packet: &Polled) -> bool {
+    let Polled::Incoming(Incoming::SubAck(granted)) = packet else { return false };
+    granted.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure)
 }
 
 /// Forgets everything of the session that died: requests not yet sent, packets not yet acknowledged, events not yet seen,
@@ -259,12 +267,7 @@ impl Driver {
     async fn take(&mut self, seen: Seen) -> anyhow::Result<()> {
         match seen {
             Seen::Packet(Polled::Incoming(Incoming::ConnAck(_))) => self.open()?,
-            Seen::Packet(Polled::Incoming(Incoming::SubAck(granted))) => {
-                let refused = granted.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure);
-                if refused {
-                    tracing::error!("the server refuses the subscription to {}", self.desired);
-                    return Ok(());
-                }
+            Seen::Packet(Polled::Incoming(Incoming::SubAck(_))) => {
                 (self.session, self.stale) = (true, true);
                 self.tell(Event::Session).await?;
                 self.publish_twin();

@@ -76,11 +76,14 @@ impl Broker {
 
     /// SUBSCRIBE and the online status, both answered.
     async fn opened(&mut self) {
+        self.subscribed(SubscribeReasonCode::Success(rumqttc::mqttbytes::QoS::AtLeastOnce)).await;
+    }
+
+    async fn subscribed(&mut self, code: SubscribeReasonCode) {
         let Packet::Subscribe(subscribe) = self.next().await else { panic!("no SUBSCRIBE first") };
         assert_eq!(subscribe.filters[0].path, "tern/v1/f/d/desired");
         let status: Status = serde_json::from_slice(&self.published("status").await).unwrap();
         assert!(status.online);
-        let code = SubscribeReasonCode::Success(rumqttc::mqttbytes::QoS::AtLeastOnce);
         self.send(|b| SubAck::new(subscribe.pkid, vec![code]).write(b)).await;
     }
 
@@ -137,6 +140,21 @@ async fn each_session_subscribes_then_says_online_then_sends_the_twin() {
     broker.opened().await;
     assert_eq!(rig.events.recv().await, Some(Event::Session));
     assert_eq!(broker.published("twin").await, "twin 4");
+}
+
+#[tokio::test]
+async fn a_refused_subscription_ends_the_session_and_the_next_begins() {
+    let mut rig = rig().await;
+    let mut broker = Broker::accept(&rig.listener).await;
+    broker.subscribed(SubscribeReasonCode::Failure).await;
+    let event = tokio::time::timeout(Duration::from_secs(10), rig.events.recv()).await.unwrap();
+    assert!(matches!(&event, Some(Event::Lost(why)) if why.contains("subscription")), "{event:?}");
+    // The device hangs up, and says no goodbye: the last will is to go out.
+    assert_eq!(broker.stream.read_buf(&mut broker.buffer).await.unwrap(), 0);
+    assert!(Packet::read(&mut broker.buffer, 1 << 20).is_err());
+    let mut broker = Broker::accept(&rig.listener).await;
+    broker.opened().await;
+    assert_eq!(rig.events.recv().await, Some(Event::Session));
 }
 
 #[tokio::test]

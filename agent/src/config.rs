@@ -31,7 +31,7 @@ pub struct Config {
     /// The kind of hardware, by which versions are allowed and budgets chosen.
     #[serde(default = "defaults::device_class")]
     pub device_class: DeviceClass,
-    /// Labels that selectors match.
+    /// Labels that selectors match, 64 at most.
     #[serde(default)]
     pub labels: Labels,
     /// The inference API's Unix socket; `infer.sock` in `runtime_dir` where absent.
@@ -235,6 +235,9 @@ impl Config {
         if self.control_socket().as_os_str().len() > MAX_SOCKET_PATH {
             return bad("runtime_dir", format!("is longer than {MAX_SOCKET_PATH} bytes"), "choose a shorter path");
         }
+        if self.labels.len() > MAX_LABELS {
+            return bad("labels", format!("has {} labels, more than {MAX_LABELS}", self.labels.len()), "remove some");
+        }
         let ranges = [
             ("threads", u64::from(self.threads.get()), 1, 256),
             ("queue", u64::from(self.queue.get()), 1, 65_536),
@@ -256,6 +259,8 @@ impl Config {
     }
 }
 
+/// Most labels: as many as the server takes, and a twin with them stays below its own limit.
+const MAX_LABELS: usize = 64;
 /// Longest path of a Unix socket that Linux takes, in bytes.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -299,5 +304,8 @@ mod tests {
         assert!(matches!(parse("threads = 0"), Err(ConfigError::Malformed { .. })));
         assert!(matches!(parse("device_class = \"Pi 4\""), Err(ConfigError::Malformed { .. })));
         assert!(parse("infer_tcp = \"[::1]:0\"").is_ok());
+        let labels = |n: usize| (0..n).fold("[labels]\n".to_owned(), |text, i| format!("{text}k{i} = \"v\"\n"));
+        assert!(parse(&labels(MAX_LABELS)).is_ok());
+        assert!(matches!(parse(&labels(MAX_LABELS + 1)), Err(ConfigError::BadValue { key: "labels", .. })));
     }
 }

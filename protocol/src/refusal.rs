@@ -71,6 +71,7 @@ impl RefusalCode {
                 | Self::FloorUnreadable
                 | Self::BlobDigest
                 | Self::BlobLength
+                | Self::ManifestDigest
                 | Self::Metadata
                 | Self::Expired
         )
@@ -99,6 +100,16 @@ impl std::fmt::Display for RefusalCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_rotted_are_worth_another_fetch() {
+        for code in [RefusalCode::ManifestDigest, RefusalCode::BlobDigest, RefusalCode::BlobLength] {
+            assert!(code.is_retryable(), "{code}");
+        }
+        for code in [RefusalCode::Manifest, RefusalCode::Rollback, RefusalCode::GoldenMismatch] {
+            assert!(!code.is_retryable(), "{code}");
+        }
+    }
 
     #[test]
     fn codes_are_unique_and_travel_as_text() {

@@ -1,4 +1,4 @@
-//! Brings a blob onto the disk: over HTTPS, resumed across restarts, checked while it streams.
+//! Brings a blob onto the disk: over HTTPS, resumed across restarts, checked before it counts.
 //!
 //! Nothing of a blob is held in memory but a chunk. Length and digest are those that were signed; whoever serves the bytes
 //! is trusted for nothing. A source that lies, stalls, crawls or never ends costs one attempt. Attempts follow each other

@@ -58,6 +58,8 @@ use worker::{WORKER_GRACE, WorkerSide};
 const EVENTS: usize = 256;
 /// How often machines are asked whether their time has come.
 const TICK: Duration = Duration::from_millis(250);
+/// How often the disk reserve is filled again, and halted machines are told that records are durable again.
+const TEND: Duration = Duration::from_secs(60);
 /// Longest time from a signal to the end.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -101,7 +103,10 @@ struct Control {
     tallies: BTreeMap<ModelName, Tally>,
     infer_tcp: Option<SocketAddr>,
     announced: bool,
+    tended: Moment,
     garbage: bool,
+    /// The director's keys are being refreshed for a desired state of unknown signature; further ones are dropped.
+    readmitting: bool,
     events_in: mpsc::Sender<Event>,
     twin_out: watch::Sender<Bytes>,
     beats: notify::Beats,
@@ -132,6 +137,8 @@ impl Control {
         self.start_worker();
         self.reapply().await;
         self.publish_twin();
+        // The sockets are bound and the loop turns: what connects now waits for the worker, however long its loads take.
+        notify::ready();
         let failure = loop {
             tokio::select! {
                 Some(event) = wires.events.recv() => self.take(event).await,
@@ -153,7 +160,10 @@ impl Control {
             Event::Worker(event) => self.worker_event(event).await,
             Event::WorkerDue => self.start_worker(),
             Event::Drained(slot) => self.worker.forget(slot),
-            Event::Readmit(bytes) => self.desired(bytes, true).await,
+            Event::Readmit(bytes) => {
+                self.readmitting = false;
+                self.desired(bytes, true).await;
+            }
             Event::Asked(answer) => {
                 let page = serde_json::to_string(&self.page()).unwrap_or_default();
                 // Who asked may have left.
@@ -194,9 +204,27 @@ impl Control {
             self.garbage = false;
             self.collect_garbage();
         }
+        if self.tended.elapsed() >= TEND {
+            self.tended = Moment::now();
+            self.tend().await;
+        }
         if notify::interval().is_some_and(|interval| fed.elapsed() >= interval) {
             *fed = Moment::now();
             notify::feed(&self.beats);
+        }
+    }
+
+    /// A full disk may have room again: installs need no restart for it.
+    async fn tend(&mut self) {
+        let reserve = crate::disk::Reserve::new(&self.config.state_dir);
+        tokio::task::spawn_blocking(move || reserve.refill());
+        if self.store.fault().is_some() {
+            return;
+        }
+        let halted = self.machines.iter().filter(|(_, machine)| machine.is_halted());
+        let halted: Vec<ModelName> = halted.map(|(name, _)| name.clone()).collect();
+        for name in halted {
+            self.step(&name, install::Event::Recordable).await;
         }
     }
 
@@ -219,15 +247,16 @@ impl Control {
         self.publish_twin();
     }
 
-    /// Carries out effects in order; answers with the event of a failed `Persist`, which ends them.
+    /// Carries out effects in order; answers with the event of a failed `Persist`, after which only what
+    /// [`Effect::frees`] is carried out.
     async fn carry_out(&mut self, name: &ModelName, effects: Vec<Effect>) -> Option<install::Event> {
+        let mut failed = None;
         for effect in effects {
+            if failed.is_some() && !effect.frees() {
+                continue;
+            }
             match effect {
-                Effect::Persist(record) => {
-                    if let Err(fault) = self.persist(name, *record).await {
-                        return Some(fault);
-                    }
-                }
+                Effect::Persist(record) => failed = self.persist(name, *record).await.err(),
                 Effect::Prepare(number, demand) => {
                     let installer = self.installer.clone();
                     let work = async move { install::Event::Prepared(number, installer.prepare(&demand).await) };
@@ -248,7 +277,7 @@ impl Control {
                 Effect::Drain(slot) => self.drain(slot),
             }
         }
-        None
+        failed
     }
 
     async fn persist(&mut self, name: &ModelName, record: ModelRecord) -> Result<(), install::Event> {
@@ -299,7 +328,7 @@ impl Control {
         });
     }
 
-    /// Says, once, that the inference API is there.
+    /// Says, once, that the inference API answers.
     async fn announce(&mut self) {
         if std::mem::replace(&mut self.announced, true) {
             return;
@@ -309,13 +338,17 @@ impl Control {
         {
             tracing::error!(%error, path = %path.display(), "the ready file cannot be written");
         }
-        notify::ready();
         tracing::info!(socket = %self.config.infer_socket().display(), tcp = ?self.infer_tcp, "serving");
     }
 
     async fn leave(mut self, wires: Wires, link_ended: bool) {
         notify::stopping();
         tracing::info!("leaving");
+        let effects: Vec<_> = self.machines.iter_mut().map(|(name, m)| (name.clone(), m.leave())).collect();
+        for (name, effects) in effects {
+            // What cannot be recorded any more counts as a cut, which is the safe side.
+            let _ = self.carry_out(&name, effects).await;
+        }
         let all = async {
             for task in std::mem::take(&mut self.running).into_values() {
                 task.abort();

@@ -9,7 +9,11 @@
 //! - On probation a death of the worker, or three failed inferences that are 5 % of all, take the version back. Taking
 //!   back needs the disk only. A return to the version before needs no probation, for it has survived one. A first
 //!   version, with nothing to go back to, is given up only at the last of its attempts.
-//! - Risky steps begun and never ended are counted; at [`MAX_ATTEMPTS`] the version is refused.
+//! - Risky steps begun and never ended are counted; at [`MAX_ATTEMPTS`] the version is refused. A clean leave is no such
+//!   end, nor is a worker that never started. Refused for this alone, a version is tried again by a newer generation.
+//! - A proven version is dropped only on proof that it cannot be loaded. While it cannot be read in passing, it is tried
+//!   again after growing pauses, and the version before answers meanwhile.
+//! - A record is written only where it says something else than before: counts, times and messages are not worth the flash.
 //!
 //! Never: I/O, a clock, SQL, knowledge of how an effect is carried out.
 
@@ -58,6 +62,8 @@ enum Step {
 #[derive(Debug, Clone)]
 pub struct Machine {
     record: ModelRecord,
+    /// The record as it was last written.
+    recorded: ModelRecord,
     step: Step,
     serving: Serving,
     trial: Option<Trial>,
@@ -65,6 +71,8 @@ pub struct Machine {
     swapping: Option<VersionRef>,
     pauses: u32,
     halted: bool,
+    /// The version before could not be read when it was wanted again: the network is asked for it, in turn with the disk.
+    refetch: bool,
 }
 
 type Effects = Vec<Effect>;
@@ -73,17 +81,14 @@ impl Machine {
     /// The machine that goes on from a record, as the boot table says; nothing where the record is to be forgotten.
     pub fn boot(record: ModelRecord, cx: &mut Context<'_>) -> Option<(Self, Effects)> {
         let action = boot::action(record.state);
-        let serving = Serving::default();
-        let mut machine =
-            Self { record, step: Step::None, serving, trial: None, swapping: None, pauses: 0, halted: false };
+        let mut machine = Self::with(record);
         let mut fx = Vec::new();
         match action {
             BootAction::Forget => return None,
             BootAction::ProbationAgain => {
                 machine.record.attempts += 1;
                 if machine.record.attempts > MAX_ATTEMPTS {
-                    let why = "the device went down on each of its probations";
-                    machine.take_back(Refusal::new(RefusalCode::AttemptsExhausted, why), cx, &mut fx);
+                    machine.probations_exhausted(cx, &mut fx);
                 } else {
                     machine.persist(&mut fx);
                 }
@@ -96,8 +101,37 @@ impl Machine {
 
     /// The machine of a model that was never here.
     pub fn new(now: Timestamp) -> Self {
-        let (record, serving) = (ModelRecord::new(now), Serving::default());
-        Self { record, step: Step::None, serving, trial: None, swapping: None, pauses: 0, halted: false }
+        Self::with(ModelRecord::new(now))
+    }
+
+    fn with(record: ModelRecord) -> Self {
+        Self {
+            recorded: record.clone(),
+            record,
+            step: Step::None,
+            serving: Serving::default(),
+            trial: None,
+            swapping: None,
+            pauses: 0,
+            halted: false,
+            refetch: false,
+        }
+    }
+
+    /// The agent leaves because it was told to: what it ends thereby was not cut short.
+    pub fn leave(&mut self) -> Effects {
+        let risky = matches!(self.step, Step::Probing(_) | Step::Loading(_) | Step::Swapping(_));
+        let mut fx = Vec::new();
+        if risky || self.record.state == ModelState::OnProbation {
+            self.record.attempts = self.record.attempts.saturating_sub(1);
+            self.persist(&mut fx);
+        }
+        fx
+    }
+
+    /// Whether installs stopped because nothing could be recorded; [`Event::Recordable`] ends it.
+    pub fn is_halted(&self) -> bool {
+        self.halted
     }
 
     /// The record as the machine sees it.
@@ -114,7 +148,7 @@ impl Machine {
     pub fn deadline(&self) -> Option<Duration> {
         let pause = if let Step::Pausing(until) = self.step { Some(until) } else { None };
         let trial = self.trial.as_ref().and_then(|t| t.deadline(self.probation()));
-        pause.into_iter().chain(trial).min()
+        pause.into_iter().chain(trial).chain(self.retry_at()).min()
     }
 
     /// Takes in what happened; returns what is to be done.
@@ -123,8 +157,12 @@ impl Machine {
         match event {
             Event::Demand(demand, generation) => self.demand(demand, generation, cx, &mut fx),
             Event::Prepared(number, outcome) if self.step == Step::Preparing(number) => match outcome {
+                _ if self.record.candidate.is_none() => self.mended(outcome.is_ok(), cx, &mut fx),
                 Ok(()) => self.probe(cx, &mut fx),
-                Err(refusal) => self.refuse(refusal, cx, &mut fx),
+                Err(refusal) => {
+                    self.refetch = false;
+                    self.refuse(refusal, cx, &mut fx);
+                }
             },
             Event::Probed(number, outcome) if self.step == Step::Probing(number) => {
                 self.record.attempts = self.record.attempts.saturating_sub(1);
@@ -137,9 +175,15 @@ impl Machine {
             Event::Swapped(slot, outcome) => self.swapped(slot, outcome, cx, &mut fx),
             Event::WorkerUp => self.worker_up(cx, &mut fx),
             Event::WorkerDied(cause) => self.worker_died(&cause, cx, &mut fx),
+            Event::WorkerNotStarted => self.serving = Serving::default(),
             Event::Counted { slot, inferences, failures } => self.counted(slot, inferences, failures, cx, &mut fx),
             Event::Tick => self.tick(cx, &mut fx),
             Event::Unrecordable(durable, why) => self.unrecordable(*durable, &why, cx, &mut fx),
+            Event::Recordable => {
+                self.halted = false;
+                self.persist(&mut fx);
+                self.reconcile(cx, &mut fx);
+            }
             // Answers to what was superseded.
             Event::Prepared(..) | Event::Probed(..) => {}
         }
@@ -153,7 +197,7 @@ impl Machine {
         self.record.generation = generation;
         if changed {
             self.abandon(fx);
-            self.record.refused = None;
+            (self.record.refused, self.refetch) = (None, false);
             (self.record.candidate, self.record.attempts, self.pauses) = (None, 0, 0);
         } else if matches!(self.step, Step::Pausing(_)) {
             // Somebody asks again: no reason to wait.
@@ -209,11 +253,15 @@ impl Machine {
             let why = format!("installing was interrupted {MAX_ATTEMPTS} times");
             return self.refuse(Refusal::new(RefusalCode::AttemptsExhausted, why), cx, fx);
         }
-        if self.record.state == ModelState::Staged || self.record.previous.as_ref() == Some(&wanted) {
+        let is_kept = self.record.previous.as_ref() == Some(&wanted) && !self.refetch;
+        if self.record.state == ModelState::Staged || is_kept {
             // Verified before and on disk: no network, and no expiry, stands between it and the worker.
             return self.stage(cx, fx);
         }
-        self.enter(ModelState::Fetching, cx);
+        if self.pauses == 0 {
+            // A try after a pause says nothing new: there and back would be two writes each time.
+            self.enter(ModelState::Fetching, cx);
+        }
         self.persist(fx);
         let number = cx.number();
         self.step = Step::Preparing(number);
@@ -236,7 +284,7 @@ impl Machine {
 
     fn is_refused(&self, wanted: &VersionRef, agent: &Version) -> bool {
         self.record.refused.as_ref().is_some_and(|r| {
-            let for_good = matches!(r.code, RefusalCode::ProbationFailed | RefusalCode::AttemptsExhausted);
+            let for_good = r.code == RefusalCode::ProbationFailed;
             r.manifest == wanted.manifest && r.agent == *agent && (for_good || r.generation == self.record.generation)
         })
     }
@@ -277,7 +325,6 @@ impl Machine {
 
     fn refuse(&mut self, refusal: Refusal, cx: &mut Context<'_>, fx: &mut Effects) {
         let code = refusal.code;
-        let before = self.record.clone();
         self.note(&refusal, self.record.candidate.clone().map(|c| c.version), cx);
         if code.is_retryable() {
             let longest = if code == RefusalCode::Fetch { LONGEST_FETCH_PAUSE } else { LONGEST_PAUSE };
@@ -298,10 +345,7 @@ impl Machine {
             self.record.attempts = 0;
             self.enter(ModelState::Rejected, cx);
         }
-        // The same failure once more is not worth a write to the flash.
-        if !same_but_for_counts(&before, &self.record) {
-            self.persist(fx);
-        }
+        self.persist(fx);
         self.serve(cx, fx);
     }
 
@@ -322,8 +366,12 @@ impl Machine {
         }
     }
 
-    fn persist(&self, fx: &mut Effects) {
-        fx.push(Effect::Persist(Box::new(self.record.clone())));
+    /// Records what is new; the same failure once more is not worth a write to the flash.
+    fn persist(&mut self, fx: &mut Effects) {
+        if !same_but_for_counts(&self.recorded, &self.record) {
+            self.recorded = self.record.clone();
+            fx.push(Effect::Persist(Box::new(self.record.clone())));
+        }
     }
 
     fn tick(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
@@ -331,13 +379,14 @@ impl Machine {
             self.step = Step::None;
             self.reconcile(cx, fx);
         }
+        self.retry(cx, fx);
         self.judge(cx, fx);
     }
 
     /// Nothing can be recorded any more: no install goes on. What serves, serves; a take-back stands, unrecorded.
     fn unrecordable(&mut self, durable: ModelRecord, why: &str, cx: &mut Context<'_>, fx: &mut Effects) {
         self.abandon(fx);
-        self.halted = true;
+        (self.halted, self.recorded) = (true, durable.clone());
         if self.record.state != ModelState::RolledBack {
             let demand = (self.record.desired.take(), self.record.generation);
             self.record = durable;

@@ -282,13 +282,18 @@ impl Supervisor {
     /// meanwhile wait in the kernel's queue and find the models in place. What cannot be restored is in
     /// [`Started::failed`] and does not keep the rest from serving.
     ///
+    /// A worker that died on the way is answered as started: what it held may be why, and its `Died` event says so.
+    ///
     /// # Errors
-    /// As [`Worker::spawn`].
+    /// As [`Worker::spawn`]; it never held a version then, or the system had no descriptor for its listeners.
     pub async fn start(&self, restore: Vec<Restore>) -> Result<Started, WorkerError> {
         let mut started = Worker::spawn(&self.programs, self.limits, self.timing).await?;
         started.failed = started.worker.restore(restore).await;
         for listener in &self.listeners {
-            started.worker.listen(listener).await?;
+            match started.worker.listen(listener).await {
+                Err(_) if started.worker.orders.is_closed() => break,
+                outcome => outcome?,
+            }
         }
         Ok(started)
     }

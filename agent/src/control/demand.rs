@@ -1,9 +1,11 @@
 //! From a desired state's bytes to demands: admitted, made durable, and only then handed to the machines.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tern_protocol::{
-    desired::{self, Admission, Admitted, DesiredRefusal, DesiredState},
-    ids::Generation,
+    desired::{self, Admission, Admitted, DesiredModel, DesiredRefusal, DesiredState},
+    ids::{Generation, ModelName},
     refusal::RefusalCode,
     signed::{self, SignatureError},
     twin::LastError,
@@ -37,10 +39,14 @@ impl Control {
             }
             Ok(Admitted::Same(state)) => {
                 tracing::debug!(generation = %state.generation, "this desired state was taken over before");
+                self.apply(state.into_inner()).await;
             }
             Err(DesiredRefusal::Signature(SignatureError::UnderThreshold { .. })) if !again => {
-                // Root may have changed the director's keys since the last refresh.
-                self.refresh_for(bytes);
+                // Root may have changed the director's keys since the last refresh. One at a time: a server that floods
+                // must not grow this process, and an honest one sends again while the twin lags.
+                if !std::mem::replace(&mut self.readmitting, true) {
+                    self.refresh_for(bytes);
+                }
             }
             Err(refusal) => self.refuse_desired(&refusal).await,
         }
@@ -67,15 +73,15 @@ impl Control {
         self.apply(state).await;
     }
 
-    /// Hands the demands to the machines: first what goes, for a model's name is unique on a device without its team.
+    /// Hands the demands to the machines that do not have them: first what goes, for a model's name is unique on a device
+    /// without its team.
     pub(super) async fn apply(&mut self, state: DesiredState) {
         let generation = state.generation;
-        let gone: Vec<_> =
-            self.machines.keys().filter(|name| !state.models.iter().any(|m| m.model == **name)).cloned().collect();
+        let (gone, wanted) = missing(&self.machines, state);
         for name in gone {
             self.step(&name, install::Event::Demand(None, generation)).await;
         }
-        for demand in state.models {
+        for demand in wanted {
             let name = demand.model.clone();
             let now = self.clock.now();
             let is_new = !self.machines.contains_key(&name);
@@ -91,11 +97,6 @@ impl Control {
     /// Applies the recorded desired state once more: the power may have gone between its record and the machines'.
     pub(super) async fn reapply(&mut self) {
         let Some(record) = self.store.read(|s| s.desired.clone()) else { return };
-        let current = |m: &Machine| m.record().generation >= record.generation || m.record().desired.is_none();
-        let known = !self.machines.is_empty() && self.machines.values().all(current);
-        if known {
-            return;
-        }
         match signed::verify::<DesiredState>(record.envelope.as_bytes(), &self.installer.trust.director()) {
             Ok(state) => self.apply(state.into_inner()).await,
             // The director's keys changed meanwhile: a newer state will come.
@@ -151,5 +152,65 @@ impl Control {
         if !again && let Err(fault) = self.store.update(|s| s.last_error = Some(error)).await {
             tracing::warn!(%fault, "the refusal is not recorded");
         }
+    }
+}
+
+/// What of a desired state the machines do not have yet: models that go, and demands.
+fn missing(machines: &BTreeMap<ModelName, Machine>, state: DesiredState) -> (Vec<ModelName>, Vec<DesiredModel>) {
+    let (models, generation) = (state.models, state.generation);
+    let is_gone = |m: &Machine| m.record().desired.is_none() && m.record().active.is_none();
+    let gone = machines.iter().filter(|(name, m)| !is_gone(m) && !models.iter().any(|d| d.model == **name));
+    let gone = gone.map(|(name, _)| name.clone()).collect();
+    let has =
+        |m: &Machine, d: &DesiredModel| m.record().generation >= generation && m.record().desired.as_ref() == Some(d);
+    let lacks = |d: &DesiredModel| machines.get(&d.model).is_none_or(|m| !has(m, d));
+    (gone, models.into_iter().filter(lacks).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use tern_protocol::{desired::Settings, digest::Digest};
+
+    use super::*;
+    use crate::state::ModelRecord;
+
+    fn demand(model: &str) -> DesiredModel {
+        let (manifest, version) = (Digest::of(model.as_bytes()), "1.0.0".parse().unwrap());
+        let model = model.parse().unwrap();
+        DesiredModel { model, version, manifest, swap: Default::default(), probation: Default::default() }
+    }
+
+    fn machine(desired: DesiredModel, generation: u64) -> (ModelName, Machine) {
+        let (name, agent) = (desired.model.clone(), "0.1.0".parse().unwrap());
+        let record = ModelRecord {
+            desired: Some(desired),
+            generation: Generation(generation),
+            state: tern_protocol::twin::ModelState::Fetching,
+            ..ModelRecord::new(Timestamp::UNIX_EPOCH)
+        };
+        let (uptime, time) = (std::time::Duration::ZERO, Timestamp::UNIX_EPOCH);
+        let mut cx = install::Context { uptime, time, agent: &agent, numbers: &mut 0 };
+        (name, Machine::boot(record, &mut cx).unwrap().0)
+    }
+
+    /// The power may go after the desired state's record and before that of any of its models.
+    #[test]
+    fn what_a_power_cut_kept_from_the_machines_is_applied_again_and_nothing_else() {
+        let state = DesiredState {
+            format: desired::FORMAT,
+            fleet: "f".parse().unwrap(),
+            device: "d".parse().unwrap(),
+            generation: Generation(2),
+            issued: Timestamp::UNIX_EPOCH,
+            expires: Timestamp::UNIX_EPOCH,
+            models: ["a/known", "a/late", "a/new"].map(demand).into(),
+            settings: Settings::default(),
+        };
+        let machines = [(demand("a/known"), 2), (demand("a/late"), 1), (demand("a/gone"), 1)];
+        let machines = machines.into_iter().map(|(d, generation)| machine(d, generation)).collect();
+        let (gone, wanted) = missing(&machines, state);
+        assert_eq!(gone, ["a/gone".parse().unwrap()]);
+        assert_eq!(wanted, [demand("a/late"), demand("a/new")]);
     }
 }

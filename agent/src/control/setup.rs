@@ -108,6 +108,8 @@ impl Setup {
             tallies: BTreeMap::new(),
             infer_tcp,
             announced: false,
+            tended: Moment::now(),
+            readmitting: false,
             garbage: true,
             events_in: events_in.clone(),
             twin_out,

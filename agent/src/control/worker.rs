@@ -106,7 +106,11 @@ impl Control {
         let restoring = std::mem::take(&mut self.worker.restoring);
         let Started { worker, lacking, events, failed } = match started {
             Ok(started) => started,
-            Err(error) => return self.worker_died(format!("it did not start: {}", crate::http::chain(&error))).await,
+            Err(error) => {
+                // The machine that has no room for a process says nothing against any version.
+                let cause = format!("it did not start: {}", crate::http::chain(&error));
+                return self.worker_gone(cause, install::Event::WorkerNotStarted).await;
+            }
         };
         if !lacking.is_empty() {
             tracing::warn!(?lacking, "the worker's sandbox is not whole on this kernel");
@@ -139,13 +143,17 @@ impl Control {
     }
 
     async fn worker_died(&mut self, cause: String) {
+        self.worker.page.deaths += 1;
+        self.worker_gone(cause.clone(), install::Event::WorkerDied(cause)).await;
+    }
+
+    async fn worker_gone(&mut self, cause: String, event: install::Event) {
         self.worker.up = None;
         self.worker.slots.clear();
-        self.worker.page.deaths += 1;
         self.worker.page.last_death = Some(cause.clone());
         let names: Vec<ModelName> = self.machines.keys().cloned().collect();
         for name in names {
-            self.step(&name, install::Event::WorkerDied(cause.clone())).await;
+            self.step(&name, event.clone()).await;
         }
         let pause = self.worker.backoff.pause(self.worker.started.elapsed());
         tracing::warn!(%cause, ?pause, "the worker is gone and will be started again");

@@ -28,7 +28,7 @@ fn serves(rig: &mut Rig, wanted: &str) {
 fn fetching_begins_again() {
     assert_eq!(action(ModelState::Fetching), BootAction::BeginAgain);
     let (mut rig, effects) = booted(with_demand(ModelState::Fetching, Some("1.0.0"), "1.1.0", 0));
-    assert!(matches!(&effects[..], [Effect::Persist(_), Effect::Prepare(..)]), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::Prepare(..)]), "the record says so already: {effects:?}");
     assert_eq!(rig.machine.record.attempts, 0);
     serves(&mut rig, "1.0.0");
 }
@@ -69,6 +69,16 @@ fn probation_starts_anew_and_is_taken_back_when_it_always_ends_in_a_cut() {
     let (mut rig, effects) = booted(ModelRecord { attempts: MAX_ATTEMPTS, ..on });
     assert!(matches!(&effects[..], [Effect::Persist(r)] if r.state == ModelState::RolledBack), "{effects:?}");
     serves(&mut rig, "1.0.0");
+}
+
+#[test]
+fn a_first_version_serves_on_when_its_probations_always_end_in_a_cut() {
+    let mut on = with_demand(ModelState::OnProbation, Some("1.1.0"), "1.1.0", MAX_ATTEMPTS);
+    on.proven = false;
+    let (mut rig, effects) = booted(on);
+    assert!(matches!(&effects[..], [Effect::Persist(r)] if r.state == ModelState::Idle), "{effects:?}");
+    assert_eq!(rig.machine.record.last_error.as_ref().unwrap().code, RefusalCode::AttemptsExhausted);
+    serves(&mut rig, "1.1.0");
 }
 
 #[test]

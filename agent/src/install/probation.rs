@@ -86,10 +86,25 @@ impl Machine {
         }
     }
 
+    /// The device went down on each probation of the active version. Where there is nothing to go back to, the version
+    /// answers all the same: a device that answers nothing is no safer, and the cuts may have been none of its doing.
+    pub(super) fn probations_exhausted(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
+        let why = "the device went down on each of its probations";
+        let refusal = Refusal::new(RefusalCode::AttemptsExhausted, why);
+        if self.record.previous.is_some() {
+            return self.take_back(refusal, cx, fx);
+        }
+        self.note(&refusal, self.record.active.clone().map(|a| a.version), cx);
+        self.record.attempts = 1;
+        self.enter(ModelState::Idle, cx);
+        self.persist(fx);
+    }
+
     /// Returns to the version before, which is on disk. The version that failed is remembered.
     pub(super) fn take_back(&mut self, refusal: Refusal, cx: &mut Context<'_>, fx: &mut Effects) {
         let Some(failed) = self.record.active.take() else { return };
         self.trial = None;
+        self.serving.waiting = None;
         self.note(&refusal, Some(failed.version.clone()), cx);
         self.record.active = self.record.previous.take();
         self.record.proven = self.record.active.is_some();

@@ -1,11 +1,14 @@
 //! The machine's side of the worker: which version is to answer, and how it gets there.
 //!
 //! Whatever else is under way, the record's active version is what the worker is brought to; the candidate passes through
-//! the same two steps, load and swap, but counts as active only once it has swapped.
+//! the same two steps, load and swap, but counts as active only once it has swapped. While the active version cannot be
+//! loaded in passing, the version before stands in for it, if there is one.
+
+use std::time::Duration;
 
 use tern_protocol::{frames::Slot, refusal::RefusalCode, twin::ModelState};
 
-use super::{Context, Effect, Effects, MAX_ATTEMPTS, Machine, Refusal, Step};
+use super::{Context, Effect, Effects, FIRST_PAUSE, LONGEST_FETCH_PAUSE, MAX_ATTEMPTS, Machine, Refusal, Step};
 use crate::state::VersionRef;
 
 /// What the worker does for this model.
@@ -16,6 +19,15 @@ pub(super) struct Serving {
     up: Option<(Slot, VersionRef)>,
     /// The active version's slot on its way up: loading, and then swapping.
     coming: Option<(Slot, VersionRef, bool)>,
+    /// The active version could not be loaded, in passing.
+    pub(super) waiting: Option<Wait>,
+}
+
+/// A pause before the active version is loaded again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Wait {
+    until: Duration,
+    tries: u32,
 }
 
 impl Serving {
@@ -44,7 +56,7 @@ impl Machine {
             return;
         }
         let Some(active) = self.record.active.clone() else {
-            self.serving.coming = None;
+            (self.serving.coming, self.serving.waiting) = (None, None);
             fx.extend(self.serving.suspend().map(Effect::Drain));
             return;
         };
@@ -53,9 +65,48 @@ impl Machine {
         if there || coming {
             return;
         }
+        let is_waiting = self.serving.waiting.is_some_and(|wait| wait.until > cx.uptime);
+        let wanted = if is_waiting { self.record.previous.clone() } else { Some(active) };
+        let Some(wanted) = wanted else { return };
+        let known = self.serving.coming.as_ref().is_some_and(|(_, version, _)| *version == wanted);
+        if known || self.serving.answering() == Some(&wanted) {
+            return;
+        }
         let slot = Slot(cx.number());
-        self.serving.coming = Some((slot, active.clone(), false));
-        fx.push(Effect::Load(slot, active));
+        self.serving.coming = Some((slot, wanted.clone(), false));
+        fx.push(Effect::Load(slot, wanted));
+    }
+
+    /// When the active version is loaded again, if that is waited for.
+    pub(super) fn retry_at(&self) -> Option<Duration> {
+        let coming = self.serving.coming.as_ref().map(|(_, version, _)| version);
+        let is_coming = coming.is_some() && coming == self.record.active.as_ref();
+        self.serving.waiting.filter(|_| !is_coming).map(|wait| wait.until)
+    }
+
+    /// Loads the active version again, and asks the network for what of it may be missing.
+    pub(super) fn retry(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
+        if self.retry_at().is_none_or(|at| at > cx.uptime) {
+            return;
+        }
+        self.serve(cx, fx);
+        let demand = self.record.desired.clone();
+        let demanded = demand.filter(|d| self.record.active.as_ref().is_some_and(|a| a.manifest == d.manifest));
+        if let Some(demand) = demanded.filter(|_| self.step == Step::None && !self.halted) {
+            let number = cx.number();
+            self.step = Step::Preparing(number);
+            fx.push(Effect::Prepare(number, demand));
+        }
+    }
+
+    /// The files of the active version were fetched again where they were missing, or not.
+    pub(super) fn mended(&mut self, whole: bool, cx: &mut Context<'_>, fx: &mut Effects) {
+        self.step = Step::None;
+        if let Some(wait) = self.serving.waiting.as_mut().filter(|_| whole) {
+            wait.until = cx.uptime;
+        }
+        self.serve(cx, fx);
+        self.reconcile(cx, fx);
     }
 
     /// Whether the old version was dropped on purpose and the candidate is about to take its place.
@@ -73,9 +124,10 @@ impl Machine {
                     fx.push(Effect::Swap(slot));
                 }
                 Err(refusal) => {
-                    if refusal.code.is_retryable() && self.record.previous == self.record.candidate {
-                        // What was to be on disk is not whole any more: it comes over the network again.
-                        self.record.previous = None;
+                    if self.record.previous == self.record.candidate {
+                        // What was to be on disk may not be whole any more: it comes over the network again.
+                        self.refetch = refusal.code.is_retryable();
+                        self.record.previous.take_if(|_| is_proof(refusal.code));
                     }
                     self.refuse(refusal, cx, fx);
                 }
@@ -88,7 +140,11 @@ impl Machine {
                     }
                     fx.push(Effect::Swap(slot));
                 }
-                Err(refusal) => self.active_failed(refusal, cx, fx),
+                Err(refusal) => {
+                    let coming = self.serving.coming.take();
+                    let (_, version, _) = coming.expect("invariant: checked above");
+                    self.serving_failed(version, refusal, cx, fx);
+                }
             }
         } else if outcome.is_ok() {
             // It was superseded while it loaded.
@@ -111,12 +167,19 @@ impl Machine {
             match outcome {
                 Ok(()) => {
                     fx.extend(self.serving.suspend().map(Effect::Drain));
+                    if self.record.active.as_ref() == Some(&version) {
+                        self.serving.waiting = None;
+                    }
                     self.serving.up = Some((slot, version));
                     self.begin_trial(cx);
                     self.judge(cx, fx);
                     self.serve(cx, fx);
                 }
-                Err(refusal) => self.active_failed(refusal, cx, fx),
+                Err(refusal) => {
+                    // It may be loaded all the same, and nobody would ever drop it.
+                    fx.push(Effect::Drain(slot));
+                    self.serving_failed(version, refusal, cx, fx);
+                }
             }
         } else if outcome.is_ok() && self.serving.slot() != Some(slot) {
             fx.push(Effect::Drain(slot));
@@ -126,7 +189,7 @@ impl Machine {
     /// The candidate answers: it becomes the active version.
     fn take_over(&mut self, slot: Slot, cx: &mut Context<'_>, fx: &mut Effects) {
         let old = self.serving.suspend();
-        self.serving.coming = None;
+        (self.serving.coming, self.serving.waiting, self.refetch) = (None, None, false);
         let Some(candidate) = self.record.candidate.take_if(|c| self.swapping.as_ref() == Some(c)) else {
             // Another version was demanded while it swapped: it goes again, and the active one comes back.
             fx.extend(old.map(Effect::Drain));
@@ -154,14 +217,23 @@ impl Machine {
         self.reconcile(cx, fx);
     }
 
-    /// The active version cannot be brought up: the one before takes its place, and the demand is begun anew.
-    fn active_failed(&mut self, refusal: Refusal, cx: &mut Context<'_>, fx: &mut Effects) {
-        self.serving.coming = None;
-        if !self.record.proven {
+    /// A version that was to answer cannot be brought up. On proof the one before takes the active one's place, and the
+    /// demand is begun anew; else it is loaded again after a pause.
+    fn serving_failed(&mut self, version: VersionRef, refusal: Refusal, cx: &mut Context<'_>, fx: &mut Effects) {
+        if self.record.active.as_ref() != Some(&version) {
+            // A stand-in, or superseded; the next try of the active version finds out what is to be.
+            return if self.serving.waiting.is_some() { self.retry(cx, fx) } else { self.serve(cx, fx) };
+        }
+        let proof = is_proof(refusal.code);
+        if !self.record.proven && (proof || self.record.previous.is_some()) {
             return self.take_back(refusal, cx, fx);
         }
-        let failed = self.record.active.take();
-        self.note(&refusal, failed.map(|v| v.version), cx);
+        if !proof {
+            return self.wait(version, &refusal, cx, fx);
+        }
+        self.serving.waiting = None;
+        self.record.active = None;
+        self.note(&refusal, Some(version.version), cx);
         self.record.active = self.record.previous.take();
         self.record.proven = self.record.active.is_some();
         if self.step == Step::None {
@@ -172,12 +244,21 @@ impl Machine {
         self.reconcile(cx, fx);
     }
 
+    fn wait(&mut self, version: VersionRef, refusal: &Refusal, cx: &mut Context<'_>, fx: &mut Effects) {
+        let tries = self.serving.waiting.map_or(0, |wait| wait.tries);
+        let pause = FIRST_PAUSE.saturating_mul(1 << tries.min(12)).min(LONGEST_FETCH_PAUSE);
+        self.serving.waiting = Some(Wait { until: cx.uptime + pause, tries: tries.saturating_add(1) });
+        self.note(refusal, Some(version.version), cx);
+        self.persist(fx);
+        self.serve(cx, fx);
+    }
+
     /// What a worker that is being started shall serve from the first request on; [`super::Event::WorkerUp`] and then
     /// [`super::Event::Swapped`] of this slot follow, or [`super::Event::WorkerDied`].
     pub fn restore(&mut self, cx: &mut Context<'_>) -> Option<(Slot, VersionRef)> {
         let active = self.record.active.clone()?;
         let slot = Slot(cx.number());
-        self.serving = Serving { worker: false, up: None, coming: Some((slot, active.clone(), true)) };
+        self.serving = Serving { coming: Some((slot, active.clone(), true)), ..Serving::default() };
         Some((slot, active))
     }
 
@@ -195,7 +276,8 @@ impl Machine {
             // The attempt was counted when it began; `worker_up` makes the next.
             self.step = Step::None;
             let refusal = Refusal::new(RefusalCode::SwapFailed, format!("the worker died loading it: {cause}"));
-            self.note(&refusal, self.record.candidate.clone().map(|c| c.version), cx);
+            // It is charged with this death, and what is on probation beside it is not.
+            return self.note(&refusal, self.record.candidate.clone().map(|c| c.version), cx);
         }
         if held && self.record.active.is_some() && !self.record.proven {
             let why = format!("the worker died with it on probation: {cause}");
@@ -210,4 +292,10 @@ impl Machine {
             self.persist(fx);
         }
     }
+}
+
+/// Whether this says that the version itself is not loadable as it lies there, and will not be the next time either.
+pub(super) fn is_proof(code: RefusalCode) -> bool {
+    use RefusalCode::{BlobDigest, BlobLength, ContractMismatch, LoadFailed, Manifest, ManifestDigest};
+    matches!(code, BlobDigest | BlobLength | ManifestDigest | Manifest | LoadFailed | ContractMismatch)
 }

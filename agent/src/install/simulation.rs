@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tern_protocol::digest::Digest;
 
 use super::{
+    serving::is_proof,
     tests::{demand, record, version},
     *,
 };
@@ -88,8 +89,27 @@ impl Life {
         self.worker = true;
         self.pending.push_back(Event::WorkerUp);
         if let Some((slot, version)) = restored {
-            self.slots.insert(slot, version);
-            self.pending.push_back(Event::Swapped(slot, Ok(())));
+            let outcome = self.reading();
+            if outcome.is_ok() {
+                self.slots.insert(slot, version);
+            }
+            self.pending.push_back(Event::Swapped(slot, outcome));
+        }
+    }
+
+    /// The disk fails in passing, or a version rots where there is a way to another one.
+    fn reading(&mut self) -> Result<(), Refusal> {
+        if !self.stormy {
+            return Ok(());
+        }
+        let passing = [RefusalCode::NoSpace, RefusalCode::Fetch, RefusalCode::SwapFailed];
+        // One at a time: where both rot at once nothing can answer.
+        let rots = |e: &Event| matches!(e, Event::Swapped(_, Err(r)) | Event::Loaded(_, Err(r)) if is_proof(r.code));
+        let spare = self.machine.record().previous.is_some() && !self.pending.iter().any(rots);
+        match self.dice.roll(8) {
+            n @ 0..3 => Err(Refusal::new(passing[n as usize], "passing")),
+            3 if spare => Err(Refusal::new(RefusalCode::BlobDigest, "it rotted")),
+            _ => Ok(()),
         }
     }
 
@@ -108,7 +128,11 @@ impl Life {
         if let Event::Swapped(slot, Ok(())) = &event {
             self.serve(*slot);
         }
+        let passing = matches!(&event, Event::Swapped(_, Err(r)) | Event::Loaded(_, Err(r)) if !is_proof(r.code));
+        let before = proven(self.machine.record());
         let effects = self.with(|machine, cx| machine.on(event, cx));
+        let after = proven(self.machine.record());
+        assert!(!passing || before.is_subset(&after), "a passing error lost a proven version: {before:?} {after:?}");
         self.carry_out(effects)
     }
 
@@ -149,8 +173,11 @@ impl Life {
                     assert_ne!(loaded.version.to_string(), "2.0.0", "what failed its probe is never loaded");
                     assert!(self.whole.contains(&loaded.manifest));
                     if self.worker {
-                        assert!(self.slots.insert(slot, loaded).is_none(), "no slot number comes twice");
-                        self.pending.push_back(Event::Loaded(slot, Ok(())));
+                        let outcome = self.reading();
+                        if outcome.is_ok() {
+                            assert!(self.slots.insert(slot, loaded).is_none(), "no slot number comes twice");
+                        }
+                        self.pending.push_back(Event::Loaded(slot, outcome));
                     }
                 }
                 Effect::Swap(slot) if self.worker => self.pending.push_back(Event::Swapped(slot, Ok(()))),
@@ -184,6 +211,12 @@ impl Life {
                 self.deliver(Event::Demand(Some(demand(wanted)), Generation(self.generation)));
             }
             1 if self.stormy && self.dice.roll(4) == 0 => self.kill_worker(),
+            1 if self.stormy && self.dice.roll(8) == 0 => {
+                let effects = self.machine.leave();
+                if self.carry_out(effects) {
+                    self.boot();
+                }
+            }
             2 | 3 => {
                 self.uptime += Duration::from_secs(self.dice.roll(400));
                 self.deliver(Event::Tick);
@@ -195,6 +228,11 @@ impl Life {
             }
         }
     }
+}
+
+/// The versions that survived a probation and are kept.
+fn proven(record: &ModelRecord) -> BTreeSet<VersionRef> {
+    record.active.iter().filter(|_| record.proven).chain(&record.previous).cloned().collect()
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub enum Event {
     Swapped(Slot, Result<(), Refusal>),
     /// The worker is there, with what [`super::Machine::restore`] asked for on its way and nothing else.
     WorkerUp,
+    /// A worker that was to be started never came up: no version had a part in it.
+    WorkerNotStarted,
     /// The worker is gone, and everything loaded with it.
     WorkerDied(String),
     /// What a slot answered.
@@ -57,11 +59,14 @@ pub enum Event {
     },
     /// Time has passed.
     Tick,
-    /// A `Persist` failed; the effects after it were dropped. The durable record comes along.
+    /// A `Persist` failed; of the effects after it only those that [`Effect::frees`] were carried out. The durable record
+    /// comes along.
     Unrecordable(Box<ModelRecord>, String),
+    /// Records can be made durable again.
+    Recordable,
 }
 
-/// What is to be done, in order. After a failed `Persist` the rest is dropped.
+/// What is to be done, in order. After a failed `Persist` only what [`Effect::frees`] is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Make the record durable before anything that follows.
@@ -78,6 +83,13 @@ pub enum Effect {
     Swap(Slot),
     /// Drop a slot.
     Drain(Slot),
+}
+
+impl Effect {
+    /// Whether this only gives something up: the machine has forgotten it already, and nobody else would ever free it.
+    pub fn frees(&self) -> bool {
+        matches!(self, Self::Drain(_) | Self::Cancel(_))
+    }
 }
 
 /// What a step may know of the world.

@@ -56,13 +56,41 @@ impl Rig {
 
     /// Starts the worker with what is to be restored.
     fn up(&mut self) {
+        self.up_with(Ok(()));
+    }
+
+    /// The same, where bringing the active version back ends so.
+    fn up_with(&mut self, outcome: Result<(), Refusal>) -> Effects {
         let time = Timestamp::UNIX_EPOCH;
         let mut cx = Context { uptime: self.uptime, time, agent: &self.agent, numbers: &mut self.numbers };
         let restored = self.machine.restore(&mut cx);
-        self.on(Event::WorkerUp);
+        let mut effects = self.on(Event::WorkerUp);
         if let Some((slot, _)) = restored {
-            self.on(Event::Swapped(slot, Ok(())));
+            effects.extend(self.on(Event::Swapped(slot, outcome)));
         }
+        effects
+    }
+
+    /// The clock goes on to what the machine waits for.
+    fn wait(&mut self) -> Effects {
+        self.uptime = self.machine.deadline().expect("it waits");
+        self.on(Event::Tick)
+    }
+
+    /// On probation with a first version.
+    fn first(text: &str) -> Self {
+        let mut rig = Self::new();
+        rig.up();
+        let effects = rig.demand(text, 1);
+        rig.run(effects);
+        rig
+    }
+
+    /// The agent ends and starts again with this record.
+    fn again(&self) -> Self {
+        let (mut rig, _) = Self::boot(self.machine.record.clone()).unwrap();
+        rig.up();
+        rig
     }
 
     fn demand(&mut self, text: &str, generation: u64) -> Effects {
@@ -122,6 +150,10 @@ fn success(effect: &Effect) -> Option<Event> {
 
 fn refusal(code: RefusalCode) -> Refusal {
     Refusal::new(code, "x")
+}
+
+fn persists(effects: &Effects) -> usize {
+    effects.iter().filter(|e| matches!(e, Effect::Persist(_))).count()
 }
 
 fn prepare_number(effects: &Effects) -> Option<u64> {
@@ -261,24 +293,31 @@ fn a_refused_version_is_tried_again_for_a_newer_generation_only() {
 
 #[test]
 fn a_passing_failure_is_tried_again_after_growing_pauses_without_wearing_the_flash() {
+    fails_in_passing(RefusalCode::Fetch, LONGEST_FETCH_PAUSE, ModelState::Fetching);
+    fails_in_passing(RefusalCode::NoSpace, LONGEST_PAUSE, ModelState::Rejected);
+}
+
+fn fails_in_passing(code: RefusalCode, longest: Duration, state: ModelState) {
     let mut rig = Rig::committed("1.0.0");
     let mut number = prepare_number(&rig.demand("1.1.0", 2)).unwrap();
     let (mut last, mut writes) = (Duration::ZERO, 0);
     for _ in 0..20 {
-        let effects = rig.on(Event::Prepared(number, Err(refusal(RefusalCode::Fetch))));
-        writes += effects.iter().filter(|e| matches!(e, Effect::Persist(_))).count();
+        let effects = rig.on(Event::Prepared(number, Err(refusal(code))));
+        writes += persists(&effects);
         let until = rig.machine.deadline().unwrap();
         let pause = until - rig.uptime;
-        assert!(pause >= last.min(LONGEST_FETCH_PAUSE) / 2 && pause <= LONGEST_FETCH_PAUSE * 3 / 2, "{pause:?}");
+        assert!(pause >= last.min(longest) / 2 && pause <= longest * 3 / 2, "{pause:?}");
         last = pause;
         rig.uptime = until - Duration::from_millis(1);
         assert_eq!(rig.on(Event::Tick), []);
         rig.uptime = until;
-        number = prepare_number(&rig.on(Event::Tick)).unwrap();
+        let effects = rig.on(Event::Tick);
+        writes += persists(&effects);
+        number = prepare_number(&effects).unwrap();
     }
     assert_eq!(writes, 1);
     assert_eq!(rig.machine.record.last_error.as_ref().unwrap().count, 20);
-    assert_eq!(rig.state(), ModelState::Fetching);
+    assert_eq!(rig.state(), state);
 }
 
 #[test]
@@ -387,6 +426,194 @@ fn an_active_version_that_rotted_gives_way_and_is_fetched_again() {
     assert!(effects.iter().any(|e| matches!(e, Effect::Load(_, v) if *v == version("1.0.0"))));
     rig.run(effects);
     assert_eq!(rig.active().as_deref(), Some("1.1.0"));
+}
+
+#[test]
+fn a_proven_version_that_cannot_be_read_in_passing_is_kept_and_loaded_again() {
+    for code in [RefusalCode::NoSpace, RefusalCode::Fetch, RefusalCode::SwapFailed] {
+        let mut rig = Rig::committed("1.0.0").again();
+        rig.on(Event::WorkerDied("signal 9".into()));
+        let effects = rig.up_with(Err(refusal(code)));
+        assert!(effects.iter().all(|e| !matches!(e, Effect::Load(..))), "it is not tried in a circle: {effects:?}");
+        let mut last = Duration::ZERO;
+        for _ in 0..15 {
+            assert_eq!((rig.active().as_deref(), rig.machine.record.proven), (Some("1.0.0"), true));
+            let asked = rig.uptime;
+            let effects = rig.wait();
+            let pause = rig.uptime - asked;
+            assert!(pause >= last && pause > Duration::ZERO && pause <= LONGEST_FETCH_PAUSE, "{pause:?}");
+            last = pause;
+            let slot = load_slot(&effects, "1.0.0").unwrap();
+            assert_eq!(persists(&rig.on(Event::Loaded(slot, Err(refusal(code))))), 0, "one write says it");
+            let number = prepare_number(&effects).unwrap();
+            rig.on(Event::Prepared(number, Err(refusal(RefusalCode::Fetch))));
+        }
+        let effects = rig.wait();
+        rig.run(effects);
+        assert_eq!(rig.machine.answering(), Some(&version("1.0.0")));
+        assert_eq!((rig.state(), rig.machine.deadline()), (ModelState::Committed, None));
+    }
+}
+
+#[test]
+fn files_of_the_active_version_that_are_gone_are_fetched_again() {
+    let mut rig = Rig::committed("1.0.0").again();
+    rig.on(Event::WorkerDied("signal 9".into()));
+    rig.up_with(Err(refusal(RefusalCode::Fetch)));
+    let effects = rig.wait();
+    let (number, slot) = (prepare_number(&effects).unwrap(), load_slot(&effects, "1.0.0").unwrap());
+    rig.on(Event::Loaded(slot, Err(refusal(RefusalCode::Fetch))));
+    let effects = rig.on(Event::Prepared(number, Ok(())));
+    assert!(load_slot(&effects, "1.0.0").is_some(), "at once: {effects:?}");
+    rig.run(effects);
+    assert_eq!(rig.machine.answering(), Some(&version("1.0.0")));
+}
+
+#[test]
+fn the_version_before_answers_while_the_active_one_cannot_be_read() {
+    let mut rig = Rig::committed("1.0.0");
+    let effects = rig.demand("1.1.0", 2);
+    rig.run(effects);
+    rig.prove();
+    rig.on(Event::WorkerDied("signal 9".into()));
+    let effects = rig.up_with(Err(refusal(RefusalCode::NoSpace)));
+    rig.run(effects);
+    assert_eq!((rig.active().as_deref(), rig.machine.answering()), (Some("1.1.0"), Some(&version("1.0.0"))));
+    let effects = rig.wait();
+    rig.run(effects);
+    assert_eq!((rig.active().as_deref(), rig.machine.answering()), (Some("1.1.0"), Some(&version("1.1.0"))));
+    assert_eq!(rig.machine.record.previous, Some(version("1.0.0")));
+}
+
+#[test]
+fn an_undo_that_cannot_be_read_in_passing_keeps_the_version_before_and_asks_disk_and_network_in_turn() {
+    let mut rig = Rig::committed("1.0.0");
+    let effects = rig.demand("1.1.0", 2);
+    rig.run(effects);
+    rig.prove();
+    let slot = load_slot(&rig.demand("1.0.0", 3), "1.0.0").unwrap();
+    rig.on(Event::Loaded(slot, Err(refusal(RefusalCode::NoSpace))));
+    assert_eq!(rig.machine.record.previous, Some(version("1.0.0")));
+    let number = prepare_number(&rig.wait()).expect("the network");
+    rig.on(Event::Prepared(number, Err(refusal(RefusalCode::Fetch))));
+    let effects = rig.wait();
+    assert!(load_slot(&effects, "1.0.0").is_some(), "the disk: {effects:?}");
+    rig.run(effects);
+    assert_eq!((rig.state(), rig.active().as_deref()), (ModelState::Committed, Some("1.0.0")));
+}
+
+fn load_slot(effects: &Effects, text: &str) -> Option<Slot> {
+    effects.iter().find_map(|e| if let Effect::Load(s, v) = e { (*v == version(text)).then_some(*s) } else { None })
+}
+
+#[test]
+fn clean_restarts_say_nothing_against_a_version() {
+    let mut rig = Rig::first("1.0.0");
+    for _ in 0..4 * MAX_ATTEMPTS {
+        rig.machine.leave();
+        rig = rig.again();
+        assert_eq!((rig.state(), rig.machine.record.attempts), (ModelState::OnProbation, 1));
+    }
+    let mut rig = Rig::committed("1.0.0");
+    let number = prepare_number(&rig.demand("1.1.0", 2)).unwrap();
+    rig.on(Event::Prepared(number, Ok(())));
+    for _ in 0..4 * MAX_ATTEMPTS {
+        assert_eq!(rig.state(), ModelState::Probing);
+        assert_eq!(persists(&rig.machine.leave()), 1);
+        let (again, effects) = Rig::boot(rig.machine.record.clone()).unwrap();
+        rig = again;
+        rig.on(Event::Prepared(prepare_number(&effects).unwrap(), Ok(())));
+    }
+}
+
+#[test]
+fn a_first_version_answers_after_every_cut_and_still_proves_itself() {
+    let mut rig = Rig::first("1.0.0");
+    for _ in 0..4 * MAX_ATTEMPTS {
+        rig = rig.again();
+        assert_eq!(rig.machine.answering(), Some(&version("1.0.0")));
+    }
+    assert_eq!((rig.state(), rig.error()), (ModelState::Idle, RefusalCode::AttemptsExhausted));
+    rig.prove();
+    assert_eq!(rig.state(), ModelState::Committed);
+}
+
+#[test]
+fn what_was_cut_short_too_often_is_tried_again_by_a_newer_generation() {
+    let exhausted = ModelRecord {
+        desired: Some(demand("1.1.0")),
+        candidate: Some(version("1.1.0")),
+        attempts: MAX_ATTEMPTS,
+        ..record(ModelState::Probing, Some("1.0.0"))
+    };
+    let (mut rig, _) = Rig::boot(exhausted).unwrap();
+    assert_eq!((rig.state(), rig.error()), (ModelState::Rejected, RefusalCode::AttemptsExhausted));
+    assert_eq!(prepare_number(&rig.demand("1.1.0", 1)), None);
+    assert!(prepare_number(&rig.demand("1.1.0", 2)).is_some());
+}
+
+#[test]
+fn a_worker_that_never_started_is_charged_to_nobody() {
+    let mut rig = Rig::committed("1.0.0");
+    let effects = rig.demand("1.1.0", 2);
+    rig.run(effects);
+    let (mut rig, _) = Rig::boot(rig.machine.record.clone()).unwrap();
+    let before = rig.machine.record.clone();
+    for _ in 0..4 * MAX_ATTEMPTS {
+        let time = Timestamp::UNIX_EPOCH;
+        let mut cx = Context { uptime: rig.uptime, time, agent: &rig.agent, numbers: &mut rig.numbers };
+        rig.machine.restore(&mut cx);
+        assert_eq!(rig.on(Event::WorkerNotStarted), []);
+    }
+    assert_eq!(rig.machine.record, before);
+    rig.up();
+    assert_eq!(rig.machine.answering(), Some(&version("1.1.0")));
+}
+
+#[test]
+fn a_death_while_a_candidate_loads_is_not_charged_to_what_is_on_probation() {
+    let mut rig = Rig::committed("1.0.0");
+    let effects = rig.demand("1.1.0", 2);
+    rig.run(effects);
+    let number = prepare_number(&rig.demand("1.2.0", 3)).unwrap();
+    let effects = rig.on(Event::Prepared(number, Ok(())));
+    let Some(Effect::Probe(number, _)) = effects.last() else { panic!("{effects:?}") };
+    assert!(load_slot(&rig.on(Event::Probed(*number, Ok(()))), "1.2.0").is_some());
+    rig.on(Event::WorkerDied("signal 9".into()));
+    assert_eq!((rig.active().as_deref(), rig.error()), (Some("1.1.0"), RefusalCode::SwapFailed));
+    rig.on(Event::WorkerDied("signal 9".into()));
+    assert_eq!(rig.active().as_deref(), Some("1.1.0"), "nothing was held any more");
+}
+
+#[test]
+fn what_the_machine_gave_up_is_freed_though_it_cannot_be_recorded() {
+    let mut rig = Rig::committed("1.0.0");
+    let old = rig.slot();
+    let mut effects = rig.demand("1.1.0", 2);
+    while !effects.iter().any(|e| matches!(e, Effect::Swap(_))) {
+        effects = effects.iter().filter_map(success).collect::<Vec<_>>().into_iter().flat_map(|e| rig.on(e)).collect();
+    }
+    let durable = rig.machine.recorded.clone();
+    let effects = rig.on(success(&effects[0]).unwrap());
+    let freed: Effects = effects.into_iter().filter(Effect::frees).collect();
+    assert_eq!(freed, [Effect::Drain(old)]);
+    let effects = rig.on(Event::Unrecordable(Box::new(durable), "disk full".into()));
+    assert!(load_slot(&effects, "1.0.0").is_some(), "{effects:?}");
+    rig.run(effects);
+    assert_eq!(rig.machine.answering(), Some(&version("1.0.0")));
+}
+
+#[test]
+fn installs_go_on_once_records_are_durable_again() {
+    let mut rig = Rig::committed("1.0.0");
+    let durable = rig.machine.record.clone();
+    rig.demand("1.1.0", 2);
+    rig.on(Event::Unrecordable(Box::new(durable), "disk full".into()));
+    assert!(rig.machine.is_halted());
+    let effects = rig.on(Event::Recordable);
+    assert!(matches!(effects[..], [Effect::Persist(_), .., Effect::Prepare(..)]), "{effects:?}");
+    rig.run(effects);
+    assert_eq!((rig.active().as_deref(), rig.machine.is_halted()), (Some("1.1.0"), false));
 }
 
 #[test]

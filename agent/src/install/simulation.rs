@@ -103,9 +103,10 @@ impl Life {
             return Ok(());
         }
         let passing = [RefusalCode::NoSpace, RefusalCode::Fetch, RefusalCode::SwapFailed];
-        // One at a time: where both rot at once nothing can answer.
+        // One of two proven versions, one at a time: where the only one rots nothing can answer.
         let rots = |e: &Event| matches!(e, Event::Swapped(_, Err(r)) | Event::Loaded(_, Err(r)) if is_proof(r.code));
-        let spare = self.machine.record().previous.is_some() && !self.pending.iter().any(rots);
+        let record = self.machine.record();
+        let spare = record.proven && record.previous.is_some() && !self.pending.iter().any(rots);
         match self.dice.roll(8) {
             n @ 0..3 => Err(Refusal::new(passing[n as usize], "passing")),
             3 if spare => Err(Refusal::new(RefusalCode::BlobDigest, "it rotted")),

@@ -1,16 +1,26 @@
 //! The quickstart's command line: tells the story, prints the tables, keeps the world up unless told otherwise.
 
-use std::{path::PathBuf, time::Duration};
+use std::{io::Write, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
+use tokio::signal::unix::SignalKind;
 
 use crate::{
+    cameras::Address,
     processes::Programs,
     story::{self, Options},
 };
 
-/// One server, eight devices, real digits: Tern's main job on this machine, in a minute, with nothing to set up.
+/// Prints a line; a reader that has gone is no reason to end otherwise than told.
+macro_rules! say {
+    ($($text:tt)*) => {
+        // Nobody reads any more: see above.
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    };
+}
+
+/// One server, eight devices, real digits: Tern's main job on this machine, with nothing to set up.
 #[derive(Debug, Parser)]
 #[command(name = "quickstart")]
 pub struct Arguments {
@@ -36,28 +46,37 @@ pub async fn run(arguments: Arguments, programs: Programs) -> anyhow::Result<boo
     let temporary = tempfile::Builder::new().prefix("tern-").tempdir().context("making a temporary folder")?;
     let scratch = arguments.scratch.unwrap_or_else(|| temporary.path().into());
     let assets = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/quickstart"));
-    println!("Tern's quickstart; everything happens in {}\n", scratch.display());
+    say!("Tern's quickstart; everything happens in {}\n", scratch.display());
     let options = Options { programs, scratch, assets, chaos: arguments.chaos, aloud: true };
     let told = tokio::select! {
         told = story::tell(options) => told?,
         () = interrupted() => anyhow::bail!("interrupted; all processes were ended"),
     };
-    println!("\n{}", told.facts.tables());
+    say!("\n{}", told.facts.tables());
     if let Some(file) = arguments.json {
         write(&file, &serde_json::to_string_pretty(&told.facts)?)?;
     }
     for fault in &told.facts.faults {
-        println!("not as told: {fault}");
+        say!("not as told: {fault}");
     }
     if !arguments.once {
-        println!("Everything is still running. The fleet's page: http://{}/", told.world.console);
-        println!("End with Ctrl-C.");
+        say!("Everything is still running. The fleet's page: http://{}/", told.world.console);
+        let executable = std::env::current_exe().context("finding this executable")?;
+        say!(
+            "The operator: TERN_CONFIG={} {} tern device list",
+            told.world.operator.config.display(),
+            executable.display()
+        );
+        if let Some(Address::Unix(socket)) = told.world.devices.first().map(|device| &device.address) {
+            say!("A device: curl --unix-socket {} http://localhost/v2/models/meter-digits", socket.display());
+        }
+        say!("End with Ctrl-C.");
         interrupted().await;
     }
     let stopped =
         tokio::time::timeout(Duration::from_secs(60), told.world.stop()).await.context("stopping the processes")?;
     stopped.context("stopping the processes")?;
-    println!(
+    say!(
         "{} in {:.0} s",
         if told.facts.ended_as_told { "ended as told" } else { "did not end as told" },
         told.facts.seconds
@@ -65,10 +84,19 @@ pub async fn run(arguments: Arguments, programs: Programs) -> anyhow::Result<boo
     Ok(told.facts.ended_as_told)
 }
 
+/// Returns at Ctrl-C, when asked to end, and when the terminal closes: the processes must not outlive this one.
 async fn interrupted() {
-    // Without signals there is only `--once` to end by.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+    let signal = |kind| async move {
+        match tokio::signal::unix::signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            // Without signals there is only `--once` to end by.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = signal(SignalKind::interrupt()) => {}
+        () = signal(SignalKind::terminate()) => {}
+        () = signal(SignalKind::hangup()) => {}
     }
 }
 

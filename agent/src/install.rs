@@ -20,20 +20,15 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tern_protocol::{
-    desired::DesiredModel,
-    frames::Slot,
-    ids::{Generation, Version},
-    refusal::RefusalCode,
-    twin::{LastError, ModelState},
-};
+use tern_protocol::{desired::DesiredModel, frames::Slot, ids::Generation, refusal::RefusalCode, twin::ModelState};
 
 use crate::{
     boot::{self, BootAction},
-    state::{ModelRecord, Refused, VersionRef},
+    state::{ModelRecord, VersionRef},
 };
 
 mod probation;
+mod refusing;
 mod serving;
 mod terms;
 use probation::Trial;
@@ -282,13 +277,6 @@ impl Machine {
         }
     }
 
-    fn is_refused(&self, wanted: &VersionRef, agent: &Version) -> bool {
-        self.record.refused.as_ref().is_some_and(|r| {
-            let for_good = r.code == RefusalCode::ProbationFailed;
-            r.manifest == wanted.manifest && r.agent == *agent && (for_good || r.generation == self.record.generation)
-        })
-    }
-
     fn probe(&mut self, cx: &mut Context<'_>, fx: &mut Effects) {
         let Some(candidate) = self.record.candidate.clone() else { return };
         self.record.attempts += 1;
@@ -321,43 +309,6 @@ impl Machine {
         let slot = Slot(cx.number());
         self.step = Step::Loading(slot);
         fx.push(Effect::Load(slot, candidate));
-    }
-
-    fn refuse(&mut self, refusal: Refusal, cx: &mut Context<'_>, fx: &mut Effects) {
-        let code = refusal.code;
-        self.note(&refusal, self.record.candidate.clone().map(|c| c.version), cx);
-        if code.is_retryable() {
-            let longest = if code == RefusalCode::Fetch { LONGEST_FETCH_PAUSE } else { LONGEST_PAUSE };
-            let pause = FIRST_PAUSE.saturating_mul(1 << self.pauses.min(12)).min(longest);
-            self.pauses += 1;
-            // A fleet that lost its server must not come back in step: up to half as much again, by chance of numbering.
-            let jitter =
-                pause.mul_f64((cx.number().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1u64 << 25) as f64);
-            self.step = Step::Pausing(cx.uptime + pause + jitter);
-            let state = if code == RefusalCode::Fetch { ModelState::Fetching } else { ModelState::Rejected };
-            self.enter(state, cx);
-        } else {
-            self.step = Step::None;
-            if let Some(candidate) = self.record.candidate.take() {
-                let (manifest, generation) = (candidate.manifest, self.record.generation);
-                self.record.refused = Some(Refused { manifest, generation, code, agent: cx.agent.clone() });
-            }
-            self.record.attempts = 0;
-            self.enter(ModelState::Rejected, cx);
-        }
-        self.persist(fx);
-        self.serve(cx, fx);
-    }
-
-    /// Remembers a refusal for people.
-    fn note(&mut self, refusal: &Refusal, version: Option<Version>, cx: &Context<'_>) {
-        let generation = self.record.generation;
-        let known = self.record.last_error.as_ref();
-        let again = known.filter(|e| e.code == refusal.code && e.version == version && e.generation == generation);
-        let count = again.map_or(0, |e| e.count) + 1;
-        let message = refusal.message.clone();
-        self.record.last_error =
-            Some(LastError { code: refusal.code, message, version, generation, at: cx.time, count });
     }
 
     fn enter(&mut self, state: ModelState, cx: &Context<'_>) {

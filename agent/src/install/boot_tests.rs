@@ -107,7 +107,7 @@ fn rejected_serves_the_version_before_and_tries_again_only_what_failed_in_passin
     assert!(matches!(effects.last(), Some(Effect::Prepare(..))), "{effects:?}");
     let (manifest, agent) = (version("1.1.0").manifest, "0.1.0".parse().unwrap());
     let code = RefusalCode::GoldenMismatch;
-    rejected.refused = Some(Refused { manifest, generation: Generation(1), code, agent });
+    rejected.refused = Some(crate::state::Refused { manifest, generation: Generation(1), code, agent });
     let (mut rig, effects) = booted(rejected);
     assert_eq!(effects, []);
     serves(&mut rig, "1.0.0");
@@ -119,7 +119,7 @@ fn rolled_back_serves_the_version_before() {
     let mut back = with_demand(ModelState::RolledBack, Some("1.0.0"), "1.1.0", 0);
     let (manifest, agent) = (version("1.1.0").manifest, "0.1.0".parse().unwrap());
     let code = RefusalCode::ProbationFailed;
-    back.refused = Some(Refused { manifest, generation: Generation(0), code, agent });
+    back.refused = Some(crate::state::Refused { manifest, generation: Generation(0), code, agent });
     let (mut rig, effects) = booted(back);
     assert_eq!(effects, []);
     serves(&mut rig, "1.0.0");

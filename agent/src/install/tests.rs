@@ -31,7 +31,7 @@ pub(super) struct Rig {
     pub(super) machine: Machine,
     pub(super) uptime: Duration,
     numbers: u64,
-    agent: Version,
+    agent: tern_protocol::ids::Version,
 }
 
 impl Rig {
@@ -641,7 +641,7 @@ fn where_nothing_can_be_recorded_nothing_is_installed_and_what_serves_serves() {
 
 #[test]
 fn an_agent_of_another_version_judges_anew() {
-    let refused = Refused {
+    let refused = crate::state::Refused {
         manifest: version("2.0.0").manifest,
         generation: Generation(1),
         code: RefusalCode::AgentTooOld,
@@ -651,6 +651,6 @@ fn an_agent_of_another_version_judges_anew() {
     (old.desired, old.refused) = (Some(demand("2.0.0")), Some(refused.clone()));
     let (_, effects) = Rig::boot(old.clone()).unwrap();
     assert!(prepare_number(&effects).is_some());
-    old.refused = Some(Refused { agent: "0.1.0".parse().unwrap(), ..refused });
+    old.refused = Some(crate::state::Refused { agent: "0.1.0".parse().unwrap(), ..refused });
     assert_eq!(Rig::boot(old).unwrap().1, []);
 }

@@ -91,10 +91,10 @@ impl From<std::net::TcpListener> for Listener {
 }
 
 /// What the worker does unasked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum WorkerEvent {
     /// What a version did since the increment before.
-    Increment(Increment),
+    Increment(Box<Increment>),
     /// It ended unasked, or was killed because it was silent. Always the last event.
     Died {
         /// How, for people.
@@ -184,7 +184,7 @@ impl Worker {
     /// # Errors
     /// `Refused` with the code of [`crate::admit::admit`]; `Gone`; `TimedOut`.
     pub async fn load(&self, slot: Slot, manifest: Vec<u8>, model: File) -> Result<Duration, WorkerError> {
-        let frame = ToWorker::Load { slot, manifest };
+        let frame = ToWorker::Load { slot, manifest, reference: Vec::new() };
         let ms = self.ask(Ask::Load(slot), frame, vec![model.into()], ("load a version", self.timing.load)).await?;
         Ok(Duration::from_millis(ms))
     }

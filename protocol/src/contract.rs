@@ -50,6 +50,11 @@ impl DataType {
             Self::Bytes => "BYTES",
         }
     }
+
+    /// Whether it is a floating-point number.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::Fp16 | Self::Fp32 | Self::Fp64)
+    }
 }
 
 /// What to do with a value that breaks the contract.
@@ -88,6 +93,17 @@ pub enum Derived {
     Contrast,
     /// Mean absolute difference between neighbours on the last two axes.
     Sharpness,
+}
+
+impl Derived {
+    /// Its name in contracts and profiles.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Contrast => "contrast",
+            Self::Sharpness => "sharpness",
+        }
+    }
 }
 
 /// One column of a tabular input.
@@ -136,6 +152,44 @@ pub struct Contract {
     pub inputs: Vec<TensorContract>,
     /// The outputs, in the model's order.
     pub outputs: Vec<TensorContract>,
+    /// What of the outputs is the answer, where it can be right or wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
+}
+
+/// Which outputs say what was predicted, one answer a row, and how sure the model is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prediction {
+    /// The output that holds the predicted class of each row: integers or text.
+    pub label: String,
+    /// The output whose largest value on the last axis is the row's confidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<String>,
+}
+
+/// Something that is counted: a column, a number derived from an input, or the predicted class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Its name: `input.column`, `mean(input)`, or the output's own.
+    pub name: String,
+    /// The tensor's place among the contract's inputs or outputs.
+    pub tensor: usize,
+    /// What of it.
+    pub part: Part,
+}
+
+/// What of a tensor is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// One column of the last axis, a number.
+    Column(usize),
+    /// One column of the last axis, a category.
+    Category(usize),
+    /// A number derived from each row.
+    Derived(Derived),
+    /// The predicted class.
+    Label,
 }
 
 /// Why a contract is no contract.
@@ -159,6 +213,9 @@ pub enum ContractError {
     /// The number of named features differs from the last axis.
     #[error("tensor {0:?} names a number of features that differs from its last axis")]
     FeatureCount(String),
+    /// The prediction names an output that is not there, or is of a type that it cannot be.
+    #[error("prediction names {0:?}, which is no output that can hold it")]
+    Prediction(String),
 }
 
 impl Contract {
@@ -177,11 +234,51 @@ impl Contract {
             unique(tensors.iter().map(|t| t.name.as_str()))?;
             tensors.iter().try_for_each(TensorContract::check)?;
         }
-        Ok(())
+        self.prediction.as_ref().map_or(Ok(()), |prediction| self.check_prediction(prediction))
+    }
+
+    fn check_prediction(&self, prediction: &Prediction) -> Result<(), ContractError> {
+        let is = |name: &str, fits: fn(DataType) -> bool| {
+            let found = self.outputs.iter().any(|o| o.name == name && fits(o.datatype));
+            if found { Ok(()) } else { Err(ContractError::Prediction(name.to_owned())) }
+        };
+        is(&prediction.label, |datatype| !datatype.is_float())?;
+        prediction.confidence.as_ref().map_or(Ok(()), |name| is(name, DataType::is_float))
+    }
+
+    /// What is watched of the inputs, in the order in which windows and profiles hold it: for each input its columns,
+    /// then what is derived from it.
+    pub fn watched_inputs(&self) -> Vec<Watched> {
+        self.inputs.iter().enumerate().flat_map(|(tensor, input)| input.watched(tensor)).collect()
+    }
+
+    /// What is watched of the outputs, likewise: for each output its columns and what is derived from it, then the
+    /// predicted class.
+    pub fn watched_outputs(&self) -> Vec<Watched> {
+        let columns = self.outputs.iter().enumerate().flat_map(|(tensor, output)| output.watched(tensor));
+        let label = self.prediction.iter().filter_map(|prediction| {
+            let tensor = self.outputs.iter().position(|o| o.name == prediction.label)?;
+            Some(Watched { name: prediction.label.clone(), tensor, part: Part::Label })
+        });
+        columns.chain(label).collect()
     }
 }
 
 impl TensorContract {
+    fn watched(&self, tensor: usize) -> Vec<Watched> {
+        let columns = self.features.iter().enumerate().map(|(column, feature)| Watched {
+            name: format!("{}.{}", self.name, feature.name),
+            tensor,
+            part: if feature.categories.is_empty() { Part::Column(column) } else { Part::Category(column) },
+        });
+        let derived = self.derive.iter().map(|derived| Watched {
+            name: format!("{}({})", derived.name(), self.name),
+            tensor,
+            part: Part::Derived(*derived),
+        });
+        columns.chain(derived).collect()
+    }
+
     fn check(&self) -> Result<(), ContractError> {
         if self.shape.len() > MAX_AXES {
             return Err(ContractError::TooMany("axes"));
@@ -234,7 +331,7 @@ mod tests {
     }
 
     fn contract() -> Contract {
-        Contract { inputs: vec![tensor("x", &[-1, 2])], outputs: vec![tensor("y", &[-1, 1])] }
+        Contract { inputs: vec![tensor("x", &[-1, 2])], outputs: vec![tensor("y", &[-1, 1])], prediction: None }
     }
 
     #[test]
@@ -257,6 +354,48 @@ mod tests {
         let mut c = contract();
         c.inputs[0].features = vec![Feature { name: "a".into(), range: None, categories: vec![] }];
         assert_eq!(c.check(), Err(ContractError::FeatureCount("x".into())));
+    }
+
+    #[test]
+    fn a_prediction_names_outputs_that_can_hold_it() {
+        let mut c = contract();
+        c.outputs.push(TensorContract { datatype: DataType::Int64, ..tensor("label", &[-1]) });
+        let named = |label: &str, confidence: Option<&str>| {
+            Some(Prediction { label: label.into(), confidence: confidence.map(str::to_owned) })
+        };
+        for (prediction, wrong) in [
+            (named("label", Some("y")), None),
+            (named("label", None), None),
+            (named("y", None), Some("y")),
+            (named("z", None), Some("z")),
+            (named("label", Some("label")), Some("label")),
+        ] {
+            c.prediction = prediction;
+            assert_eq!(c.check().err(), wrong.map(|name| ContractError::Prediction(name.into())));
+        }
+    }
+
+    #[test]
+    fn what_is_watched_has_names_and_an_order() {
+        let mut c = contract();
+        let feature = |name: &str, categories: &[&str]| Feature {
+            name: name.into(),
+            range: None,
+            categories: categories.iter().map(|c| (*c).to_owned()).collect(),
+        };
+        c.inputs[0].features = vec![feature("a", &[]), feature("b", &["1", "2"])];
+        c.inputs[0].derive = vec![Derived::Mean, Derived::Sharpness];
+        c.outputs.push(TensorContract { datatype: DataType::Int64, ..tensor("label", &[-1]) });
+        c.prediction = Some(Prediction { label: "label".into(), confidence: None });
+        let names: Vec<_> = c.watched_inputs().into_iter().map(|w| (w.name, w.part)).collect();
+        let expected = [
+            ("x.a", Part::Column(0)),
+            ("x.b", Part::Category(1)),
+            ("mean(x)", Part::Derived(Derived::Mean)),
+            ("sharpness(x)", Part::Derived(Derived::Sharpness)),
+        ];
+        assert_eq!(names, expected.map(|(name, part)| (name.to_owned(), part)));
+        assert_eq!(c.watched_outputs(), [Watched { name: "label".into(), tensor: 1, part: Part::Label }]);
     }
 
     #[test]

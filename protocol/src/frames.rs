@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use tern_stats::window::Window;
+
 use crate::{
     ids::Version,
     manifest::Tolerance,
@@ -93,6 +95,8 @@ pub enum ToWorker {
         slot: Slot,
         /// Its manifest's bytes, which control has verified.
         manifest: Vec<u8>,
+        /// Its reference profile's bytes, likewise; empty where the bundle has none, and then no feature is watched.
+        reference: Vec<u8>,
     },
     /// Let this loaded version answer for its model from now on.
     Swap {
@@ -189,14 +193,16 @@ pub enum FromWorker {
         nonce: u64,
     },
     /// What happened since the increment before.
-    Increment(Increment),
+    Increment(Box<Increment>),
 }
 
 /// What a version did since the increment before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Increment {
     /// Which.
     pub slot: Slot,
+    /// Its number among those of its slot, from 1: labels that come later name it.
+    pub number: u64,
     /// Inferences answered.
     pub inferences: u64,
     /// Rows in them.
@@ -209,6 +215,26 @@ pub struct Increment {
     pub latency_sum_us: u64,
     /// The longest of them.
     pub latency_max_us: u64,
+    /// All of them, in microseconds: a KLL sketch in the form of `tern_stats::latency`; empty for none.
+    pub latency: Vec<u8>,
+    /// Sums over what is watched, counted by the reference profile. Without one it holds the rows only; `labels` is always
+    /// empty here, see [`Increment::labels`].
+    pub sums: Window,
+    /// Labels that came since the increment before, for rows of this one and of earlier ones.
+    pub labels: Vec<LateLabels>,
+}
+
+/// Labels that came for predictions of one increment and confidence bin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateLabels {
+    /// The number of the increment that the predictions were counted in.
+    pub increment: u64,
+    /// The confidence bin, in the reference profile's bins; 0 where there are none.
+    pub bin: u32,
+    /// Labels that came.
+    pub n: u64,
+    /// Predictions that they contradict.
+    pub errors: u64,
 }
 
 /// From control to probe: try this version. Two files come along: the ONNX file, and the golden tensors one after the other
@@ -287,17 +313,21 @@ mod tests {
         let limits = Limits { threads: 1, queue: 2, connections: 3, request_bytes: 4, deadline_ms: 5, increment_ms: 6 };
         let increment = Increment {
             slot: Slot(1),
+            number: 9,
             inferences: 2,
             rows: 3,
             errors: vec![],
             violations: Violations::default(),
             latency_sum_us: 4,
             latency_max_us: 5,
+            latency: vec![],
+            sums: Window { rows: 3, ..Window::default() },
+            labels: vec![LateLabels { increment: 8, bin: 1, n: 2, errors: 1 }],
         };
         let to_worker = [
             (ToWorker::Configure(limits), "080000000100010203040506"),
             (ToWorker::Listen(ListenerKind::Tcp), "03000000010101"),
-            (ToWorker::Load { slot: Slot(300), manifest: vec![7] }, "060000000102ac020107"),
+            (ToWorker::Load { slot: Slot(300), manifest: vec![7], reference: vec![] }, "070000000102ac02010700"),
             (ToWorker::Stop, "020000000106"),
         ];
         for (message, golden) in to_worker {
@@ -305,9 +335,12 @@ mod tests {
             assert_eq!(hex::encode(&frame), golden, "{message:?}");
             assert_eq!(read(&frame), Ok(message));
         }
-        let from_worker = FromWorker::Increment(increment);
+        let from_worker = FromWorker::Increment(Box::new(increment));
         let frame = encode(&from_worker).unwrap();
-        assert_eq!(hex::encode(&frame), "0b000000010601020300000000".to_owned() + "0405");
+        assert_eq!(
+            hex::encode(&frame),
+            "17000000010601090203000000000405".to_owned() + "00" + "0300000000" + "0108010201"
+        );
         assert_eq!(read(&frame), Ok(from_worker));
     }
 
@@ -318,7 +351,7 @@ mod tests {
         assert_eq!(body_length([1, 0, 0, 0, 2]), Err(FrameError::UnknownVersion(2)));
         assert_eq!(decode_body::<ToWorker>(&[6, 0]), Err(FrameError::LeftoverBytes(1)));
         assert_eq!(decode_body::<ToWorker>(&[99]), Err(FrameError::Malformed));
-        let huge = ToWorker::Load { slot: Slot(1), manifest: vec![0; MAX_BYTES] };
+        let huge = ToWorker::Load { slot: Slot(1), manifest: vec![0; MAX_BYTES], reference: vec![] };
         assert!(matches!(encode(&huge), Err(FrameError::BadLength(_))));
     }
 

@@ -4,7 +4,10 @@
 //! frozen types in a module of its own; readers take every version up to [`NEWEST`], writers write the newest that the
 //! server announced. postcard has no evolution of its own, so leftover bytes are an error and golden bytes are kept.
 
+mod sums;
 pub mod v1;
+
+pub use sums::NotSums;
 
 use v1::Report;
 

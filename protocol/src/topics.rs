@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::ids::{DeviceId, FleetId, InvalidName, ModelId};
+use crate::ids::{DeviceId, FleetId, InvalidName, ModelId, ModelName};
 
 const ROOT: &str = "tern/v1";
 
@@ -110,6 +110,26 @@ impl Channel {
 
     fn written_by_device(&self) -> bool {
         !matches!(self, Self::Desired | Self::Watermark)
+    }
+}
+
+/// What the server says of the fleet as a whole, for people and dashboards: retained JSON; an empty payload clears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FleetChannel {
+    /// One model.
+    Model(ModelName),
+    /// One rollout, by its id.
+    Rollout(String),
+    /// One incident, by its number.
+    Incident(u64),
+}
+
+/// The topic of `channel` in `fleet`.
+pub fn fleet_topic(fleet: &FleetId, channel: &FleetChannel) -> String {
+    match channel {
+        FleetChannel::Model(model) => format!("{ROOT}/{fleet}/_fleet/model/{}/{}", model.team, model.model),
+        FleetChannel::Rollout(id) => format!("{ROOT}/{fleet}/_fleet/rollout/{id}"),
+        FleetChannel::Incident(number) => format!("{ROOT}/{fleet}/_fleet/incident/{number}"),
     }
 }
 

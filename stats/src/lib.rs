@@ -1,6 +1,6 @@
 //! Numbers only: what a device counts, what a reference profile holds, and the tests that tell decay from weather.
 //!
-//! Device side: [`cells`], [`numeric`], [`categorical`], [`unseen`], [`latency`] fold values into sums; [`window`] adds
+//! Device side: [`derived`] makes numbers of images and signals; [`cells`], [`numeric`], [`categorical`], [`unseen`], [`latency`] fold values into sums; [`window`] adds
 //! sums of one shape. Build time: [`profile`] fits a baseline in time order. Server side: [`scores`] reads a window,
 //! [`step`] weighs it over time, [`hard`] judges it at once, [`cohort`] and [`pooled`] compare devices, and
 //! [`calibration`], [`slo`] and [`estimate`] judge the model by labels and confidence.
@@ -14,6 +14,7 @@ pub mod calibration;
 pub mod categorical;
 pub mod cells;
 pub mod cohort;
+pub mod derived;
 pub mod design;
 pub mod estimate;
 pub mod hard;

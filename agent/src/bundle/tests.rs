@@ -154,7 +154,7 @@ fn version(name: &str) -> (Digest, Manifest, Vec<u8>) {
             file("test_data_set_0/input_0.pb", FileRole::Golden, name.as_bytes()),
             file("test_data_set_0/output_0.pb", FileRole::Golden, name.as_bytes()),
         ],
-        contract: Contract { inputs: vec![tensor("x")], outputs: vec![tensor("y")] },
+        contract: Contract { inputs: vec![tensor("x")], outputs: vec![tensor("y")], prediction: None },
         budgets: BTreeMap::new(),
         device_classes: Vec::new(),
         minimum_agent: "0.1.0".parse().unwrap(),

@@ -137,7 +137,7 @@ impl Control {
 
     pub(super) async fn worker_event(&mut self, event: WorkerEvent) {
         match event {
-            WorkerEvent::Increment(increment) => self.count(increment).await,
+            WorkerEvent::Increment(increment) => self.count(*increment).await,
             WorkerEvent::Died { cause } => self.worker_died(cause).await,
         }
     }

@@ -115,7 +115,7 @@ impl Actor {
         let died = self.bury(end).await;
         // A caller that does not listen any more loses nothing by that.
         while let Some(increment) = self.backlog.take() {
-            let _ = events.send(WorkerEvent::Increment(increment)).await;
+            let _ = events.send(WorkerEvent::Increment(Box::new(increment))).await;
         }
         if let Some(cause) = died {
             tracing::warn!(pid = self.pid, %cause, "worker died");
@@ -140,7 +140,7 @@ impl Actor {
                 _ = heartbeat.tick(), if !stopping => self.ask_for_life(),
                 room = events.reserve(), if !self.backlog.is_empty() && !events.is_closed() => {
                     if let (Ok(room), Some(increment)) = (room, self.backlog.take()) {
-                        room.send(WorkerEvent::Increment(increment));
+                        room.send(WorkerEvent::Increment(Box::new(increment)));
                     }
                     Ok(Next::GoOn)
                 }
@@ -176,7 +176,7 @@ impl Actor {
                 return Ok(Next::GoOn);
             }
             FromWorker::Increment(increment) => {
-                self.backlog.add(increment);
+                self.backlog.add(*increment);
                 return Ok(Next::GoOn);
             }
             FromWorker::Ready { .. } => return Err(End::Kill("it said twice that it is ready".into())),

@@ -87,6 +87,10 @@ mod tests {
             violations: Violations { rejected: 1, clamped: 2, flagged: 3 },
             latency_sum_us: u64::MAX,
             latency_max_us: 5,
+            number: 1,
+            latency: vec![],
+            sums: Default::default(),
+            labels: vec![],
         };
         let mut backlog = Backlog::default();
         backlog.add(one.clone());

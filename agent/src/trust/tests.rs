@@ -115,7 +115,7 @@ fn manifest() -> Vec<u8> {
             file("test_data_set_0/input_0.pb", FileRole::Golden),
             file("test_data_set_0/output_0.pb", FileRole::Golden),
         ],
-        contract: Contract { inputs: vec![tensor("x")], outputs: vec![tensor("y")] },
+        contract: Contract { inputs: vec![tensor("x")], outputs: vec![tensor("y")], prediction: None },
         budgets: BTreeMap::new(),
         device_classes: Vec::new(),
         minimum_agent: "0.1.0".parse().unwrap(),

@@ -138,6 +138,10 @@ impl Sums {
             },
             latency_sum_us: self.latency_sum_us - before.latency_sum_us,
             latency_max_us,
+            number: 0,
+            latency: Vec::new(),
+            sums: Default::default(),
+            labels: Vec::new(),
         }
     }
 }

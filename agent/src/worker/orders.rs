@@ -44,7 +44,7 @@ impl Order {
         let one = |descriptors| exactly::<1>(descriptors).map(|[descriptor]| descriptor);
         Ok(match frame {
             ToWorker::Listen(kind) => Self::Listen(kind, one(descriptors)?),
-            ToWorker::Load { slot, manifest } => Self::Load { slot, manifest, model: one(descriptors)?.into() },
+            ToWorker::Load { slot, manifest, .. } => Self::Load { slot, manifest, model: one(descriptors)?.into() },
             other => {
                 let [] = exactly(descriptors)?;
                 match other {
@@ -105,7 +105,7 @@ async fn drain(service: Arc<Service>, slot: Slot) {
         if timeout(grace, loaded.idle()).await.is_err() {
             tracing::warn!(slot = slot.0, "a request does not let go of a version that was drained");
         }
-        loaded.counters.report(slot, |increment| service.uplink.offer(FromWorker::Increment(increment)));
+        loaded.counters.report(slot, |increment| service.uplink.offer(FromWorker::Increment(Box::new(increment))));
     }
     service.uplink.offer(FromWorker::Drained { slot });
 }

@@ -67,7 +67,9 @@ impl Service {
     /// Tells control what each version did since the last time. What cannot go now goes next time.
     pub(super) fn report(&self) {
         for loaded in self.slots.all() {
-            loaded.counters.report(loaded.slot, |increment| self.uplink.offer(FromWorker::Increment(increment)));
+            loaded
+                .counters
+                .report(loaded.slot, |increment| self.uplink.offer(FromWorker::Increment(Box::new(increment))));
         }
     }
 }

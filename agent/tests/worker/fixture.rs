@@ -165,7 +165,8 @@ impl Bench {
             let WorkerEvent::Increment(more) = event.expect("increments in time").expect("a live worker") else {
                 panic!("the worker died")
             };
-            let sum = sum.get_or_insert_with(|| Increment { inferences: 0, rows: 0, errors: vec![], ..more.clone() });
+            let sum =
+                sum.get_or_insert_with(|| Increment { inferences: 0, rows: 0, errors: vec![], ..(*more).clone() });
             sum.inferences += more.inferences;
             sum.rows += more.rows;
             sum.errors.extend(more.errors);

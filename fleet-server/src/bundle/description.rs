@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 use tern_protocol::{
-    contract::{DataType, Derived, Violation},
+    contract::{DataType, Derived, Prediction, Violation},
     digest::Digest,
     ids::{ModelName, Version},
     manifest::{FORMAT, FileRole},
@@ -75,6 +75,7 @@ pub(super) struct Golden {
 pub(super) struct Contract {
     pub inputs: Vec<Tensor>,
     pub outputs: Vec<Tensor>,
+    pub prediction: Option<Prediction>,
 }
 
 #[derive(Debug, Deserialize)]

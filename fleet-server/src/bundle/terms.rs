@@ -26,6 +26,7 @@ pub(super) fn contract(contract: description::Contract) -> Result<Contract, Bund
     Ok(Contract {
         inputs: side("contract.inputs", contract.inputs)?,
         outputs: side("contract.outputs", contract.outputs)?,
+        prediction: contract.prediction,
     })
 }
 

@@ -15,6 +15,8 @@ use tern_protocol::{
     topics::{Channel, DeviceTopic},
 };
 
+use tokio::sync::Semaphore;
+
 use crate::{
     broker::{BrokerHandle, Qos},
     ca::Authority,
@@ -24,18 +26,16 @@ use crate::{
     disk::blobs::Blobs,
     events::EventKind,
     metrics::{Gauges, Metrics},
-    overview::{ConsoleSource, MAX_EVENTS, Overview, OverviewFuture},
     repository::Repository,
-    selector::Selector,
-    store::{FleetSettings, NewEvent, NewVersion, Paging, SignState, SignedVersion, Store},
+    store::{FleetSettings, NewEvent, NewVersion, SignState, SignedVersion, Store},
 };
 
 /// The same refusal of the same party is recorded once in this time; all are counted.
 const MUTED: Duration = Duration::from_secs(60);
 /// Parties that the muting remembers; beyond, it forgets all, which records too much rather than too little.
 const MUTED_PARTIES: usize = 10_000;
-/// Most rows of a list in the console.
-const CONSOLE_ROWS: usize = 10_000;
+/// Most readers of `/api/v1/stream` at once.
+pub const MAX_STREAMS: usize = 64;
 
 /// One fleet.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub struct Fleet {
     pub delivery: Delivery,
     /// The counters.
     pub metrics: Metrics,
+    /// Places for readers of `/api/v1/stream`.
+    pub streams: Arc<Semaphore>,
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
     runtime: tokio::runtime::Handle,
@@ -107,6 +109,7 @@ impl Fleet {
             director: Arc::new(parts.director),
             delivery: Delivery::new(parts.resend),
             metrics: Metrics::default(),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             live: RwLock::default(),
             muted: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
@@ -241,20 +244,5 @@ impl Fleet {
             metadata_seconds_left: self.repository.expires().as_second() - clock::now().as_second(),
         };
         self.metrics.render(live.as_ref().map(|live| live.broker.counters()), gauges)
-    }
-}
-
-impl ConsoleSource for Fleet {
-    fn overview(&self) -> OverviewFuture<'_> {
-        Box::pin(async {
-            let all = || Paging { after: String::new(), limit: CONSOLE_ROWS };
-            Ok(Overview {
-                fleet: self.settings.fleet.clone(),
-                solo: self.settings.solo,
-                devices: self.store.devices(Selector::all(), all()).await?,
-                versions: self.store.versions(None, all()).await?,
-                events: self.store.newest_events(MAX_EVENTS).await?,
-            })
-        })
     }
 }

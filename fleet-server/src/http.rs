@@ -14,6 +14,8 @@ mod publish_routes;
 mod query;
 mod range;
 mod serve_blob;
+pub mod sse;
+mod stream_routes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,6 +53,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/devices/{id}", get(fleet_routes::device))
         .route("/api/v1/assignments", post(fleet_routes::assign))
         .route("/api/v1/events", get(fleet_routes::events))
+        .route("/api/v1/stream", get(stream_routes::events))
         .route("/healthz", get(fleet_routes::healthz))
         .route("/readyz", get(fleet_routes::readyz))
         .route("/metrics", get(fleet_routes::metrics))

@@ -20,7 +20,6 @@ pub mod http;
 pub mod identity;
 pub mod keyfile;
 pub mod metrics;
-pub mod overview;
 pub mod ready;
 pub mod repository;
 pub mod rollout;

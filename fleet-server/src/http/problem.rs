@@ -86,6 +86,7 @@ refusals! {
     VersionUnsigned = 409 "version-unsigned" "The version is not signed by its team";
     ModelNameTaken = 409 "model-name-taken" "A device has a model of this name from another team";
     TooManyModels = 409 "too-many-models" "A device would have too many models";
+    TooManyStreams = 503 "too-many-streams" "Too many follow the events already";
     TimedOut = 503 "timed-out" "The server did not finish in time";
     Internal = 500 "internal" "The server failed";
 }

@@ -68,7 +68,7 @@ pub struct SignedVersion {
     pub manifest: Digest,
 }
 
-const COLUMNS: &str = "team, model_id, version, manifest_sha256, bytes, published, published_by, signed,
+pub(super) const COLUMNS: &str = "team, model_id, version, manifest_sha256, bytes, published, published_by, signed,
     (SELECT count(*) FROM running_models r
      WHERE r.team = v.team AND r.model_id = v.model_id AND r.version = v.version)";
 
@@ -289,7 +289,7 @@ fn signed(connection: &Connection, team: &TeamId) -> Result<Vec<SignedVersion>, 
     Ok(versions)
 }
 
-fn from_row(row: &Row<'_>) -> Result<VersionRow, StoreError> {
+pub(super) fn from_row(row: &Row<'_>) -> Result<VersionRow, StoreError> {
     Ok(VersionRow {
         model: version_of(row, 0)?,
         manifest: parse("manifest digest", &row.get::<_, String>(3)?)?,

@@ -1,6 +1,6 @@
 //! The store against a real file: group commit, atomic jobs, and what each table promises.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tern_protocol::{
     desired::DesiredModel,

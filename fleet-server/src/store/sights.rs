@@ -1,0 +1,118 @@
+//! What only the console asks: counts and small lists, each by one bounded query.
+
+use rusqlite::params;
+use tern_protocol::ids::{DeviceId, ModelName, Version};
+
+use super::{Store, StoreError, catalog, events, natural, parse};
+use crate::forms::{EventRow, VersionRow};
+
+/// How many devices stand where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Devices that are enrolled and not revoked.
+    pub devices: u64,
+    /// Of those, with a connection.
+    pub online: u64,
+    /// Of those, not yet at the generation that is demanded.
+    pub behind: u64,
+    /// Of those, whose twin reports a refusal.
+    pub refusing: u64,
+    /// Versions that were published.
+    pub versions: u64,
+}
+
+impl Store {
+    /// How many devices stand where.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        self.read(|connection| {
+            let sql = "SELECT count(*), coalesce(sum(online), 0), coalesce(sum(twin_generation != generation), 0),
+                              coalesce(sum(CASE WHEN json_valid(CAST(twin AS TEXT)) THEN EXISTS (
+                                  SELECT 1 FROM json_tree(CAST(twin AS TEXT)) WHERE key = 'last_error' AND type = 'object'
+                              ) ELSE 0 END), 0),
+                              (SELECT count(*) FROM versions)
+                       FROM devices WHERE revoked IS NULL";
+            let counts = connection.prepare_cached(sql)?.query_row([], |row| {
+                let number = |index| row.get(index).map(natural);
+                Ok(Counts {
+                    devices: number(0)?,
+                    online: number(1)?,
+                    behind: number(2)?,
+                    refusing: number(3)?,
+                    versions: number(4)?,
+                })
+            })?;
+            Ok(counts)
+        })
+        .await
+    }
+
+    /// Events with a number below `before`, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn events_before(&self, before: i64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+        self.read(move |connection| {
+            events::collect(connection, "WHERE id < ?1 ORDER BY id DESC LIMIT ?2", params![before, limit])
+        })
+        .await
+    }
+
+    /// The newest events of a device, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn events_of(&self, device: DeviceId, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+        self.read(move |connection| {
+            let rest = "WHERE device = ?1 ORDER BY id DESC LIMIT ?2";
+            events::collect(connection, rest, params![device.as_str(), limit])
+        })
+        .await
+    }
+
+    /// The devices on which a version of `model` answers, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn running(&self, model: ModelName, limit: usize) -> Result<Vec<(DeviceId, Version)>, StoreError> {
+        self.read(move |connection| {
+            let sql = "SELECT r.device, r.version FROM running_models r JOIN devices d ON d.device = r.device
+                       WHERE r.team = ?1 AND r.model_id = ?2 AND d.revoked IS NULL ORDER BY r.device LIMIT ?3";
+            let mut statement = connection.prepare_cached(sql)?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let mut rows = statement.query(params![model.team.as_str(), model.model.as_str(), limit])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (device, version): (String, String) = (row.get(0)?, row.get(1)?);
+                found.push((parse("device", &device)?, parse("version", &version)?));
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Versions that answer on some device, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn versions_in_service(&self, limit: usize) -> Result<Vec<VersionRow>, StoreError> {
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {} FROM versions v WHERE (team, model_id, version) IN
+                     (SELECT team, model_id, version FROM running_models)
+                 ORDER BY team, model_id, version LIMIT ?1",
+                catalog::COLUMNS
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([i64::try_from(limit).unwrap_or(i64::MAX)])?;
+            let mut versions = Vec::new();
+            while let Some(row) = rows.next()? {
+                versions.push(catalog::from_row(row)?);
+            }
+            Ok(versions)
+        })
+        .await
+    }
+}

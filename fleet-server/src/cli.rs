@@ -11,6 +11,7 @@ use clap::{CommandFactory, Parser};
 mod args;
 mod client;
 mod config;
+mod dashboard;
 mod device;
 mod fleet;
 mod keys;
@@ -98,6 +99,11 @@ async fn dispatch(
             device::list(&client()?, selector.as_deref(), printer).await
         }
         Command::Device(args::Device::Show { device }) => device::show(&client()?, &device, printer).await,
+        Command::Dashboard(args::Dashboard::Add { name, out }) => dashboard::add(&client()?, name, &out, printer).await,
+        Command::Dashboard(args::Dashboard::List) => dashboard::list(&client()?, printer).await,
+        Command::Dashboard(args::Dashboard::Remove { name, reason }) => {
+            dashboard::remove(&client()?, &name, &reason, printer).await
+        }
         Command::Assign(order) => fleet::assign(&client()?, order, printer).await,
         Command::Events { after, last } => fleet::events(&client()?, after, last, printer).await,
         Command::Completions { shell } => {

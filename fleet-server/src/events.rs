@@ -35,6 +35,8 @@ kinds! {
     MetadataExpiring = "metadata-expiring", "Metadata could not be signed anew; devices refuse what is expired.";
     Assigned = "assigned", "An operator assigned a version.";
     Renewed = "renewed", "Desired states were signed anew before they expired.";
+    ReaderAdded = "reader-added", "A dashboard got a certificate.";
+    ReaderRemoved = "reader-removed", "A dashboard's certificate counts no more.";
     FrontRefused = "front-refused", "The server refused a request that concerns the fleet.";
     TopicRefused = "topic-refused", "A device touched a topic that is not its own.";
     PayloadRefused = "payload-refused", "A device sent a twin, status or figure that is malformed.";

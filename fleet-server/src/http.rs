@@ -13,6 +13,7 @@ pub mod problem;
 mod publish_routes;
 mod query;
 mod range;
+mod reader_routes;
 mod serve_blob;
 pub mod sse;
 mod stream_routes;
@@ -24,7 +25,7 @@ use axum::{
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post, put},
+    routing::{delete, get, post, put},
 };
 use tokio::time::timeout;
 
@@ -53,6 +54,8 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/devices/{id}", get(fleet_routes::device))
         .route("/api/v1/assignments", post(fleet_routes::assign))
         .route("/api/v1/events", get(fleet_routes::events))
+        .route("/api/v1/readers", get(reader_routes::list).post(reader_routes::add))
+        .route("/api/v1/readers/{name}", delete(reader_routes::remove))
         .route("/api/v1/stream", get(stream_routes::events))
         .route("/healthz", get(fleet_routes::healthz))
         .route("/readyz", get(fleet_routes::readyz))

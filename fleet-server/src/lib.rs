@@ -20,6 +20,7 @@ pub mod http;
 pub mod identity;
 pub mod keyfile;
 pub mod metrics;
+pub mod readers;
 pub mod ready;
 pub mod repository;
 pub mod rollout;

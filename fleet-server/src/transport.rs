@@ -19,6 +19,7 @@ use crate::{
     devices::{MAX_LABELS, MAX_TWIN_MODELS},
     events::EventKind,
     fleet::Fleet,
+    readers::ReaderName,
     store::{Admittance, Gone, Heard, NewEvent, StoreError},
 };
 
@@ -133,6 +134,15 @@ impl Transport {
         self.refuse(device, EventKind::TopicRefused, refusal.into(), format!("{topic}: {refusal}"));
     }
 
+    /// Counts and records what a reader may not; the answer is no.
+    fn reader_refused(&self, reader: &str, topic: &str) -> bool {
+        self.0.metrics.ingest_refused(IngestRefusal::TopicForeign);
+        let topic: String = topic.chars().take(200).collect();
+        let event = NewEvent::new(EventKind::TopicRefused, format!("{topic}: dashboards read what is for people only"));
+        self.0.record_refusal(reader, event.by(reader).coded(IngestRefusal::TopicForeign.code()));
+        false
+    }
+
     async fn take(&self, device: &DeviceId, channel: Channel, message: Publication<'_>) -> Result<Ingested, NotTaken> {
         let heard =
             || Heard { device: device.clone(), topic: message.topic.to_owned(), payload: message.payload.to_vec() };
@@ -235,14 +245,18 @@ impl Policy for Transport {
                 self.0.record_refusal(&identity.name, event.by(identity.name.clone()).coded(refusal.code()));
                 Err(Denied { reason: refusal.code().into() })
             };
-            let Ok(device) = identity.name.parse::<DeviceId>() else { return denied(IngestRefusal::UnknownDevice) };
-            match self.0.store.admittance(device).await {
+            let admittance = match (ReaderName::of_common_name(&identity.name), identity.name.parse::<DeviceId>()) {
+                (Some(reader), _) => self.0.store.reader_admittance(reader).await,
+                (None, Ok(device)) => self.0.store.admittance(device).await,
+                (None, Err(_)) => return denied(IngestRefusal::UnknownDevice),
+            };
+            match admittance {
                 Ok(Admittance::Enrolled { key_sha256 }) if key_sha256 == identity.key_sha256 => Ok(()),
                 Ok(Admittance::Enrolled { .. }) => denied(IngestRefusal::ReplacedCertificate),
                 Ok(Admittance::Revoked) => denied(IngestRefusal::RevokedDevice),
                 Ok(Admittance::Unknown) => denied(IngestRefusal::UnknownDevice),
                 Err(error) => {
-                    tracing::error!(%error, "a device could not be looked up");
+                    tracing::error!(%error, "a client could not be looked up");
                     denied(IngestRefusal::Store)
                 }
             }
@@ -250,6 +264,9 @@ impl Policy for Transport {
     }
 
     fn may_publish(&self, client: &str, topic: &str, retain: bool) -> bool {
+        if ReaderName::of_common_name(client).is_some() {
+            return self.reader_refused(client, topic);
+        }
         let Ok(device) = client.parse::<DeviceId>() else { return false };
         match topics::may_publish(&self.0.settings.fleet, &device, topic, retain) {
             Ok(_) => true,
@@ -261,6 +278,9 @@ impl Policy for Transport {
     }
 
     fn may_subscribe(&self, client: &str, filter: &str) -> bool {
+        if ReaderName::of_common_name(client).is_some() {
+            return topics::may_read(&self.0.settings.fleet, filter) || self.reader_refused(client, filter);
+        }
         let Ok(device) = client.parse::<DeviceId>() else { return false };
         match topics::may_subscribe(&self.0.settings.fleet, &device, filter) {
             Ok(()) => true,

@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "http/readers.rs"]
+mod readers;
 #[path = "http/rig.rs"]
 mod rig;
+#[path = "http/streams.rs"]
+mod streams;
 
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;

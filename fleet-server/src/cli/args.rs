@@ -8,6 +8,8 @@ use tern_protocol::{
     keys::PublicKey,
 };
 
+use crate::readers::ReaderName;
+
 /// Keep machine-learning models on a fleet of devices: publish, assign, watch.
 #[derive(Debug, Parser)]
 #[command(name = "tern", version, no_binary_name = true, arg_required_else_help = true)]
@@ -41,6 +43,9 @@ pub(super) enum Command {
     Device(Device),
     /// Make devices run a published version
     Assign(Assign),
+    /// Who may read the fleet's MQTT topics without being a device
+    #[command(subcommand)]
+    Dashboard(Dashboard),
     /// What happened in the fleet, oldest first
     Events {
         /// Only events after this number
@@ -116,6 +121,28 @@ pub(super) enum Device {
     Show {
         /// Its name
         device: DeviceId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Dashboard {
+    /// Make a key here and have the server certify it for reading
+    Add {
+        /// The dashboard's name
+        name: ReaderName,
+        /// The folder for key.pem, certificate.pem and ca.pem
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
+    /// The dashboards
+    List,
+    /// Take a dashboard's access away, at once
+    Remove {
+        /// Its name
+        name: ReaderName,
+        /// Why; kept with the record
+        #[arg(long, value_name = "TEXT", value_parser = spoken)]
+        reason: String,
     },
 }
 

@@ -135,6 +135,12 @@ impl Client {
         self.send(Method::PUT, path, Some("application/json"), Outgoing::bytes(json), ANSWER).await
     }
 
+    /// Removes what the address names.
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.answer(Method::DELETE, path, None, Outgoing::empty(), ANSWER).await?;
+        Ok(())
+    }
+
     /// Puts a body of `length` bytes that is streamed.
     pub(super) async fn upload(&self, path: &str, body: Outgoing, length: u64) -> anyhow::Result<()> {
         let deadline = ANSWER + Duration::from_secs(length / SLOWEST_BYTES_PER_SECOND);

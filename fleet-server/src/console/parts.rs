@@ -116,16 +116,20 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-pub(super) fn running_model(twin: &ModelTwin) -> Markup {
-    let class = match twin.state {
+pub(super) fn standing(standing: ModelState) -> Markup {
+    let class = match standing {
         ModelState::Committed => "good",
         ModelState::Rejected | ModelState::RolledBack => "bad",
         _ => "quiet",
     };
+    mark(class, state(standing))
+}
+
+pub(super) fn running_model(twin: &ModelTwin) -> Markup {
     html! {
         (model(&twin.model)) " "
         @match &twin.version { Some(version) => (version), None => "no version" }
-        " " (mark(class, state(twin.state)))
+        " " (standing(twin.state))
         @if let Some(desired) = twin.desired.as_ref().filter(|d| Some(*d) != twin.version.as_ref()) {
             span .quiet { " (wanted: " (desired) ")" }
         }
@@ -136,7 +140,7 @@ pub(super) fn refusal(error: &LastError, now: Timestamp) -> Markup {
     html! {
         (mark("bad", error.code))
         @if let Some(version) = &error.version { " of " (version) }
-        " " (time(error.at, now)) ": " (plain(&error.message, MAX_MESSAGE))
+        ", " (time(error.at, now)) ": " (plain(&error.message, MAX_MESSAGE))
     }
 }
 

@@ -120,11 +120,18 @@ pub(super) async fn assign(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, 
     Ok(Json(Assigned { devices }))
 }
 
-fn check(reason: &str, probation: &Probation) -> Answer<()> {
-    let refused = |words: String| Err(Refused::new(Refusal::BadOrder, words));
+/// Every change says why.
+pub(super) fn check_reason(reason: &str) -> Answer<()> {
     if reason.trim().is_empty() || reason.len() > MAX_REASON {
-        return refused(format!("say why: reason must have 1 to {MAX_REASON} bytes"));
+        let words = format!("say why: reason must have 1 to {MAX_REASON} bytes");
+        return Err(Refused::new(Refusal::BadOrder, words));
     }
+    Ok(())
+}
+
+fn check(reason: &str, probation: &Probation) -> Answer<()> {
+    check_reason(reason)?;
+    let refused = |words: String| Err(Refused::new(Refusal::BadOrder, words));
     if probation.min_inferences > MAX_PROBATION || probation.min_seconds > MAX_PROBATION {
         return refused(format!("probation must be at most {MAX_PROBATION}"));
     }

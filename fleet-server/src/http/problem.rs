@@ -82,6 +82,7 @@ refusals! {
     BlobsMissing = 422 "blobs-missing" "A listed version has blobs that are not here";
     BadSelector = 400 "bad-selector" "The selector cannot be read";
     NoDeviceMatched = 422 "no-device-matched" "The selector picks no device";
+    ReaderExists = 409 "reader-exists" "There is a dashboard of this name";
     UnknownVersion = 404 "unknown-version" "There is no such version";
     VersionUnsigned = 409 "version-unsigned" "The version is not signed by its team";
     ModelNameTaken = 409 "model-name-taken" "A device has a model of this name from another team";

@@ -324,6 +324,20 @@ impl Caller {
         tokio::time::timeout(DEADLINE, asked).await.expect("an answer before the deadline")
     }
 
+    /// The head and the body of an answer that goes on.
+    pub(crate) async fn open(&self, path: &str, extra: &[(&str, &str)]) -> (StatusCode, hyper::body::Incoming) {
+        let mut request = Request::get(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        for (name, value) in extra {
+            request = request.header(*name, *value);
+        }
+        let response = self.client.request(request.body(Full::default()).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
+        (head.status, body)
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Reply {
         self.send(Method::GET, path, &[], vec![]).await
     }
@@ -376,13 +390,24 @@ impl Drop for Mqtt {
 
 impl Mqtt {
     fn start(rig: &Rig, device: &Enrolled) -> Self {
-        let port = rig.server().addresses().mqtt.port();
-        let mut options = MqttOptions::new(device.name.clone(), "localhost", port);
-        let tls = rig.tls(Some((&device.response.certificate_pem, &device.key)));
-        options.set_transport(Transport::tls_with_config(tls.into()));
-        options.set_max_packet_size(8 << 20, 8 << 20);
         let gone = json!({"online": false, "boot": "b", "agent_version": "0.1.0", "since": "2026-06-01T00:00:00Z"});
-        options.set_last_will(LastWill::new(device.topic("status"), gone.to_string(), QoS::AtLeastOnce, true));
+        let will = LastWill::new(device.topic("status"), gone.to_string(), QoS::AtLeastOnce, true);
+        Self::connect(rig, &device.name, (&device.response.certificate_pem, &device.key), Some(will))
+    }
+
+    /// Connects a client that leaves no last will.
+    pub(crate) fn reader(rig: &Rig, client_id: &str, identity: (&str, &KeyPair)) -> Self {
+        Self::connect(rig, client_id, identity, None)
+    }
+
+    fn connect(rig: &Rig, client_id: &str, identity: (&str, &KeyPair), will: Option<LastWill>) -> Self {
+        let port = rig.server().addresses().mqtt.port();
+        let mut options = MqttOptions::new(client_id, "localhost", port);
+        options.set_transport(Transport::tls_with_config(rig.tls(Some(identity)).into()));
+        options.set_max_packet_size(8 << 20, 8 << 20);
+        if let Some(will) = will {
+            options.set_last_will(will);
+        }
         let (client, mut looping) = AsyncClient::new(options, 64);
         let (sender, events) = mpsc::channel(256);
         let running = tokio::spawn(async move {

@@ -12,7 +12,6 @@ use crate::{
         view::{DeviceView, Figures, Listed},
     },
     forms::DeviceRow,
-    wording::state,
 };
 
 pub(super) fn page(view: &DeviceView, now: Timestamp) -> Markup {
@@ -75,7 +74,7 @@ fn models(models: &[ModelTwin], now: Timestamp) -> Markup {
                 th scope="row" { (parts::model(&model.model)) }
                 td { @match &model.version { Some(version) => (version), None => span .quiet { "none" } } }
                 td { @if let Some(desired) = &model.desired { (desired) } }
-                td { (state(model.state)) }
+                td { (parts::standing(model.state)) }
                 td { (time(model.since, now)) }
                 td { (model.generation) }
                 td { @if let Some(error) = &model.last_error { (parts::refusal(error, now)) } }

@@ -25,7 +25,9 @@ use crate::{
     director::Director,
     disk::blobs::Blobs,
     events::EventKind,
+    ingest::Ingest,
     metrics::{Gauges, Metrics},
+    profiles::Profiles,
     repository::Repository,
     store::{FleetSettings, NewEvent, NewVersion, SignState, SignedVersion, Store},
 };
@@ -54,6 +56,10 @@ pub struct Fleet {
     pub director: Arc<Director>,
     /// The schedule of sends.
     pub delivery: Delivery,
+    /// What reports are taken with.
+    pub ingest: Ingest,
+    /// What windows are held against.
+    pub profiles: Profiles,
     /// The counters.
     pub metrics: Metrics,
     /// Places for readers of `/api/v1/stream`.
@@ -108,6 +114,8 @@ impl Fleet {
             authority: parts.authority,
             director: Arc::new(parts.director),
             delivery: Delivery::new(parts.resend),
+            ingest: Ingest::default(),
+            profiles: Profiles::default(),
             metrics: Metrics::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             live: RwLock::default(),

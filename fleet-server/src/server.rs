@@ -159,6 +159,9 @@ impl Server {
         tasks.spawn(async move {
             sending.delivery.run(|device| sending.send_desired(device)).await;
         });
+        let telling = fleet.clone();
+        tasks.spawn(async move { telling.ingest.watermarks.run(&telling).await });
+        tasks.spawn(upkeep::forget(fleet.clone(), config.telemetry_life()));
         tasks.spawn(upkeep::run(fleet.clone(), tls, broker.handle()));
         if let Some(path) = &config.ready_file {
             ready::write(path, addresses)?;
@@ -206,7 +209,7 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
         known.get(&key.public().id()).is_some(),
         "root does not name the key in keys/director-1.key: devices would refuse whatever it signs"
     );
-    let director = Director::new(key, settings.fleet.clone(), config.desired_life());
+    let director = Director::new(key, settings.fleet.clone(), config.desired_life()).with_settings(config.settings());
     let fleet = Fleet::new(Parts {
         authority: Authority::open(&folder.join("ca")).context("open the certificate authority")?,
         blobs: Blobs::open(&folder.join("blobs")).context("open the blobs")?,
@@ -221,6 +224,7 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
     for team in fleet.repository.teams() {
         fleet.reconcile(&team, "server", now).await?;
     }
+    upkeep::settle(&fleet, now).await?;
     fleet.store.offline(None, Gone::ServerStarted, now).await.context("mark devices as offline")?;
     Ok(fleet)
 }

@@ -13,6 +13,7 @@ pub mod problem;
 mod publish_routes;
 mod query;
 mod range;
+mod rollout_routes;
 mod serve_blob;
 
 use std::{sync::Arc, time::Duration};
@@ -50,6 +51,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/devices", get(fleet_routes::devices))
         .route("/api/v1/devices/{id}", get(fleet_routes::device))
         .route("/api/v1/assignments", post(fleet_routes::assign))
+        .merge(rollout_routes::router())
         .route("/api/v1/events", get(fleet_routes::events))
         .route("/healthz", get(fleet_routes::healthz))
         .route("/readyz", get(fleet_routes::readyz))

@@ -37,6 +37,7 @@ use crate::{
     keyfile,
     ready::{self, Addresses},
     repository::{OnlineKeys, Repository},
+    rollout,
     store::{Gone, Store},
     transport::Transport,
 };
@@ -160,6 +161,7 @@ impl Server {
             sending.delivery.run(|device| sending.send_desired(device)).await;
         });
         tasks.spawn(upkeep::run(fleet.clone(), tls, broker.handle()));
+        tasks.spawn(rollout::reconciler::run(fleet.clone()));
         if let Some(path) = &config.ready_file {
             ready::write(path, addresses)?;
         }

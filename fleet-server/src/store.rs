@@ -14,6 +14,7 @@ mod enrolments;
 mod events;
 mod migrations;
 mod reports;
+mod rollouts;
 mod settings;
 mod tokens;
 mod twins;
@@ -36,6 +37,7 @@ pub use devices::{Admittance, Gone, Paging};
 pub use directing::{AssignRefusal, AssignmentOrder, SignState};
 pub use enrolments::{Enrolled, EnrolmentRefusal, NewEnrolment, OrderRefusal, UsedToken};
 pub use events::NewEvent;
+pub use rollouts::{Carried, CreateRefusal, Happened, NewRollout, RolloutRecord, VerbRefusal};
 pub use settings::FleetSettings;
 pub use twins::{Heard, TwinKept};
 

@@ -4,6 +4,8 @@
 
 #[path = "http/rig.rs"]
 mod rig;
+#[path = "http/rollouts.rs"]
+mod rollouts;
 
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;

@@ -53,7 +53,7 @@ impl World {
     async fn new(count: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("server.db")).unwrap();
-        let mut world = Self { store, now: "2026-06-01T00:00:00Z".parse().unwrap(), _folder: folder };
+        let world = Self { store, now: "2026-06-01T00:00:00Z".parse().unwrap(), _folder: folder };
         for model in [OLD, NEW] {
             world.publish(model).await;
         }

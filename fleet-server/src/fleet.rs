@@ -29,6 +29,7 @@ use crate::{
     metrics::{Gauges, Metrics},
     profiles::Profiles,
     repository::Repository,
+    rollout::pulse::Pulse,
     store::{FleetSettings, NewEvent, NewVersion, SignState, SignedVersion, Store},
 };
 
@@ -64,6 +65,8 @@ pub struct Fleet {
     pub metrics: Metrics,
     /// Places for readers of `/api/v1/stream`.
     pub streams: Arc<Semaphore>,
+    /// What wakes the reconciler of rollouts.
+    pub pulse: Pulse,
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
     runtime: tokio::runtime::Handle,
@@ -118,6 +121,7 @@ impl Fleet {
             profiles: Profiles::default(),
             metrics: Metrics::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            pulse: Pulse::new(clock::now()),
             live: RwLock::default(),
             muted: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
@@ -218,6 +222,20 @@ impl Fleet {
         Ok(())
     }
 
+    /// Keeps `json` as what the server says on `topic`, and publishes it; none clears the topic. It is durable before it
+    /// is sent, and what could not be sent is published at the next start.
+    ///
+    /// # Errors
+    /// Where the store fails, or the broker does not take it; before everything listens there is nobody to send it to.
+    pub async fn publish_retained(&self, topic: String, json: Option<Vec<u8>>) -> anyhow::Result<()> {
+        let payload = json.unwrap_or_default();
+        self.store.retain(topic.clone(), payload.clone()).await.context("keep a retained message")?;
+        match self.current() {
+            Some(live) => Ok(live.broker.publish_local(topic, payload, Qos::AtLeastOnce, true).await?),
+            None => Ok(()),
+        }
+    }
+
     /// Takes over what the repository lists into the catalog: after a publication, and after a crash in one.
     ///
     /// # Errors
@@ -251,6 +269,6 @@ impl Fleet {
             mqtt_connections: live.as_ref().map_or(0, |live| live.broker.connections()),
             metadata_seconds_left: self.repository.expires().as_second() - clock::now().as_second(),
         };
-        self.metrics.render(live.as_ref().map(|live| live.broker.counters()), gauges)
+        self.metrics.render(live.as_ref().map(|live| live.broker.counters()), gauges) + &self.pulse.page()
     }
 }

@@ -14,6 +14,7 @@ mod publish_routes;
 mod query;
 mod range;
 mod reader_routes;
+mod rollout_routes;
 mod serve_blob;
 pub mod sse;
 mod stream_routes;
@@ -57,6 +58,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/figures", get(telemetry_routes::figures))
         .route("/api/v1/quarantine", get(telemetry_routes::quarantine))
         .route("/api/v1/assignments", post(fleet_routes::assign))
+        .merge(rollout_routes::router())
         .route("/api/v1/events", get(fleet_routes::events))
         .route("/api/v1/readers", get(reader_routes::list).post(reader_routes::add))
         .route("/api/v1/readers/{name}", delete(reader_routes::remove))

@@ -37,6 +37,7 @@ use crate::{
     keyfile,
     ready::{self, Addresses},
     repository::{OnlineKeys, Repository},
+    rollout,
     store::{Gone, Store},
     transport::Transport,
 };
@@ -163,6 +164,7 @@ impl Server {
         tasks.spawn(async move { telling.ingest.watermarks.run(&telling).await });
         tasks.spawn(upkeep::forget(fleet.clone(), config.telemetry_life()));
         tasks.spawn(upkeep::run(fleet.clone(), tls, broker.handle()));
+        tasks.spawn(rollout::reconciler::run(fleet.clone()));
         if let Some(path) = &config.ready_file {
             ready::write(path, addresses)?;
         }

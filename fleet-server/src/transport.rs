@@ -163,6 +163,7 @@ impl Transport {
         if !self.0.store.keep_status(heard, status, clock::now()).await? {
             return Err(NotTaken(IngestRefusal::UnknownDevice, "not enrolled".into()));
         }
+        self.0.pulse.ring();
         Ok(Ingested::Status)
     }
 
@@ -176,6 +177,7 @@ impl Transport {
         let kept = self.0.store.keep_twin(heard, twin, clock::now()).await?;
         let kept = kept.ok_or_else(|| NotTaken(IngestRefusal::UnknownDevice, "not enrolled".into()))?;
         kept.refusals.iter().for_each(|code| self.0.metrics.device_refused(*code));
+        self.0.pulse.ring();
         match kept.behind {
             Some(generation) => self.0.delivery.lags(&device, generation),
             None => self.0.delivery.settled(&device),
@@ -334,6 +336,7 @@ impl Policy for Transport {
             if let Err(error) = fleet.store.offline(Some(device), Gone::Disconnected, clock::now()).await {
                 tracing::error!(%error, "a device's end was not recorded");
             }
+            fleet.pulse.ring();
         });
     }
 }

@@ -8,6 +8,8 @@ mod ingest;
 mod readers;
 #[path = "http/rig.rs"]
 mod rig;
+#[path = "http/rollouts.rs"]
+mod rollouts;
 #[path = "http/streams.rs"]
 mod streams;
 

@@ -46,6 +46,9 @@ pub(super) enum Command {
     /// Who may read the fleet's MQTT topics without being a device
     #[command(subcommand)]
     Dashboard(Dashboard),
+    /// Bring a version to devices in stages, watched, and back where it fails
+    #[command(subcommand)]
+    Rollout(super::rollout::Rollout),
     /// What happened in the fleet, oldest first
     Events {
         /// Only events after this number
@@ -194,7 +197,7 @@ fn label(text: &str) -> Result<(LabelKey, LabelValue), String> {
     Ok((key.parse().map_err(|e| format!("{e}"))?, value.parse().map_err(|e| format!("{e}"))?))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let rule = "write a number and s, m, h or d, such as 90s or 2d, at most 30d";
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(rule)?;
     let unit = match unit {
@@ -208,7 +211,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     if (1..=30 * 86_400).contains(&seconds) { Ok(Duration::from_secs(seconds)) } else { Err(rule.into()) }
 }
 
-fn spoken(text: &str) -> Result<String, String> {
+pub(super) fn spoken(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() { Err("it must not be empty".into()) } else { Ok(text.into()) }
 }

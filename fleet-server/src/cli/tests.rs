@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests write scratch files")]
 
 mod fake;
+mod rollouts;
 
 use std::{
     fs,
@@ -104,6 +105,11 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
         "device show cam-1 --output table",
         "assign demo/m@1.0.0 --to * --reason first_try --probation-inferences 5 --probation-seconds 9",
         "events --after 7 --last 3",
+        "rollout create demo/m@1.0.0 --to * --reason x --canary 2 --bake 10m --then 50% --then 100% --start",
+        "rollout create demo/m@1.0.0 --to * --reason x --policy p.toml",
+        "rollout plan m-1-1-0",
+        "rollout status m-1-1-0 -w --timeout 5m",
+        "rollout abort m-1-1-0 --reason x",
         "completions fish --config x.toml",
     ] {
         assert!(parses(line).is_ok(), "{line}: {:?}", parses(line).err());
@@ -120,6 +126,13 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
         "assign demo/m@1.0.0 --to * --reason _",
         "assign demo/m@1.0.0 --to * --reason x --probation-seconds 9",
         "events --last 0",
+        "rollout create demo/m@1.0.0 --to * --reason x",
+        "rollout create demo/m@1.0.0 --to * --canary 2",
+        "rollout create demo/m@1.0.0 --to * --reason x --canary 2 --policy p.toml",
+        "rollout create demo/m@1.0.0 --to * --reason x --canary 200%",
+        "rollout start m-1-1-0",
+        "rollout status m-1-1-0 --timeout 5m",
+        "rollout status M_1",
         "completions dos",
         "model list --output yaml",
     ] {
@@ -130,7 +143,7 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
     }
     let help = tern(Environment::default(), "", &["--help"]);
     assert_eq!((help.code, help.err.as_str()), (0, ""));
-    for command in ["login", "model", "device", "assign", "events", "completions"] {
+    for command in ["login", "model", "device", "assign", "rollout", "events", "completions"] {
         assert!(help.out.contains(command), "{command}");
     }
 }

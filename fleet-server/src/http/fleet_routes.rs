@@ -86,7 +86,7 @@ pub(super) async fn devices(
     Ok(query::page(rows, query.limit()?, |row| row.device.to_string()))
 }
 
-fn selector(text: &str) -> Answer<Selector> {
+pub(super) fn selector(text: &str) -> Answer<Selector> {
     text.parse().map_err(|e: crate::selector::InvalidSelector| Refused::new(Refusal::BadSelector, e.to_string()))
 }
 
@@ -153,6 +153,10 @@ fn assign_refused(refusal: &AssignRefusal, model: &str) -> Refused {
         AssignRefusal::NameTaken { device, by } => {
             let words = format!("{device} runs {by}; on a device a model's name is unique without its team");
             Refused::new(Refusal::ModelNameTaken, words)
+        }
+        AssignRefusal::UnderRollout { rollout } => {
+            let words = format!("rollout {rollout} of this model is under way: abort it or let it end, then assign");
+            Refused::new(Refusal::RolloutActive, words)
         }
         AssignRefusal::TooMany { device } => {
             Refused::new(Refusal::TooManyModels, format!("{device} has as many models as a device may have"))

@@ -89,6 +89,16 @@ refusals! {
     ModelNameTaken = 409 "model-name-taken" "A device has a model of this name from another team";
     TooManyModels = 409 "too-many-models" "A device would have too many models";
     TooManyStreams = 503 "too-many-streams" "Too many follow the events already";
+    RolloutActive = 409 "rollout-active" "The model has a rollout that is under way";
+    BadPolicy = 422 "bad-policy" "The terms of the rollout cannot be used";
+    BadKey = 400 "bad-idempotency-key" "The Idempotency-Key is not valid";
+    KeyReused = 422 "idempotency-key-reused" "The Idempotency-Key came before with another request";
+    RolloutMoved = 409 "rollout-moved" "The rollout has moved in between";
+    NotNow = 409 "rollout-phase" "The rollout is in a phase that does not take this";
+    OwnRollout = 403 "own-rollout" "Nobody approves their own rollout";
+    ApprovedBefore = 409 "approved-before" "One approval counts for each person";
+    NeedsApproval = 409 "needs-approval" "The rollout is not approved yet";
+    LastStage = 409 "last-stage" "The rollout has no stage after this one";
     TimedOut = 503 "timed-out" "The server did not finish in time";
     Internal = 500 "internal" "The server failed";
 }

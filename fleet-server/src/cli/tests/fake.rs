@@ -39,6 +39,8 @@ pub(super) struct State {
     pub moved: u32,
     /// Blobs are refused after so many.
     pub blobs_until_failure: Option<usize>,
+    /// What a rollout looks like, one answer after the other; the last stays.
+    pub rollouts: Vec<Value>,
     /// What to answer whatever is asked.
     pub answer: Option<(u16, String)>,
 }
@@ -185,6 +187,14 @@ impl State {
             ("POST", ["assignments"]) => {
                 self.last_body = body;
                 Ok(json!({"devices": {"cam-1": 8, "cam-2": 9}}))
+            }
+            ("GET", ["rollouts"]) => Ok(json!({"items": self.rollouts})),
+            ("GET", ["rollouts", _]) => Ok(super::rollouts::next(&mut self.rollouts)),
+            ("GET", ["rollouts", _, "plan"]) => Ok(super::rollouts::plan()),
+            ("GET", ["rollouts", _, "verdicts"]) => Ok(super::rollouts::verdicts(query)),
+            ("POST", ["rollouts", ..]) => {
+                self.last_body = body;
+                Ok(self.rollouts[0].clone())
             }
             _ => Err(Problem::new(404, "not-found", "Not found", "device nobody is not enrolled")),
         }

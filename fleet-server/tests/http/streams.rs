@@ -1,11 +1,11 @@
 //! The event log as a stream: order, resuming, the token, the bound, and an end that does not hold up the server's.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::{StatusCode, body::Incoming};
 use serde_json::Value;
-use tern_fleet_server::fleet::MAX_STREAMS;
+use tern_fleet_server::{clock::Moment, fleet::MAX_STREAMS};
 
 use crate::rig::{DEADLINE, Rig, eventually};
 
@@ -83,7 +83,7 @@ async fn a_stream_wants_a_token_and_a_number_and_has_a_bound() {
 async fn streams_end_with_the_server_and_do_not_hold_it_up() {
     let mut rig = Rig::start().await;
     let mut reader = Reader::open(&rig, "/api/v1/stream", &[]).await;
-    let begun = Instant::now();
+    let begun = Moment::now();
     rig.stop().await;
     assert!(reader.next().await.is_none());
     assert!(begun.elapsed() < Duration::from_secs(4), "shorter than the grace time: {:?}", begun.elapsed());

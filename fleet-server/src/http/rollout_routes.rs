@@ -32,6 +32,8 @@ use crate::{
     store::{CreateRefusal, NewRollout, RolloutRecord, VerbRefusal},
 };
 
+/// Lines of history among which the last one is looked for: people make few, and the planner a handful a stage.
+const MAX_HISTORY: u32 = 10_000;
 /// Longest `Idempotency-Key`, in bytes.
 const MAX_KEY: usize = 128;
 
@@ -171,7 +173,13 @@ async fn one(
 ) -> Answer<Json<RolloutDetail>> {
     operator(&fleet, &headers, Permission::Read).await?;
     let (record, snapshot) = snapshot(&fleet, &id).await?;
-    Ok(Json(detail(&record, &snapshot)))
+    let mut detail = detail(&record, &snapshot);
+    if record.state.phase.is_over() {
+        // How it ended is its last line; the planner has nothing more to say.
+        let history = fleet.store.rollout_history(record.id, 0, MAX_HISTORY).await?;
+        detail.why = history.into_iter().next_back().map_or(detail.why, |line| line.entry.why);
+    }
+    Ok(Json(detail))
 }
 
 fn detail(record: &RolloutRecord, snapshot: &FleetSnapshot) -> RolloutDetail {

@@ -68,13 +68,20 @@ fn device_row(device: &RolloutDevice, printer: &Printer<'_>) -> Vec<String> {
         device.device.to_string(),
         device.class.to_string(),
         or_dash(device.stage.map(|stage| stage.to_string())),
-        device.stands.clone(),
+        stands(device),
         or_dash(device.code.map(|code| code.as_str().to_owned())),
         or_dash(device.running.as_ref().map(ToString::to_string)),
         or_dash(device.desired.as_ref().map(ToString::to_string)),
         if device.online { "yes" } else { "no" }.into(),
         or_dash(device.assigned.map(|at| printer.when(at))),
     ]
+}
+
+fn stands(device: &RolloutDevice) -> String {
+    match device.taken_back {
+        Some(_) => format!("{}, taken back", device.stands),
+        None => device.stands.clone(),
+    }
 }
 
 /// The counts that are not zero.

@@ -207,6 +207,20 @@ impl Fleet {
         Ok(())
     }
 
+    /// Keeps `json` as what the server says on `topic`, and publishes it; none clears the topic. It is durable before it
+    /// is sent, and what could not be sent is published at the next start.
+    ///
+    /// # Errors
+    /// Where the store fails, or the broker does not take it; before everything listens there is nobody to send it to.
+    pub async fn publish_retained(&self, topic: String, json: Option<Vec<u8>>) -> anyhow::Result<()> {
+        let payload = json.unwrap_or_default();
+        self.store.retain(topic.clone(), payload.clone()).await.context("keep a retained message")?;
+        match self.current() {
+            Some(live) => Ok(live.broker.publish_local(topic, payload, Qos::AtLeastOnce, true).await?),
+            None => Ok(()),
+        }
+    }
+
     /// Takes over what the repository lists into the catalog: after a publication, and after a crash in one.
     ///
     /// # Errors

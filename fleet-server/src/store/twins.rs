@@ -119,6 +119,14 @@ impl Store {
         .await
     }
 
+    /// Keeps what the server itself says on a retained topic; an empty payload clears it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn retain(&self, topic: String, payload: Vec<u8>) -> Result<(), StoreError> {
+        self.write(move |connection| retain(connection, &topic, &payload)).await
+    }
+
     /// The last retained payload of every topic.
     ///
     /// # Errors

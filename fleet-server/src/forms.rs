@@ -1,5 +1,7 @@
 //! Forms that `tern` and the server exchange on `/api/v1`: JSON, additive, readers ignore what they do not know.
 
+pub mod incident;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

@@ -25,6 +25,7 @@ use crate::{
     events::EventKind,
     metrics::{Gauges, Metrics},
     overview::{ConsoleSource, MAX_EVENTS, Overview, OverviewFuture},
+    profiles::Profiles,
     repository::Repository,
     selector::Selector,
     store::{FleetSettings, NewEvent, NewVersion, Paging, SignState, SignedVersion, Store},
@@ -54,6 +55,8 @@ pub struct Fleet {
     pub director: Arc<Director>,
     /// The schedule of sends.
     pub delivery: Delivery,
+    /// What windows are held against.
+    pub profiles: Profiles,
     /// The counters.
     pub metrics: Metrics,
     live: RwLock<Option<Arc<Live>>>,
@@ -106,6 +109,7 @@ impl Fleet {
             authority: parts.authority,
             director: Arc::new(parts.director),
             delivery: Delivery::new(parts.resend),
+            profiles: Profiles::default(),
             metrics: Metrics::default(),
             live: RwLock::default(),
             muted: Mutex::default(),

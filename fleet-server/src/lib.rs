@@ -21,6 +21,7 @@ pub mod identity;
 pub mod keyfile;
 pub mod metrics;
 pub mod overview;
+pub mod profiles;
 pub mod ready;
 pub mod repository;
 pub mod rollout;

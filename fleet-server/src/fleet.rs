@@ -19,6 +19,7 @@ use crate::{
     broker::{BrokerHandle, Qos},
     ca::Authority,
     clock::{self, Moment},
+    decay::Bells,
     devices::delivery::Delivery,
     director::Director,
     disk::blobs::Blobs,
@@ -59,6 +60,8 @@ pub struct Fleet {
     pub profiles: Profiles,
     /// The counters.
     pub metrics: Metrics,
+    /// Who wakes on what was committed.
+    pub bells: Bells,
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
     runtime: tokio::runtime::Handle,
@@ -111,6 +114,7 @@ impl Fleet {
             delivery: Delivery::new(parts.resend),
             profiles: Profiles::default(),
             metrics: Metrics::default(),
+            bells: Bells::default(),
             live: RwLock::default(),
             muted: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
@@ -219,6 +223,14 @@ impl Fleet {
     pub async fn publish_retained(&self, topic: String, json: Option<Vec<u8>>) -> anyhow::Result<()> {
         let payload = json.unwrap_or_default();
         self.store.retain(topic.clone(), payload.clone()).await.context("keep a retained message")?;
+        self.state(topic, payload).await
+    }
+
+    /// Publishes what is kept already on a retained topic.
+    ///
+    /// # Errors
+    /// Where the broker does not take it; before everything listens there is nobody to send it to.
+    pub async fn state(&self, topic: String, payload: Vec<u8>) -> anyhow::Result<()> {
         match self.current() {
             Some(live) => Ok(live.broker.publish_local(topic, payload, Qos::AtLeastOnce, true).await?),
             None => Ok(()),

@@ -9,6 +9,7 @@ mod cli;
 pub mod clock;
 pub mod config;
 pub mod console;
+pub mod decay;
 pub mod devices;
 pub mod director;
 pub mod disk;
@@ -16,6 +17,7 @@ pub mod enrolment;
 pub mod events;
 pub mod fleet;
 pub mod forms;
+pub mod hooks;
 pub mod http;
 pub mod identity;
 pub mod keyfile;
@@ -29,6 +31,7 @@ pub mod selector;
 pub mod server;
 pub mod store;
 pub mod transport;
+mod trusted;
 mod wording;
 
 /// Runs the operator's command line with `args`, which do not begin with the program's name.

@@ -20,6 +20,7 @@ mod model;
 mod output;
 mod publish;
 mod record;
+mod telemetry;
 mod upload;
 mod versions;
 
@@ -100,6 +101,10 @@ async fn dispatch(
         }
         Command::Device(args::Device::Show { device }) => device::show(&client()?, &device, printer).await,
         Command::Incident(order) => incident::run(&client()?, order, printer).await,
+        Command::Device(args::Device::Figures { device, model }) => {
+            telemetry::figures(&client()?, device.as_ref(), model.as_ref(), printer).await
+        }
+        Command::Device(args::Device::Quarantine) => telemetry::quarantine(&client()?, printer).await,
         Command::Assign(order) => fleet::assign(&client()?, order, printer).await,
         Command::Events { after, last } => fleet::events(&client()?, after, last, printer).await,
         Command::Completions { shell } => {

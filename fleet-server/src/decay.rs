@@ -26,7 +26,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// Wakes who works on what was just committed. A bell that nobody heard rings once more for the next who listens.
+/// Wakes who works on what was just committed. Who listens also looks by itself after some seconds, so a bell that nobody
+/// heard costs time only.
 #[derive(Debug, Clone, Default)]
 pub struct Bells {
     /// Telemetry was committed.

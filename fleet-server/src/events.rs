@@ -38,7 +38,6 @@ kinds! {
     FrontRefused = "front-refused", "The server refused a request that concerns the fleet.";
     TopicRefused = "topic-refused", "A device touched a topic that is not its own.";
     PayloadRefused = "payload-refused", "A device sent a twin, status or figure that is malformed.";
-    ReportRefused = "report-refused", "A device sent a report that is malformed.";
     IncidentOpened = "incident-opened", "The detectors found something.";
     IncidentUpdated = "incident-updated", "A device or feature joined or left an incident, or it asks more loudly.";
     IncidentResolved = "incident-resolved", "An incident ended.";
@@ -46,6 +45,12 @@ kinds! {
     IncidentMuted = "incident-muted", "An operator keeps an incident's hooks quiet.";
     HookRan = "hook-ran", "A hook did its work.";
     HookFailed = "hook-failed", "A hook failed, for good or to be tried again.";
+    ReportRefused = "report-refused", "A device sent a report that was not acknowledged.";
+    ReportQuarantined = "report-quarantined", "A device sent a report or a row that cannot be used; it is kept.";
+    VersionCommitted = "version-committed", "A version survived probation on a device.";
+    VersionTakenBack = "version-taken-back", "A device took a version back by itself.";
+    WorkerRestarted = "worker-restarted", "A device's worker ended unasked and was started again.";
+    OutboxRenewed = "outbox-renewed", "A device's outbox was damaged or restored: its rows count from one again.";
 }
 
 #[cfg(test)]

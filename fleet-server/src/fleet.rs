@@ -24,6 +24,7 @@ use crate::{
     director::Director,
     disk::blobs::Blobs,
     events::EventKind,
+    ingest::Ingest,
     metrics::{Gauges, Metrics},
     overview::{ConsoleSource, MAX_EVENTS, Overview, OverviewFuture},
     profiles::Profiles,
@@ -56,6 +57,8 @@ pub struct Fleet {
     pub director: Arc<Director>,
     /// The schedule of sends.
     pub delivery: Delivery,
+    /// What reports are taken with.
+    pub ingest: Ingest,
     /// What windows are held against.
     pub profiles: Profiles,
     /// The counters.
@@ -112,6 +115,7 @@ impl Fleet {
             authority: parts.authority,
             director: Arc::new(parts.director),
             delivery: Delivery::new(parts.resend),
+            ingest: Ingest::default(),
             profiles: Profiles::default(),
             metrics: Metrics::default(),
             bells: Bells::default(),

@@ -1,6 +1,7 @@
 //! Forms that `tern` and the server exchange on `/api/v1`: JSON, additive, readers ignore what they do not know.
 
 pub mod incident;
+mod telemetry;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,8 @@ use tern_protocol::{
     ids::{ByteCount, DeviceClass, DeviceId, FleetId, Generation, Labels, ModelName, ModelVersion, Version},
     twin::{LastError, ModelTwin},
 };
+
+pub use telemetry::{EstimatedAccuracy, FeatureRow, FiguresRow, QuarantineRow, WindowRow};
 
 /// `GET /api/v1/whoami`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

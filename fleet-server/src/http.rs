@@ -15,6 +15,7 @@ mod publish_routes;
 mod query;
 mod range;
 mod serve_blob;
+mod telemetry_routes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,6 +51,9 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/enrolments", post(fleet_routes::order_enrolment))
         .route("/api/v1/devices", get(fleet_routes::devices))
         .route("/api/v1/devices/{id}", get(fleet_routes::device))
+        .route("/api/v1/devices/{id}/windows", get(telemetry_routes::windows))
+        .route("/api/v1/figures", get(telemetry_routes::figures))
+        .route("/api/v1/quarantine", get(telemetry_routes::quarantine))
         .route("/api/v1/assignments", post(fleet_routes::assign))
         .route("/api/v1/events", get(fleet_routes::events))
         .route("/api/v1/incidents", get(incident_routes::incidents))

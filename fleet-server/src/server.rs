@@ -165,6 +165,9 @@ impl Server {
         for hook in hooks.tasks(&fleet) {
             tasks.spawn(hook);
         }
+        let telling = fleet.clone();
+        tasks.spawn(async move { telling.ingest.watermarks.run(&telling).await });
+        tasks.spawn(upkeep::forget(fleet.clone(), config.telemetry_life()));
         tasks.spawn(upkeep::run(fleet.clone(), tls, broker.handle()));
         if let Some(path) = &config.ready_file {
             ready::write(path, addresses)?;
@@ -212,7 +215,7 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
         known.get(&key.public().id()).is_some(),
         "root does not name the key in keys/director-1.key: devices would refuse whatever it signs"
     );
-    let director = Director::new(key, settings.fleet.clone(), config.desired_life());
+    let director = Director::new(key, settings.fleet.clone(), config.desired_life()).with_settings(config.settings());
     let fleet = Fleet::new(Parts {
         authority: Authority::open(&folder.join("ca")).context("open the certificate authority")?,
         blobs: Blobs::open(&folder.join("blobs")).context("open the blobs")?,
@@ -227,6 +230,7 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
     for team in fleet.repository.teams() {
         fleet.reconcile(&team, "server", now).await?;
     }
+    upkeep::settle(&fleet, now).await?;
     fleet.store.offline(None, Gone::ServerStarted, now).await.context("mark devices as offline")?;
     Ok(fleet)
 }

@@ -1,14 +1,14 @@
 //! The one module between MQTT and the fleet: who may connect, publish and subscribe, and what becomes of a message.
 //!
 //! A message is acknowledged only after its commit. What cannot be read is not acknowledged, counted by code, and noted
-//! once a minute a device. It must never send anything: that is `devices::delivery` and [`Fleet::send_desired`].
+//! once a minute a device; reports have rules of their own, see [`crate::ingest`]. It must never send anything: that is `devices::delivery` and [`Fleet::send_desired`].
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tern_protocol::{
     ids::DeviceId,
-    report::{self, Codec, ReportError, v1::Report},
+    report::ReportError,
     topics::{self, Channel, TopicRefusal},
     twin::{self, Status, Twin},
 };
@@ -19,7 +19,8 @@ use crate::{
     devices::{MAX_LABELS, MAX_TWIN_MODELS},
     events::EventKind,
     fleet::Fleet,
-    store::{Admittance, Gone, Heard, NewEvent, StoreError},
+    ingest::{self, ledger::LedgerRefusal},
+    store::{Admittance, BatchRefusal, Gone, Heard, NewEvent, StoreError},
 };
 
 /// Longest payload of `m/…`, in bytes.
@@ -65,14 +66,11 @@ closed! { IngestRefusal, code, "Why a device is kept out or a message is not tak
     TwinMalformed = "twin-malformed", "A twin that cannot be read.";
     FiguresMalformed = "figures-malformed", "Figures that are too large or no JSON object.";
     FiguresTooMany = "figures-too-many", "Figures on too many topics.";
-    ReportTooLarge = "report-too-large", "A report over the limit.";
-    ReportTruncated = "report-truncated", "A report shorter than its header.";
     ReportFormat = "report-format", "A report of an unknown format version.";
     ReportCodec = "report-codec", "A report of an unknown codec.";
-    ReportCompression = "report-compression", "A report that does not decompress within its limit.";
-    ReportMalformed = "report-malformed", "A report whose body is not of its format.";
-    ReportLeftover = "report-leftover", "A report with bytes after its end.";
-    ReportInconsistent = "report-inconsistent", "A report that contradicts itself.";
+    ReportTooFar = "report-too-far", "A report far ahead of what is committed of its stream.";
+    ReportHoles = "report-holes", "A report that leaves too many holes in its stream.";
+    ReportStreams = "report-streams", "A report of one stream too many.";
     Store = "store", "The store failed.";
 }
 
@@ -87,17 +85,12 @@ impl From<&TopicRefusal> for IngestRefusal {
     }
 }
 
-impl From<&ReportError> for IngestRefusal {
-    fn from(error: &ReportError) -> Self {
-        match error {
-            ReportError::TooLarge(_) => Self::ReportTooLarge,
-            ReportError::Truncated => Self::ReportTruncated,
-            ReportError::UnknownFormat(_) => Self::ReportFormat,
-            ReportError::UnknownCodec(_) => Self::ReportCodec,
-            ReportError::Compression => Self::ReportCompression,
-            ReportError::Malformed => Self::ReportMalformed,
-            ReportError::LeftoverBytes(_) => Self::ReportLeftover,
-            ReportError::Inconsistent(_) => Self::ReportInconsistent,
+impl From<&BatchRefusal> for IngestRefusal {
+    fn from(refusal: &BatchRefusal) -> Self {
+        match refusal {
+            BatchRefusal::Ledger(LedgerRefusal::TooFar { .. }) => Self::ReportTooFar,
+            BatchRefusal::Ledger(LedgerRefusal::TooManyHoles(_)) => Self::ReportHoles,
+            BatchRefusal::TooManyStreams => Self::ReportStreams,
         }
     }
 }
@@ -181,14 +174,22 @@ impl Transport {
     }
 
     async fn take_report(&self, device: &DeviceId, payload: Bytes) -> Result<Ingested, NotTaken> {
-        // Decompressing up to 16 MiB is no work for the broker's two threads.
-        let split = tokio::task::spawn_blocking(move || split(&payload)).await;
-        let split = split.map_err(|_| NotTaken(IngestRefusal::ReportMalformed, "the decoder panicked".into()))?;
-        let (stream, rows) = split.map_err(|e| NotTaken((&e).into(), e.to_string()))?;
-        let count = rows.len();
-        let new = self.0.store.keep_rows(device.clone(), stream, rows, clock::now()).await?;
-        self.0.metrics.report_rows.fetch_add(new as u64, Relaxed);
-        self.0.metrics.report_rows_again.fetch_add((count - new) as u64, Relaxed);
+        let remarks = ingest::take(&self.0, device, payload).await.map_err(|refused| match refused {
+            ingest::Refused::Unknown(error) => {
+                let format = matches!(error, ReportError::UnknownFormat(_));
+                let code = if format { IngestRefusal::ReportFormat } else { IngestRefusal::ReportCodec };
+                NotTaken(code, error.to_string())
+            }
+            ingest::Refused::Batch(refusal) => NotTaken((&refusal).into(), refusal.to_string()),
+            ingest::Refused::Failed(error) => {
+                tracing::error!(error = format!("{error:#}"), "a report was not taken");
+                NotTaken(IngestRefusal::Store, format!("{error:#}"))
+            }
+        })?;
+        for (poison, words) in remarks {
+            let event = NewEvent::new(EventKind::ReportQuarantined, words).by(device.as_str()).of_device(device);
+            self.0.record_refusal(device.as_str(), event.coded(poison.code()));
+        }
         Ok(Ingested::Report)
     }
 
@@ -211,19 +212,6 @@ fn json<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
         return Err(format!("{} bytes are over the limit", payload.len()));
     }
     serde_json::from_slice(payload).map_err(|e| e.to_string())
-}
-
-type Rows = (report::v1::Stream, Vec<(u64, Vec<u8>)>);
-
-/// Takes a report apart: each row alone, so that rows that come again in other company are known again.
-fn split(payload: &[u8]) -> Result<Rows, ReportError> {
-    let report = report::decode(payload)?;
-    let stream = report.stream;
-    let one = |row: report::v1::Row| {
-        let sequence = row.sequence;
-        report::encode(&Report { stream, rows: vec![row] }, Codec::Zstd).map(|bytes| (sequence, bytes))
-    };
-    Ok((stream, report.rows.into_iter().map(one).collect::<Result<_, _>>()?))
 }
 
 impl Policy for Transport {

@@ -120,6 +120,16 @@ pub(super) enum Device {
         /// Its name
         device: DeviceId,
     },
+    /// What versions have come to on devices: rows, errors, accuracy, latency
+    Figures {
+        /// Of this device only
+        device: Option<DeviceId>,
+        /// Of this model only: team/model
+        #[arg(long)]
+        model: Option<ModelName>,
+    },
+    /// Reports and rows that could not be used
+    Quarantine,
 }
 
 #[derive(Debug, Args)]

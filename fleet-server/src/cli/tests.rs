@@ -322,6 +322,21 @@ fn lists_follow_their_pages_and_json_is_the_servers_form() {
 }
 
 #[test]
+fn figures_and_quarantine_are_told() {
+    let desk = Desk::new();
+    let figures = desk.tern(&["device", "figures", "cam-1", "--model", "demo/meter-digits"]).out;
+    assert!(desk.state(|s| s.requests.iter().any(|r| r.contains("device=cam-1&model=demo%2Fmeter-digits"))));
+    for part in ["cam-1", "demo/meter-digits@1.0.0", "900", "90.0 %", "93.4 % ± 1.1", "1.25 ms"] {
+        assert!(figures.contains(part), "{part}: {figures}");
+        assert!(desk.tern(&["device", "show", "cam-1"]).out.contains(part), "{part}");
+    }
+    let kept = desk.tern(&["device", "quarantine"]).out;
+    assert!(kept.contains("row-shape") && kept.contains("41") && kept.contains("its profile has 2"), "{kept}");
+    let json = desk.tern(&["device", "quarantine", "--output", "json"]).json();
+    assert_eq!(json["items"][0]["times"], 2);
+}
+
+#[test]
 fn the_newest_events_are_kept() {
     let desk = Desk::new();
     let events = desk.tern(&["events", "--last", "2", "--output", "json"]).json();

@@ -159,7 +159,7 @@ impl Detector {
             watch.unfit += 1;
             return;
         };
-        let verdicts = watch.take(judge, (&row.device, class), &sums, service(window), row.received);
+        let verdicts = watch.take(judge, (&row.device, class), sums, service(window), row.received);
         if watch.devices.contains_key(&row.device) {
             touched.devices.insert((row.model.clone(), row.device.clone()));
         }

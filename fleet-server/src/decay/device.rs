@@ -124,7 +124,7 @@ impl DeviceWatch {
         }
     }
 
-    /// Takes in a report window that [fits](Judge::fits). Returns whether it closed a detection window.
+    /// Takes in a report window that [fits](Judge::fit). Returns whether it closed a detection window.
     pub fn take(&mut self, judge: &Judge, window: &Window, service: Service, devices: usize, when: When) -> bool {
         self.seen = when.at;
         self.serve(judge, service, when);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tern_stats::{
+    labels::Labels,
     profile::{FeatureProfile, Kind, Profile},
     scores::{Reader, Reading},
     window::{Sums, Window},
@@ -53,24 +54,34 @@ impl Judge {
         self.profile.confidence.as_ref().map_or(0, |confidence| confidence.bins.len())
     }
 
-    /// Whether a window was counted under this profile. One that was not must not open a detection window, or it would
-    /// keep out all that follow.
-    pub fn fits(&self, window: &Window) -> bool {
+    /// A window that was counted under this profile, with a bin for each of the profile's; none of another. One that does
+    /// not fit must not open a detection window, or it would keep out all that follow.
+    pub fn fit(&self, mut window: Window) -> Option<Window> {
+        let bins = self.bins();
+        if bins == 0 || window.confidence.is_empty() {
+            window.confidence = vec![0; bins];
+        }
+        if bins == 0 || window.labels.is_empty() {
+            window.labels = vec![Labels::default(); bins];
+        }
+        self.fits(&window).then_some(window)
+    }
+
+    fn fits(&self, window: &Window) -> bool {
         let kinds = |features: &[FeatureProfile], sums: &[Sums]| {
             features.len() == sums.len() && features.iter().zip(sums).all(|(feature, sums)| is_of(feature, sums))
         };
-        let bins = |found: usize| self.bins() == 0 || found == self.bins();
         kinds(&self.profile.features, &window.features)
             && kinds(&self.profile.outputs, &window.outputs)
-            && bins(window.confidence.len())
-            && bins(window.labels.len())
+            && window.confidence.len() == self.bins()
+            && window.labels.len() == self.bins()
     }
 
-    /// The readings of a window that [fits](Self::fits).
+    /// The readings of a window that [fits](Self::fit).
     pub fn read(&self, window: &Window) -> Readings {
         let read = |(reader, sums): (&Reader, &Sums)| {
             let mut out = Vec::new();
-            // A shape that differs was kept out by `fits`; without a reading nothing is concluded.
+            // A shape that differs was kept out by `fit`; without a reading nothing is concluded.
             if reader.read(sums, &mut out).is_err() {
                 out.clear();
             }

@@ -89,7 +89,7 @@ async fn step(
     said: &mut Said,
 ) -> anyhow::Result<usize> {
     let from = detector.cursor;
-    let (rows, behind) = fleet.store.telemetry_after(from, BATCH).await.context("read telemetry")?;
+    let (rows, behind) = fleet.store.detector_rows(from, BATCH).await.context("read telemetry")?;
     fleet.metrics.decay.behind.store(behind, Relaxed);
     let count = rows.len();
     if count == 0 {

@@ -139,19 +139,19 @@ impl Watch {
         &mut self,
         judge: &Judge,
         (device, class): (&DeviceId, &str),
-        window: &Window,
+        window: Window,
         service: Service,
         at: i64,
     ) -> Option<Vec<Verdict>> {
-        if !judge.fits(window) {
+        let Some(window) = judge.fit(window) else {
             self.unfit += 1;
             return None;
-        }
+        };
         let devices = self.active().count().max(1);
         let when = When { round: self.round, window: 0, at };
         let watch =
             self.devices.entry(device.clone()).or_insert_with(|| DeviceWatch::new(judge, class.to_owned()));
-        if !watch.take(judge, window, service, devices, when) {
+        if !watch.take(judge, &window, service, devices, when) {
             return None;
         }
         let (in_round, round) = (watch.in_round, self.round);

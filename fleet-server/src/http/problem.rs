@@ -79,6 +79,7 @@ refusals! {
     UnderThreshold = 422 "under-threshold" "Too few valid signatures";
     ForeignTarget = 422 "foreign-target" "A target is not the team's own";
     ManifestMissing = 422 "manifest-missing" "A listed version has no such manifest here";
+    ReferenceUnfit = 422 "reference-unfit" "A listed version has a reference profile that cannot be used";
     BlobsMissing = 422 "blobs-missing" "A listed version has blobs that are not here";
     BadSelector = 400 "bad-selector" "The selector cannot be read";
     NoDeviceMatched = 422 "no-device-matched" "The selector picks no device";

@@ -103,7 +103,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn telemetry_after(&self, cursor: i64, limit: u32) -> Result<(Vec<TelemetryRow>, u64), StoreError> {
+    pub async fn detector_rows(&self, cursor: i64, limit: u32) -> Result<(Vec<TelemetryRow>, u64), StoreError> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT id, device, team, model_id, version, received, item FROM telemetry WHERE id > ?1

@@ -104,14 +104,36 @@ impl Store {
             let names = statement.query_map(params![millis(before), limit], |row| row.get::<_, String>(0))?;
             let names = names.collect::<Result<Vec<_>, _>>()?;
             let devices = names.iter().map(|name| parse("device", name)).collect::<Result<Vec<DeviceId>, _>>()?;
-            for device in &devices {
-                demand(connection, device, models(connection, device)?, &sign, now)?;
-            }
-            if !devices.is_empty() {
-                let event = NewEvent::new(EventKind::Renewed, format!("{} desired states", devices.len()));
-                events::insert(connection, &event, now)?;
-            }
+            sign_anew(connection, &devices, &sign, now)?;
             Ok(devices)
+        })
+        .await
+    }
+
+    /// Signs the states anew whose bytes `differ`, of the devices after `after` and at most `limit`; gives the last
+    /// device that was looked at, where there may be more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn renew_where(
+        &self,
+        sign: SignState,
+        differ: impl Fn(&[u8]) -> bool + Send + 'static,
+        after: String,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Option<String>, StoreError> {
+        self.write(move |connection| {
+            let sql = "SELECT device, desired FROM devices
+                       WHERE device > ?1 AND desired IS NOT NULL AND revoked IS NULL ORDER BY device LIMIT ?2";
+            let mut statement = connection.prepare_cached(sql)?;
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let states = statement.query_map(params![after, integer(limit as u64)], row)?;
+            let states: Vec<(String, Vec<u8>)> = states.collect::<Result<_, _>>()?;
+            let others = states.iter().filter(|(_, bytes)| differ(bytes));
+            let devices = others.map(|(name, _)| parse("device", name)).collect::<Result<Vec<DeviceId>, _>>()?;
+            sign_anew(connection, &devices, &sign, now)?;
+            Ok(states.last().filter(|_| states.len() == limit).map(|(name, _)| name.clone()))
         })
         .await
     }
@@ -158,6 +180,22 @@ impl Store {
         })
         .await
     }
+}
+
+fn sign_anew(
+    connection: &Connection,
+    devices: &[DeviceId],
+    sign: &SignState,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for device in devices {
+        demand(connection, device, models(connection, device)?, sign, now)?;
+    }
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let event = NewEvent::new(EventKind::Renewed, format!("{} desired states", devices.len()));
+    events::insert(connection, &event, now)
 }
 
 fn assign(

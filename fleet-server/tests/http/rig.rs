@@ -84,8 +84,13 @@ impl Rig {
 
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
+        self.start_again(self.config()).await;
+    }
+
+    /// Starts where it was stopped.
+    pub(crate) async fn start_again(&mut self, config: Config) {
         // The folder is free once the last user of the store is gone.
-        self.server = Some(Server::start(self.config()).await.unwrap());
+        self.server = Some(Server::start(config).await.unwrap());
     }
 
     fn tls(&self, identity: Option<(&str, &KeyPair)>) -> ClientConfig {
@@ -152,7 +157,12 @@ impl Rig {
 
     /// Uploads and signs a version of one file; returns its manifest's digest.
     pub(crate) async fn publish(&self, model: &str, content: &[u8]) -> Digest {
-        let (manifest, files) = bundle(model, content);
+        self.publish_bundle(model, bundle(model, content)).await.ok_empty()
+    }
+
+    /// Uploads and signs a version; gives the answer to the signed list.
+    pub(crate) async fn publish_bundle(&self, model: &str, bundle: Uploads) -> Published {
+        let (manifest, files) = bundle;
         let stored: ManifestStored = self.admin().put(&manifest_path(model), manifest.clone()).await.ok();
         for (digest, bytes) in files {
             if stored.missing_blobs.contains(&digest) {
@@ -161,8 +171,8 @@ impl Rig {
         }
         let team = model.split('/').next().unwrap();
         let signed = self.team_metadata(team, &[(model, &manifest)]).await;
-        self.admin().put(&format!("/api/v1/teams/{team}/metadata"), signed).await.empty();
-        stored.manifest
+        let reply = self.admin().put(&format!("/api/v1/teams/{team}/metadata"), signed).await;
+        Published { manifest: stored.manifest, reply }
     }
 
     /// The team's next metadata with these targets added, signed by its release key.
@@ -227,8 +237,24 @@ pub(crate) fn manifest_path(model: &str) -> String {
     format!("/api/v1/manifests/{}", model.replace('@', "/"))
 }
 
+/// A manifest's bytes, and its blobs.
+pub(crate) type Uploads = (Vec<u8>, Vec<(Digest, Vec<u8>)>);
+
+/// What came of a publication.
+pub(crate) struct Published {
+    pub(crate) manifest: Digest,
+    pub(crate) reply: Reply,
+}
+
+impl Published {
+    fn ok_empty(self) -> Digest {
+        self.reply.empty();
+        self.manifest
+    }
+}
+
 /// A manifest and its blobs.
-pub(crate) fn bundle(model: &str, content: &[u8]) -> (Vec<u8>, Vec<(Digest, Vec<u8>)>) {
+pub(crate) fn bundle(model: &str, content: &[u8]) -> Uploads {
     let file = |path: &str, role, bytes: &[u8]| File {
         path: path.into(),
         role,

@@ -14,6 +14,7 @@ mod config;
 mod dashboard;
 mod device;
 mod fleet;
+mod incident;
 mod keys;
 mod login;
 mod model;
@@ -106,6 +107,7 @@ async fn dispatch(
         Command::Dashboard(args::Dashboard::Remove { name, reason }) => {
             dashboard::remove(&client()?, &name, &reason, printer).await
         }
+        Command::Incident(order) => incident::run(&client()?, order, printer).await,
         Command::Device(args::Device::Figures { device, model }) => {
             telemetry::figures(&client()?, device.as_ref(), model.as_ref(), printer).await
         }

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use tern_protocol::desired::Settings;
 
-use crate::disk;
+use crate::{disk, hooks};
 
 /// Longest configuration file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -43,6 +43,8 @@ pub struct Config {
     pub telemetry_days: u32,
     /// Log filter, such as `info` or `info,tern_fleet_server=debug`.
     pub log: String,
+    /// What incidents call.
+    pub hooks: hooks::config::Config,
 }
 
 impl Default for Config {
@@ -61,6 +63,7 @@ impl Default for Config {
             window_seconds: Settings::default().window_seconds,
             telemetry_days: 30,
             log: "info".into(),
+            hooks: hooks::config::Config::default(),
         }
     }
 }
@@ -101,7 +104,7 @@ impl Config {
             let good = (1..=253).contains(&host.len()) && host.chars().all(plain);
             ensure!(good, "public_host must be a host name or an address, without a port");
         }
-        Ok(())
+        self.hooks.check()
     }
 
     /// What is signed for every device beside its models.

@@ -54,6 +54,13 @@ kinds! {
     FrontRefused = "front-refused", "The server refused a request that concerns the fleet.";
     TopicRefused = "topic-refused", "A device touched a topic that is not its own.";
     PayloadRefused = "payload-refused", "A device sent a twin, status or figure that is malformed.";
+    IncidentOpened = "incident-opened", "The detectors found something.";
+    IncidentUpdated = "incident-updated", "A device or feature joined or left an incident, or it asks more loudly.";
+    IncidentResolved = "incident-resolved", "An incident ended.";
+    IncidentAcknowledged = "incident-acknowledged", "An operator has seen an incident.";
+    IncidentMuted = "incident-muted", "An operator keeps an incident's hooks quiet.";
+    HookRan = "hook-ran", "A hook did its work.";
+    HookFailed = "hook-failed", "A hook failed, for good or to be tried again.";
     ReportRefused = "report-refused", "A device sent a report that was not acknowledged.";
     ReportQuarantined = "report-quarantined", "A device sent a report or a row that cannot be used; it is kept.";
     VersionCommitted = "version-committed", "A version survived probation on a device.";

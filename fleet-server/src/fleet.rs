@@ -21,6 +21,7 @@ use crate::{
     broker::{BrokerHandle, Qos},
     ca::Authority,
     clock::{self, Moment},
+    decay::Bells,
     devices::delivery::Delivery,
     director::Director,
     disk::blobs::Blobs,
@@ -67,6 +68,8 @@ pub struct Fleet {
     pub streams: Arc<Semaphore>,
     /// What wakes the reconciler of rollouts.
     pub pulse: Pulse,
+    /// Who wakes on what was committed.
+    pub bells: Bells,
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
     runtime: tokio::runtime::Handle,
@@ -122,6 +125,7 @@ impl Fleet {
             metrics: Metrics::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             pulse: Pulse::new(clock::now()),
+            bells: Bells::default(),
             live: RwLock::default(),
             muted: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
@@ -230,6 +234,14 @@ impl Fleet {
     pub async fn publish_retained(&self, topic: String, json: Option<Vec<u8>>) -> anyhow::Result<()> {
         let payload = json.unwrap_or_default();
         self.store.retain(topic.clone(), payload.clone()).await.context("keep a retained message")?;
+        self.state(topic, payload).await
+    }
+
+    /// Publishes what is kept already on a retained topic.
+    ///
+    /// # Errors
+    /// Where the broker does not take it; before everything listens there is nobody to send it to.
+    pub async fn state(&self, topic: String, payload: Vec<u8>) -> anyhow::Result<()> {
         match self.current() {
             Some(live) => Ok(live.broker.publish_local(topic, payload, Qos::AtLeastOnce, true).await?),
             None => Ok(()),

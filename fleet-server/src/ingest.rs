@@ -124,6 +124,7 @@ pub async fn take(fleet: &Arc<Fleet>, device: &DeviceId, payload: Bytes) -> Resu
     committed.quarantined.iter().for_each(|(poison, _)| fleet.metrics.quarantined(*poison));
     let watermark = Watermark { stream, sequence: committed.watermark, reads: report::NEWEST };
     fleet.ingest.watermarks.moved(device, watermark);
+    fleet.bells.telemetry.notify_one();
     Ok(committed.quarantined)
 }
 

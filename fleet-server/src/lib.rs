@@ -9,6 +9,7 @@ mod cli;
 pub mod clock;
 pub mod config;
 pub mod console;
+pub mod decay;
 pub mod devices;
 pub mod director;
 pub mod disk;
@@ -17,6 +18,7 @@ pub mod events;
 pub mod figures;
 pub mod fleet;
 pub mod forms;
+pub mod hooks;
 pub mod http;
 pub mod identity;
 pub mod ingest;
@@ -31,6 +33,7 @@ pub mod selector;
 pub mod server;
 pub mod store;
 pub mod transport;
+mod trusted;
 mod wording;
 
 /// Runs the operator's command line with `args`, which do not begin with the program's name.

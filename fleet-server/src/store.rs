@@ -8,11 +8,14 @@
 //! Never: the network, keys, the clock (time comes as an argument).
 
 mod catalog;
+mod decay;
+mod deliveries;
 mod devices;
 mod directing;
 mod enrolments;
 mod events;
 mod figures;
+mod incidents;
 mod migrations;
 mod quarantine;
 mod readers;
@@ -37,11 +40,14 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use catalog::{ManifestOutcome, NewVersion, SignedVersion};
+pub use decay::{Advance, DetectorState, DeviceState, RunState, TelemetryRow, VersionState};
+pub use deliveries::{Delivery, Outcome, Work};
 pub use devices::{Admittance, Gone, Paging};
 pub use directing::{AssignRefusal, AssignmentOrder, SignState};
 pub use enrolments::{Enrolled, EnrolmentRefusal, NewEnrolment, OrderRefusal, UsedToken};
 pub use events::NewEvent;
 pub use figures::{Figures, FiguresQuery, Telemetry};
+pub use incidents::{IncidentChange, OpenIncident, Response, Statement};
 pub use quarantine::Quarantined;
 pub use readers::{NewReader, ReaderRefusal};
 pub use reports::{Batch, BatchRefusal, Committed, Content, NewRow};

@@ -112,6 +112,7 @@ impl Run {
             window_seconds: self.window_seconds.unwrap_or(file.window_seconds),
             telemetry_days: file.telemetry_days,
             log: self.log.unwrap_or(file.log),
+            hooks: file.hooks,
         };
         config.check()?;
         Ok(config)

@@ -29,6 +29,8 @@ pub mod place;
 mod sight;
 pub mod view;
 
+pub use sight::Window;
+
 /// Seconds between two loads of a page that refreshes itself.
 const REFRESH_SECONDS: u32 = 10;
 

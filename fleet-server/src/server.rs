@@ -153,7 +153,8 @@ impl Server {
         let mut listeners = JoinSet::new();
         listeners.spawn(https.run(http::router(fleet.clone()), fleet.clone(), stopping.clone()));
         if let Some(console) = console {
-            let router = console::router(fleet.clone()).merge(http::local_router(fleet.clone()));
+            let router =
+                console::router(Arc::new(console::Window(fleet.clone()))).merge(http::local_router(fleet.clone()));
             listeners.spawn(console.run(router, fleet.clone(), stopping.clone()));
         }
         let mut tasks = JoinSet::new();

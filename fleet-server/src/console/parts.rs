@@ -156,9 +156,9 @@ pub(super) fn severity(severity: Severity) -> Markup {
 /// A phase or an outcome: the words of rollouts, with their marks.
 pub(super) fn outcome(text: &str) -> Markup {
     let class = match text {
-        "finished" | "survived" | "promote" | "done" => "good",
-        "aborted" | "undone" | "denied" | "failed" | "silent" | "abort" => "bad",
-        "held" | "paused" | "rejected" | "hold" => "warn",
+        "finished" | "survived" | "done" | "approve" => "good",
+        "aborted" | "undone" | "denied" | "failed" | "silent" | "abort" | "deny" => "bad",
+        "held" | "paused" | "rejected" | "pause" => "warn",
         _ => "quiet",
     };
     mark(class, word(text))

@@ -197,8 +197,6 @@ pub struct RolloutLine {
     pub target: ModelVersion,
     /// Its phase, such as `running`.
     pub phase: String,
-    /// Whether it never runs again.
-    pub is_over: bool,
     /// The current stage, from 1.
     pub stage: u32,
     /// How many stages there are.
@@ -248,8 +246,8 @@ pub struct StageLine {
 pub struct RolloutDevice {
     /// The device.
     pub device: DeviceId,
-    /// The stage that it came with, from 1.
-    pub stage: u32,
+    /// The stage that it came with, from 1; none before it is assigned.
+    pub stage: Option<u32>,
     /// How it stands, such as `survived`.
     pub outcome: String,
     /// The device's reason, where it gave one.
@@ -261,6 +259,8 @@ pub struct RolloutDevice {
 /// A decision on a rollout.
 #[derive(Debug, Clone)]
 pub struct VerdictLine {
+    /// Its number.
+    pub number: i64,
     /// When.
     pub at: Timestamp,
     /// What, such as `promote`.
@@ -327,6 +327,8 @@ pub struct IncidentView {
     pub line: IncidentLine,
     /// Since when the change is there, by the evidence.
     pub since: Option<Timestamp>,
+    /// What is the matter, in one sentence.
+    pub summary: String,
     /// The likely cause, for people.
     pub cause: String,
     /// What speaks for it, as names and values.
@@ -337,6 +339,8 @@ pub struct IncidentView {
     pub acknowledged_by: Option<String>,
     /// Until when it is muted.
     pub muted_until: Option<Timestamp>,
+    /// Why it is muted.
+    pub mute_reason: Option<String>,
     /// The score over the windows.
     pub charts: Vec<Chart>,
 }
@@ -350,6 +354,8 @@ pub struct EvidenceLine {
     pub subject: String,
     /// What it found, for people.
     pub found: String,
+    /// When the newest window that shows it came.
+    pub at: Timestamp,
 }
 
 /// A future that a trait object can return.

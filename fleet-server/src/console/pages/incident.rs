@@ -41,14 +41,17 @@ pub(super) fn page(view: &IncidentView, now: Timestamp) -> Markup {
             } }
             div { dt { "Since" } dd { (parts::perhaps(view.since, now, "unknown")) ", opened " (time(line.opened, now)) } }
             @if let Some(who) = &view.acknowledged_by { div { dt { "Seen by" } dd { (parts::word(who)) } } }
-            @if let Some(until) = view.muted_until { div { dt { "Muted" } dd { "ends " (time(until, now)) } } }
+            @if let Some(until) = view.muted_until { div { dt { "Muted" } dd { "ends " (time(until, now)) @if let Some(why) = &view.mute_reason { ": " (plain(why, MAX_MESSAGE)) } } } }
         }
-        (section("cause", "Likely cause", html! { p { @if view.cause.is_empty() { "Not known." } @else { (plain(&view.cause, 2 * MAX_MESSAGE)) } } }))
+        (section("cause", "Likely cause", html! {
+            p { (plain(&view.summary, 2 * MAX_MESSAGE)) }
+            p { @if view.cause.is_empty() { "Not known." } @else { (plain(&view.cause, 2 * MAX_MESSAGE)) } }
+        }))
         (section("score", "Score over the windows", html! {
             @if view.charts.is_empty() { p { "No window is at hand." } }
             @else { div .charts { @for one in &view.charts { (chart::figure(one)) } } }
         }))
-        (section("evidence", "Evidence", evidence(&view.evidence)))
+        (section("evidence", "Evidence", evidence(&view.evidence, now)))
         (section("actions", "What was done", html! {
             @if view.actions.rows.is_empty() { p { "Nothing yet." } }
             @else { ol { @for (at, text) in &view.actions.rows { li { @if let Some(at) = at { (time(*at, now)) ": " } (plain(text, MAX_MESSAGE)) } } } }
@@ -56,15 +59,16 @@ pub(super) fn page(view: &IncidentView, now: Timestamp) -> Markup {
     }
 }
 
-fn evidence(list: &Listed<EvidenceLine>) -> Markup {
+fn evidence(list: &Listed<EvidenceLine>, now: Timestamp) -> Markup {
     let rest = html! { "see the API" };
     html! {
         @if list.rows.is_empty() { p { "None was kept." } }
-        @else { (table("evidence", parts::shown(list, "finding", rest), &["Detector", "On", "Found"], html! {
+        @else { (table("evidence", parts::shown(list, "finding", rest), &["Detector", "On", "Found", "Newest"], html! {
             @for row in &list.rows { tr {
                 th scope="row" { (parts::word(&row.detector)) }
                 td { (parts::word(&row.subject)) }
                 td { (plain(&row.found, MAX_MESSAGE)) }
+                td { (time(row.at, now)) }
             } }
         })) }
     }

@@ -61,7 +61,7 @@ fn devices(list: &Listed<RolloutDevice>, now: Timestamp) -> Markup {
         @else { (table("devices", parts::shown(list, "device", rest), &["Device", "Stage", "Outcome", "Reason", "Assigned"], html! {
             @for row in &list.rows { tr data-key={"device-" (row.device)} {
                 th scope="row" { (parts::device(&row.device)) }
-                td { (row.stage) }
+                td { @if let Some(stage) = row.stage { (stage) } }
                 td { (parts::outcome(&row.outcome)) }
                 td { (parts::word(&row.code)) }
                 td { (parts::perhaps(row.since, now, "not yet")) }
@@ -75,7 +75,7 @@ fn verdicts(list: &Listed<VerdictLine>, now: Timestamp) -> Markup {
     html! {
         @if list.rows.is_empty() { p { "None yet." } }
         @else { (table("verdicts", parts::shown(list, "verdict", rest), &["When", "What", "By", "Why", "Evidence"], html! {
-            @for row in &list.rows { tr {
+            @for row in &list.rows { tr data-key={"verdict-" (row.number)} {
                 td { (time(row.at, now)) }
                 th scope="row" { (parts::outcome(&row.what)) }
                 td { (parts::word(&row.by)) }

@@ -120,7 +120,6 @@ fn rollout() -> RolloutLine {
         id: "meter-digits-1".into(),
         target: "demo/meter-digits@1.1.0".parse().unwrap(),
         phase: "running".into(),
-        is_over: false,
         stage: 1,
         stages: 2,
         tally: vec![("survived".into(), 1), ("failed".into(), 0), (HOSTILE.into(), 2)],
@@ -153,12 +152,13 @@ fn rollout_view() -> RolloutView {
     let stage = |number, state| StageLine { number, share: "50 %".into(), terms: HOSTILE.into(), state };
     let device = RolloutDevice {
         device: "cam-001".parse().unwrap(),
-        stage: 1,
+        stage: Some(1),
         outcome: "survived".into(),
         code: HOSTILE.into(),
         since: Some(at(-50)),
     };
     let verdict = VerdictLine {
+        number: 3,
         at: at(-20),
         what: "promote".into(),
         by: HOSTILE.into(),
@@ -177,15 +177,17 @@ fn rollout_view() -> RolloutView {
 }
 
 fn incident_view() -> IncidentView {
-    let evidence = EvidenceLine { detector: "step".into(), subject: HOSTILE.into(), found: HOSTILE.into() };
+    let evidence = EvidenceLine { detector: "step".into(), subject: HOSTILE.into(), found: HOSTILE.into(), at: at(-5) };
     IncidentView {
         line: incident(2),
         since: Some(at(-700)),
+        summary: HOSTILE.into(),
         cause: HOSTILE.into(),
         evidence: list(vec![evidence]),
         actions: list(vec![(Some(at(-590)), HOSTILE.into())]),
         acknowledged_by: Some(HOSTILE.into()),
         muted_until: Some(at(600)),
+        mute_reason: Some(HOSTILE.into()),
         charts: vec![chart("score")],
     }
 }

@@ -94,8 +94,8 @@ pub fn figure(chart: &Chart) -> Markup {
     let chart = &Chart { title: parts::word(&chart.title), ..chart.clone() };
     let drawn: Vec<Series> = chart.series.iter().map(newest).filter(|series| !series.points.is_empty()).collect();
     html! {
-        figure #{"chart-" (chart.id)} data-key={"chart-" (chart.id)} {
-            figcaption { (chart.title) @if !chart.unit.is_empty() { ", " (chart.unit) } }
+        figure #{"chart-" (chart.id)} data-key={"chart-" (chart.id)} aria-labelledby={"caption-" (chart.id)} {
+            figcaption #{"caption-" (chart.id)} { (chart.title) @if !chart.unit.is_empty() { ", " (chart.unit) } }
             @if drawn.is_empty() { p .quiet { "No window yet." } } @else {
                 (drawing(chart, &drawn))
                 (table(chart, &drawn))

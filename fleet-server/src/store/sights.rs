@@ -170,8 +170,10 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(ModelVersion, Tally)>, StoreError> {
         self.read(move |connection| {
-            let sql = "SELECT team, model_id, version, sum(rows), sum(inferences), sum(errors), sum(windows),
-                              sum(labels), sum(label_errors)
+            // `total` saturates where `sum` fails: a device may have reported the largest count there is.
+            let sql = "SELECT team, model_id, version, CAST(total(rows) AS INTEGER), CAST(total(inferences) AS INTEGER),
+                              CAST(total(errors) AS INTEGER), CAST(total(windows) AS INTEGER),
+                              CAST(total(labels) AS INTEGER), CAST(total(label_errors) AS INTEGER)
                        FROM figures WHERE team = ?1 AND model_id = ?2 GROUP BY version ORDER BY max(updated) DESC LIMIT ?3";
             let mut statement = connection.prepare_cached(sql)?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);

@@ -82,7 +82,7 @@ fn device_row(device: &DeviceRow, now: Timestamp) -> Markup {
             }
             td {
                 (device.generation)
-                @if device.generation != device.desired_generation { span .quiet { " of " (device.desired_generation) } }
+                @if device.generation != device.desired_generation { span .quiet { " (wanted: " (device.desired_generation) ")" } }
             }
             td { (device.device_class) }
             td { @if let Some(error) = newest_error(device) { (parts::refusal(error, now)) } }

@@ -86,6 +86,9 @@ pub(super) fn rollout_view(
             since: assignment.map(|a| a.at),
         }
     });
+    // The planner's words begin with the phase, which stands beside them already.
+    let prefix = format!("{}: ", state.phase);
+    let planned = now_planned.why.strip_prefix(&prefix).unwrap_or(&now_planned.why).to_owned();
     let ended = matches!(state.phase, Phase::Aborted | Phase::Denied | Phase::Undone);
     let last = history.first().filter(|_| ended).map(|happened| happened.entry.why.clone());
     let stages = record.policy.stages.iter().enumerate();
@@ -93,12 +96,7 @@ pub(super) fn rollout_view(
         line: RolloutLine { tally: tally(&now_planned.evidence.tally), ..rollout(record) },
         selector: record.selector.to_string(),
         reason: record.reason.clone(),
-        cause: state
-            .held
-            .as_ref()
-            .map(ToString::to_string)
-            .or(last)
-            .or(state.phase.is_live().then_some(now_planned.why)),
+        cause: state.held.as_ref().map(ToString::to_string).or(last).or(state.phase.is_live().then_some(planned)),
         stages: stages.map(|(index, terms)| stage(index, terms, record)).collect(),
         devices: Listed::of(devices.collect(), most),
         verdicts: Listed::of(history.into_iter().map(verdict).collect(), most),
@@ -192,7 +190,7 @@ pub(super) fn incident_view(row: &IncidentRow, charts: Vec<Chart>) -> IncidentVi
         line: incident(row),
         since: Some(row.since),
         summary: row.summary.clone(),
-        cause: row.cause.says().to_owned(),
+        cause: sentence(row.cause.says()),
         evidence: Listed { rows: row.evidence.iter().map(evidence).collect(), more: false },
         actions: Listed { rows: actions.chain(resolution).collect(), more: false },
         acknowledged_by: row.acknowledged_by.clone(),
@@ -200,6 +198,12 @@ pub(super) fn incident_view(row: &IncidentRow, charts: Vec<Chart>) -> IncidentVi
         mute_reason: row.mute_reason.clone(),
         charts,
     }
+}
+
+/// With a capital first, and a full stop.
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map(|first| format!("{}{}.", first.to_uppercase(), letters.as_str())).unwrap_or_default()
 }
 
 fn evidence(evidence: &incident::Evidence) -> EvidenceLine {
@@ -218,8 +222,12 @@ fn evidence(evidence: &incident::Evidence) -> EvidenceLine {
             found.push_str(&format!(", at most {:.1} % is usual", limit * 100.0));
         }
     }
-    if let Some(strength) = evidence.strength {
-        found.push_str(&format!(", 10^{strength:.1} times its threshold"));
+    match evidence.strength {
+        Some(strength) if strength < 6.0 => {
+            found.push_str(&format!(", {:.1} times its threshold", 10f64.powf(strength)))
+        }
+        Some(_) => found.push_str(", more than a million times its threshold"),
+        None => {}
     }
     EvidenceLine { detector: evidence.layer.as_str().into(), subject: subject.join(" on "), found, at: evidence.at }
 }

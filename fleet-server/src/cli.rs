@@ -13,6 +13,7 @@ mod client;
 mod config;
 mod device;
 mod fleet;
+mod incident;
 mod keys;
 mod login;
 mod model;
@@ -99,6 +100,7 @@ async fn dispatch(
             device::list(&client()?, selector.as_deref(), printer).await
         }
         Command::Device(args::Device::Show { device }) => device::show(&client()?, &device, printer).await,
+        Command::Incident(order) => incident::run(&client()?, order, printer).await,
         Command::Assign(order) => fleet::assign(&client()?, order, printer).await,
         Command::Rollout(order) => rollout::run(&client()?, order, printer).await,
         Command::Events { after, last } => fleet::events(&client()?, after, last, printer).await,

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-use crate::disk;
+use crate::{disk, hooks};
 
 /// Longest configuration file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -36,6 +36,8 @@ pub struct Config {
     pub desired_resend_seconds: u32,
     /// Log filter, such as `info` or `info,tern_fleet_server=debug`.
     pub log: String,
+    /// What incidents call.
+    pub hooks: hooks::config::Config,
 }
 
 impl Default for Config {
@@ -51,6 +53,7 @@ impl Default for Config {
             desired_valid_days: 7,
             desired_resend_seconds: 30,
             log: "info".into(),
+            hooks: hooks::config::Config::default(),
         }
     }
 }
@@ -88,7 +91,7 @@ impl Config {
             let good = (1..=253).contains(&host.len()) && host.chars().all(plain);
             ensure!(good, "public_host must be a host name or an address, without a port");
         }
-        Ok(())
+        self.hooks.check()
     }
 
     /// Life of a desired state.

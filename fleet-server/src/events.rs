@@ -53,6 +53,13 @@ kinds! {
     TopicRefused = "topic-refused", "A device touched a topic that is not its own.";
     PayloadRefused = "payload-refused", "A device sent a twin, status or figure that is malformed.";
     ReportRefused = "report-refused", "A device sent a report that is malformed.";
+    IncidentOpened = "incident-opened", "The detectors found something.";
+    IncidentUpdated = "incident-updated", "A device or feature joined or left an incident, or it asks more loudly.";
+    IncidentResolved = "incident-resolved", "An incident ended.";
+    IncidentAcknowledged = "incident-acknowledged", "An operator has seen an incident.";
+    IncidentMuted = "incident-muted", "An operator keeps an incident's hooks quiet.";
+    HookRan = "hook-ran", "A hook did its work.";
+    HookFailed = "hook-failed", "A hook failed, for good or to be tried again.";
 }
 
 #[cfg(test)]

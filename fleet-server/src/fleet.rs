@@ -19,12 +19,14 @@ use crate::{
     broker::{BrokerHandle, Qos},
     ca::Authority,
     clock::{self, Moment},
+    decay::Bells,
     devices::delivery::Delivery,
     director::Director,
     disk::blobs::Blobs,
     events::EventKind,
     metrics::{Gauges, Metrics},
     overview::{ConsoleSource, MAX_EVENTS, Overview, OverviewFuture},
+    profiles::Profiles,
     repository::Repository,
     rollout::pulse::Pulse,
     selector::Selector,
@@ -55,8 +57,12 @@ pub struct Fleet {
     pub director: Arc<Director>,
     /// The schedule of sends.
     pub delivery: Delivery,
+    /// What windows are held against.
+    pub profiles: Profiles,
     /// The counters.
     pub metrics: Metrics,
+    /// Who wakes on what was committed.
+    pub bells: Bells,
     /// What wakes the reconciler of rollouts.
     pub pulse: Pulse,
     live: RwLock<Option<Arc<Live>>>,
@@ -109,7 +115,9 @@ impl Fleet {
             authority: parts.authority,
             director: Arc::new(parts.director),
             delivery: Delivery::new(parts.resend),
+            profiles: Profiles::default(),
             metrics: Metrics::default(),
+            bells: Bells::default(),
             pulse: Pulse::new(clock::now()),
             live: RwLock::default(),
             muted: Mutex::default(),
@@ -219,6 +227,14 @@ impl Fleet {
     pub async fn publish_retained(&self, topic: String, json: Option<Vec<u8>>) -> anyhow::Result<()> {
         let payload = json.unwrap_or_default();
         self.store.retain(topic.clone(), payload.clone()).await.context("keep a retained message")?;
+        self.state(topic, payload).await
+    }
+
+    /// Publishes what is kept already on a retained topic.
+    ///
+    /// # Errors
+    /// Where the broker does not take it; before everything listens there is nobody to send it to.
+    pub async fn state(&self, topic: String, payload: Vec<u8>) -> anyhow::Result<()> {
         match self.current() {
             Some(live) => Ok(live.broker.publish_local(topic, payload, Qos::AtLeastOnce, true).await?),
             None => Ok(()),

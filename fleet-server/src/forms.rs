@@ -1,5 +1,6 @@
 //! Forms that `tern` and the server exchange on `/api/v1`: JSON, additive, readers ignore what they do not know.
 
+pub mod incident;
 pub mod rollouts;
 
 use std::collections::BTreeMap;

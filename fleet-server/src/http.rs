@@ -7,6 +7,7 @@ mod body;
 mod caller;
 mod device_routes;
 mod fleet_routes;
+mod incident_routes;
 mod leftover;
 pub mod listener;
 pub mod problem;
@@ -53,6 +54,10 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/assignments", post(fleet_routes::assign))
         .merge(rollout_routes::router())
         .route("/api/v1/events", get(fleet_routes::events))
+        .route("/api/v1/incidents", get(incident_routes::incidents))
+        .route("/api/v1/incidents/{number}", get(incident_routes::incident))
+        .route("/api/v1/incidents/{number}/acknowledge", post(incident_routes::acknowledge))
+        .route("/api/v1/incidents/{number}/mute", post(incident_routes::mute))
         .route("/healthz", get(fleet_routes::healthz))
         .route("/readyz", get(fleet_routes::readyz))
         .route("/metrics", get(fleet_routes::metrics))

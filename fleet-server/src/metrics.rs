@@ -11,6 +11,7 @@ use tern_protocol::refusal::RefusalCode;
 
 use crate::{
     broker,
+    forms::incident::IncidentKind,
     http::problem::Refusal,
     transport::{IngestRefusal, Ingested},
 };
@@ -37,6 +38,19 @@ pub struct Metrics {
     pub report_rows_again: AtomicU64,
     /// Events that were not recorded because the same had just been.
     pub events_muted: AtomicU64,
+    /// What the detectors do.
+    pub decay: Decay,
+}
+
+/// What the detectors do.
+#[derive(Debug, Default)]
+pub struct Decay {
+    /// Open incidents, in the order of [`IncidentKind::ALL`].
+    pub open: [AtomicU64; IncidentKind::ALL.len()],
+    /// Detection windows judged.
+    pub windows: AtomicU64,
+    /// Rows of telemetry that the detectors have not read yet.
+    pub behind: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -57,6 +71,7 @@ impl Default for Metrics {
             report_rows: AtomicU64::new(0),
             report_rows_again: AtomicU64::new(0),
             events_muted: AtomicU64::new(0),
+            decay: Decay::default(),
         }
     }
 }
@@ -138,6 +153,7 @@ impl Metrics {
         ] {
             page.single(name, "counter", help, counter.load(Relaxed));
         }
+        page.decay(&self.decay);
         page.broker(broker);
         page.gauges(gauges);
         page.0
@@ -165,6 +181,17 @@ impl Page {
     fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
         self.head(name, kind, help);
         let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    fn decay(&mut self, decay: &Decay) {
+        self.head("tern_incidents_open", "gauge", "Open incidents, by kind.");
+        for (kind, count) in IncidentKind::ALL.iter().zip(&decay.open) {
+            let _ = writeln!(self.0, "tern_incidents_open{{kind=\"{}\"}} {}", kind.as_str(), count.load(Relaxed));
+        }
+        let windows = decay.windows.load(Relaxed);
+        self.single("tern_detection_windows_total", "counter", "Detection windows judged.", windows);
+        let behind = decay.behind.load(Relaxed);
+        self.single("tern_detector_rows_behind", "gauge", "Telemetry rows not judged yet.", behind);
     }
 
     fn broker(&mut self, counters: Option<&broker::Counters>) {

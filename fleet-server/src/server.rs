@@ -26,10 +26,11 @@ use crate::{
     ca::Authority,
     clock,
     config::Config,
-    console,
+    console, decay,
     director::Director,
     disk::{self, FolderLock, blobs::Blobs},
     fleet::{Fleet, Live, Parts},
+    hooks::Hooks,
     http::{
         self,
         listener::{Limits, Listener, TlsSlot},
@@ -160,6 +161,11 @@ impl Server {
         tasks.spawn(async move {
             sending.delivery.run(|device| sending.send_desired(device)).await;
         });
+        let hooks = Hooks::new(&config.hooks, folder)?;
+        tasks.spawn(decay::task::run(fleet.clone(), hooks.policy()));
+        for hook in hooks.tasks(&fleet) {
+            tasks.spawn(hook);
+        }
         tasks.spawn(upkeep::run(fleet.clone(), tls, broker.handle()));
         tasks.spawn(rollout::reconciler::run(fleet.clone()));
         if let Some(path) = &config.ready_file {

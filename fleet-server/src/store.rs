@@ -8,10 +8,13 @@
 //! Never: the network, keys, the clock (time comes as an argument).
 
 mod catalog;
+mod decay;
+mod deliveries;
 mod devices;
 mod directing;
 mod enrolments;
 mod events;
+mod incidents;
 mod migrations;
 mod reports;
 mod rollouts;
@@ -33,10 +36,13 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
 pub use catalog::{ManifestOutcome, NewVersion, SignedVersion};
+pub use decay::{Advance, DetectorState, DeviceState, RunState, TelemetryRow, VersionState};
+pub use deliveries::{Delivery, Outcome, Work};
 pub use devices::{Admittance, Gone, Paging};
 pub use directing::{AssignRefusal, AssignmentOrder, SignState};
 pub use enrolments::{Enrolled, EnrolmentRefusal, NewEnrolment, OrderRefusal, UsedToken};
 pub use events::NewEvent;
+pub use incidents::{IncidentChange, OpenIncident, Response, Statement};
 pub use rollouts::{Carried, CreateRefusal, Happened, NewRollout, RolloutRecord, VerbRefusal};
 pub use settings::FleetSettings;
 pub use twins::{Heard, TwinKept};

@@ -41,6 +41,9 @@ pub(super) enum Command {
     Device(Device),
     /// Make devices run a published version
     Assign(Assign),
+    /// Decay that the server has detected
+    #[command(subcommand)]
+    Incident(Incident),
     /// Bring a version to devices in stages, watched, and back where it fails
     #[command(subcommand)]
     Rollout(super::rollout::Rollout),
@@ -135,6 +138,40 @@ pub(super) struct Enroll {
     /// The device is in service: the new token replaces its certificate
     #[arg(long)]
     pub replace: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Incident {
+    /// Open incidents, newest first
+    List {
+        /// Resolved ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// One incident, with its evidence and what was done
+    Show {
+        /// Its number
+        number: u64,
+    },
+    /// Record that you have seen it
+    Ack {
+        /// Its number
+        number: u64,
+        /// What is done about it; kept with the record
+        #[arg(long, value_name = "TEXT", value_parser = spoken)]
+        reason: String,
+    },
+    /// Keep its hooks quiet for some time
+    Mute {
+        /// Its number
+        number: u64,
+        /// For how many hours
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=720))]
+        hours: u32,
+        /// Why; kept with the record
+        #[arg(long, value_name = "TEXT", value_parser = spoken)]
+        reason: String,
+    },
 }
 
 #[derive(Debug, Args)]

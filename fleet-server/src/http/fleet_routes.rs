@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Longest reason, in bytes.
-const MAX_REASON: usize = 1000;
+pub(super) const MAX_REASON: usize = 1000;
 /// Longest probation: as many inferences or seconds.
 const MAX_PROBATION: u64 = 1_000_000_000;
 

@@ -103,6 +103,7 @@ impl Run {
             desired_valid_days: self.desired_valid_days.unwrap_or(file.desired_valid_days),
             desired_resend_seconds: self.desired_resend_seconds.unwrap_or(file.desired_resend_seconds),
             log: self.log.unwrap_or(file.log),
+            hooks: file.hooks,
         };
         config.check()?;
         Ok(config)

@@ -136,6 +136,18 @@ impl Store {
         self.read(move |connection| manifest(connection, &model)).await
     }
 
+    /// A version's manifest, digest and bytes, and whether it was ever signed and so never changes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn manifest_state(&self, model: ModelVersion) -> Result<Option<(Digest, Vec<u8>, bool)>, StoreError> {
+        self.read(move |connection| {
+            let Some((digest, bytes)) = manifest(connection, &model)? else { return Ok(None) };
+            Ok(Some((digest, bytes, ever_signed(connection, &model)?)))
+        })
+        .await
+    }
+
     /// A page of versions, by model and version as text; of one model where `of` names it.
     ///
     /// # Errors

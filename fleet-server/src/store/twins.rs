@@ -184,7 +184,7 @@ fn update(
     Ok(lags.then(|| Generation(natural(generation))))
 }
 
-fn retain(connection: &Connection, topic: &str, payload: &[u8]) -> Result<(), StoreError> {
+pub(super) fn retain(connection: &Connection, topic: &str, payload: &[u8]) -> Result<(), StoreError> {
     if payload.is_empty() {
         connection.prepare_cached("DELETE FROM retained WHERE topic = ?1")?.execute([topic])?;
     } else {

@@ -221,8 +221,7 @@ impl Fleet {
         let mut touched = Touched::default();
         self.detector.take(row, &mut touched);
         let round = self.rounds;
-        self.log
-            .extend(touched.changes.into_iter().map(|(_, kind, incident, change, _)| (round, kind, incident, change)));
+        self.log.extend(touched.changes.into_iter().map(|(_, kind, incident, change, _)| (round, kind, incident, change)));
     }
 
     fn report(&mut self, device: usize, harm: Harm) -> Committed {
@@ -323,10 +322,7 @@ fn two_of_eight_are_named_with_their_features_and_nobody_else() {
         println!("seed {seed}, shift {shift}: {opened:?} {}", open[0].1.summary);
         assert_eq!(open.len(), 1);
         let (kind, incident) = open[0];
-        assert_eq!(
-            (kind, incident.cause, incident.severity),
-            (IncidentKind::DeviceFault, Cause::Device, Severity::Alarm)
-        );
+        assert_eq!((kind, incident.cause, incident.severity), (IncidentKind::DeviceFault, Cause::Device, Severity::Alarm));
         assert_eq!(incident.devices, names(&[2, 5]));
         let mut features = incident.features.clone();
         features.sort();
@@ -613,8 +609,10 @@ fn restarts_at_any_row_change_nothing() {
 fn a_hundred_devices_take_far_less_than_a_second_a_round() {
     let mut fleet = Fleet::new(170, 100);
     fleet.rounds(2, clean);
-    let rows: Vec<Committed> =
-        (0..4).flat_map(|_| (0..100).collect::<Vec<_>>()).map(|device| fleet.report(device, Harm::default())).collect();
+    let rows: Vec<Committed> = (0..4)
+        .flat_map(|_| (0..100).collect::<Vec<_>>())
+        .map(|device| fleet.report(device, Harm::default()))
+        .collect();
     let start = crate::clock::Moment::now();
     let mut touched = Touched::default();
     rows.into_iter().for_each(|row| fleet.detector.take(row, &mut touched));

@@ -147,10 +147,7 @@ pub fn on_inputs(watch: &Watch, judge: &Judge) -> Vec<Verdict> {
     let is_calm = changed.is_empty();
     verdicts.extend(change);
     let is_open = |sign: &Sign<'_>| {
-        is_fed(sign)
-            && !watch.short.contains(&sign.feature)
-            && !changed.contains(&sign.feature)
-            && scene.is_settled(sign.mark)
+        is_fed(sign) && !watch.short.contains(&sign.feature) && !changed.contains(&sign.feature) && scene.is_settled(sign.mark)
     };
 
     let apart = scene.signs(|sign, in_cohort| {
@@ -221,14 +218,9 @@ fn population_change(watch: &Watch, scene: &Scene<'_>, supply: &[usize]) -> Opti
     };
     let theirs = scene.signs(|sign, _| !supply.contains(&sign.feature) && sign.layer != Layer::Concurrent);
     signs.extend(theirs.into_iter().filter(|sign| shared(sign.feature)));
-    signs.extend(
-        watch.marks.iter().filter(|(_, layer, _)| *layer == Layer::Estimate).map(|(feature, layer, mark)| Sign {
-            device: None,
-            feature,
-            layer,
-            mark,
-        }),
-    );
+    signs.extend(watch.marks.iter().filter(|(_, layer, _)| *layer == Layer::Estimate).map(|(feature, layer, mark)| {
+        Sign { device: None, feature, layer, mark }
+    }));
     scene.verdict(IncidentKind::PopulationChange, Severity::Alarm, Cause::Population, &signs)
 }
 
@@ -288,7 +280,13 @@ fn weight(evidence: &Evidence) -> f64 {
     evidence.strength.or(over).unwrap_or(0.0)
 }
 
-fn evidence(layer: Layer, device: Option<&DeviceId>, feature: Option<String>, ground: &Ground, at: i64) -> Evidence {
+fn evidence(
+    layer: Layer,
+    device: Option<&DeviceId>,
+    feature: Option<String>,
+    ground: &Ground,
+    at: i64,
+) -> Evidence {
     let Ground { measure, direction, strength, share, limit, of } = ground.clone();
     let at = Timestamp::from_millisecond(at).unwrap_or(Timestamp::UNIX_EPOCH);
     Evidence { layer, device: device.cloned(), feature, measure, direction, strength, share, limit, of, at }

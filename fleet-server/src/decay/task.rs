@@ -123,6 +123,8 @@ async fn step(fleet: &Arc<Fleet>, detector: &mut Detector, policy: &Policy, said
         fleet.bells.hooks.notify_waiters();
     }
     if has_changes {
+        // An incident of the version that is rolled out may stop the rollout.
+        fleet.pulse.ring();
         count_open(fleet).await?;
     }
     for statement in statements {

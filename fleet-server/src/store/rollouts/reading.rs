@@ -14,6 +14,7 @@ use tern_protocol::{
 
 use super::{COLUMNS, RolloutRecord, find, from_row};
 use crate::{
+    forms::incident::{IncidentKind, Severity},
     rollout::{
         Assignment, DeviceView, Eligibility, FleetSnapshot, Gate, RefusalView, RolloutId, Says, Settled, TwinView,
     },
@@ -23,8 +24,6 @@ use crate::{
     },
 };
 
-/// Kinds of incidents that say that the version itself does harm. What a device or the world does to it is no such kind.
-const HARM: [&str; 5] = ["model-broken", "objective-breached", "latency", "errors", "error-rate"];
 /// Most incidents that become gates: one is enough to stop a rollout.
 const MAX_GATES: u32 = 16;
 
@@ -118,10 +117,6 @@ fn gates(connection: &Connection, target: &ModelVersion) -> Result<BTreeMap<Stri
         let detail = format!("the team's signed metadata lists {target} no more");
         gates.insert("listed".to_owned(), Gate { says: Says::Hold, detail });
     }
-    let kept = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'incidents'";
-    if !connection.prepare_cached(kept)?.exists([])? {
-        return Ok(gates);
-    }
     let sql = "SELECT number, kind, severity FROM incidents
                WHERE team = ?1 AND model_id = ?2 AND version = ?3 AND state = 'open' ORDER BY number LIMIT ?4";
     let ModelVersion { name, version } = target;
@@ -136,14 +131,15 @@ fn gates(connection: &Connection, target: &ModelVersion) -> Result<BTreeMap<Stri
     Ok(gates)
 }
 
-/// What an open incident of the version wants.
+/// What an open incident of the version wants. What a device or the world does to a version is no harm that it does.
 fn says(kind: &str, severity: &str) -> Says {
-    // Spelt with spaces or underscores, a kind means the same.
-    let kind = kind.to_lowercase().replace([' ', '_'], "-");
-    match severity.to_lowercase().as_str() {
-        "critical" if HARM.contains(&kind.as_str()) => Says::Abort,
-        "critical" | "alarm" => Says::Hold,
-        _ => Says::Pass,
+    use IncidentKind::{LatencyOrErrors, ModelBroken, ObjectiveBreached};
+    let is_harm = matches!(kind.parse(), Ok(ModelBroken | ObjectiveBreached | LatencyOrErrors));
+    match severity.parse() {
+        Ok(Severity::Critical) if is_harm => Says::Abort,
+        Ok(Severity::Notice) => Says::Pass,
+        // A word that this server does not know is for a human, too.
+        Ok(Severity::Critical | Severity::Alarm) | Err(_) => Says::Hold,
     }
 }
 

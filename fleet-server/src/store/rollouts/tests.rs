@@ -89,18 +89,16 @@ async fn only_open_incidents_of_the_version_itself_are_gates() {
         snapshot.gates.into_iter().map(|(name, gate)| (name, gate.says)).collect::<Vec<_>>()
     };
     assert_eq!(gates().await, []);
-    let table = "CREATE TABLE IF NOT EXISTS incidents (
-        number INTEGER PRIMARY KEY AUTOINCREMENT, team TEXT, model_id TEXT, version TEXT, kind TEXT, severity TEXT,
-        state TEXT, opened INTEGER, updated INTEGER, resolved INTEGER, acknowledged_by TEXT, muted_until INTEGER, body TEXT)";
-    store.write(move |c| Ok(c.execute(table, [])?)).await.unwrap();
     let rows = [
         (1, "1.1.0", "model-broken", "critical", "open"),
-        (2, "1.1.0", "population change", "alarm", "open"),
-        (3, "1.1.0", "errors", "alarm", "open"),
-        (4, "1.1.0", "latency", "critical", "resolved"),
+        (2, "1.1.0", "population-change", "alarm", "open"),
+        (3, "1.1.0", "latency-or-errors", "alarm", "open"),
+        (4, "1.1.0", "objective-breached", "critical", "resolved"),
         (5, "1.0.0", "model-broken", "critical", "open"),
-        (6, "1.1.0", "latency", "notice", "open"),
-        (7, "1.1.0", "device_fault", "critical", "open"),
+        (6, "1.1.0", "device-fault", "notice", "open"),
+        (7, "1.1.0", "data-quality", "critical", "open"),
+        (8, "1.1.0", "objective-breached", "critical", "open"),
+        (9, "1.1.0", "of-the-future", "alarm", "open"),
     ];
     for (number, version, kind, severity, state) in rows {
         let sql =
@@ -109,7 +107,15 @@ async fn only_open_incidents_of_the_version_itself_are_gates() {
         let row = move |c: &Connection| Ok(c.execute(sql, params![number, version, kind, severity, state])?);
         store.write(row).await.unwrap();
     }
-    let wanted = [("1", Says::Abort), ("2", Says::Hold), ("3", Says::Hold), ("6", Says::Pass), ("7", Says::Hold)];
+    let wanted = [
+        ("1", Says::Abort),
+        ("2", Says::Hold),
+        ("3", Says::Hold),
+        ("6", Says::Pass),
+        ("7", Says::Hold),
+        ("8", Says::Abort),
+        ("9", Says::Hold),
+    ];
     let wanted: Vec<_> = wanted.map(|(number, says)| (format!("incident-{number}"), says)).into();
     assert_eq!(gates().await, wanted);
     store.set_signed("demo".parse().unwrap(), vec![], "admin".into(), now()).await.unwrap();

@@ -158,3 +158,6 @@ fn judge(ended: Result<String, String>, delivery: &Delivery, pause: SignedDurati
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

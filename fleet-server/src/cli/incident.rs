@@ -33,7 +33,8 @@ async fn list(client: &Client, all: bool, printer: &mut Printer<'_>) -> anyhow::
     printer.result(&page, |p| {
         let rows = page.items.iter().map(|row| line(row, p)).collect();
         // Detectors see what their profiles let them: silence is no proof.
-        let empty = if all { "no incidents" } else { "no open incidents; that is not proof of none: see each model's MDE" };
+        let empty =
+            if all { "no incidents" } else { "no open incidents; that is not proof of none: see each model's MDE" };
         p.table(&["NUMBER", "SEVERITY", "KIND", "STATE", "SINCE", "MODEL", "WHAT"], rows, empty)
     })
 }

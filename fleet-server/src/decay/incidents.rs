@@ -149,7 +149,8 @@ fn summary(verdict: &Verdict) -> String {
         IncidentKind::ObjectiveBreached => "more errors than promised".into(),
         IncidentKind::ModelBroken => {
             let first = verdict.evidence.first();
-            let percent = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share));
+            let percent =
+                |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share));
             let (seen, allowed) = (first.and_then(|e| e.share), first.and_then(|e| e.limit));
             format!("{} of labels were errors where the confidence allows for {}", percent(seen), percent(allowed))
         }

@@ -82,12 +82,7 @@ async fn standard(fleet: &Arc<Fleet>, model: &ModelVersion) -> anyhow::Result<St
 }
 
 /// One batch; returns how many rows it had.
-async fn step(
-    fleet: &Arc<Fleet>,
-    detector: &mut Detector,
-    policy: &Policy,
-    said: &mut Said,
-) -> anyhow::Result<usize> {
+async fn step(fleet: &Arc<Fleet>, detector: &mut Detector, policy: &Policy, said: &mut Said) -> anyhow::Result<usize> {
     let from = detector.cursor;
     let (rows, behind) = fleet.store.detector_rows(from, BATCH).await.context("read telemetry")?;
     fleet.metrics.decay.behind.store(behind, Relaxed);

@@ -149,8 +149,7 @@ impl Watch {
         };
         let devices = self.active().count().max(1);
         let when = When { round: self.round, window: 0, at };
-        let watch =
-            self.devices.entry(device.clone()).or_insert_with(|| DeviceWatch::new(judge, class.to_owned()));
+        let watch = self.devices.entry(device.clone()).or_insert_with(|| DeviceWatch::new(judge, class.to_owned()));
         if !watch.take(judge, &window, service, devices, when) {
             return None;
         }
@@ -298,7 +297,8 @@ impl Watch {
         let said = calibration::observe(state, confidence, &sum, calibration::TOLERANCE, arl);
         if let Some(verdict) = said.ok().filter(|verdict| verdict.alarm) {
             let bins = confidence.bins.iter().zip(&sum);
-            let allowed = bins.map(|(bin, own)| (bin.error_rate() + calibration::TOLERANCE) * own.n as f64).sum::<f64>();
+            let allowed =
+                bins.map(|(bin, own)| (bin.error_rate() + calibration::TOLERANCE) * own.n as f64).sum::<f64>();
             let (share, limit) = (total.errors as f64 / total.n as f64, allowed / total.n as f64);
             let ground = Ground::of_share("errors", share, limit, total.n);
             let ground = Ground { strength: Some(verdict.evidence), ..ground };

@@ -67,7 +67,8 @@ impl Command {
     }
 
     async fn attend(&self, hook: &str, delivery: &Delivery, samples: &Path) -> Result<String, String> {
-        let mut child = self.spawn(hook, delivery, samples).map_err(|error| format!("start {:?}: {error}", self.words[0]))?;
+        let mut child =
+            self.spawn(hook, delivery, samples).map_err(|error| format!("start {:?}: {error}", self.words[0]))?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let group = Group(pid);
         let json = serde_json::to_vec(&delivery.incident).map_err(|error| error.to_string())?;

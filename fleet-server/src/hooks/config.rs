@@ -96,7 +96,8 @@ mod tests {
         for url in ["https://hooks.example/x?y=1", "http://127.0.0.1:9/x", "http://[::1]:9", "http://localhost:80/"] {
             assert!(is_allowed(url), "{url}");
         }
-        for url in ["http://hooks.example/", "http://10.0.0.1/", "https://u:p@hooks.example/", "ftp://localhost", "/x"] {
+        for url in ["http://hooks.example/", "http://10.0.0.1/", "https://u:p@hooks.example/", "ftp://localhost", "/x"]
+        {
             assert!(!is_allowed(url), "{url}");
         }
     }

@@ -10,7 +10,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 
 use super::*;
 use crate::{
-    forms::incident::{Cause, IncidentRow, Severity},
+    forms::incident::{Cause, IncidentRow},
     store::{Advance, IncidentChange, Store},
 };
 
@@ -64,7 +64,8 @@ async fn a_command_reads_the_incident_in_a_clean_environment() {
     );
     let said = command.run("notify", &delivery(1)).await.unwrap();
     assert!(said.starts_with("1 notify 7 0 "), "{said}");
-    let names: Vec<_> = said.split(' ').skip(4).filter(|name| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name)).collect();
+    let names: Vec<_> =
+        said.split(' ').skip(4).filter(|name| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name)).collect();
     let expected = ["CARGO_MANIFEST_DIR", "HOME", "PATH", "TERN_HOOK", "TERN_INCIDENT", "TERN_SAMPLES_DIR"];
     assert!(names.iter().all(|name| expected.contains(name)), "{names:?}");
     assert!(!folder.path().join("samples/7").exists(), "its folder is gone");
@@ -84,7 +85,8 @@ async fn a_command_that_fails_says_why() {
 async fn a_command_that_hangs_is_killed_with_what_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let command = script(folder.path(), "sleep 1000 & echo $! > ../../child; echo begun; wait");
-    let killed = Command { limit: Duration::from_millis(500), ..command }.run("notify", &delivery(1)).await.unwrap_err();
+    let killed =
+        Command { limit: Duration::from_millis(500), ..command }.run("notify", &delivery(1)).await.unwrap_err();
     assert!(killed.starts_with("killed"), "{killed}");
     let child = std::fs::read_to_string(folder.path().join("child")).unwrap();
     let status = format!("/proc/{}/status", child.trim());
@@ -270,7 +272,8 @@ async fn a_step_from_elsewhere_is_not_taken_and_a_mute_outlives_its_incident() {
     store.respond(number, response, by(), "f".parse().unwrap(), at).await.unwrap().unwrap();
     let open = store.detector().await.unwrap().open.remove(0);
     let change = Change::Resolved(crate::forms::incident::Resolution::Quiet);
-    let ended = IncidentChange { model: open.model, kind: open.kind, incident: open.incident, change, at, hooks: vec![] };
+    let ended =
+        IncidentChange { model: open.model, kind: open.kind, incident: open.incident, change, at, hooks: vec![] };
     let step = Advance { from: 1, cursor: 2, changes: vec![ended], ..step() };
     store.advance(step, "f".parse().unwrap(), at).await.unwrap();
     assert!(store.open_incidents().await.unwrap().is_empty());

@@ -113,7 +113,8 @@ impl Store {
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
                 let (id, device): (_, String) = (row.get(0)?, row.get(1)?);
-                let model = model_version(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?, &row.get::<_, String>(4)?)?;
+                let model =
+                    model_version(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?, &row.get::<_, String>(4)?)?;
                 let (received, item) = (row.get(5)?, row.get(6)?);
                 found.push(TelemetryRow { id, device: parse("telemetry", &device)?, model, received, item });
             }

@@ -125,7 +125,8 @@ impl Store {
                     (changed, EventKind::IncidentAcknowledged, format!("incident {number}: {reason}"))
                 }
                 Response::Mute(until) => {
-                    let sql = "UPDATE incidents SET muted_until = ?2, muted_by = ?3, mute_reason = ?4 WHERE number = ?1";
+                    let sql =
+                        "UPDATE incidents SET muted_until = ?2, muted_by = ?3, mute_reason = ?4 WHERE number = ?1";
                     let muted = params![id, millis(*until), actor, reason];
                     let changed = connection.prepare_cached(sql)?.execute(muted)?;
                     (changed, EventKind::IncidentMuted, format!("incident {number} until {until}: {reason}"))
@@ -201,7 +202,9 @@ pub(super) fn apply(
     let number = match change.change {
         Change::Opened => insert(connection, change)?,
         Change::Updated { .. } | Change::Refreshed => update(connection, change, None)?,
-        Change::Resolved(_) => update(connection, change, Some(change.at.saturating_add(TOPIC_LIFE).unwrap_or(Timestamp::MAX)))?,
+        Change::Resolved(_) => {
+            update(connection, change, Some(change.at.saturating_add(TOPIC_LIFE).unwrap_or(Timestamp::MAX)))?
+        }
     };
     let kind = change.kind.as_str();
     let event = match change.change {

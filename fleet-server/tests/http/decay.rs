@@ -126,9 +126,11 @@ async fn a_stuck_sensor_becomes_one_incident_that_is_told_seen_and_resolved() {
     assert_eq!(rig.metric("tern_incidents_open{kind=\"data-quality\"}").await, 1);
 
     let path = format!("/api/v1/incidents/{}", open.number);
-    let seen: IncidentRow = rig.admin().post(&format!("{path}/acknowledge"), &json!({"reason": "on my way"})).await.ok();
+    let seen: IncidentRow =
+        rig.admin().post(&format!("{path}/acknowledge"), &json!({"reason": "on my way"})).await.ok();
     assert_eq!(seen.acknowledged_by.as_deref(), Some("admin"));
-    let muted: IncidentRow = rig.admin().post(&format!("{path}/mute"), &json!({"reason": "known", "hours": 2})).await.ok();
+    let muted: IncidentRow =
+        rig.admin().post(&format!("{path}/mute"), &json!({"reason": "known", "hours": 2})).await.ok();
     assert!(muted.muted_until.is_some() && muted.mute_reason.as_deref() == Some("known"));
     for (form, code) in [
         (json!({"reason": " "}), "bad-order"),

@@ -53,7 +53,8 @@ fn fields(source: &str) -> BTreeSet<String> {
 
 fn shows_every_key(file: &str, source: &str) {
     let text = read(file);
-    let shown: BTreeSet<_> = text.lines().filter_map(|line| shown_key(line).or(table(line))).map(str::to_owned).collect();
+    let shown: BTreeSet<_> =
+        text.lines().filter_map(|line| shown_key(line).or(table(line))).map(str::to_owned).collect();
     let missing: Vec<_> = fields(source).difference(&shown).cloned().collect();
     none(&missing, &format!("{file} must show every key of {source}, with a word on what it does"));
 }

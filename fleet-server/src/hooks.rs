@@ -23,7 +23,7 @@ use crate::{
         task::say,
     },
     fleet::Fleet,
-    forms::incident::IncidentKind,
+    forms::incident::{IncidentKind, Severity},
     store::{Delivery, Outcome, Work},
 };
 use command::Command;
@@ -101,7 +101,8 @@ fn policy(config: &Config, hooks: Vec<&'static str>) -> Policy {
             Change::Updated { louder: false } | Change::Refreshed => return Vec::new(),
         };
         let calls = |hook: &&'static str| match *hook {
-            "retrain" => occasion == "opened" && retrain_on.contains(&kind),
+            // A notice asks nobody for anything.
+            "retrain" => occasion == "opened" && retrain_on.contains(&kind) && incident.severity > Severity::Notice,
             "notify" => occasion == "opened" && incident.severity >= from,
             _ => incident.severity >= from,
         };
@@ -134,6 +135,14 @@ async fn turn(fleet: &Arc<Fleet>, name: &'static str, hook: &Hook, pause: Signed
         Work::None => return Ok(LOOK),
     };
     let number = delivery.incident.number;
+    let fleet_id = fleet.settings.fleet.clone();
+    if delivery.attempts > TRIES {
+        // Nobody ever wrote down how the last try ended: it may be what ends the server.
+        let outcome = Outcome::Failed("the server ended while it ran, too often".into());
+        let statement = fleet.store.settle_delivery(delivery.id, outcome, fleet_id, now).await;
+        say(fleet, statement.context("give up a hook")?).await;
+        return Ok(Duration::ZERO);
+    }
     tracing::info!(hook = name, incident = number, attempt = delivery.attempts, "running a hook");
     let ended = match hook {
         Hook::Command(command) => command.run(name, &delivery).await,
@@ -141,7 +150,6 @@ async fn turn(fleet: &Arc<Fleet>, name: &'static str, hook: &Hook, pause: Signed
     };
     let outcome = judge(ended, &delivery, pause, clock::now());
     tracing::info!(hook = name, incident = number, ?outcome, "a hook ended");
-    let fleet_id = fleet.settings.fleet.clone();
     let statement = fleet.store.settle_delivery(delivery.id, outcome, fleet_id, clock::now()).await;
     say(fleet, statement.context("record how a hook ended")?).await;
     Ok(Duration::ZERO)
@@ -158,3 +166,6 @@ fn judge(ended: Result<String, String>, delivery: &Delivery, pause: SignedDurati
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

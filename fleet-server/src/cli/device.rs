@@ -84,7 +84,7 @@ fn newest_error(device: &DeviceRow) -> Option<&LastError> {
 pub(super) async fn show(client: &Client, device: &DeviceId, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     let row: DeviceRow = client.get(&format!("/api/v1/devices/{device}")).await?;
     // For programs `tern device figures` is the place: this form is the server's, as it is.
-    let figures = if printer.is_json() { None } else { Some(telemetry::of(client, Some(device), None).await?) };
+    let figures = if printer.is_json() { None } else { telemetry::if_served(client, device).await? };
     printer.result(&row, |p| {
         let labels: Vec<_> = row.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let desired: Vec<_> = row.desired.iter().map(ToString::to_string).collect();
@@ -102,7 +102,7 @@ pub(super) async fn show(client: &Client, device: &DeviceId, printer: &mut Print
         let models = row.models.iter().map(|m| vec![model(m), m.generation.to_string(), p.when(m.since)]).collect();
         p.line("")?;
         p.table(&["MODEL", "GENERATION", "SINCE"], models, "no models")?;
-        if let Some(figures) = figures.filter(|figures| !figures.items.is_empty()) {
+        if let Some(figures) = figures {
             p.line("")?;
             telemetry::table(&figures, p)?;
         }

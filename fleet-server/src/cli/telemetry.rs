@@ -2,7 +2,10 @@
 
 use tern_protocol::ids::{DeviceId, ModelName};
 
-use super::{client::Client, output::Printer};
+use super::{
+    client::{CallError, Client},
+    output::Printer,
+};
 use crate::{
     forms::{FiguresRow, Page, QuarantineRow},
     wording::size,
@@ -20,6 +23,15 @@ pub(super) async fn of(
     let named = [("device", device.as_deref()), ("model", model.as_deref())];
     let query: Vec<_> = named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     Ok(Page { items: client.list("/api/v1/figures", &query).await?, next: None })
+}
+
+/// The figures of a device, where it has any and the server is not older than they are.
+pub(super) async fn if_served(client: &Client, device: &DeviceId) -> anyhow::Result<Option<Page<FiguresRow>>> {
+    match of(client, Some(device), None).await {
+        Ok(page) => Ok(Some(page).filter(|page| !page.items.is_empty())),
+        Err(error) if error.downcast_ref::<CallError>().is_some_and(|e| e.is("not-found")) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The table of figures.

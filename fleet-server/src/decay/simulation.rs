@@ -301,7 +301,8 @@ fn clean(_: usize) -> Harm {
 
 #[test]
 fn a_clean_fleet_of_eight_has_no_incident_in_500_rounds() {
-    for seed in 1..=2 {
+    let seeds = if std::env::var_os("TERN_FULL").is_some() { 12 } else { 2 };
+    for seed in 1..=seeds {
         let mut fleet = Fleet::new(seed, 8);
         fleet.rounds(500, clean);
         println!("seed {seed}: {:?}, windows {}", fleet.opened(), fleet.detector.subjects[&fleet.model].windows());
@@ -533,6 +534,40 @@ fn devices_of_different_pace_share_rounds_and_one_that_dies_holds_nobody_up() {
     go(&mut fleet, 40, 1.5);
     let open = fleet.open();
     assert_eq!((open.len(), open[0].0, &open[0].1.devices), (1, IncidentKind::DeviceFault, &names(&[4])));
+}
+
+#[test]
+fn a_faulty_device_that_falls_silent_stays_accused_and_comes_back_to_the_same_incident() {
+    let mut fleet = Fleet::new(145, 9);
+    fleet.rounds(10, clean);
+    fleet.rounds(6, shifted(&[3], 3.0));
+    assert_eq!(fleet.open()[0].1.devices, names(&[3]));
+    for _ in 0..80 {
+        for device in (0..9).filter(|device| *device != 3) {
+            let row = fleet.report(device, Harm::default());
+            fleet.take(row);
+        }
+    }
+    assert_eq!(fleet.open()[0].1.devices, names(&[3]));
+    fleet.rounds(3, shifted(&[3], 3.0));
+    assert_eq!(fleet.opened().len(), 1);
+    fleet.rounds(15, clean);
+    assert_eq!(fleet.ended(IncidentKind::DeviceFault), [Resolution::Quiet]);
+}
+
+#[test]
+fn small_fleets_without_a_cohort_are_quiet_too_and_see_what_comes_to_all() {
+    for (seed, devices) in [(181, 1), (182, 2), (183, 3), (184, 5)] {
+        let mut fleet = Fleet::new(seed, devices);
+        fleet.rounds(200, clean);
+        assert_eq!(fleet.opened(), [], "{devices} devices");
+        fleet.rounds(10, |_| Harm { shift: 1.5, ..Harm::default() });
+        let opened = fleet.opened();
+        println!("{devices} devices: {opened:?}");
+        let expected = if devices == 1 { IncidentKind::DeviceFault } else { IncidentKind::PopulationChange };
+        assert_eq!(opened.iter().map(|o| o.1).collect::<Vec<_>>(), [expected]);
+        assert_eq!(opened[0].2, if devices == 1 { Severity::Notice } else { Severity::Alarm });
+    }
 }
 
 #[test]

@@ -13,7 +13,8 @@
 //!
 //! A change that comes to all begins in the middle of a round: some of its windows closed before. So a mark accuses a device
 //! or the fleet's mean only one round after it was first made; rule 1 and 2 by majority need no such wait. Marks last for
-//! ten windows, so verdicts last as long as evidence keeps coming, and ten windows longer.
+//! ten windows of their device, so verdicts last as long as evidence keeps coming, and ten windows longer; a device that
+//! falls silent proves nothing, and stays accused. Majorities are of the devices that are active.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,8 @@ use crate::forms::incident::{Cause, Evidence, IncidentKind, Layer, Severity};
 
 /// Pieces of evidence that an incident carries.
 const MOST_EVIDENCE: usize = 24;
+/// Rounds that a device of a cohort is off alone before that is said: concurrent control needs as long to say more.
+const PATIENCE: u64 = 3;
 
 /// What holds at the end of a round.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,8 +68,10 @@ struct Sign<'a> {
 struct Scene<'a> {
     judge: &'a Judge,
     round: u64,
-    /// Active devices; whether each has a cohort.
+    /// Devices under watch; whether each has a cohort.
     devices: Vec<(&'a DeviceId, &'a DeviceWatch, bool)>,
+    /// How many of them are active.
+    active: usize,
     changed: &'a [usize],
 }
 
@@ -76,18 +81,19 @@ impl<'a> Scene<'a> {
         for (_, device) in watch.active() {
             *classes.entry(&device.class).or_default() += 1;
         }
-        let in_cohort = |device: &DeviceWatch| classes[device.class.as_str()] >= cohort::MIN_DEVICES;
-        let devices = watch.active().map(|(name, device)| (name, device, in_cohort(device))).collect();
-        Self { judge, round: watch.round, devices, changed: &watch.changed }
+        let in_cohort =
+            |device: &DeviceWatch| classes.get(device.class.as_str()).is_some_and(|size| *size >= cohort::MIN_DEVICES);
+        let devices = watch.devices.iter().map(|(name, device)| (name, device, in_cohort(device))).collect();
+        Self { judge, round: watch.round, devices, active: watch.active().count(), changed: &watch.changed }
     }
 
     fn is_majority(&self, count: usize) -> bool {
-        count >= 2 && 2 * count > self.devices.len()
+        count >= 2 && 2 * count > self.active
     }
 
     /// Whether a mark is old enough to accuse. A device that is alone is compared with nobody.
     fn is_settled(&self, mark: &Mark) -> bool {
-        self.devices.len() == 1 || mark.first_round < self.round
+        self.active == 1 || mark.first_round < self.round
     }
 
     /// Signs on inputs and outputs that `wanted` picks.
@@ -107,7 +113,8 @@ impl<'a> Scene<'a> {
         evidence.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
         evidence.truncate(MOST_EVIDENCE);
         let (devices, features) = (devices(signs), self.features(signs));
-        Some(Verdict { kind, severity, cause, devices, of: self.devices.len(), features, since, evidence })
+        let of = self.active.max(devices.len());
+        Some(Verdict { kind, severity, cause, devices, of, features, since, evidence })
     }
 
     fn evidence(&self, sign: &Sign<'_>) -> Evidence {
@@ -168,9 +175,10 @@ pub fn on_inputs(watch: &Watch, judge: &Judge) -> Vec<Verdict> {
     let is_blamed = |sign: &Sign<'_>| sign.device.is_some_and(|device| blamed.contains(device));
     if blamed.is_empty() {
         let accused = devices(&broken);
-        let alone = scene.signs(|sign, _| {
+        let alone = scene.signs(|sign, in_cohort| {
             let is_known = sign.device.is_some_and(|device| accused.contains(device));
-            is_calm && sign.layer == Layer::Step && !is_known && is_open(sign)
+            let is_waiting = in_cohort && sign.mark.first_round + PATIENCE > scene.round;
+            is_calm && sign.layer == Layer::Step && !is_known && !is_waiting && is_open(sign)
         });
         let cause = Cause::LocalOrSeasonal;
         verdicts.extend(scene.verdict(IncidentKind::DeviceFault, Severity::Notice, cause, &alone));
@@ -193,7 +201,8 @@ fn short_supply(scene: &Scene<'_>) -> Vec<usize> {
 }
 
 fn population_change(watch: &Watch, scene: &Scene<'_>, supply: &[usize]) -> Option<Verdict> {
-    let off = scene.signs(|sign, _| !supply.contains(&sign.feature));
+    let is_active = |sign: &Sign<'_>| watch.active().any(|(name, _)| Some(name) == sign.device);
+    let off = scene.signs(|sign, _| !supply.contains(&sign.feature) && is_active(sign));
     let off_devices = devices(&off);
     let apart = devices(&scene.signs(|sign, _| sign.layer == Layer::Concurrent));
     let has_cohort = scene.devices.iter().any(|(_, _, in_cohort)| *in_cohort);
@@ -251,7 +260,7 @@ pub fn on_answers(watch: &Watch, judge: &Judge) -> Vec<Verdict> {
             severity: Severity::Critical,
             cause: Cause::Model,
             devices,
-            of: scene.devices.len(),
+            of: scene.active,
             features: Vec::new(),
             since: broken.since,
             evidence: pieces,

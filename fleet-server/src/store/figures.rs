@@ -60,15 +60,16 @@ impl Store {
     /// [`StoreError`].
     pub async fn figures(&self, query: FiguresQuery) -> Result<Vec<Figures>, StoreError> {
         self.read(move |connection| {
-            let name = "device || ' ' || team || '/' || model_id || '@' || version";
             let sql = format!(
                 "SELECT {COLUMNS} FROM figures WHERE (?1 IS NULL OR team || '/' || model_id = ?1)
-                     AND (?2 IS NULL OR device = ?2) AND {name} > ?3 ORDER BY {name} LIMIT ?4"
+                     AND (?2 IS NULL OR device = ?2) AND (device, team, model_id, version) > (?3, ?4, ?5, ?6)
+                 ORDER BY device, team, model_id, version LIMIT ?7"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let FiguresQuery { model, device, after, limit } = query;
             let (model, device) = (model.map(|name| name.to_string()), device.map(|device| device.to_string()));
-            let mut rows = statement.query(params![model, device, after, integer(limit as u64)])?;
+            let [of, team, name, version] = parts(&after);
+            let mut rows = statement.query(params![model, device, of, team, name, version, integer(limit as u64)])?;
             let mut figures = Vec::new();
             while let Some(row) = rows.next()? {
                 figures.push(from_row(row)?);
@@ -101,9 +102,12 @@ impl Store {
             let mut windows = collect(connection, &sql, of)?;
             windows.sort_by_key(|item| item.id);
             let Some(first) = windows.first().map(|item| item.id) else { return Ok(windows) };
+            let numbers = || windows.iter().filter_map(|item| number(&item.item));
+            let (least, most) = (numbers().min().unwrap_or(0), numbers().max().unwrap_or(0));
             let sql = "SELECT id, received, item FROM telemetry WHERE device = ?1 AND team = ?2 AND model_id = ?3
-                           AND kind = 'correction' AND id > ?4 ORDER BY id LIMIT 100000";
-            for late in collect(connection, sql, params![device.as_str(), team, name, first])? {
+                           AND kind = 'correction' AND id > ?4 AND number BETWEEN ?5 AND ?6 ORDER BY id LIMIT 10000";
+            let of = params![device.as_str(), team, name, first, integer(least), integer(most)];
+            for late in collect(connection, sql, of)? {
                 let Item::Correction(late) = late.item else { continue };
                 windows.iter_mut().for_each(|window| correct(&mut window.item, &late));
             }
@@ -145,6 +149,14 @@ impl Store {
     }
 }
 
+/// The four names in `device team/model@version`; those that are missing are empty, which is before all others.
+fn parts(after: &str) -> [&str; 4] {
+    let (device, rest) = after.split_once(' ').unwrap_or((after, ""));
+    let (team, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    let (name, version) = rest.split_once('@').unwrap_or((rest, ""));
+    [device, team, name, version]
+}
+
 fn collect(connection: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<Vec<Telemetry>, StoreError> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
@@ -158,6 +170,13 @@ fn collect(connection: &Connection, sql: &str, params: impl rusqlite::Params) ->
 fn item_of(row: &Row<'_>) -> Result<Telemetry, StoreError> {
     let item = postcard::from_bytes(row.get_ref(2)?.as_blob().map_err(|e| damaged("telemetry", e))?);
     Ok(Telemetry { id: row.get(0)?, received: row.get(1)?, item: item.map_err(|e| damaged("telemetry", e))? })
+}
+
+fn number(item: &Item) -> Option<u64> {
+    match item {
+        Item::Window(window) => Some(window.number),
+        _ => None,
+    }
 }
 
 /// Adds late labels to the window that they are of.

@@ -33,13 +33,13 @@ use super::{
 
 const STREAM: Stream = Stream([7; 16]);
 
-fn contract(uploads: &Uploads) -> Digest {
+pub(super) fn contract(uploads: &Uploads) -> Digest {
     let manifest = Manifest::from_slice(&uploads.0).unwrap();
     Digest::of(&canonical::document(&manifest.contract).unwrap())
 }
 
 /// A window of ten rows of `demo/m@1.0.0` that watches nothing.
-fn window(number: u64) -> Window {
+pub(super) fn window(number: u64) -> Window {
     let start_ms = 1_780_000_000_000 + i64::try_from(number).unwrap() * 1000;
     Window {
         number,
@@ -63,7 +63,7 @@ fn window(number: u64) -> Window {
     }
 }
 
-fn report(items: impl IntoIterator<Item = (u64, Item)>) -> Vec<u8> {
+pub(super) fn report(items: impl IntoIterator<Item = (u64, Item)>) -> Vec<u8> {
     let rows = items.into_iter().map(|(sequence, item)| Row { sequence, item }).collect();
     report::encode(&Report { stream: STREAM, rows }, Codec::Zstd).unwrap()
 }
@@ -80,14 +80,14 @@ async fn world() -> (Rig, Enrolled) {
     (rig, device)
 }
 
-async fn reporter(rig: &Rig, device: &Enrolled) -> Mqtt {
+pub(super) async fn reporter(rig: &Rig, device: &Enrolled) -> Mqtt {
     let mut mqtt = rig.mqtt(device);
     mqtt.subscribed(device.topic("watermark")).await;
     mqtt
 }
 
 /// Sends a report; gives the watermark that follows, whose acknowledgement may come before or after it.
-async fn told(mqtt: &mut Mqtt, device: &Enrolled, payload: Vec<u8>) -> u64 {
+pub(super) async fn told(mqtt: &mut Mqtt, device: &Enrolled, payload: Vec<u8>) -> u64 {
     mqtt.client.publish(device.topic("report"), rumqttc::QoS::AtLeastOnce, false, payload).await.unwrap();
     let watermark: Watermark = serde_json::from_slice(&mqtt.message().await).unwrap();
     assert_eq!((watermark.stream, watermark.reads), (STREAM, report::NEWEST));
@@ -263,7 +263,7 @@ async fn a_devices_own_events_become_the_fleets_once() {
 }
 
 /// A version that watches the mean of its input and its label, with two bins of confidence.
-fn watching(profile: &[u8]) -> Uploads {
+pub(super) fn watching(profile: &[u8]) -> Uploads {
     let (bytes, mut files) = bundle(MODEL, b"weights");
     let mut manifest = Manifest::from_slice(&bytes).unwrap();
     let contract = json!({
@@ -281,7 +281,7 @@ fn watching(profile: &[u8]) -> Uploads {
     (manifest.to_bytes().unwrap(), files)
 }
 
-fn profile() -> Profile {
+pub(super) fn profile() -> Profile {
     let values: Vec<f64> = (0..600).map(|i| f64::from(i * 37 % 101)).collect();
     let number = Spec::numeric("mean(x)", &values).unwrap();
     let label = Spec::categorical("label", ["0", "1"]);

@@ -6,6 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use tern_protocol::{
+    digest::Digest,
     ids::ModelVersion,
     report::v1::{Correction, Feature, Item, Window},
 };
@@ -18,6 +19,8 @@ use crate::profiles::Known;
 const MOST_AHEAD: SignedDuration = SignedDuration::from_hours(400 * 24);
 /// Longest window: merged windows are of days, never of years.
 const LONGEST: SignedDuration = SignedDuration::from_hours(400 * 24);
+/// The contract of a device that could not read its manifest when it counted: its shape still tells.
+const UNNAMED: [u8; 32] = [0; 32];
 /// A count at or above this is no count: a thousand inferences a second for nine thousand years.
 const ABSURD: u64 = 1 << 48;
 
@@ -50,7 +53,8 @@ pub(super) fn judge(item: &Item, known: Option<&Known>, now: Timestamp) -> Resul
 fn judge_window(window: &Window, known: &Known, now: Timestamp) -> Result<(), Fault> {
     judge_times(window, now)?;
     judge_counts(window)?;
-    if window.contract != known.contract_digest {
+    let is_named = window.contract != Digest::from_bytes(UNNAMED) && !is_blind(window);
+    if is_named && window.contract != known.contract_digest {
         return Err((Poison::RowShape, format!("counted under contract {}", window.contract)));
     }
     if let Some(profile) = known.profile() {
@@ -90,12 +94,16 @@ fn judge_counts(window: &Window) -> Result<(), Fault> {
     }
 }
 
+/// Whether it watches no feature: only requests failed, or the worker could not read contract or profile.
+fn is_blind(window: &Window) -> bool {
+    window.features.is_empty() && window.outputs.is_empty()
+}
+
 fn judge_shape(window: &Window, profile: &Profile) -> Result<(), Fault> {
     let shape = |what: String| Err((Poison::RowShape, what));
-    let is_blind = window.features.is_empty() && window.outputs.is_empty();
     let sides = [("input", &window.features, &profile.features), ("output", &window.outputs, &profile.outputs)];
     for (side, counted, profiled) in sides {
-        if counted.len() != profiled.len() && !is_blind {
+        if counted.len() != profiled.len() && !is_blind(window) {
             return shape(format!("{} {side} features, its profile has {}", counted.len(), profiled.len()));
         }
         if let Some((_, odd)) = counted.iter().zip(profiled).find(|(feature, profile)| !fits(feature, profile)) {
@@ -106,8 +114,8 @@ fn judge_shape(window: &Window, profile: &Profile) -> Result<(), Fault> {
     if !window.confidence.is_empty() && window.confidence.len() != bins {
         return shape(format!("{} bins of confidence, its profile has {bins}", window.confidence.len()));
     }
-    // Without confidence all labels are of one bin.
-    if !window.feedback.is_empty() && window.feedback.len() != bins.max(1) {
+    // Without confidence all labels are of one bin; bins at the end may be left out, as where only requests failed.
+    if window.feedback.len() > bins.max(1) {
         return shape(format!("labels of {} bins, its profile has {bins}", window.feedback.len()));
     }
     Ok(())

@@ -177,7 +177,10 @@ async fn a_row_that_cannot_be_true_holds_nothing_back() {
         item(3, |w| w.end_ms = i64::MAX),
         item(4, |w| w.end_ms = w.start_ms - 1),
         item(5, |w| w.latency = vec![1, 2, 3]),
-        item(6, |w| w.contract = Digest::of(b"another")),
+        item(6, |w| {
+            w.contract = Digest::of(b"another");
+            w.features = vec![Feature::Numeric(Numeric::default())];
+        }),
         item(7, |_| {}),
     ];
     assert_eq!(told(&mut mqtt, &device, report(items)).await, 7);

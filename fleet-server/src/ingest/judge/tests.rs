@@ -2,7 +2,6 @@
 
 use tern_protocol::{
     contract::Contract,
-    digest::Digest,
     report::v1::{Categorical, ErrorCount, ErrorKind, Feedback, Numeric},
 };
 use tern_stats::{
@@ -73,6 +72,9 @@ fn what_a_working_device_says_counts() {
     assert_eq!(of(|_| {}), None);
     assert_eq!(of(|w| (w.start_ms, w.end_ms) = (0, 60_000)), None, "a clock at 1970");
     assert_eq!(of(|w| (w.features, w.confidence, w.feedback) = (vec![], vec![], vec![])), None, "watches nothing");
+    assert_eq!(of(|w| (w.features, w.confidence, w.feedback) = (vec![], vec![], vec![Feedback::default()])), None);
+    assert_eq!(of(|w| w.contract = Digest::from_bytes(UNNAMED)), None, "could not read its manifest");
+    assert_eq!(of(|w| (w.features, w.contract) = (vec![], Digest::of(b"other"))), None, "counts no feature");
     let blind = Item::Window(Box::new(samples::window(1, 10)));
     assert!(judge(&blind, Some(&known(Reference::Absent)), now()).is_ok());
     let watching = Item::Window(Box::new(window()));

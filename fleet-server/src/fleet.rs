@@ -70,10 +70,6 @@ pub struct Fleet {
     pub pulse: Pulse,
     /// Who wakes on what was committed.
     pub bells: Bells,
-    /// Who wakes on what was committed.
-    pub bells: Bells,
-    /// What wakes the reconciler of rollouts.
-    pub pulse: Pulse,
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
     runtime: tokio::runtime::Handle,
@@ -130,8 +126,6 @@ impl Fleet {
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             pulse: Pulse::new(clock::now()),
             bells: Bells::default(),
-            bells: Bells::default(),
-            pulse: Pulse::new(clock::now()),
             live: RwLock::default(),
             muted: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),

@@ -51,7 +51,6 @@ pub use incidents::{IncidentChange, OpenIncident, Response, Statement};
 pub use quarantine::Quarantined;
 pub use readers::{NewReader, ReaderRefusal};
 pub use reports::{Batch, BatchRefusal, Committed, Content, NewRow};
-pub use incidents::{IncidentChange, OpenIncident, Response, Statement};
 pub use rollouts::{Carried, CreateRefusal, Happened, NewRollout, RolloutRecord, VerbRefusal};
 pub use settings::FleetSettings;
 pub use sights::{Counts, IncidentsOf};

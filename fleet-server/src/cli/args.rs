@@ -52,12 +52,6 @@ pub(super) enum Command {
     /// Decay that the server has detected
     #[command(subcommand)]
     Incident(Incident),
-    /// Decay that the server has detected
-    #[command(subcommand)]
-    Incident(Incident),
-    /// Bring a version to devices in stages, watched, and back where it fails
-    #[command(subcommand)]
-    Rollout(super::rollout::Rollout),
     /// What happened in the fleet, oldest first
     Events {
         /// Only events after this number

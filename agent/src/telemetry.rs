@@ -33,7 +33,7 @@ mod slots;
 mod sound;
 
 pub use batch::{Batch, Counts};
-pub use merging::{merge, merge_counts};
+pub use merging::merge;
 use open::Open;
 use slots::Slots;
 

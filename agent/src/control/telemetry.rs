@@ -70,25 +70,31 @@ impl Control {
     pub(super) async fn fold(&mut self, name: &ModelName, version: &VersionRef, increment: &Increment) {
         let subject = self.subject(increment.slot, name, version).await;
         let now = self.telemetry_now();
-        self.telemetry.machine.take(&subject, increment, &now);
+        match subject {
+            Ok(subject) => self.telemetry.machine.take(&subject, increment, &now),
+            Err(subject) => {
+                // Sums of an unknown contract say nothing; the rows count all the same, in a window of their own.
+                let blind = Increment { sums: Default::default(), ..increment.clone() };
+                self.telemetry.machine.take(&subject, &blind, &now);
+            }
+        }
     }
 
-    /// What a slot stands for; its manifest is read once.
-    async fn subject(&mut self, slot: Slot, name: &ModelName, version: &VersionRef) -> Subject {
+    /// What a slot stands for, its manifest read once; where it cannot be read, a subject of no contract.
+    async fn subject(&mut self, slot: Slot, name: &ModelName, version: &VersionRef) -> Result<Subject, Subject> {
         if let Some(subject) = self.telemetry.subjects.get(&slot) {
-            return subject.clone();
+            return Ok(subject.clone());
         }
         let (bundles, manifest) = (self.installer.bundles.clone(), version.manifest);
         let read = tokio::task::spawn_blocking(move || bundles.manifest(&manifest)).await;
         let contract = read.ok().and_then(Result::ok).and_then(|(m, _)| canonical::document(&m.contract).ok());
         let version = ModelVersion { name: name.clone(), version: version.version.clone() };
         let Some(contract) = contract else {
-            // Its rows count all the same, in a window of their own.
-            return Subject { version, contract: Digest::from_bytes([0; 32]) };
+            return Err(Subject { version, contract: Digest::from_bytes([0; 32]) });
         };
         let subject = Subject { version, contract: Digest::of(&contract) };
         self.telemetry.subjects.insert(slot, subject.clone());
-        subject
+        Ok(subject)
     }
 
     /// Tells the server of what happened, once.

@@ -14,7 +14,7 @@ use super::{
     database::{Database, Failure, Kind, wait},
     rows,
 };
-use crate::telemetry::{merge, merge_counts};
+use crate::telemetry::merge;
 
 /// Merged windows last so long, in milliseconds; each step only if the one before was not enough.
 const STEPS: [i64; 3] = [3_600_000, 86_400_000, i64::MAX];
@@ -84,11 +84,7 @@ impl Database {
                 transaction.prepare_cached("DELETE FROM waiting WHERE id = ?1")?.execute([id])?;
                 match &mut sum {
                     None => sum = Some((boot.max(0) as u64, *window)),
-                    Some((_, sum)) => {
-                        if merge(sum, &window).is_err() {
-                            merge_counts(sum, &window);
-                        }
-                    }
+                    Some((_, sum)) => merge(sum, &window),
                 }
             }
             let Some((boot, mut sum)) = sum else { return Ok(()) };

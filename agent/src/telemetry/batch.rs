@@ -9,7 +9,7 @@ use tern_protocol::{
     report::v1::{Correction, Event, Feedback, Window},
 };
 
-use super::merging::{merge, merge_counts};
+use super::merging::merge;
 
 /// Closed windows that wait; more are merged, version by version.
 const MOST_CLOSED: usize = 256;
@@ -145,8 +145,6 @@ fn merge_a_pair(windows: &mut Vec<Window>) -> bool {
     });
     let Some((i, j)) = pair else { return false };
     let later = windows.remove(j);
-    if merge(&mut windows[i], &later).is_err() {
-        merge_counts(&mut windows[i], &later);
-    }
+    merge(&mut windows[i], &later);
     true
 }

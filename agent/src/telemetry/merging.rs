@@ -1,30 +1,46 @@
 //! Two windows of one version become one: resolution is lost, counts are not.
 
 use tern_protocol::report::v1::{Clock, ErrorCount, Window};
-use tern_stats::ShapeMismatch;
+use tern_stats::window;
 
 /// Adds a later window of the same model, version, contract and boot. The sum keeps the earlier one's number.
 ///
-/// # Errors
-/// Where the two hold sums of different shapes; nothing is added then.
-pub fn merge(into: &mut Window, later: &Window) -> Result<(), ShapeMismatch> {
-    let broken = ShapeMismatch { what: "sketches", expected: 1, found: 0 };
-    let (Ok(mut sums), Ok(more)) = (into.sums(), later.sums()) else { return Err(broken) };
-    let (Ok(mut latency), Ok(also)) = (into.latencies(), later.latencies()) else { return Err(broken) };
-    sums.merge(&more)?;
-    latency.merge(&also);
+/// Windows of one version have one shape, or none where only requests failed; such a one takes over the other's. Where
+/// shapes differ all the same, the later one's sums are given up and the rest of it counts.
+pub fn merge(into: &mut Window, later: &Window) {
     add_counts(into, later);
-    into.latency = latency.to_bytes();
-    into.features = sums.features.into_iter().map(Into::into).collect();
-    into.outputs = sums.outputs.into_iter().map(Into::into).collect();
-    into.confidence = sums.confidence;
-    into.feedback = sums.labels.into_iter().map(Into::into).collect();
-    Ok(())
+    add_labels(into, later);
+    if is_blind(into) {
+        into.features.clone_from(&later.features);
+        into.outputs.clone_from(&later.outputs);
+        into.confidence.clone_from(&later.confidence);
+    } else if !is_blind(later) && !add_sums(into, later) {
+        tracing::warn!(model = %later.model, window = later.number, "sums of another shape are given up");
+    }
+    if let (Ok(mut latency), Ok(more)) = (into.latencies(), later.latencies()) {
+        latency.merge(&more);
+        into.latency = latency.to_bytes();
+    }
 }
 
-/// Adds what has no shape: counts, errors, labels. The sums of the later one are given up.
-pub fn merge_counts(into: &mut Window, later: &Window) {
-    add_counts(into, later);
+fn is_blind(window: &Window) -> bool {
+    window.features.is_empty() && window.outputs.is_empty() && window.confidence.is_empty()
+}
+
+fn add_sums(into: &mut Window, later: &Window) -> bool {
+    // Labels are added already: they may come in fewer bins.
+    let sums = |w: &Window| w.sums().map(|sums| window::Window { labels: Vec::new(), ..sums });
+    let (Ok(mut ours), Ok(theirs)) = (sums(into), sums(later)) else { return false };
+    if ours.merge(&theirs).is_err() {
+        return false;
+    }
+    into.features = ours.features.into_iter().map(Into::into).collect();
+    into.outputs = ours.outputs.into_iter().map(Into::into).collect();
+    into.confidence = ours.confidence;
+    true
+}
+
+fn add_labels(into: &mut Window, later: &Window) {
     if into.feedback.len() < later.feedback.len() {
         into.feedback.resize(later.feedback.len(), Default::default());
     }

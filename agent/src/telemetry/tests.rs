@@ -251,6 +251,27 @@ fn what_waits_for_a_disk_is_bounded_and_counts_survive() {
     waiting.closed.iter().for_each(is_sendable);
 }
 
+#[test]
+fn a_window_of_failures_only_takes_the_shape_of_the_one_that_it_is_merged_with() {
+    let shaped = |rows| {
+        let mut telemetry = machine();
+        telemetry.take(&subject("1.0.0"), &increment(1, 1, rows), &at(0));
+        telemetry.checkpoint(&at(1)).unwrap().open.into_values().flatten().next().unwrap()
+    };
+    let blind = Window { features: vec![], confidence: vec![], latency: vec![], ..shaped(0) };
+    for (mut first, second) in [(blind.clone(), shaped(5)), (shaped(5), blind)] {
+        merge(&mut first, &second);
+        assert_eq!((first.rows, first.errors[0].count, first.features.len()), (5, 2, 1));
+        assert_eq!(first.latencies().unwrap().count(), 5);
+        is_sendable(&first);
+    }
+    let mut odd = shaped(3);
+    odd.outputs = odd.features.clone();
+    let mut sum = shaped(4);
+    merge(&mut sum, &odd);
+    assert_eq!((sum.rows, sum.outputs.len(), sum.sums().unwrap().features[0].rows()), (7, 0, 4), "counts, not sums");
+}
+
 fn rows(batch: &Batch) -> u64 {
     batch.closed.iter().chain(batch.open.values().flatten()).map(|w| w.rows).sum()
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Inbox, KEPT, Opened, Options, OutboxPage, Ready, Shared,
-    database::{Database, Failure},
+    database::{Database, Failure, MOST_ROWS},
     offering::{Said, Stamp},
     opening, rows,
 };
@@ -195,6 +195,8 @@ impl Clerk {
             tracing::warn!("the server has not covered what was published: it is published again");
             (self.cursor, self.moved) = (database.meta.watermark, Moment::now());
             self.patience = self.patience.saturating_mul(2).min(LONGEST_PATIENCE);
+            // One row that cannot be read costs those beside it their report.
+            database.at_once = (database.at_once / 4).max(1);
         }
         let mut report = database.published(self.cursor, stamp)?;
         if report.is_empty() && self.due {
@@ -224,6 +226,7 @@ impl Clerk {
             Said::Foreign => tracing::debug!("a watermark of another stream"),
             Said::Covered => {
                 if database.meta.watermark > before {
+                    database.at_once = MOST_ROWS;
                     (self.moved, self.patience) = (Moment::now(), self.options.patience);
                 }
                 self.cursor = self.cursor.max(watermark.sequence);

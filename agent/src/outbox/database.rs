@@ -18,6 +18,8 @@ use crate::telemetry::{Batch, Counts};
 
 pub(super) const FILE: &str = "outbox.db";
 const SCHEMA: i64 = 1;
+/// Rows of a report; also as many events as the server takes in one.
+pub(super) const MOST_ROWS: i64 = 256;
 /// The journal goes back into the database at so many pages: less on the disk, and a page changed twice is written once.
 const JOURNAL_PAGES: i64 = 256;
 
@@ -86,6 +88,8 @@ pub(super) enum Kind {
 pub(super) struct Database {
     pub(super) connection: Connection,
     pub(super) meta: Meta,
+    /// Rows of a report; fewer once the server has not covered what was published.
+    pub(super) at_once: i64,
 }
 
 impl Database {
@@ -93,7 +97,7 @@ impl Database {
     pub(super) fn create(folder: &Path, stream: Stream) -> Result<Self, Failure> {
         let connection = prepare(Connection::open(folder.join(FILE))?)?;
         let meta = Meta { stream, sequence: 0, watermark: 0, boot: 0 };
-        let mut database = Self { connection, meta };
+        let mut database = Self { connection, meta, at_once: MOST_ROWS };
         database.change(|transaction| {
             transaction.execute_batch(TABLES)?;
             write_meta(transaction, &meta)
@@ -122,7 +126,7 @@ impl Database {
             return Err(Failure::Damaged(check));
         }
         let meta = read_meta(&connection)?;
-        Ok(Some(Self { connection, meta }))
+        Ok(Some(Self { connection, meta, at_once: MOST_ROWS }))
     }
 
     /// Does all of it or nothing; durable when it returns well.

@@ -10,12 +10,11 @@ use tern_protocol::{
 };
 
 use super::{
-    database::{Database, Failure, Meta, number, wait},
+    database::{Database, Failure, MOST_ROWS, Meta, number, wait},
     rows,
 };
 
-/// Rows of a report, and their bytes before compression: a report that fails is sent again whole.
-const MOST_ROWS: i64 = 256;
+/// Bytes of a report before compression: one that fails is sent again whole.
 const MOST_BYTES: usize = 128 << 10;
 
 /// When and under which generation something is said.
@@ -78,7 +77,7 @@ impl Database {
     pub(super) fn published(&self, cursor: u64, stamp: Stamp) -> Result<Vec<Row>, Failure> {
         let sql = "SELECT sequence, bytes, seal FROM offered WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut found = statement.query(params![number(cursor), MOST_ROWS])?;
+        let mut found = statement.query(params![number(cursor), self.at_once])?;
         let (mut report, mut length) = (Vec::new(), 0);
         while let Some(row) = found.next()? {
             let (sequence, bytes, seal): (i64, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);

@@ -162,6 +162,14 @@ mod tests {
         for (report, figures) in [(1, 1), (2, 10), (60, 12), (900, 180)] {
             assert_eq!(interval(seconds(report)), seconds(figures));
         }
+        // Both topics changing all day, with names of ordinary length, beside 40 kB of reports (`outbox/tests/day.rs`).
+        let model = r#"{"model":"vision/meter-digits","version":"1.10.0","state":"on-probation","rows":123456789,"inferences":123456789,"errors":12345,"requests_per_second":123.4,"latency_p50_ms":12.345,"latency_p95_ms":123.456,"labels":1234567,"label_errors":12345,"at":"2026-06-01T00:00:00.123456789Z"}"#;
+        let system = r#"{"cpu_percent":12.3,"rss_bytes":123456789,"disk_free_bytes":123456789012,"outbox_rows":12345,"outbox_bytes":12345678,"uptime_seconds":12345678,"boot":1234,"at":"2026-06-01T00:00:00.123456789Z"}"#;
+        let topics = "tern/v1/berlin/camera-0123/m/meter-digits".len() + "tern/v1/berlin/camera-0123/m/system".len();
+        serde_json::from_str::<ModelFigures>(model).unwrap();
+        serde_json::from_str::<SystemFigures>(system).unwrap();
+        let a_day = 86_400 / interval(seconds(900)).as_secs() as usize;
+        assert!(a_day * (model.len() + system.len() + topics + 16) < 300 << 10);
         assert_eq!((per_second(25.0, seconds(10)), per_second(1.0, Duration::ZERO)), (2.5, 0.0));
     }
 }

@@ -1,6 +1,7 @@
 //! `tern` against a server of our own making over real TLS: the publish flow, refusals, wrong certificates and tokens.
 #![expect(clippy::disallowed_methods, reason = "tests write scratch files")]
 
+mod dashboards;
 mod fake;
 mod rollouts;
 

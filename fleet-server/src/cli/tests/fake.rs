@@ -188,6 +188,10 @@ impl State {
                 self.last_body = body;
                 Ok(json!({"devices": {"cam-1": 8, "cam-2": 9}}))
             }
+            ("POST", ["readers"]) => {
+                self.last_body = body;
+                Ok(super::dashboards::issued())
+            }
             ("GET", ["rollouts"]) => Ok(json!({"items": self.rollouts})),
             ("GET", ["rollouts", _]) => Ok(super::rollouts::next(&mut self.rollouts)),
             ("GET", ["rollouts", _, "plan"]) => Ok(super::rollouts::plan()),

@@ -174,3 +174,100 @@ fn chart(id: String, title: String, unit: &'static str, series: Vec<Series>) -> 
     let series = series.into_iter().filter(|line| !line.points.is_empty()).collect();
     Chart { id, title, unit, series, limit: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use tern_protocol::{
+        contract::{Contract, DataType, Derived, TensorContract, Violation},
+        digest::Digest,
+        report::v1::{Clock, Feedback, Numeric, System},
+    };
+
+    use super::*;
+    use crate::profiles::Reference;
+
+    fn known() -> Known {
+        let input = TensorContract {
+            name: "image".into(),
+            datatype: DataType::Fp32,
+            shape: vec![-1, 8, 8],
+            range: None,
+            nan: Violation::Reject,
+            features: vec![],
+            derive: vec![Derived::Mean],
+        };
+        let contract = Contract { inputs: vec![input], outputs: vec![], prediction: None };
+        Known::new(contract, Digest::of(b"contract"), Reference::Absent)
+    }
+
+    fn window(second: i64, s1: f64, feedback: Vec<Feedback>) -> Telemetry {
+        let window = Window {
+            number: 1,
+            model: "demo/m".parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            contract: Digest::of(b"contract"),
+            boot: 1,
+            start_ms: 0,
+            end_ms: 0,
+            clock: Clock::Floored,
+            inferences: 10,
+            rows: 10,
+            errors: vec![],
+            violations: Default::default(),
+            latency: vec![],
+            features: vec![Feature::Numeric(Numeric { n: 10, s1, ..Numeric::default() })],
+            outputs: vec![],
+            confidence: vec![],
+            feedback,
+            system: System::default(),
+        };
+        Telemetry { id: second, received: second * 1000, item: Item::Window(Box::new(window)) }
+    }
+
+    fn incident(features: &[&str]) -> IncidentRow {
+        serde_json::from_value(serde_json::json!({
+            "number": 1, "model": "demo/m@1.0.0", "kind": "device-fault", "severity": "alarm", "state": "open",
+            "cause": "device", "summary": "", "devices": ["a"], "features": features, "since": "2026-06-01T00:00:00Z",
+            "opened": "2026-06-01T00:00:00Z", "updated": "2026-06-01T00:00:00Z", "evidence": [], "actions": []
+        }))
+        .unwrap()
+    }
+
+    fn device(name: &str, values: &[f64]) -> (DeviceId, Vec<Telemetry>) {
+        let windows = values.iter().enumerate().map(|(n, value)| window(n as i64 * 10, *value, vec![]));
+        (name.parse().unwrap(), windows.collect())
+    }
+
+    fn values(series: &Series) -> Vec<f64> {
+        series.points.iter().map(|(_, value)| *value).collect()
+    }
+
+    #[test]
+    fn an_accused_device_stands_beside_the_mean_of_the_others() {
+        let fleet = [device("a", &[0.0, 30.0]), device("b", &[10.0, 20.0]), device("c", &[30.0, 0.0])];
+        let charts = of_incident(&incident(&["mean(image)", "unknown"]), &fleet, Some(&known()));
+        assert_eq!(charts.len(), 1, "a feature that no contract knows has no chart");
+        let [accused, others] = &charts[0].series[..] else { panic!("two lines") };
+        assert_eq!((accused.name.as_str(), values(accused)), ("a", vec![0.0, 3.0]));
+        assert_eq!((others.name.as_str(), values(others)), ("mean of other devices", vec![2.0, 1.0]));
+    }
+
+    #[test]
+    fn windows_of_another_contract_are_left_out() {
+        let mut fleet = [device("a", &[10.0, 20.0])];
+        let Item::Window(first) = &mut fleet[0].1[0].item else { panic!("a window") };
+        first.contract = Digest::of(b"another");
+        let charts = of_incident(&incident(&["mean(image)"]), &fleet, Some(&known()));
+        assert_eq!(values(&charts[0].series[0]), [2.0]);
+        assert!(of_incident(&incident(&["mean(image)"]), &fleet, None).is_empty(), "nor is there one without labels");
+    }
+
+    #[test]
+    fn a_device_has_charts_of_what_it_reported_and_no_others() {
+        let feedback = vec![Feedback { n: 4, errors: 1 }, Feedback { n: 6, errors: 4 }];
+        let charts = of_device(&"demo/m".parse().unwrap(), &[window(5, 1.0, feedback)], None);
+        assert_eq!(charts.len(), 1, "no latency was reported, no reference is known");
+        assert_eq!(values(&charts[0].series[0]), [50.0]);
+        assert!(of_device(&"demo/m".parse().unwrap(), &[], None).is_empty());
+    }
+}

@@ -188,7 +188,12 @@ pub(super) fn incidents(id: &str, list: &Listed<IncidentLine>, now: Timestamp) -
 
 pub(super) fn rollouts(id: &str, list: &Listed<RolloutLine>, now: Timestamp) -> Markup {
     let rest = link(&Place::Rollouts, "all rollouts");
-    let heads = ["Rollout", "Version", "Phase", "Stage", "Devices", "Made"];
+    // Devices are not counted for long lists: the column is left out there.
+    let counted = list.rows.iter().any(|rollout| !rollout.tally.is_empty());
+    let mut heads = vec!["Rollout", "Version", "Phase", "Stage", "Made"];
+    if counted {
+        heads.insert(4, "Devices");
+    }
     table(
         id,
         shown(list, "rollout", rest),
@@ -199,7 +204,7 @@ pub(super) fn rollouts(id: &str, list: &Listed<RolloutLine>, now: Timestamp) -> 
                 td { (version(&rollout.target)) }
                 td { (outcome(&rollout.phase)) }
                 td { (rollout.stage) " of " (rollout.stages) }
-                td { (tally(&rollout.tally)) }
+                @if counted { td { (tally(&rollout.tally)) } }
                 td { (time(rollout.created, now)) " by " (word(&rollout.created_by)) }
             }
         } },

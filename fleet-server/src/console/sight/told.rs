@@ -224,7 +224,9 @@ fn evidence(evidence: &incident::Evidence) -> EvidenceLine {
     }
     match evidence.strength {
         Some(strength) if strength < 6.0 => {
-            found.push_str(&format!(", {:.1} times its threshold", 10f64.powf(strength)))
+            let times = 10f64.powf(strength);
+            let digits = usize::from(times < 10.0);
+            found.push_str(&format!(", {times:.digits$} times its threshold"));
         }
         Some(_) => found.push_str(", more than a million times its threshold"),
         None => {}

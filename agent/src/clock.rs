@@ -67,6 +67,12 @@ impl DeviceClock {
         floored(machine_time(), self.floor())
     }
 
+    /// Whether the present time is what the machine's clock says, as opposed to the floor.
+    pub fn is_trusted(&self) -> bool {
+        let machine = machine_time();
+        floored(machine, self.floor()) == machine
+    }
+
     /// The floor, in whole seconds.
     pub fn floor(&self) -> Timestamp {
         Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap_or(Timestamp::UNIX_EPOCH)

@@ -3,13 +3,12 @@
 //! It serves before it talks: the sockets are bound and the worker is started with every active version from the commit
 //! record before the network is looked at. Then events come in by one bounded queue and the link's own; each is handled to
 //! its end before the next. Long work (fetch, probe, load) runs in tasks that answer with an event. Shutdown, in order:
-//! systemd is told, what is under way is dropped, the link says goodbye, the worker ends its requests, sockets go.
+//! see [`leaving`].
 //! Never: parses ONNX, trusts a byte that `trust` or `desired` has not verified.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -23,7 +22,7 @@ use tern_protocol::{
     twin::LastError,
 };
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
     task::{AbortHandle, JoinHandle},
     time::MissedTickBehavior,
@@ -42,17 +41,23 @@ use crate::{
 };
 
 mod demand;
+mod figures;
+mod leaving;
 mod listeners;
 mod salvage;
 mod setup;
 pub(crate) mod socket;
+mod telemetry;
 mod twin;
 mod worker;
 
+use figures::FiguresSide;
+use leaving::{link_failure, told_to_stop};
 pub(crate) use setup::lock;
 pub use setup::run;
+use telemetry::TelemetrySide;
 pub use twin::{LinkPage, StatusPage, Tally, WorkerPage};
-use worker::{WORKER_GRACE, WorkerSide};
+use worker::WorkerSide;
 
 /// Events that wait for the loop. Full: the tasks that send them wait; the loop itself never sends.
 const EVENTS: usize = 256;
@@ -60,8 +65,6 @@ const EVENTS: usize = 256;
 const TICK: Duration = Duration::from_millis(250);
 /// How often the disk reserve is filled again, and halted machines are told that records are durable again.
 const TEND: Duration = Duration::from_secs(60);
-/// Longest time from a signal to the end.
-const GRACE: Duration = Duration::from_secs(30);
 
 /// Everything that wakes the loop.
 #[derive(Debug)]
@@ -101,6 +104,8 @@ struct Control {
     last_error: Option<LastError>,
     refusals: BTreeMap<RefusalCode, u64>,
     tallies: BTreeMap<ModelName, Tally>,
+    telemetry: TelemetrySide,
+    figures: FiguresSide,
     infer_tcp: Option<SocketAddr>,
     announced: bool,
     tended: Moment,
@@ -120,6 +125,7 @@ struct Wires {
     link_events: mpsc::Receiver<link::Event>,
     stop_link: watch::Sender<bool>,
     link: JoinHandle<anyhow::Result<()>>,
+    feeder: JoinHandle<()>,
     socket: JoinHandle<()>,
 }
 
@@ -159,7 +165,7 @@ impl Control {
             Event::WorkerStarted(started, unreadable) => self.worker_started(started, unreadable).await,
             Event::Worker(event) => self.worker_event(event).await,
             Event::WorkerDue => self.start_worker(),
-            Event::Drained(slot) => self.worker.forget(slot),
+            Event::Drained(slot) => tracing::debug!(?slot, "drained"),
             Event::Readmit(bytes) => {
                 self.readmitting = false;
                 self.desired(bytes, true).await;
@@ -175,7 +181,9 @@ impl Control {
     async fn link_event(&mut self, event: link::Event) {
         match event {
             link::Event::Desired(bytes) => self.desired(bytes, false).await,
-            link::Event::Session => {
+            link::Event::Watermark(bytes) => self.take_watermark(&bytes),
+            link::Event::Session(number) => {
+                self.telemetry.outbox.session(number);
                 tracing::info!("connected to the server");
                 self.link = LinkPage { connected: true, since: Some(self.clock.now()), ..self.link.clone() };
             }
@@ -204,6 +212,7 @@ impl Control {
             self.garbage = false;
             self.collect_garbage();
         }
+        self.tend_telemetry();
         if self.tended.elapsed() >= TEND {
             self.tended = Moment::now();
             self.tend().await;
@@ -231,6 +240,7 @@ impl Control {
     /// Lets a machine take an event in, and carries out what it says, to the end.
     async fn step(&mut self, name: &ModelName, event: install::Event) {
         let mut queue = VecDeque::from([event]);
+        let mut told = self.machines.get(name).map(|machine| machine.record().clone());
         while let Some(event) = queue.pop_front() {
             self.finish(&event);
             let Some(machine) = self.machines.get_mut(name) else { return };
@@ -242,7 +252,13 @@ impl Control {
                 tracing::warn!(model = %name, code = %error.code, "{}", error.message);
                 *self.refusals.entry(error.code).or_default() += 1;
             }
-            queue.extend(self.carry_out(name, effects).await);
+            let failed = self.carry_out(name, effects).await;
+            if let Some(told) = told.as_mut().filter(|_| failed.is_none()) {
+                // What could not be recorded has not happened.
+                self.tell_changes(name, told);
+                self.machines.get(name).inspect(|machine| told.clone_from(machine.record()));
+            }
+            queue.extend(failed);
         }
         self.publish_twin();
     }
@@ -339,56 +355,5 @@ impl Control {
             tracing::error!(%error, path = %path.display(), "the ready file cannot be written");
         }
         tracing::info!(socket = %self.config.infer_socket().display(), tcp = ?self.infer_tcp, "serving");
-    }
-
-    async fn leave(mut self, wires: Wires, link_ended: bool) {
-        notify::stopping();
-        tracing::info!("leaving");
-        let effects: Vec<_> = self.machines.iter_mut().map(|(name, m)| (name.clone(), m.leave())).collect();
-        for (name, effects) in effects {
-            // What cannot be recorded any more counts as a cut, which is the safe side.
-            let _ = self.carry_out(&name, effects).await;
-        }
-        let all = async {
-            for task in std::mem::take(&mut self.running).into_values() {
-                task.abort();
-            }
-            wires.socket.abort();
-            wires.stop_link.send_replace(true);
-            // Events that the link still has are not needed, but it must not wait for somebody to take them.
-            drop(wires.link_events);
-            if !link_ended && let Err(error) = wires.link.await {
-                tracing::warn!(%error, "the link's task");
-            }
-            if let Some(worker) = self.worker.handle() {
-                let stopped = tokio::time::timeout(WORKER_GRACE, worker.stop()).await;
-                if stopped.is_err() {
-                    tracing::warn!("the worker did not end its requests in time");
-                }
-            }
-        };
-        if tokio::time::timeout(GRACE, all).await.is_err() {
-            tracing::warn!("gave up waiting after {} s", GRACE.as_secs());
-        }
-        let files: [PathBuf; 2] = [self.config.infer_socket(), self.config.control_socket()];
-        for path in files.into_iter().chain(self.config.ready_file.clone()) {
-            // Gone already is as good; whoever starts next replaces a socket that is left.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-fn link_failure(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Error {
-    match ended {
-        Ok(Ok(())) => anyhow::anyhow!("the link ended unasked"),
-        Ok(Err(error)) => error.context("the link to the server"),
-        Err(error) => anyhow::Error::from(error).context("the link's task"),
-    }
-}
-
-async fn told_to_stop(term: &mut Signal, int: &mut Signal) {
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
     }
 }

@@ -19,6 +19,7 @@ mod dates;
 mod disk;
 mod identity;
 mod memory;
+mod outbox;
 mod records;
 mod sandbox;
 mod server;
@@ -85,6 +86,7 @@ pub async fn examine(path: &Path) -> Vec<Finding> {
     findings.extend(disk::check(&patient));
     findings.push(memory::check(&patient));
     findings.extend(records::check(&patient));
+    findings.extend(outbox::check(&patient));
     findings.extend(sockets::check(&patient));
     findings.push(sandbox::check(&patient));
     findings.extend(server::check(&patient).await);

@@ -18,6 +18,7 @@ pub mod install;
 pub mod link;
 mod log;
 pub mod notify;
+pub mod outbox;
 pub mod probe;
 pub mod sandbox;
 pub mod self_exec;
@@ -25,8 +26,10 @@ pub mod state;
 pub mod status;
 pub mod store;
 pub mod supervisor;
+pub mod telemetry;
 pub mod tls;
 pub mod trust;
+pub mod vitals;
 pub mod worker;
 
 pub use entry::main_from;

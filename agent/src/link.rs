@@ -1,24 +1,20 @@
-//! The MQTT session with the server; the only file that knows `rumqttc`.
+//! The MQTT session with the server; this file and its folder are the only ones that know `rumqttc`.
 //!
-//! Each session: subscribe to `desired`, say that the device is online, and once the subscription stands publish the twin,
-//! so that a twin which lags brings the desired state. The twin goes out again whenever it changes; only the latest counts.
+//! Each session: subscribe to `desired` and `watermark`, say that the device is online, and once the subscriptions stand
+//! publish the twin, so that a twin which lags brings the desired state. The twin goes out again whenever it changes; only
+//! the latest counts, and so it is with figures, which go out once and unacknowledged. Reports are made for one session,
+//! [`WINDOW`] of them in flight; a PUBACK frees a place and means nothing else, for a broker's PUBACK is not durable.
 //! `rumqttc` keeps packets of a dead session, and a collision for ever, so on any error everything it holds is cleared and
 //! the next session starts from what is true then. A session whose subscription is refused is of no use and is ended.
 //! Leaving: offline status, wait for its PUBACK, DISCONNECT.
 //! Nothing is verified here: a desired state is bytes.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use jiff::Timestamp;
-use rumqttc::{
-    AsyncClient, Event as Polled, EventLoop, Incoming, LastWill, MqttOptions, NetworkOptions, Outgoing, QoS, Transport,
-};
+use rumqttc::{AsyncClient, Event as Polled, Incoming, Outgoing, QoS, SubscribeFilter};
 use rustls::ClientConfig;
 use tern_protocol::{
     ids::{DeviceId, FleetId},
@@ -27,24 +23,24 @@ use tern_protocol::{
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::{clock::Moment, fetch::jittered, notify::Beat};
+use crate::{notify::Beat, outbox::Ready};
 
+mod flight;
 mod pauses;
-use pauses::Pauses;
+mod session;
 
-/// Longest time to an MQTT session: TLS with a key in a slow TPM.
-const CONNECT_SECONDS: u64 = 60;
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Packets above are a broken session, so it lies far above any desired state.
-const MAX_PACKET: usize = 8 << 20;
-/// Far above what is ever in flight, for SUBSCRIBE takes packet ids from the same ring without looking.
-const INFLIGHT: u16 = 50;
-/// Requests that wait for the poll loop. Never full: at most a status, a twin, a subscription and a farewell wait.
-const REQUESTS: usize = 16;
+use flight::{Flight, Published};
+use session::Seen;
+
+/// Reports in flight: enough that the way there and back costs little, few enough that a lost session repeats little.
+pub const WINDOW: usize = 4;
 /// What the poll loop has seen and the driver has not. Full: the poll loop waits, and with it the server.
 const POLLED: usize = 64;
 /// Longest time to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Retained figures for people, by topic; a topic that is gone is cleared.
+pub type Figures = BTreeMap<String, Bytes>;
 
 /// Where and as whom.
 #[derive(Debug, Clone)]
@@ -66,10 +62,12 @@ pub struct Options {
 /// What the link tells control.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A session stands, and `desired` is subscribed to.
-    Session,
+    /// A session stands, and its subscriptions. Its number is a new one for each.
+    Session(u64),
     /// A desired state came: unverified bytes.
     Desired(Bytes),
+    /// A watermark came: bytes as they are.
+    Watermark(Bytes),
     /// There is no session.
     Lost(String),
 }
@@ -81,6 +79,10 @@ pub struct Link {
     pub options: Options,
     /// The twin's payload, latest wins; empty while there is none.
     pub twin: watch::Receiver<Bytes>,
+    /// Figures, latest wins.
+    pub figures: watch::Receiver<Figures>,
+    /// Reports that may be published in the session that they name. Full: whoever makes them waits.
+    pub reports: mpsc::Receiver<Ready>,
     /// Full: the link waits for control.
     pub events: mpsc::Sender<Event>,
     /// True once the agent leaves.
@@ -95,35 +97,36 @@ impl Link {
     /// # Errors
     /// Where the address or the certificates cannot be used at all; a server that is not there is no error.
     pub async fn run(self) -> anyhow::Result<()> {
-        let (client, event_loop) = connect(&self.options)?;
+        let (client, event_loop) = session::connect(&self.options)?;
         // Never full for long: see POLLED.
         let (sender, polled) = mpsc::channel(POLLED);
-        let poller = tokio::spawn(poll(event_loop, sender, self.options.reconnect_max));
-        let mut driver = Driver::new(self, client);
-        let ended = driver.drive(polled).await;
+        let poller = tokio::spawn(session::poll(event_loop, sender, self.options.reconnect_max));
+        let Self { options, twin, figures, reports, events, stop, beat } = self;
+        let desired = topic(&options, Channel::Desired);
+        let watermark = topic(&options, Channel::Watermark);
+        let flight = Flight::default();
+        let (session, number, stale, held, shown) = (false, 0, true, None, Figures::new());
+        let mut driver = Driver {
+            options,
+            twin,
+            figures,
+            events,
+            stop,
+            beat,
+            client,
+            flight,
+            session,
+            number,
+            stale,
+            held,
+            shown,
+            desired,
+            watermark,
+        };
+        let ended = driver.drive(polled, reports).await;
         poller.abort();
         ended
     }
-}
-
-fn connect(options: &Options) -> anyhow::Result<(AsyncClient, EventLoop)> {
-    let (host, port) = options.address.rsplit_once(':').ok_or_else(|| anyhow!("the MQTT address has no port"))?;
-    let port = port.parse().context("the MQTT address's port")?;
-    let mut mqtt = MqttOptions::new(options.device.as_str(), host, port);
-    let offline = Status { online: false, ..options.status.clone() };
-    mqtt.set_last_will(LastWill::new(topic(options, Channel::Status), payload(&offline)?, QoS::AtLeastOnce, true))
-        .set_keep_alive(KEEP_ALIVE)
-        .set_clean_session(true)
-        .set_inflight(INFLIGHT)
-        .set_max_packet_size(MAX_PACKET, MAX_PACKET);
-    if let Some(config) = &options.tls {
-        mqtt.set_transport(Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(config.clone())));
-    }
-    let (client, mut event_loop) = AsyncClient::new(mqtt, REQUESTS);
-    let mut network = NetworkOptions::new();
-    network.set_connection_timeout(CONNECT_SECONDS).set_tcp_nodelay(true);
-    event_loop.set_network_options(network);
-    Ok((client, event_loop))
 }
 
 fn topic(options: &Options, channel: Channel) -> String {
@@ -134,116 +137,39 @@ fn payload(status: &Status) -> anyhow::Result<Vec<u8>> {
     serde_json::to_vec(status).context("status")
 }
 
-/// What the poll loop passes on.
-enum Seen {
-    Packet(Polled),
-    Lost(String),
-}
-
-/// Polls without ever doing anything else, so that pings go out in time.
-async fn poll(mut event_loop: EventLoop, sender: mpsc::Sender<Seen>, longest: Duration) {
-    let (mut pauses, mut since) = (Pauses::default(), None);
-    loop {
-        let seen = match event_loop.poll().await {
-            Ok(packet) if is_refused(&packet) => Seen::Lost("the server refuses the subscription to `desired`".into()),
-            Ok(packet) => Seen::Packet(packet),
-            Err(error) => Seen::Lost(crate::http::chain(&error)),
-        };
-        if matches!(seen, Seen::Packet(Polled::Incoming(Incoming::ConnAck(_)))) {
-            since = Some(Moment::now());
-        }
-        let lost = matches!(seen, Seen::Lost(_));
-        if lost {
-            // Also hangs up, without a DISCONNECT, so that the last will goes out.
-            reset(&mut event_loop);
-        }
-        if sender.send(seen).await.is_err() {
-            return;
-        }
-        if lost {
-            let stood = since.take().map_or(Duration::ZERO, Moment::elapsed);
-            tokio::time::sleep(jittered(pauses.next(stood, longest))).await;
-        }
-    }
-}
-
-fn is_refused(packet: &Polled) -> bool {
-    let Polled::Incoming(Incoming::SubAck(granted)) = packet else { return false };
-    granted.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure)
-}
-
-/// Forgets everything of the session that died: requests not yet sent, packets not yet acknowledged, events not yet seen,
-/// and the collision that `clean` leaves behind.
-fn reset(event_loop: &mut EventLoop) {
-    event_loop.clean();
-    event_loop.pending.clear();
-    event_loop.state.collision = None;
-    event_loop.state.events.clear();
-}
-
-/// What was published, from the request to its PUBACK.
-#[derive(Debug, Default)]
-struct Flight {
-    requested: VecDeque<Published>,
-    sent: BTreeMap<u16, Published>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Published {
-    Status,
-    Twin,
-}
-
-impl Flight {
-    fn is_empty(&self) -> bool {
-        self.requested.is_empty() && self.sent.is_empty()
-    }
-
-    fn holds(&self, what: Published) -> bool {
-        self.requested.contains(&what) || self.sent.values().any(|p| *p == what)
-    }
-
-    /// Packet ids come in the order of the requests; a known one is a repetition.
-    fn sent(&mut self, packet: u16) {
-        if packet != 0
-            && !self.sent.contains_key(&packet)
-            && let Some(what) = self.requested.pop_front()
-        {
-            self.sent.insert(packet, what);
-        }
-    }
-
-    fn acknowledged(&mut self, packet: u16) -> Option<Published> {
-        self.sent.remove(&packet)
-    }
-
-    fn clear(&mut self) {
-        self.requested.clear();
-        self.sent.clear();
-    }
-}
-
 struct Driver {
-    link: Link,
+    options: Options,
+    twin: watch::Receiver<Bytes>,
+    figures: watch::Receiver<Figures>,
+    events: mpsc::Sender<Event>,
+    stop: watch::Receiver<bool>,
+    beat: Beat,
     client: AsyncClient,
     flight: Flight,
-    /// The subscription stands.
+    /// The subscriptions stand.
     session: bool,
+    /// The number of the session.
+    number: u64,
     /// The twin changed since it was last handed over.
     stale: bool,
+    /// A report that found no room on its way to the poll loop.
+    held: Option<Ready>,
+    /// Figures as they were last handed over in this session.
+    shown: Figures,
     desired: String,
+    watermark: String,
 }
 
 impl Driver {
-    fn new(link: Link, client: AsyncClient) -> Self {
-        let desired = topic(&link.options, Channel::Desired);
-        Self { link, client, flight: Flight::default(), session: false, stale: true, desired }
-    }
-
-    async fn drive(&mut self, mut polled: mpsc::Receiver<Seen>) -> anyhow::Result<()> {
+    async fn drive(
+        &mut self,
+        mut polled: mpsc::Receiver<Seen>,
+        mut reports: mpsc::Receiver<Ready>,
+    ) -> anyhow::Result<()> {
         let mut turn = tokio::time::interval(Duration::from_secs(1));
-        let (mut twin, mut stop) = (self.link.twin.clone(), self.link.stop.clone());
+        let (mut twin, mut figures, mut stop) = (self.twin.clone(), self.figures.clone(), self.stop.clone());
         loop {
+            let has_room = self.session && self.held.is_none() && self.flight.reports() < WINDOW;
             tokio::select! {
                 seen = polled.recv() => match seen {
                     Some(seen) => self.take(seen).await?,
@@ -254,13 +180,24 @@ impl Driver {
                     self.stale = true;
                     self.publish_twin();
                 }
-                _ = turn.tick() => self.publish_twin(),
+                changed = figures.changed() => {
+                    changed.context("control is gone")?;
+                    self.publish_figures();
+                }
+                Some(report) = reports.recv(), if has_room => self.publish_report(report),
+                _ = turn.tick() => {
+                    self.publish_twin();
+                    if let Some(report) = self.held.take() {
+                        self.publish_report(report);
+                    }
+                    self.publish_figures();
+                }
                 () = asked_to_leave(&mut stop) => {
                     self.leave(polled).await;
                     return Ok(());
                 }
             }
-            self.link.beat.turn();
+            self.beat.turn();
         }
     }
 
@@ -269,12 +206,16 @@ impl Driver {
             Seen::Packet(Polled::Incoming(Incoming::ConnAck(_))) => self.open()?,
             Seen::Packet(Polled::Incoming(Incoming::SubAck(_))) => {
                 (self.session, self.stale) = (true, true);
-                self.tell(Event::Session).await?;
+                self.number += 1;
+                self.tell(Event::Session(self.number)).await?;
                 self.publish_twin();
+                self.publish_figures();
             }
             Seen::Packet(Polled::Incoming(Incoming::Publish(message))) => {
                 if message.topic == self.desired {
                     self.tell(Event::Desired(message.payload)).await?;
+                } else if message.topic == self.watermark {
+                    self.tell(Event::Watermark(message.payload)).await?;
                 }
             }
             Seen::Packet(Polled::Incoming(Incoming::PubAck(ack))) => {
@@ -285,8 +226,7 @@ impl Driver {
             Seen::Packet(Polled::Outgoing(Outgoing::Publish(packet))) => self.flight.sent(packet),
             Seen::Packet(_) => {}
             Seen::Lost(why) => {
-                self.flight.clear();
-                self.session = false;
+                self.forget();
                 self.tell(Event::Lost(why)).await?;
             }
         }
@@ -294,24 +234,67 @@ impl Driver {
     }
 
     fn open(&mut self) -> anyhow::Result<()> {
-        self.flight.clear();
-        self.session = false;
-        let status = payload(&self.link.options.status)?;
+        self.forget();
+        let status = payload(&self.options.status)?;
         // A full queue cannot be: the session is new. If it is, the session is given up by its keep-alive.
-        if let Err(error) = self.client.try_subscribe(&self.desired, QoS::AtLeastOnce) {
+        let filters =
+            [&self.desired, &self.watermark].map(|topic| SubscribeFilter::new(topic.clone(), QoS::AtLeastOnce));
+        if let Err(error) = self.client.try_subscribe_many(filters) {
             tracing::warn!(%error, "cannot subscribe");
         }
         self.publish(Published::Status, status);
         Ok(())
     }
 
+    /// What was of this session is of no other.
+    fn forget(&mut self) {
+        self.flight.clear();
+        (self.session, self.held) = (false, None);
+        // Different from every payload: all of them go out again, and what goes meanwhile is cleared.
+        self.shown.values_mut().for_each(|payload| *payload = Bytes::new());
+    }
+
     fn publish_twin(&mut self) {
         if !self.session || !self.stale || self.flight.holds(Published::Twin) {
             return;
         }
-        let twin = self.link.twin.borrow().to_vec();
+        let twin = self.twin.borrow().to_vec();
         if !twin.is_empty() && self.publish(Published::Twin, twin) {
             self.stale = false;
+        }
+    }
+
+    /// Reports of another session come again from the outbox, in order.
+    fn publish_report(&mut self, report: Ready) {
+        if !self.session || report.session != self.number {
+            return;
+        }
+        if !self.publish(Published::Report, report.payload.to_vec()) {
+            self.held = Some(report);
+        }
+    }
+
+    /// Publishes the figures that are not shown as they are, and clears those that are gone.
+    fn publish_figures(&mut self) {
+        if !self.session {
+            return;
+        }
+        let figures = self.figures.borrow_and_update().clone();
+        let gone = self.shown.keys().filter(|topic| !figures.contains_key(*topic));
+        let gone: Vec<_> = gone.map(|topic| (topic.clone(), Bytes::new())).collect();
+        for (topic, payload) in gone.into_iter().chain(figures) {
+            if !payload.is_empty() && self.shown.get(&topic) == Some(&payload) {
+                continue;
+            }
+            if self.client.try_publish(&topic, QoS::AtMostOnce, true, payload.to_vec()).is_err() {
+                // The rest follows at a later turn.
+                return;
+            }
+            if payload.is_empty() {
+                self.shown.remove(&topic);
+            } else {
+                self.shown.insert(topic, payload);
+            }
         }
     }
 
@@ -319,9 +302,10 @@ impl Driver {
         let channel = match what {
             Published::Status => Channel::Status,
             Published::Twin => Channel::Twin,
+            Published::Report => Channel::Report,
         };
-        let topic = topic(&self.link.options, channel);
-        match self.client.try_publish(topic, QoS::AtLeastOnce, true, payload) {
+        let (topic, retained) = (topic(&self.options, channel.clone()), channel.retained());
+        match self.client.try_publish(topic, QoS::AtLeastOnce, retained, payload) {
             Ok(()) => {
                 self.flight.requested.push_back(what);
                 true
@@ -334,7 +318,7 @@ impl Driver {
     }
 
     async fn tell(&self, event: Event) -> anyhow::Result<()> {
-        self.link.events.send(event).await.map_err(|_| anyhow!("control is gone"))
+        self.events.send(event).await.map_err(|_| anyhow!("control is gone"))
     }
 
     /// Says that the device is offline, sees its publications acknowledged, and only then disconnects.
@@ -342,7 +326,7 @@ impl Driver {
         if !self.session {
             return;
         }
-        let offline = Status { online: false, ..self.link.options.status.clone() };
+        let offline = Status { online: false, ..self.options.status.clone() };
         match payload(&offline) {
             Ok(bytes) => drop(self.publish(Published::Status, bytes)),
             Err(error) => tracing::warn!(%error, "cannot say goodbye"),

@@ -33,6 +33,17 @@ pub struct State {
     pub models: BTreeMap<ModelName, ModelRecord>,
     /// The newest refusal that concerns no single model.
     pub last_error: Option<LastError>,
+    /// How often the agent has started. Left out while 0, so that a record without it keeps its seal.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub boots: u64,
+    /// The last of these starts that opened the outbox: one that is older is a copy.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub outbox_boot: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A role's least acceptable version under one set of keys.
@@ -122,6 +133,8 @@ impl State {
             desired: None,
             models: BTreeMap::new(),
             last_error: None,
+            boots: 0,
+            outbox_boot: 0,
         }
     }
 

@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::control::{StatusPage, socket::STATUS};
+use crate::{
+    control::{StatusPage, socket::STATUS},
+    telemetry::Counts,
+};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_ANSWER: u64 = 1 << 20;
@@ -62,9 +65,16 @@ pub fn show(answer: &str) -> anyhow::Result<String> {
     for (name, value) in rows {
         let _ = writeln!(text, "{name:<11} {value}");
     }
+    let outbox = &page.outbox;
+    let daily =
+        outbox.written_bytes_per_day.map_or(String::new(), |bytes| format!(", writes {} KiB a day", bytes >> 10));
+    let (waiting, offered, watermark, kib) = (outbox.waiting, outbox.offered, outbox.watermark, outbox.bytes >> 10);
+    let found = format!("{waiting} rows wait, {offered} offered beyond watermark {watermark}, {kib} KiB{daily}");
+    let _ = writeln!(text, "{:<11} {found}", "outbox");
+    let lost = outbox.fault.iter().map(|fault| ("statistics", fault.clone()));
     let errors = page.fault.into_iter().map(|fault| ("installs", fault));
     let refused = page.twin.last_error.iter().map(|e| ("refused", format!("{}: {} ({}×)", e.code, e.message, e.count)));
-    for (name, value) in errors.chain(refused) {
+    for (name, value) in errors.chain(lost).chain(refused) {
         let _ = writeln!(text, "{name:<11} {value}");
     }
     if !page.worker.lacking.is_empty() {
@@ -85,6 +95,11 @@ pub fn show(answer: &str) -> anyhow::Result<String> {
             tally.answered,
             tally.failed,
         );
+        let its = page.outbox.counted.iter().filter(|(version, _)| version.name == model.model);
+        let mut counted = Counts::default();
+        its.for_each(|(_, counts)| counted.add(counts));
+        let Counts { rows, inferences, errors, labels, .. } = counted;
+        let _ = writeln!(text, "  counted {rows} rows, {inferences} inferences, {errors} errors, {labels} labels");
         if let Some(error) = &model.last_error {
             let _ = writeln!(text, "  refused {}: {}: {}", version(&error.version), error.code, error.message);
         }

@@ -13,7 +13,10 @@ use std::{
 use tern_protocol::{
     digest::Digest,
     manifest::{FORMAT, FileRole, MAX_FILES, Manifest, ManifestError, Tolerance},
+    reference::{self, ReferenceError},
 };
+
+use crate::{disk, profiles};
 
 mod description;
 mod files;
@@ -140,6 +143,17 @@ pub enum BundleError {
     /// Too few golden vectors to tell a good model from a bad one.
     #[error("{0} golden vectors are too few: at least {MIN_GOLDEN_SETS} varied test_data_set_<n> are wanted")]
     TooFewGolden(usize),
+    /// A reference profile that cannot be used with the contract.
+    #[error("{path}: {fault}")]
+    Reference {
+        /// Its path in the bundle.
+        path: String,
+        /// What is wrong with it.
+        fault: ReferenceError,
+    },
+    /// A second reference profile.
+    #[error("{0}")]
+    SecondReference(String),
     /// What a reader of the manifest would refuse.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -166,7 +180,19 @@ pub fn read(folder: &Path) -> Result<Bundle, BundleError> {
     let bytes = manifest.to_bytes()?;
     // What is written must be what every device reads back.
     Manifest::from_slice(&bytes)?;
+    check_reference(&manifest, &found.blobs)?;
     Ok(Bundle { manifest, bytes, blobs: found.blobs })
+}
+
+/// A profile that no device can count by is refused here, before anything is uploaded.
+fn check_reference(manifest: &Manifest, blobs: &BTreeMap<Digest, Blob>) -> Result<(), BundleError> {
+    let Some(file) = profiles::reference_file(manifest).map_err(BundleError::SecondReference)? else { return Ok(()) };
+    let unreadable = |kind| BundleError::Unreadable { path: file.path.clone(), kind };
+    let place = &blobs.get(&file.sha256).ok_or_else(|| unreadable(ErrorKind::NotFound))?.path;
+    let bytes = disk::read(place, limit(FileRole::Reference)).map_err(|e| unreadable(e.kind()))?;
+    let bytes = bytes.ok_or_else(|| unreadable(ErrorKind::NotFound))?;
+    let read = reference::read(&bytes, &manifest.contract);
+    read.map(drop).map_err(|fault| BundleError::Reference { path: file.path.clone(), fault })
 }
 
 fn manifest(description: Description, files: Vec<tern_protocol::manifest::File>) -> Result<Manifest, BundleError> {
@@ -192,7 +218,7 @@ fn limit(role: FileRole) -> u64 {
     match role {
         // What the engine on the device accepts.
         FileRole::Model => 256 << 20,
-        FileRole::Reference => 64 << 20,
+        FileRole::Reference => reference::MAX_BYTES as u64,
         FileRole::Golden | FileRole::Provenance => 16 << 20,
         FileRole::Card | FileRole::Labels => 1 << 20,
     }

@@ -28,7 +28,7 @@ use crate::{
 const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(20 * 365 * 24);
 /// Life of the server's certificate; it is made anew at each start and when half of it is gone.
 pub const SERVER_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
-/// Life of a device's certificate.
+/// Life of a device's or a reader's certificate.
 pub const DEVICE_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// Clocks of devices may be behind by so much.
 const SLACK: SignedDuration = SignedDuration::from_hours(24);
@@ -49,7 +49,7 @@ pub enum CsrRefusal {
     WrongKey,
 }
 
-/// A certificate for a device.
+/// A certificate for a device or a reader.
 #[derive(Debug, Clone)]
 pub struct DeviceCertificate {
     /// The certificate.
@@ -130,6 +130,14 @@ impl Authority {
     /// # Errors
     /// [`CsrRefusal`]; nothing was signed.
     pub fn certify(&self, device: &DeviceId, csr_pem: &str, now: Timestamp) -> Result<DeviceCertificate, CsrRefusal> {
+        self.certify_client(device.as_str(), csr_pem, now)
+    }
+
+    /// The certificate of a client of this common name, for the key in its request.
+    ///
+    /// # Errors
+    /// [`CsrRefusal`]; nothing was signed.
+    pub fn certify_client(&self, name: &str, csr_pem: &str, now: Timestamp) -> Result<DeviceCertificate, CsrRefusal> {
         if csr_pem.len() > MAX_PEM_BYTES {
             return Err(CsrRefusal::TooLarge(csr_pem.len()));
         }
@@ -138,7 +146,7 @@ impl Authority {
         if *PublicKeyData::algorithm(&request.public_key) != PKCS_ECDSA_P256_SHA256 {
             return Err(CsrRefusal::WrongKey);
         }
-        let mut params = params(device.as_str(), now, DEVICE_LIFE).map_err(|e| CsrRefusal::Malformed(e.to_string()))?;
+        let mut params = params(name, now, DEVICE_LIFE).map_err(|e| CsrRefusal::Malformed(e.to_string()))?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let certificate = params.signed_by(&request.public_key, &self.issuer).map_err(malformed)?;

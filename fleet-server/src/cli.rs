@@ -2,7 +2,7 @@
 //!
 //! It talks to one server over HTTPS and trusts one CA, that of its configuration. Release keys never leave this machine:
 //! they sign here, and only lists of versions that this machine or a trusted key can vouch for.
-//! Exit codes: 0 done, 1 error, 2 wrong usage.
+//! Exit codes: 0 done, 1 error, 2 wrong usage; `rollout` adds 3 and 4.
 
 use std::{ffi::OsString, io, process::ExitCode};
 
@@ -11,14 +11,18 @@ use clap::{CommandFactory, Parser};
 mod args;
 mod client;
 mod config;
+mod dashboard;
 mod device;
 mod fleet;
+mod incident;
 mod keys;
 mod login;
 mod model;
 mod output;
 mod publish;
 mod record;
+mod rollout;
+mod telemetry;
 mod upload;
 mod versions;
 
@@ -74,7 +78,7 @@ fn run(args: impl IntoIterator<Item = OsString>, world: World<'_>) -> u8 {
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
             printer.error(&error);
-            1
+            rollout::NotWell::exit_code(&error)
         }
     }
 }
@@ -98,7 +102,18 @@ async fn dispatch(
             device::list(&client()?, selector.as_deref(), printer).await
         }
         Command::Device(args::Device::Show { device }) => device::show(&client()?, &device, printer).await,
+        Command::Dashboard(args::Dashboard::Add { name, out }) => dashboard::add(&client()?, name, &out, printer).await,
+        Command::Dashboard(args::Dashboard::List) => dashboard::list(&client()?, printer).await,
+        Command::Dashboard(args::Dashboard::Remove { name, reason }) => {
+            dashboard::remove(&client()?, &name, &reason, printer).await
+        }
+        Command::Incident(order) => incident::run(&client()?, order, printer).await,
+        Command::Device(args::Device::Figures { device, model }) => {
+            telemetry::figures(&client()?, device.as_ref(), model.as_ref(), printer).await
+        }
+        Command::Device(args::Device::Quarantine) => telemetry::quarantine(&client()?, printer).await,
         Command::Assign(order) => fleet::assign(&client()?, order, printer).await,
+        Command::Rollout(order) => rollout::run(&client()?, order, printer).await,
         Command::Events { after, last } => fleet::events(&client()?, after, last, printer).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

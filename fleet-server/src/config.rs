@@ -8,8 +8,9 @@ use std::{
 use anyhow::{Context, ensure};
 use jiff::SignedDuration;
 use serde::Deserialize;
+use tern_protocol::desired::Settings;
 
-use crate::disk;
+use crate::{disk, hooks};
 
 /// Longest configuration file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -34,8 +35,16 @@ pub struct Config {
     pub desired_valid_days: u32,
     /// First delay before a desired state is sent again; doubles to an hour.
     pub desired_resend_seconds: u32,
+    /// How often devices send reports.
+    pub report_interval_seconds: u32,
+    /// How long a device's windows are.
+    pub window_seconds: u32,
+    /// How long windows are kept; figures are kept for ever.
+    pub telemetry_days: u32,
     /// Log filter, such as `info` or `info,tern_fleet_server=debug`.
     pub log: String,
+    /// What incidents call.
+    pub hooks: hooks::config::Config,
 }
 
 impl Default for Config {
@@ -50,7 +59,11 @@ impl Default for Config {
             ready_file: None,
             desired_valid_days: 7,
             desired_resend_seconds: 30,
+            report_interval_seconds: Settings::default().report_interval_seconds,
+            window_seconds: Settings::default().window_seconds,
+            telemetry_days: 30,
             log: "info".into(),
+            hooks: hooks::config::Config::default(),
         }
     }
 }
@@ -83,12 +96,26 @@ impl Config {
         }
         ensure!((1..=90).contains(&self.desired_valid_days), "desired_valid_days must be 1 to 90");
         ensure!((1..=3600).contains(&self.desired_resend_seconds), "desired_resend_seconds must be 1 to 3600");
+        ensure!((1..=86_400).contains(&self.report_interval_seconds), "report_interval_seconds must be 1 to 86400");
+        ensure!((1..=86_400).contains(&self.window_seconds), "window_seconds must be 1 to 86400");
+        ensure!((1..=3650).contains(&self.telemetry_days), "telemetry_days must be 1 to 3650");
         if let Some(host) = &self.public_host {
             let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
             let good = (1..=253).contains(&host.len()) && host.chars().all(plain);
             ensure!(good, "public_host must be a host name or an address, without a port");
         }
-        Ok(())
+        self.hooks.check()
+    }
+
+    /// What is signed for every device beside its models.
+    pub fn settings(&self) -> Settings {
+        let Self { report_interval_seconds, window_seconds, .. } = *self;
+        Settings { report_interval_seconds, window_seconds }
+    }
+
+    /// How long telemetry is kept.
+    pub fn telemetry_life(&self) -> SignedDuration {
+        SignedDuration::from_hours(i64::from(self.telemetry_days) * 24)
     }
 
     /// Life of a desired state.
@@ -121,6 +148,9 @@ mod tests {
         assert!(refused("console_listen = \"0.0.0.0:8080\"").contains("console_listen"));
         assert!(refused("desired_valid_days = 0").contains("desired_valid_days"));
         assert!(refused("desired_resend_seconds = 0").contains("desired_resend_seconds"));
+        assert!(refused("report_interval_seconds = 0").contains("report_interval_seconds"));
+        assert!(refused("window_seconds = 86401").contains("window_seconds"));
+        assert!(refused("telemetry_days = 0").contains("telemetry_days"));
         assert!(refused("public_host = \"a/b\"").contains("public_host"));
     }
 }

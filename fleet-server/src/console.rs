@@ -1,34 +1,49 @@
-//! The console: one page that shows the fleet, for a browser on this machine.
+//! The console: the fleet on pages, for a browser on this machine.
 //!
-//! Read-only and without scripts. It sees what an [`Overview`](crate::overview::Overview) holds and nothing else, and it
-//! answers only to this machine's own names, so that a page elsewhere cannot read it by pointing its name here.
+//! Read-only. It sees what a [`ConsoleSource`](view::ConsoleSource) shows and nothing else, and it answers only to this
+//! machine's own names, so that a page elsewhere cannot read it by pointing its name here. Pages are whole without scripts;
+//! with ours they follow the fleet (`live`).
 
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
     extract::{Query, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
 use serde::Deserialize;
 
-use crate::{clock, overview::ConsoleSource};
+use crate::clock;
+use live::Viewers;
+use place::Place;
+use view::{ConsoleSource, Showing};
 
-mod page;
+pub mod chart;
+mod live;
+mod pages;
+mod parts;
+pub mod place;
+mod sight;
+pub mod view;
+
+pub use sight::Window;
 
 /// Seconds between two loads of a page that refreshes itself.
 const REFRESH_SECONDS: u32 = 10;
 
 const STYLE: &str = include_str!("console/style.css");
+const SCRIPT: &str = include_str!("console/console.js");
+const ICON: &str = include_str!("console/icon.svg");
 
-/// Headers of every answer: the page may load its style and nothing else, and be framed by nobody.
+/// Headers of every answer: the page may load its own files and nothing else, and be framed by nobody.
 const HEADERS: [(HeaderName, &str); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -39,13 +54,30 @@ const HEADERS: [(HeaderName, &str); 6] = [
 
 type Source = Arc<dyn ConsoleSource>;
 
+/// What the routes share.
+#[derive(Clone)]
+struct Desk {
+    source: Source,
+    viewers: Viewers,
+}
+
 /// The console's routes. The listener must be on the loopback interface: there is no login.
 pub fn router(source: Source) -> Router {
-    Router::new()
-        .route("/", get(show))
-        .route("/style.css", get(style))
-        .with_state(source)
-        .fallback(|| async { (StatusCode::NOT_FOUND, "there is one page: /\n") })
+    let mut router = Router::new().route("/live", get(live::follow));
+    for (path, kind, text) in [
+        ("/style.css", "text/css; charset=utf-8", STYLE),
+        ("/console.js", "text/javascript; charset=utf-8", SCRIPT),
+        ("/icon.svg", "image/svg+xml", ICON),
+    ] {
+        router = router.route(path, get(move || async move { ([(header::CONTENT_TYPE, kind)], text) }));
+    }
+    let pages = ["/", "/devices/{id}", "/models", "/models/{team}/{model}", "/rollouts", "/rollouts/{id}"];
+    for path in pages.into_iter().chain(["/incidents", "/incidents/{number}", "/events"]) {
+        router = router.route(path, get(show));
+    }
+    router
+        .with_state(Desk { source, viewers: Viewers::default() })
+        .fallback(|| async { nothing_there() })
         .layer(middleware::from_fn(guard))
 }
 
@@ -54,10 +86,12 @@ struct Wish {
     refresh: Option<String>,
 }
 
-async fn show(State(source): State<Source>, Query(wish): Query<Wish>) -> Response {
+async fn show(State(desk): State<Desk>, address: Uri, Query(wish): Query<Wish>) -> Response {
+    let Some(place) = Place::parse(address.path(), address.query().unwrap_or_default()) else { return nothing_there() };
     let refresh = wish.refresh.is_some().then_some(REFRESH_SECONDS);
-    match source.overview().await {
-        Ok(overview) => Html(page::page(&overview, clock::now(), refresh).into_string()).into_response(),
+    match desk.source.show(&place).await {
+        Ok(Some(shown)) => Html(pages::page(&shown, &place, clock::now(), refresh).into_string()).into_response(),
+        Ok(None) => nothing_there(),
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "console: the fleet cannot be read");
             (StatusCode::SERVICE_UNAVAILABLE, "the fleet cannot be read now: see the server's log\n").into_response()
@@ -65,8 +99,11 @@ async fn show(State(source): State<Source>, Query(wish): Query<Wish>) -> Respons
     }
 }
 
-async fn style() -> Response {
-    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE).into_response()
+fn nothing_there() -> Response {
+    let page = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Not found \u{b7} Tern</title>\
+                <link rel=\"stylesheet\" href=\"/style.css\"></head><body><main><h1>Not found</h1>\
+                <p>There is no such page, or what it was about is gone. <a href=\"/\">The fleet</a></p></main></body></html>";
+    (StatusCode::NOT_FOUND, Html(page)).into_response()
 }
 
 async fn guard(request: Request, next: Next) -> Response {

@@ -23,12 +23,34 @@ pub struct Director {
     key: SigningKey,
     fleet: FleetId,
     valid: SignedDuration,
+    settings: Settings,
 }
 
 impl Director {
     /// A director of `fleet` whose states are good for `valid`.
     pub fn new(key: SigningKey, fleet: FleetId, valid: SignedDuration) -> Self {
-        Self { key, fleet, valid }
+        Self { key, fleet, valid, settings: Settings::default() }
+    }
+
+    /// The same, with these settings in every state.
+    #[must_use]
+    pub fn with_settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// Whether a state that was signed before has other settings than one that is signed now.
+    pub fn has_other_settings(&self, envelope: &[u8]) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Envelope {
+            signed: Signed,
+        }
+        #[derive(serde::Deserialize)]
+        struct Signed {
+            #[serde(default)]
+            settings: Settings,
+        }
+        // What cannot be read is signed anew too.
+        serde_json::from_slice::<Envelope>(envelope).map_or(true, |found| found.signed.settings != self.settings)
     }
 
     /// How long its states are good for.
@@ -57,7 +79,7 @@ impl Director {
             issued: whole_seconds(now),
             expires: whole_seconds(expires),
             models,
-            settings: Settings::default(),
+            settings: self.settings,
         };
         let bytes = signed::sign(&state, &[&self.key])?;
         anyhow::ensure!(
@@ -101,6 +123,11 @@ mod tests {
         let now: Timestamp = "2026-06-01T00:00:00.5Z".parse().unwrap();
         let signed = director.sign(&device, Generation(7), vec![model.clone()], now).unwrap();
         assert_eq!(signed.expires, "2026-06-02T00:00:00Z".parse().unwrap());
+        let settings = Settings { report_interval_seconds: 1, ..Settings::default() };
+        let director = director.with_settings(settings);
+        assert!(director.has_other_settings(&signed.bytes) && director.has_other_settings(b"x"));
+        let again = director.sign(&device, Generation(8), vec![], now).unwrap();
+        assert!(!director.has_other_settings(&again.bytes));
         let floor = GenerationFloor::default();
         let admission = Admission { device: &device, fleet: &fleet, director: &keys, floor, now };
         let Admitted::New { state, .. } = admit(&signed.bytes, &admission).unwrap() else { panic!("not new") };

@@ -34,11 +34,39 @@ kinds! {
     ManifestReplaced = "manifest-replaced", "A version that was never signed got another manifest.";
     MetadataExpiring = "metadata-expiring", "Metadata could not be signed anew; devices refuse what is expired.";
     Assigned = "assigned", "An operator assigned a version.";
+    RolloutCreated = "rollout-created", "Somebody made a rollout.";
+    RolloutApproved = "rollout-approved", "Somebody else than its maker approved a rollout.";
+    RolloutDenied = "rollout-denied", "Somebody denied a rollout.";
+    RolloutStarted = "rollout-started", "Somebody started a rollout.";
+    RolloutPaused = "rollout-paused", "Somebody paused a rollout.";
+    RolloutResumed = "rollout-resumed", "Somebody let a rollout go on.";
+    RolloutPromotionOrdered = "rollout-promotion-ordered", "Somebody wants a rollout's stage left.";
+    RolloutRetried = "rollout-retried", "Somebody has failed and silent devices tried again.";
+    RolloutAborted = "rollout-aborted", "A rollout is taken back, by somebody or by the planner.";
+    RolloutUndone = "rollout-undone", "Somebody takes a finished rollout back.";
+    RolloutBaking = "rollout-baking", "A rollout's stage has settled and is watched.";
+    RolloutPromoted = "rollout-promoted", "A rollout's next stage begins.";
+    RolloutHeld = "rollout-held", "A rollout waits for a human.";
+    RolloutFinished = "rollout-finished", "Everybody has the version of a rollout.";
     Renewed = "renewed", "Desired states were signed anew before they expired.";
+    ReaderAdded = "reader-added", "A dashboard got a certificate.";
+    ReaderRemoved = "reader-removed", "A dashboard's certificate counts no more.";
     FrontRefused = "front-refused", "The server refused a request that concerns the fleet.";
     TopicRefused = "topic-refused", "A device touched a topic that is not its own.";
     PayloadRefused = "payload-refused", "A device sent a twin, status or figure that is malformed.";
-    ReportRefused = "report-refused", "A device sent a report that is malformed.";
+    IncidentOpened = "incident-opened", "The detectors found something.";
+    IncidentUpdated = "incident-updated", "A device or feature joined or left an incident, or it asks more loudly.";
+    IncidentResolved = "incident-resolved", "An incident ended.";
+    IncidentAcknowledged = "incident-acknowledged", "An operator has seen an incident.";
+    IncidentMuted = "incident-muted", "An operator keeps an incident's hooks quiet.";
+    HookRan = "hook-ran", "A hook did its work.";
+    HookFailed = "hook-failed", "A hook failed, for good or to be tried again.";
+    ReportRefused = "report-refused", "A device sent a report that was not acknowledged.";
+    ReportQuarantined = "report-quarantined", "A device sent a report or a row that cannot be used; it is kept.";
+    VersionCommitted = "version-committed", "A version survived probation on a device.";
+    VersionTakenBack = "version-taken-back", "A device took a version back by itself.";
+    WorkerRestarted = "worker-restarted", "A device's worker ended unasked and was started again.";
+    OutboxRenewed = "outbox-renewed", "A device's outbox was damaged or restored: its rows count from one again.";
 }
 
 #[cfg(test)]

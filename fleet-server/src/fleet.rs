@@ -15,27 +15,31 @@ use tern_protocol::{
     topics::{Channel, DeviceTopic},
 };
 
+use tokio::sync::Semaphore;
+
 use crate::{
     broker::{BrokerHandle, Qos},
     ca::Authority,
     clock::{self, Moment},
+    decay::Bells,
     devices::delivery::Delivery,
     director::Director,
     disk::blobs::Blobs,
     events::EventKind,
+    ingest::Ingest,
     metrics::{Gauges, Metrics},
-    overview::{ConsoleSource, MAX_EVENTS, Overview, OverviewFuture},
+    profiles::Profiles,
     repository::Repository,
-    selector::Selector,
-    store::{FleetSettings, NewEvent, NewVersion, Paging, SignState, SignedVersion, Store},
+    rollout::pulse::Pulse,
+    store::{FleetSettings, NewEvent, NewVersion, SignState, SignedVersion, Store},
 };
 
 /// The same refusal of the same party is recorded once in this time; all are counted.
 const MUTED: Duration = Duration::from_secs(60);
 /// Parties that the muting remembers; beyond, it forgets all, which records too much rather than too little.
 const MUTED_PARTIES: usize = 10_000;
-/// Most rows of a list in the console.
-const CONSOLE_ROWS: usize = 10_000;
+/// Most readers of `/api/v1/stream` at once.
+pub const MAX_STREAMS: usize = 64;
 
 /// One fleet.
 #[derive(Debug)]
@@ -54,8 +58,18 @@ pub struct Fleet {
     pub director: Arc<Director>,
     /// The schedule of sends.
     pub delivery: Delivery,
+    /// What reports are taken with.
+    pub ingest: Ingest,
+    /// What windows are held against.
+    pub profiles: Profiles,
     /// The counters.
     pub metrics: Metrics,
+    /// Places for readers of `/api/v1/stream`.
+    pub streams: Arc<Semaphore>,
+    /// What wakes the reconciler of rollouts.
+    pub pulse: Pulse,
+    /// Who wakes on what was committed.
+    pub bells: Bells,
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
     runtime: tokio::runtime::Handle,
@@ -106,7 +120,12 @@ impl Fleet {
             authority: parts.authority,
             director: Arc::new(parts.director),
             delivery: Delivery::new(parts.resend),
+            ingest: Ingest::default(),
+            profiles: Profiles::default(),
             metrics: Metrics::default(),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            pulse: Pulse::new(clock::now()),
+            bells: Bells::default(),
             live: RwLock::default(),
             muted: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
@@ -207,6 +226,28 @@ impl Fleet {
         Ok(())
     }
 
+    /// Keeps `json` as what the server says on `topic`, and publishes it; none clears the topic. It is durable before it
+    /// is sent, and what could not be sent is published at the next start.
+    ///
+    /// # Errors
+    /// Where the store fails, or the broker does not take it; before everything listens there is nobody to send it to.
+    pub async fn publish_retained(&self, topic: String, json: Option<Vec<u8>>) -> anyhow::Result<()> {
+        let payload = json.unwrap_or_default();
+        self.store.retain(topic.clone(), payload.clone()).await.context("keep a retained message")?;
+        self.state(topic, payload).await
+    }
+
+    /// Publishes what is kept already on a retained topic.
+    ///
+    /// # Errors
+    /// Where the broker does not take it; before everything listens there is nobody to send it to.
+    pub async fn state(&self, topic: String, payload: Vec<u8>) -> anyhow::Result<()> {
+        match self.current() {
+            Some(live) => Ok(live.broker.publish_local(topic, payload, Qos::AtLeastOnce, true).await?),
+            None => Ok(()),
+        }
+    }
+
     /// Takes over what the repository lists into the catalog: after a publication, and after a crash in one.
     ///
     /// # Errors
@@ -240,21 +281,6 @@ impl Fleet {
             mqtt_connections: live.as_ref().map_or(0, |live| live.broker.connections()),
             metadata_seconds_left: self.repository.expires().as_second() - clock::now().as_second(),
         };
-        self.metrics.render(live.as_ref().map(|live| live.broker.counters()), gauges)
-    }
-}
-
-impl ConsoleSource for Fleet {
-    fn overview(&self) -> OverviewFuture<'_> {
-        Box::pin(async {
-            let all = || Paging { after: String::new(), limit: CONSOLE_ROWS };
-            Ok(Overview {
-                fleet: self.settings.fleet.clone(),
-                solo: self.settings.solo,
-                devices: self.store.devices(Selector::all(), all()).await?,
-                versions: self.store.versions(None, all()).await?,
-                events: self.store.newest_events(MAX_EVENTS).await?,
-            })
-        })
+        self.metrics.render(live.as_ref().map(|live| live.broker.counters()), gauges) + &self.pulse.page()
     }
 }

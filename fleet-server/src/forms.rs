@@ -1,7 +1,12 @@
 //! Forms that `tern` and the server exchange on `/api/v1`: JSON, additive, readers ignore what they do not know.
 
+pub mod incident;
+pub mod rollouts;
+mod telemetry;
+
 use std::collections::BTreeMap;
 
+use crate::readers::ReaderName;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tern_protocol::{
@@ -9,6 +14,8 @@ use tern_protocol::{
     ids::{ByteCount, DeviceClass, DeviceId, FleetId, Generation, Labels, ModelName, ModelVersion, Version},
     twin::{LastError, ModelTwin},
 };
+
+pub use telemetry::{EstimatedAccuracy, FeatureRow, FiguresRow, QuarantineRow, WindowRow};
 
 /// `GET /api/v1/whoami`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -145,6 +152,47 @@ pub struct DeviceRow {
     /// The twin's newest refusal that concerns no single model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+    /// When its certificate ends.
+    pub certificate_expires: Timestamp,
+}
+
+/// `POST /api/v1/readers`: a dashboard to be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReaderOrder {
+    /// Its name.
+    pub name: ReaderName,
+    /// The certificate request, of which only the key counts.
+    pub csr_pem: String,
+}
+
+/// The answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReaderIssued {
+    /// Its name.
+    pub name: ReaderName,
+    /// The MQTT client id that it must use: its certificate's common name.
+    pub client_id: String,
+    /// The fleet, a part of every topic.
+    pub fleet: FleetId,
+    /// Its certificate.
+    pub certificate_pem: String,
+    /// The authority's certificate.
+    pub ca_pem: String,
+    /// When its certificate ends.
+    pub expires: Timestamp,
+    /// Where MQTT is, `host:port`.
+    pub mqtt_address: String,
+}
+
+/// `GET /api/v1/readers`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReaderRow {
+    /// Its name.
+    pub name: ReaderName,
+    /// When it was added.
+    pub created: Timestamp,
+    /// By whom: the token's name.
+    pub created_by: String,
     /// When its certificate ends.
     pub certificate_expires: Timestamp,
 }

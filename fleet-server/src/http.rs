@@ -7,13 +7,19 @@ mod body;
 mod caller;
 mod device_routes;
 mod fleet_routes;
+mod incident_routes;
 mod leftover;
 pub mod listener;
 pub mod problem;
 mod publish_routes;
 mod query;
 mod range;
+mod reader_routes;
+mod rollout_routes;
 mod serve_blob;
+pub mod sse;
+mod stream_routes;
+mod telemetry_routes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +28,7 @@ use axum::{
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post, put},
+    routing::{delete, get, post, put},
 };
 use tokio::time::timeout;
 
@@ -49,8 +55,19 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/enrolments", post(fleet_routes::order_enrolment))
         .route("/api/v1/devices", get(fleet_routes::devices))
         .route("/api/v1/devices/{id}", get(fleet_routes::device))
+        .route("/api/v1/devices/{id}/windows", get(telemetry_routes::windows))
+        .route("/api/v1/figures", get(telemetry_routes::figures))
+        .route("/api/v1/quarantine", get(telemetry_routes::quarantine))
         .route("/api/v1/assignments", post(fleet_routes::assign))
+        .merge(rollout_routes::router())
         .route("/api/v1/events", get(fleet_routes::events))
+        .route("/api/v1/readers", get(reader_routes::list).post(reader_routes::add))
+        .route("/api/v1/readers/{name}", delete(reader_routes::remove))
+        .route("/api/v1/stream", get(stream_routes::events))
+        .route("/api/v1/incidents", get(incident_routes::incidents))
+        .route("/api/v1/incidents/{number}", get(incident_routes::incident))
+        .route("/api/v1/incidents/{number}/acknowledge", post(incident_routes::acknowledge))
+        .route("/api/v1/incidents/{number}/mute", post(incident_routes::mute))
         .route("/healthz", get(fleet_routes::healthz))
         .route("/readyz", get(fleet_routes::readyz))
         .route("/metrics", get(fleet_routes::metrics))

@@ -11,7 +11,9 @@ use tern_protocol::refusal::RefusalCode;
 
 use crate::{
     broker,
+    forms::incident::IncidentKind,
     http::problem::Refusal,
+    ingest::Poison,
     transport::{IngestRefusal, Ingested},
 };
 
@@ -22,6 +24,7 @@ pub struct Metrics {
     device_refused: [AtomicU64; RefusalCode::ALL.len()],
     ingest_refused: [AtomicU64; IngestRefusal::ALL.len()],
     ingested: [AtomicU64; Ingested::ALL.len()],
+    quarantined: [AtomicU64; Poison::ALL.len()],
     http_responses: [AtomicU64; 5],
     /// HTTPS connections that passed TLS.
     pub connections: AtomicU64,
@@ -35,8 +38,25 @@ pub struct Metrics {
     pub report_rows: AtomicU64,
     /// Rows of reports that had come before.
     pub report_rows_again: AtomicU64,
+    /// Streams that were new: outboxes that began.
+    pub streams_begun: AtomicU64,
+    /// Watermarks sent.
+    pub watermarks_sent: AtomicU64,
     /// Events that were not recorded because the same had just been.
     pub events_muted: AtomicU64,
+    /// What the detectors do.
+    pub decay: Decay,
+}
+
+/// What the detectors do.
+#[derive(Debug, Default)]
+pub struct Decay {
+    /// Open incidents, in the order of [`IncidentKind::ALL`].
+    pub open: [AtomicU64; IncidentKind::ALL.len()],
+    /// Detection windows judged.
+    pub windows: AtomicU64,
+    /// Rows of telemetry that the detectors have not read yet.
+    pub behind: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -49,6 +69,7 @@ impl Default for Metrics {
             device_refused: zeros(),
             ingest_refused: zeros(),
             ingested: zeros(),
+            quarantined: zeros(),
             http_responses: zeros(),
             connections: AtomicU64::new(0),
             connections_over_limit: AtomicU64::new(0),
@@ -56,7 +77,10 @@ impl Default for Metrics {
             desired_sent: AtomicU64::new(0),
             report_rows: AtomicU64::new(0),
             report_rows_again: AtomicU64::new(0),
+            streams_begun: AtomicU64::new(0),
+            watermarks_sent: AtomicU64::new(0),
             events_muted: AtomicU64::new(0),
+            decay: Decay::default(),
         }
     }
 }
@@ -104,6 +128,11 @@ impl Metrics {
         self.ingested[what as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts something that went into quarantine.
+    pub fn quarantined(&self, poison: Poison) {
+        self.quarantined[poison as usize].fetch_add(1, Relaxed);
+    }
+
     /// How often `refusal` was answered.
     pub fn http_refusals(&self, refusal: Refusal) -> u64 {
         self.http_refused[refusal as usize].load(Relaxed)
@@ -125,6 +154,8 @@ impl Metrics {
         page.family("tern_ingest_refusals_total", "Messages that were not taken, by code.", "code", loaded(codes));
         let kinds = Ingested::ALL.iter().map(|k| k.name()).zip(&self.ingested);
         page.family("tern_ingested_total", "Messages that were taken, by kind.", "kind", loaded(kinds));
+        let codes = Poison::ALL.iter().map(|p| p.code()).zip(&self.quarantined);
+        page.family("tern_quarantined_total", "Reports and rows that cannot be used, by code.", "code", loaded(codes));
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(&self.http_responses);
         page.family("tern_http_responses_total", "Responses by class of status.", "class", loaded(classes));
         for (name, help, counter) in [
@@ -132,12 +163,15 @@ impl Metrics {
             ("tern_https_over_limit_total", "HTTPS connections dropped at a limit.", &self.connections_over_limit),
             ("tern_https_handshakes_failed_total", "TLS handshakes that failed.", &self.handshakes_failed),
             ("tern_desired_sent_total", "Desired states sent.", &self.desired_sent),
-            ("tern_report_rows_total", "Rows of reports kept.", &self.report_rows),
+            ("tern_report_rows_total", "Rows of reports that were new.", &self.report_rows),
             ("tern_report_rows_again_total", "Rows of reports that had come before.", &self.report_rows_again),
+            ("tern_streams_begun_total", "Streams that were new.", &self.streams_begun),
+            ("tern_watermarks_sent_total", "Watermarks sent.", &self.watermarks_sent),
             ("tern_events_muted_total", "Events left out because the same was just recorded.", &self.events_muted),
         ] {
             page.single(name, "counter", help, counter.load(Relaxed));
         }
+        page.decay(&self.decay);
         page.broker(broker);
         page.gauges(gauges);
         page.0
@@ -165,6 +199,17 @@ impl Page {
     fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
         self.head(name, kind, help);
         let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    fn decay(&mut self, decay: &Decay) {
+        self.head("tern_incidents_open", "gauge", "Open incidents, by kind.");
+        for (kind, count) in IncidentKind::ALL.iter().zip(&decay.open) {
+            let _ = writeln!(self.0, "tern_incidents_open{{kind=\"{}\"}} {}", kind.as_str(), count.load(Relaxed));
+        }
+        let windows = decay.windows.load(Relaxed);
+        self.single("tern_detection_windows_total", "counter", "Detection windows judged.", windows);
+        let behind = decay.behind.load(Relaxed);
+        self.single("tern_detector_rows_behind", "gauge", "Telemetry rows not judged yet.", behind);
     }
 
     fn broker(&mut self, counters: Option<&broker::Counters>) {
@@ -208,12 +253,18 @@ mod tests {
         for code in RefusalCode::ALL {
             metrics.device_refused(*code);
         }
+        for poison in Poison::ALL {
+            metrics.quarantined(*poison);
+        }
         let text = metrics.render(None, Gauges::default());
         for code in Refusal::ALL.iter().map(|r| r.code()) {
             assert!(text.contains(&format!("tern_http_refusals_total{{code=\"{code}\"}} 1\n")), "{code}");
         }
         for code in IngestRefusal::ALL.iter().map(|r| r.code()) {
             assert!(text.contains(&format!("tern_ingest_refusals_total{{code=\"{code}\"}} 1\n")), "{code}");
+        }
+        for code in Poison::ALL.iter().map(|p| p.code()) {
+            assert!(text.contains(&format!("tern_quarantined_total{{code=\"{code}\"}} 1\n")), "{code}");
         }
         for code in RefusalCode::ALL {
             assert!(text.contains(&format!("tern_refusals_total{{code=\"{code}\"}} 1\n")), "{code}");

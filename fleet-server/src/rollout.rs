@@ -12,7 +12,7 @@
 //!   makes the device try again. Failed and silent devices are tried again when a human says so; rejected ones never.
 //! - The server's own absence is no device's silence: deadlines begin anew when it begins to hear.
 //!
-//! Never: I/O, SQL, a clock, chance.
+//! Never: I/O, SQL, a clock, chance; but for [`reconciler`], the one task that carries plans out.
 
 mod census;
 mod identity;
@@ -20,8 +20,11 @@ pub mod order;
 pub mod outcome;
 mod plan;
 mod policy;
+pub mod pulse;
+pub mod reconciler;
 mod share;
 mod snapshot;
+mod standings;
 mod state;
 mod verbs;
 mod verdict;
@@ -38,9 +41,12 @@ pub use share::{InvalidShare, Percent, Share};
 pub use snapshot::{
     Assignment, DeviceView, Eligibility, FleetSnapshot, Gate, RefusalView, Says, Settled, TakeBackCause, TwinView,
 };
+pub use standings::{Stand, stage_members, standings};
 pub use state::{AbortReason, Actor, Change, Entry, HoldKind, HoldReason, Phase, RolloutState, Transition};
 pub use verbs::{MAX_REASON_BYTES, Order, Verb, VerbError};
 
+#[cfg(test)]
+mod against_store;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

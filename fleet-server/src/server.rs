@@ -26,10 +26,11 @@ use crate::{
     ca::Authority,
     clock,
     config::Config,
-    console,
+    console, decay,
     director::Director,
     disk::{self, FolderLock, blobs::Blobs},
     fleet::{Fleet, Live, Parts},
+    hooks::Hooks,
     http::{
         self,
         listener::{Limits, Listener, TlsSlot},
@@ -37,6 +38,7 @@ use crate::{
     keyfile,
     ready::{self, Addresses},
     repository::{OnlineKeys, Repository},
+    rollout,
     store::{Gone, Store},
     transport::Transport,
 };
@@ -151,7 +153,8 @@ impl Server {
         let mut listeners = JoinSet::new();
         listeners.spawn(https.run(http::router(fleet.clone()), fleet.clone(), stopping.clone()));
         if let Some(console) = console {
-            let router = console::router(fleet.clone()).merge(http::local_router(fleet.clone()));
+            let router =
+                console::router(Arc::new(console::Window(fleet.clone()))).merge(http::local_router(fleet.clone()));
             listeners.spawn(console.run(router, fleet.clone(), stopping.clone()));
         }
         let mut tasks = JoinSet::new();
@@ -159,7 +162,16 @@ impl Server {
         tasks.spawn(async move {
             sending.delivery.run(|device| sending.send_desired(device)).await;
         });
+        let hooks = Hooks::new(&config.hooks, folder)?;
+        tasks.spawn(decay::task::run(fleet.clone(), hooks.policy()));
+        for hook in hooks.tasks(&fleet) {
+            tasks.spawn(hook);
+        }
+        let telling = fleet.clone();
+        tasks.spawn(async move { telling.ingest.watermarks.run(&telling).await });
+        tasks.spawn(upkeep::forget(fleet.clone(), config.telemetry_life()));
         tasks.spawn(upkeep::run(fleet.clone(), tls, broker.handle()));
+        tasks.spawn(rollout::reconciler::run(fleet.clone()));
         if let Some(path) = &config.ready_file {
             ready::write(path, addresses)?;
         }
@@ -206,7 +218,7 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
         known.get(&key.public().id()).is_some(),
         "root does not name the key in keys/director-1.key: devices would refuse whatever it signs"
     );
-    let director = Director::new(key, settings.fleet.clone(), config.desired_life());
+    let director = Director::new(key, settings.fleet.clone(), config.desired_life()).with_settings(config.settings());
     let fleet = Fleet::new(Parts {
         authority: Authority::open(&folder.join("ca")).context("open the certificate authority")?,
         blobs: Blobs::open(&folder.join("blobs")).context("open the blobs")?,
@@ -221,6 +233,7 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
     for team in fleet.repository.teams() {
         fleet.reconcile(&team, "server", now).await?;
     }
+    upkeep::settle(&fleet, now).await?;
     fleet.store.offline(None, Gone::ServerStarted, now).await.context("mark devices as offline")?;
     Ok(fleet)
 }

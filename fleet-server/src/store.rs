@@ -8,35 +8,52 @@
 //! Never: the network, keys, the clock (time comes as an argument).
 
 mod catalog;
+mod decay;
+mod deliveries;
 mod devices;
 mod directing;
 mod enrolments;
 mod events;
+mod figures;
+mod incidents;
 mod migrations;
+mod quarantine;
+mod readers;
 mod reports;
+mod rollouts;
 mod settings;
+mod sights;
 mod tokens;
 mod twins;
 
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
 };
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use catalog::{ManifestOutcome, NewVersion, SignedVersion};
+pub use decay::{Advance, DetectorState, DeviceState, RunState, TelemetryRow, VersionState};
+pub use deliveries::{Delivery, Outcome, Work};
 pub use devices::{Admittance, Gone, Paging};
 pub use directing::{AssignRefusal, AssignmentOrder, SignState};
 pub use enrolments::{Enrolled, EnrolmentRefusal, NewEnrolment, OrderRefusal, UsedToken};
 pub use events::NewEvent;
+pub use figures::{Figures, FiguresQuery, Telemetry};
+pub use incidents::{IncidentChange, OpenIncident, Response, Statement};
+pub use quarantine::Quarantined;
+pub use readers::{NewReader, ReaderRefusal};
+pub use reports::{Batch, BatchRefusal, Committed, Content, NewRow};
+pub use rollouts::{Carried, CreateRefusal, Happened, NewRollout, RolloutRecord, VerbRefusal};
 pub use settings::FleetSettings;
+pub use sights::{Counts, IncidentsOf};
 pub use twins::{Heard, TwinKept};
 
 /// Jobs that wait for the writer; one more makes its caller wait.
@@ -89,7 +106,8 @@ pub struct Store {
     writes: mpsc::Sender<Option<Job>>,
     reads: Vec<mpsc::Sender<Option<Job>>>,
     turn: AtomicUsize,
-    commits: Arc<AtomicU64>,
+    /// How many transactions were committed; the writer's thread tells.
+    commits: watch::Receiver<u64>,
     /// In the order in which they end: the writer is the last to let go of the file, so it can fold it into one.
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
@@ -102,9 +120,8 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         migrations::apply(&mut writer)?;
-        let commits = Arc::new(AtomicU64::new(0));
+        let (counter, commits) = watch::channel(0);
         let (writes, queue) = mpsc::channel(QUEUE);
-        let counter = commits.clone();
         let writer = spawn("store-writer", move || write_loop(&writer, queue, &counter))?;
         let (mut reads, mut threads) = (Vec::new(), Vec::new());
         for _ in 0..READERS {
@@ -138,7 +155,13 @@ impl Store {
 
     /// How many transactions were committed: fewer than jobs, where jobs shared one.
     pub fn commits(&self) -> u64 {
-        self.commits.load(Relaxed)
+        *self.commits.borrow()
+    }
+
+    /// Wakes whoever follows the records after a commit; it ends with the store. Latest wins: who is slow misses numbers
+    /// and reads the same records.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.commits.clone()
     }
 
     /// How many jobs wait for the writer.
@@ -214,7 +237,7 @@ fn read_loop(connection: &Connection, mut queue: Queue) {
     }
 }
 
-fn write_loop(connection: &Connection, mut queue: Queue, commits: &AtomicU64) {
+fn write_loop(connection: &Connection, mut queue: Queue, commits: &watch::Sender<u64>) {
     while let Some(Some(first)) = queue.blocking_recv() {
         if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
             tracing::error!(%error, "a transaction could not begin");
@@ -238,7 +261,7 @@ fn write_loop(connection: &Connection, mut queue: Queue, commits: &AtomicU64) {
             error.to_string()
         });
         if failure.is_none() {
-            commits.fetch_add(1, Relaxed);
+            commits.send_modify(|commits| *commits += 1);
         }
         finishes.into_iter().for_each(|finish| finish(failure.as_deref()));
         if !goes_on {

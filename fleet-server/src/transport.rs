@@ -1,14 +1,14 @@
 //! The one module between MQTT and the fleet: who may connect, publish and subscribe, and what becomes of a message.
 //!
 //! A message is acknowledged only after its commit. What cannot be read is not acknowledged, counted by code, and noted
-//! once a minute a device. It must never send anything: that is `devices::delivery` and [`Fleet::send_desired`].
+//! once a minute a device; reports have rules of their own, see [`crate::ingest`]. It must never send anything: that is `devices::delivery` and [`Fleet::send_desired`].
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tern_protocol::{
     ids::DeviceId,
-    report::{self, Codec, ReportError, v1::Report},
+    report::ReportError,
     topics::{self, Channel, TopicRefusal},
     twin::{self, Status, Twin},
 };
@@ -19,7 +19,9 @@ use crate::{
     devices::{MAX_LABELS, MAX_TWIN_MODELS},
     events::EventKind,
     fleet::Fleet,
-    store::{Admittance, Gone, Heard, NewEvent, StoreError},
+    ingest::{self, ledger::LedgerRefusal},
+    readers::ReaderName,
+    store::{Admittance, BatchRefusal, Gone, Heard, NewEvent, StoreError},
 };
 
 /// Longest payload of `m/…`, in bytes.
@@ -65,14 +67,11 @@ closed! { IngestRefusal, code, "Why a device is kept out or a message is not tak
     TwinMalformed = "twin-malformed", "A twin that cannot be read.";
     FiguresMalformed = "figures-malformed", "Figures that are too large or no JSON object.";
     FiguresTooMany = "figures-too-many", "Figures on too many topics.";
-    ReportTooLarge = "report-too-large", "A report over the limit.";
-    ReportTruncated = "report-truncated", "A report shorter than its header.";
     ReportFormat = "report-format", "A report of an unknown format version.";
     ReportCodec = "report-codec", "A report of an unknown codec.";
-    ReportCompression = "report-compression", "A report that does not decompress within its limit.";
-    ReportMalformed = "report-malformed", "A report whose body is not of its format.";
-    ReportLeftover = "report-leftover", "A report with bytes after its end.";
-    ReportInconsistent = "report-inconsistent", "A report that contradicts itself.";
+    ReportTooFar = "report-too-far", "A report far ahead of what is committed of its stream.";
+    ReportHoles = "report-holes", "A report that leaves too many holes in its stream.";
+    ReportStreams = "report-streams", "A report of one stream too many.";
     Store = "store", "The store failed.";
 }
 
@@ -87,17 +86,12 @@ impl From<&TopicRefusal> for IngestRefusal {
     }
 }
 
-impl From<&ReportError> for IngestRefusal {
-    fn from(error: &ReportError) -> Self {
-        match error {
-            ReportError::TooLarge(_) => Self::ReportTooLarge,
-            ReportError::Truncated => Self::ReportTruncated,
-            ReportError::UnknownFormat(_) => Self::ReportFormat,
-            ReportError::UnknownCodec(_) => Self::ReportCodec,
-            ReportError::Compression => Self::ReportCompression,
-            ReportError::Malformed => Self::ReportMalformed,
-            ReportError::LeftoverBytes(_) => Self::ReportLeftover,
-            ReportError::Inconsistent(_) => Self::ReportInconsistent,
+impl From<&BatchRefusal> for IngestRefusal {
+    fn from(refusal: &BatchRefusal) -> Self {
+        match refusal {
+            BatchRefusal::Ledger(LedgerRefusal::TooFar { .. }) => Self::ReportTooFar,
+            BatchRefusal::Ledger(LedgerRefusal::TooManyHoles(_)) => Self::ReportHoles,
+            BatchRefusal::TooManyStreams => Self::ReportStreams,
         }
     }
 }
@@ -133,6 +127,15 @@ impl Transport {
         self.refuse(device, EventKind::TopicRefused, refusal.into(), format!("{topic}: {refusal}"));
     }
 
+    /// Counts and records what a reader may not; the answer is no.
+    fn reader_refused(&self, reader: &str, topic: &str) -> bool {
+        self.0.metrics.ingest_refused(IngestRefusal::TopicForeign);
+        let topic: String = topic.chars().take(200).collect();
+        let event = NewEvent::new(EventKind::TopicRefused, format!("{topic}: dashboards read what is for people only"));
+        self.0.record_refusal(reader, event.by(reader).coded(IngestRefusal::TopicForeign.code()));
+        false
+    }
+
     async fn take(&self, device: &DeviceId, channel: Channel, message: Publication<'_>) -> Result<Ingested, NotTaken> {
         let heard =
             || Heard { device: device.clone(), topic: message.topic.to_owned(), payload: message.payload.to_vec() };
@@ -160,6 +163,7 @@ impl Transport {
         if !self.0.store.keep_status(heard, status, clock::now()).await? {
             return Err(NotTaken(IngestRefusal::UnknownDevice, "not enrolled".into()));
         }
+        self.0.pulse.ring();
         Ok(Ingested::Status)
     }
 
@@ -173,6 +177,7 @@ impl Transport {
         let kept = self.0.store.keep_twin(heard, twin, clock::now()).await?;
         let kept = kept.ok_or_else(|| NotTaken(IngestRefusal::UnknownDevice, "not enrolled".into()))?;
         kept.refusals.iter().for_each(|code| self.0.metrics.device_refused(*code));
+        self.0.pulse.ring();
         match kept.behind {
             Some(generation) => self.0.delivery.lags(&device, generation),
             None => self.0.delivery.settled(&device),
@@ -181,14 +186,22 @@ impl Transport {
     }
 
     async fn take_report(&self, device: &DeviceId, payload: Bytes) -> Result<Ingested, NotTaken> {
-        // Decompressing up to 16 MiB is no work for the broker's two threads.
-        let split = tokio::task::spawn_blocking(move || split(&payload)).await;
-        let split = split.map_err(|_| NotTaken(IngestRefusal::ReportMalformed, "the decoder panicked".into()))?;
-        let (stream, rows) = split.map_err(|e| NotTaken((&e).into(), e.to_string()))?;
-        let count = rows.len();
-        let new = self.0.store.keep_rows(device.clone(), stream, rows, clock::now()).await?;
-        self.0.metrics.report_rows.fetch_add(new as u64, Relaxed);
-        self.0.metrics.report_rows_again.fetch_add((count - new) as u64, Relaxed);
+        let remarks = ingest::take(&self.0, device, payload).await.map_err(|refused| match refused {
+            ingest::Refused::Unknown(error) => {
+                let format = matches!(error, ReportError::UnknownFormat(_));
+                let code = if format { IngestRefusal::ReportFormat } else { IngestRefusal::ReportCodec };
+                NotTaken(code, error.to_string())
+            }
+            ingest::Refused::Batch(refusal) => NotTaken((&refusal).into(), refusal.to_string()),
+            ingest::Refused::Failed(error) => {
+                tracing::error!(error = format!("{error:#}"), "a report was not taken");
+                NotTaken(IngestRefusal::Store, format!("{error:#}"))
+            }
+        })?;
+        for (poison, words) in remarks {
+            let event = NewEvent::new(EventKind::ReportQuarantined, words).by(device.as_str()).of_device(device);
+            self.0.record_refusal(device.as_str(), event.coded(poison.code()));
+        }
         Ok(Ingested::Report)
     }
 
@@ -213,19 +226,6 @@ fn json<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
     serde_json::from_slice(payload).map_err(|e| e.to_string())
 }
 
-type Rows = (report::v1::Stream, Vec<(u64, Vec<u8>)>);
-
-/// Takes a report apart: each row alone, so that rows that come again in other company are known again.
-fn split(payload: &[u8]) -> Result<Rows, ReportError> {
-    let report = report::decode(payload)?;
-    let stream = report.stream;
-    let one = |row: report::v1::Row| {
-        let sequence = row.sequence;
-        report::encode(&Report { stream, rows: vec![row] }, Codec::Zstd).map(|bytes| (sequence, bytes))
-    };
-    Ok((stream, report.rows.into_iter().map(one).collect::<Result<_, _>>()?))
-}
-
 impl Policy for Transport {
     fn authenticate<'a>(&'a self, identity: &'a Identity) -> Answer<'a, Result<(), Denied>> {
         Box::pin(async move {
@@ -235,14 +235,18 @@ impl Policy for Transport {
                 self.0.record_refusal(&identity.name, event.by(identity.name.clone()).coded(refusal.code()));
                 Err(Denied { reason: refusal.code().into() })
             };
-            let Ok(device) = identity.name.parse::<DeviceId>() else { return denied(IngestRefusal::UnknownDevice) };
-            match self.0.store.admittance(device).await {
+            let admittance = match (ReaderName::of_common_name(&identity.name), identity.name.parse::<DeviceId>()) {
+                (Some(reader), _) => self.0.store.reader_admittance(reader).await,
+                (None, Ok(device)) => self.0.store.admittance(device).await,
+                (None, Err(_)) => return denied(IngestRefusal::UnknownDevice),
+            };
+            match admittance {
                 Ok(Admittance::Enrolled { key_sha256 }) if key_sha256 == identity.key_sha256 => Ok(()),
                 Ok(Admittance::Enrolled { .. }) => denied(IngestRefusal::ReplacedCertificate),
                 Ok(Admittance::Revoked) => denied(IngestRefusal::RevokedDevice),
                 Ok(Admittance::Unknown) => denied(IngestRefusal::UnknownDevice),
                 Err(error) => {
-                    tracing::error!(%error, "a device could not be looked up");
+                    tracing::error!(%error, "a client could not be looked up");
                     denied(IngestRefusal::Store)
                 }
             }
@@ -250,6 +254,9 @@ impl Policy for Transport {
     }
 
     fn may_publish(&self, client: &str, topic: &str, retain: bool) -> bool {
+        if ReaderName::of_common_name(client).is_some() {
+            return self.reader_refused(client, topic);
+        }
         let Ok(device) = client.parse::<DeviceId>() else { return false };
         match topics::may_publish(&self.0.settings.fleet, &device, topic, retain) {
             Ok(_) => true,
@@ -261,6 +268,9 @@ impl Policy for Transport {
     }
 
     fn may_subscribe(&self, client: &str, filter: &str) -> bool {
+        if ReaderName::of_common_name(client).is_some() {
+            return topics::may_read(&self.0.settings.fleet, filter) || self.reader_refused(client, filter);
+        }
         let Ok(device) = client.parse::<DeviceId>() else { return false };
         match topics::may_subscribe(&self.0.settings.fleet, &device, filter) {
             Ok(()) => true,
@@ -326,6 +336,7 @@ impl Policy for Transport {
             if let Err(error) = fleet.store.offline(Some(device), Gone::Disconnected, clock::now()).await {
                 tracing::error!(%error, "a device's end was not recorded");
             }
+            fleet.pulse.ring();
         });
     }
 }

@@ -2,8 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "http/decay.rs"]
+mod decay;
+#[path = "http/ingest.rs"]
+mod ingest;
+#[path = "http/readers.rs"]
+mod readers;
 #[path = "http/rig.rs"]
 mod rig;
+#[path = "http/rollouts.rs"]
+mod rollouts;
+#[path = "http/streams.rs"]
+mod streams;
 
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;
@@ -25,10 +35,6 @@ use tern_protocol::{
     digest::Digest,
     enrolment::{EnrolmentResponse, EnrolmentToken},
     ids::{Generation, ModelVersion},
-    report::{
-        self, Codec,
-        v1::{Correction, Item, Report, Row, Stream},
-    },
     signed::{Verified, sign_value},
     tuf,
     twin::{LastError, Twin},
@@ -501,19 +507,15 @@ async fn what_is_signed_counts_whatever_was_uploaded_since() {
 async fn what_a_device_may_not_say_is_not_acknowledged() {
     let rig = Rig::start().await;
     let device = rig.enrol("cam-1").await;
-    let small = vec![1, 0, 1];
-    let cases: [(&str, bool, Vec<u8>, &str); 12] = [
+    let cases: [(&str, bool, Vec<u8>, &str); 9] = [
         ("twin", true, b"{".to_vec(), "twin-malformed"),
         ("twin", true, vec![], "twin-malformed"),
         ("twin", true, vec![b' '; 70_000], "twin-malformed"),
         ("status", true, b"online".to_vec(), "status-malformed"),
         ("m/system", true, b"[1]".to_vec(), "figures-malformed"),
         ("m/digits", true, vec![b' '; 20_000], "figures-malformed"),
-        ("report", false, vec![1], "report-truncated"),
         ("report", false, vec![9, 0], "report-format"),
         ("report", false, vec![1, 9], "report-codec"),
-        ("report", false, vec![1, 1, 7], "report-compression"),
-        ("report", false, small, "report-malformed"),
         ("twin", false, twin(0, None), "topic-retain"),
     ];
     for (channel, retain, payload, code) in cases {
@@ -530,41 +532,10 @@ async fn what_a_device_may_not_say_is_not_acknowledged() {
         rig.mqtt(&device).refused(topic.into(), true, "{}").await;
         rig.event("topic-refused", code).await;
     }
-    rig.event("report-refused", "report-truncated").await;
+    rig.event("report-refused", "report-format").await;
     rig.event("payload-refused", "twin-malformed").await;
     let row: DeviceRow = rig.admin().get("/api/v1/devices/cam-1").await.ok();
     assert_eq!(row.generation, Generation(0));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_report_is_acknowledged_after_its_rows_are_stored_once() {
-    let rig = Rig::start().await;
-    let device = rig.enrol("cam-1").await;
-    let report = |sequences: std::ops::RangeInclusive<u64>| {
-        let item = |bin| {
-            let (model, version) = ("demo/m".parse().unwrap(), "1.0.0".parse().unwrap());
-            Item::Correction(Correction { model, version, window: 1, bin, n: 2, errors: 1 })
-        };
-        let rows = sequences.map(|sequence| Row { sequence, item: item(3) }).collect();
-        report::encode(&Report { stream: Stream([7; 16]), rows }, Codec::Zstd).unwrap()
-    };
-    let mut mqtt = rig.mqtt(&device);
-    mqtt.acknowledged(device.topic("report"), false, report(1..=3)).await;
-    mqtt.acknowledged(device.topic("report"), false, report(1..=5)).await;
-    mqtt.acknowledged(device.topic("m/system"), true, "{\"cpu\":1}").await;
-    assert_eq!(rig.metric("tern_report_rows_total").await, 5);
-    assert_eq!(rig.metric("tern_report_rows_again_total").await, 3);
-    let database = rusqlite::Connection::open(rig.folder.path().join("data/server.db")).unwrap();
-    let mut rows = database.prepare("SELECT sequence, payload FROM reports ORDER BY sequence").unwrap();
-    let rows: Vec<(u64, Vec<u8>)> = rows
-        .query_map([], |row| Ok((u64::try_from(row.get::<_, i64>(0)?).unwrap(), row.get(1)?)))
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
-    assert_eq!(rows.len(), 5);
-    for (sequence, payload) in rows {
-        assert_eq!(report::decode(&payload).unwrap().rows[0].sequence, sequence);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

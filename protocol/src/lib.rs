@@ -9,6 +9,7 @@ pub mod contract;
 pub mod desired;
 pub mod digest;
 pub mod enrolment;
+pub mod figures;
 pub mod frames;
 pub mod ids;
 pub mod keys;

@@ -4,9 +4,11 @@
 //! frozen types in a module of its own; readers take every version up to [`NEWEST`], writers write the newest that the
 //! server announced. postcard has no evolution of its own, so leftover bytes are an error and golden bytes are kept.
 
+mod rows;
 mod sums;
 pub mod v1;
 
+pub use rows::{Opened, OpenedRow, open};
 pub use sums::NotSums;
 
 use v1::Report;
@@ -75,6 +77,18 @@ pub fn encode(report: &Report, codec: Codec) -> Result<Vec<u8>, ReportError> {
 /// # Errors
 /// Each cause has its variant of [`ReportError`]; memory stays bounded by [`MAX_DECODED_BYTES`].
 pub fn decode(payload: &[u8]) -> Result<Report, ReportError> {
+    let report = match body(payload)? {
+        (Codec::Plain, body) => decode_body(body)?,
+        (Codec::Zstd, body) => {
+            decode_body(&zstd::bulk::decompress(body, MAX_DECODED_BYTES).map_err(|_| ReportError::Compression)?)?
+        }
+    };
+    report.check()?;
+    Ok(report)
+}
+
+/// The body of a payload whose header this reader knows.
+fn body(payload: &[u8]) -> Result<(Codec, &[u8]), ReportError> {
     if payload.len() > MAX_BYTES {
         return Err(ReportError::TooLarge(payload.len()));
     }
@@ -82,13 +96,11 @@ pub fn decode(payload: &[u8]) -> Result<Report, ReportError> {
     if *format != NEWEST {
         return Err(ReportError::UnknownFormat(*format));
     }
-    let report = match codec {
-        0 => decode_body(body)?,
-        1 => decode_body(&zstd::bulk::decompress(body, MAX_DECODED_BYTES).map_err(|_| ReportError::Compression)?)?,
-        other => return Err(ReportError::UnknownCodec(*other)),
-    };
-    report.check()?;
-    Ok(report)
+    match codec {
+        0 => Ok((Codec::Plain, body)),
+        1 => Ok((Codec::Zstd, body)),
+        other => Err(ReportError::UnknownCodec(*other)),
+    }
 }
 
 fn decode_body(body: &[u8]) -> Result<Report, ReportError> {

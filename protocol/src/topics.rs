@@ -168,6 +168,34 @@ pub fn may_subscribe(fleet: &FleetId, device: &DeviceId, filter: &str) -> Result
     }
 }
 
+/// Whether a reader, such as a dashboard, may subscribe to `filter`: what devices and server say for people. Wildcards may
+/// stand for a device and below `m/` and `_fleet/`, never where they would reach what is between a device and the server.
+pub fn may_read(fleet: &FleetId, filter: &str) -> bool {
+    let Some(rest) = filter.strip_prefix(ROOT).and_then(|r| r.strip_prefix('/')) else { return false };
+    let parts: Vec<&str> = rest.split('/').collect();
+    let [of, who, below @ ..] = &parts[..] else { return false };
+    if *of != fleet.as_str() {
+        return false;
+    }
+    if *who == "_fleet" {
+        return are_levels(below);
+    }
+    let is_device = *who == "+" || who.parse::<DeviceId>().is_ok();
+    let is_for_people = match below {
+        ["status" | "twin"] => true,
+        ["m", figures] => ["#", "+"].contains(figures) || figures.parse::<ModelId>().is_ok(),
+        _ => false,
+    };
+    is_device && is_for_people
+}
+
+/// Whether these are levels of a filter: `#` is the last if it is there, wildcards stand alone.
+fn are_levels(levels: &[&str]) -> bool {
+    let Some((last, before)) = levels.split_last() else { return false };
+    let is_level = |level: &str| level == "+" || !level.is_empty() && !level.contains(['+', '#']);
+    before.iter().all(|level| is_level(level)) && (*last == "#" || is_level(last))
+}
+
 fn own(fleet: &FleetId, device: &DeviceId, topic: &str) -> Result<Channel, TopicRefusal> {
     let parsed = DeviceTopic::parse(topic)?;
     if parsed.fleet != *fleet || parsed.device != *device {
@@ -234,7 +262,82 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_reader_reads_what_is_said_for_people_only() {
+        let (fleet, _) = names();
+        for filter in [
+            "tern/v1/f/d1/status",
+            "tern/v1/f/+/status",
+            "tern/v1/f/+/twin",
+            "tern/v1/f/+/m/#",
+            "tern/v1/f/d1/m/digits",
+            "tern/v1/f/d1/m/+",
+            "tern/v1/f/_fleet/#",
+            "tern/v1/f/_fleet/model/+/+",
+            "tern/v1/f/_fleet/incident/7",
+            "tern/v1/f/_fleet/audit/head",
+        ] {
+            assert!(may_read(&fleet, filter), "{filter}");
+        }
+        for filter in [
+            "#",
+            "+/#",
+            "tern/v1/#",
+            "tern/v1/f/#",
+            "tern/v1/f/+",
+            "tern/v1/f/+/#",
+            "tern/v1/f/+/+",
+            "tern/v1/f/d1/#",
+            "tern/v1/f/+/desired",
+            "tern/v1/f/d1/watermark",
+            "tern/v1/f/+/report",
+            "tern/v1/g/+/status",
+            "tern/v1/+/+/status",
+            "tern/v1/+/_fleet/#",
+            "+/v1/f/+/status",
+            "tern/v1/f/+/m",
+            "tern/v1/f/+/m/a/#",
+            "tern/v1/f/_fleet",
+            "tern/v1/f/_fleet/",
+            "tern/v1/f/_fleet/#/x",
+            "tern/v1/f/_fleet/a#",
+            "$SYS/#",
+            "",
+        ] {
+            assert!(!may_read(&fleet, filter), "{filter}");
+        }
+    }
+
+    /// MQTT's own rule of which filter matches which topic.
+    fn matches(filter: &str, topic: &str) -> bool {
+        let (mut filter, mut topic) = (filter.split('/'), topic.split('/'));
+        loop {
+            match (filter.next(), topic.next()) {
+                (Some("#"), _) | (None, None) => return true,
+                (Some("+"), Some(_)) => {}
+                (Some(a), Some(b)) if a == b => {}
+                _ => return false,
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_filter_of_a_reader_matches_what_lies_between_device_and_server(
+            levels in prop::collection::vec(prop::sample::select(vec![
+                "tern", "v1", "f", "d1", "_fleet", "+", "#", "status", "m", "desired", "report", "watermark",
+            ]), 1..7),
+        ) {
+            let filter = levels.join("/");
+            if may_read(&names().0, &filter) {
+                for below in ["desired", "report", "watermark"] {
+                    let topic = format!("tern/v1/f/d1/{below}");
+                    prop_assert!(!matches(&filter, &topic), "{} matches {}", filter, topic);
+                }
+            }
+        }
+
+
         #[test]
         fn parsed_topics_print_as_they_were(text in "tern/v1/[a-z#+/]{1,12}/[a-z/]{1,12}") {
             if let Ok(topic) = DeviceTopic::parse(&text) { prop_assert_eq!(topic.to_string(), text); }

@@ -8,6 +8,7 @@ mod tidy {
     mod deployment;
     mod documents;
     mod metadata;
+    mod mqtt;
     mod readme;
     mod sources;
     mod tree;

@@ -15,6 +15,7 @@ use super::{Control, Event};
 use crate::{
     install::{self, Machine, Refusal},
     state::DesiredRecord,
+    telemetry::change,
 };
 
 impl Control {
@@ -77,6 +78,7 @@ impl Control {
     /// without its team.
     pub(super) async fn apply(&mut self, state: DesiredState) {
         let generation = state.generation;
+        self.set_telemetry(state.settings);
         let (gone, wanted) = missing(&self.machines, state);
         for name in gone {
             self.step(&name, install::Event::Demand(None, generation)).await;
@@ -148,6 +150,7 @@ impl Control {
         let Refusal { code, message } = refusal;
         let error = LastError { code, message, version: None, generation, at: self.clock.now(), count };
         self.last_error = Some(error.clone());
+        self.tell(change::refused(None, &error));
         // Whoever repeats a bad state must not wear out the flash with it.
         if !again && let Err(fault) = self.store.update(|s| s.last_error = Some(error)).await {
             tracing::warn!(%fault, "the refusal is not recorded");

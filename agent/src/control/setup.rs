@@ -9,7 +9,10 @@ use serde_json::json;
 use tern_protocol::ids::Version;
 use tokio::sync::{mpsc, watch};
 
-use super::{Control, EVENTS, Wires, listeners, salvage, socket, worker::WorkerSide};
+use super::{
+    Control, EVENTS, Wires, figures::FiguresSide, listeners, salvage, socket, telemetry::TelemetrySide,
+    worker::WorkerSide,
+};
 use crate::{
     bundle::{Bundles, Installer},
     clock::{DeviceClock, Moment},
@@ -18,14 +21,17 @@ use crate::{
     http::Remote,
     identity::Identity,
     install::Machine,
-    link::{self, Link},
+    link::{self, Figures, Link},
     notify::Beats,
+    outbox::{self, Boots, Outbox},
     probe::ProbeLimits,
     self_exec::SelfExec,
     store::{Origin, Store},
     supervisor::{Listener, Supervisor, Timing},
+    telemetry::Telemetry,
     tls,
     trust::{HttpRepository, Trust},
+    vitals::Vitals,
 };
 
 /// Runs the agent until it is told to stop.
@@ -79,7 +85,12 @@ impl Setup {
         // Full: the link waits, and with it the server.
         let (link_in, link_events) = mpsc::channel(16);
         let (twin_out, twin) = watch::channel(Bytes::new());
+        let (figures_out, figures) = watch::channel(Figures::new());
+        // Full: the feeder waits, and the outbox with it.
+        let (reports_in, reports) = mpsc::channel(1);
         let (stop_link, stop) = watch::channel(false);
+        let telemetry = self.telemetry().await?;
+        let feeder = tokio::spawn(telemetry.outbox.clone().feed(reports_in));
         let enrolment = self.identity.enrolment.clone();
         let options = link::Options {
             fleet: enrolment.fleet.clone(),
@@ -89,7 +100,7 @@ impl Setup {
             reconnect_max: Duration::from_secs(self.config.reconnect_max_seconds),
             status: link::status(&boot, &self.agent.to_string(), since),
         };
-        let link = Link { options, twin, events: link_in, stop, beat: beats.link.clone() };
+        let link = Link { options, twin, figures, reports, events: link_in, stop, beat: beats.link.clone() };
         let limits = self.config.limits();
         let supervisor = Supervisor::new(self.programs.clone(), limits, Timing::default(), sockets);
         let mut control = Control {
@@ -106,6 +117,8 @@ impl Setup {
             last_error: self.store.read(|s| s.last_error.clone()),
             refusals: BTreeMap::new(),
             tallies: BTreeMap::new(),
+            telemetry,
+            figures: FiguresSide::new(figures_out),
             infer_tcp,
             announced: false,
             tended: Moment::now(),
@@ -123,7 +136,33 @@ impl Setup {
         control.boot_machines().await;
         let link = tokio::spawn(link.run());
         let socket = tokio::spawn(socket::serve(control_socket, events_in));
-        Ok((control, Wires { events, link_events, stop_link, link, socket }))
+        Ok((control, Wires { events, link_events, stop_link, link, feeder, socket }))
+    }
+
+    /// Opens the outbox, and records that this start did.
+    async fn telemetry(&self) -> anyhow::Result<TelemetrySide> {
+        let boots = self.store.read(|s| Boots { started: s.boots, opened: s.outbox_boot });
+        let options = outbox::Options {
+            folder: self.config.state_dir.clone(),
+            budget: self.config.outbox_bytes,
+            boots,
+            clock: self.clock.clone(),
+            generation: self.store.read(|s| s.generation_floor().generation),
+            patience: outbox::PATIENCE,
+        };
+        let opened = tokio::task::spawn_blocking(move || Outbox::open(options)).await;
+        let (outbox, opened, thread) = opened.context("the outbox")?.context("a thread for the outbox")?;
+        let (boot, is_open) = (opened.boot, opened.is_open);
+        let written = self.store.update(move |s| {
+            s.boots = boot;
+            s.outbox_boot = if is_open { boot } else { s.outbox_boot };
+        });
+        if let Err(fault) = written.await {
+            tracing::warn!(%fault, "this start is not recorded: a copied outbox would not be noticed");
+        }
+        let interval = Duration::from_secs(self.config.checkpoint_interval_seconds);
+        let machine = Telemetry::new(boot, interval, opened.totals);
+        Ok(TelemetrySide::new(machine, outbox, thread, Vitals::new(self.config.state_dir.clone())))
     }
 
     fn bind(&self) -> anyhow::Result<(Vec<Listener>, Option<SocketAddr>)> {
@@ -168,6 +207,7 @@ impl Control {
             Origin::Database | Origin::Copy => self.store.read(|s| s.models.clone()),
         };
         for (name, record) in records {
+            let before = record.clone();
             let mut cx = super::context(&self.started, &self.clock, &self.agent, &mut self.numbers);
             let Some((machine, effects)) = Machine::boot(record, &mut cx) else {
                 let forgotten = name.clone();
@@ -177,8 +217,9 @@ impl Control {
                 continue;
             };
             self.machines.insert(name.clone(), machine);
-            if let Some(failed) = self.carry_out(&name, effects).await {
-                self.step(&name, failed).await;
+            match self.carry_out(&name, effects).await {
+                Some(failed) => self.step(&name, failed).await,
+                None => self.tell_changes(&name, &before),
             }
         }
     }

@@ -11,7 +11,7 @@ use tern_protocol::{
 };
 
 use super::Control;
-use crate::install::Machine;
+use crate::{install::Machine, outbox::OutboxPage};
 
 /// The answer to `tern-agent status --json`. Members are added over time and keep their meaning.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +46,12 @@ pub struct StatusPage {
     pub inferences: BTreeMap<ModelName, Tally>,
     /// Refusals since the start, by code.
     pub refusals: BTreeMap<String, u64>,
+    /// What is counted, and how much of it the server has.
+    #[serde(default)]
+    pub outbox: OutboxPage,
+    /// Increments of the worker, or parts of them, that were not believed since the start.
+    #[serde(default)]
+    pub poisoned: u64,
 }
 
 /// What a model did since the start.
@@ -124,6 +130,8 @@ impl Control {
             infer_tcp: self.infer_tcp,
             twin: self.twin(),
             inferences: self.tallies.clone(),
+            outbox: self.telemetry.outbox.page(),
+            poisoned: self.telemetry.machine.poisoned(),
             refusals: self.refusals.iter().map(|(code, n)| (code.to_string(), *n)).collect(),
         }
     }

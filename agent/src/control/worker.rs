@@ -6,7 +6,7 @@ use tern_protocol::{
     frames::{Increment, Slot},
     ids::ModelName,
     refusal::RefusalCode,
-    report::v1::ErrorKind,
+    report::v1::{ErrorKind, EventKind},
 };
 use tokio::sync::mpsc;
 
@@ -18,6 +18,9 @@ use crate::{
     supervisor::{Backoff, Restore, Started, Supervisor, Worker, WorkerError, WorkerEvent},
 };
 
+/// Slots that are remembered: far more than answer at once.
+const MOST_SLOTS: usize = 256;
+
 /// The worker and what is known of it.
 #[derive(Debug)]
 pub(super) struct WorkerSide {
@@ -25,8 +28,11 @@ pub(super) struct WorkerSide {
     up: Option<Worker>,
     started: Moment,
     backoff: Backoff,
-    /// Which model each slot was given out for.
-    slots: BTreeMap<Slot, ModelName>,
+    /// Which version each slot was given out for. Those that are gone stay for a while: their last increments may still be
+    /// on their way.
+    slots: BTreeMap<Slot, (ModelName, VersionRef)>,
+    /// Passes on what the worker does; ends with it.
+    forwarding: Option<tokio::task::JoinHandle<()>>,
     /// Slots that a start was asked to restore, until it answers.
     restoring: Vec<(ModelName, Slot)>,
     page: WorkerPage,
@@ -40,6 +46,7 @@ impl WorkerSide {
             started: Moment::now(),
             backoff: Backoff::default(),
             slots: BTreeMap::new(),
+            forwarding: None,
             restoring: Vec::new(),
             page: WorkerPage::default(),
         }
@@ -57,12 +64,16 @@ impl WorkerSide {
         WorkerPage { pid: self.up.as_ref().map(Worker::pid), ..self.page.clone() }
     }
 
-    pub(super) fn assign(&mut self, slot: Slot, model: &ModelName) {
-        self.slots.insert(slot, model.clone());
+    pub(super) fn assign(&mut self, slot: Slot, model: &ModelName, version: &VersionRef) {
+        self.slots.insert(slot, (model.clone(), version.clone()));
+        if self.slots.len() > MOST_SLOTS {
+            self.slots.pop_first();
+        }
     }
 
-    pub(super) fn forget(&mut self, slot: Slot) {
-        self.slots.remove(&slot);
+    /// What passes on the worker's last words, to be waited for when the agent leaves.
+    pub(super) fn forwarding(&mut self) -> Option<tokio::task::JoinHandle<()>> {
+        self.forwarding.take()
     }
 }
 
@@ -77,8 +88,8 @@ impl Control {
             }
         }
         self.worker.restoring = wanted.iter().map(|(name, slot, _)| (name.clone(), *slot)).collect();
-        for (name, slot, _) in &wanted {
-            self.worker.assign(*slot, name);
+        for (name, slot, version) in &wanted {
+            self.worker.assign(*slot, name, version);
         }
         self.worker.started = Moment::now();
         let (supervisor, bundles) = (self.worker.supervisor.clone(), self.installer.bundles.clone());
@@ -117,7 +128,7 @@ impl Control {
         }
         self.worker.page.lacking = lacking;
         self.worker.up = Some(worker);
-        tokio::spawn(forward(events, self.events_in.clone()));
+        self.worker.forwarding = Some(tokio::spawn(forward(events, self.events_in.clone())));
         let names: Vec<ModelName> = self.machines.keys().cloned().collect();
         for name in names {
             self.step(&name, install::Event::WorkerUp).await;
@@ -144,12 +155,14 @@ impl Control {
 
     async fn worker_died(&mut self, cause: String) {
         self.worker.page.deaths += 1;
+        self.tell(EventKind::WorkerRestarted { cause: cause.clone() });
         self.worker_gone(cause.clone(), install::Event::WorkerDied(cause)).await;
     }
 
     async fn worker_gone(&mut self, cause: String, event: install::Event) {
         self.worker.up = None;
         self.worker.slots.clear();
+        self.telemetry.worker_gone();
         self.worker.page.last_death = Some(cause.clone());
         let names: Vec<ModelName> = self.machines.keys().cloned().collect();
         for name in names {
@@ -164,8 +177,15 @@ impl Control {
         });
     }
 
+    /// Counts what a slot did, and nothing more.
+    pub(super) async fn count_only(&mut self, increment: &Increment) -> Option<ModelName> {
+        let (name, version) = self.worker.slots.get(&increment.slot).cloned()?;
+        self.fold(&name, &version, increment).await;
+        Some(name)
+    }
+
     async fn count(&mut self, increment: Increment) {
-        let Some(name) = self.worker.slots.get(&increment.slot).cloned() else { return };
+        let Some(name) = self.count_only(&increment).await else { return };
         let sum = |of: &dyn Fn(ErrorKind) -> bool| {
             let counted = increment.errors.iter().filter(|e| of(e.kind));
             counted.fold(0u64, |sum, e| sum.saturating_add(e.count))
@@ -182,7 +202,7 @@ impl Control {
     /// Carries out a `Load`; its answer comes as an event, except where the worker is gone.
     pub(super) fn load(&mut self, name: &ModelName, slot: Slot, version: VersionRef) {
         let Some(worker) = self.worker.handle() else { return };
-        self.worker.assign(slot, name);
+        self.worker.assign(slot, name, &version);
         let (bundles, events, name) = (self.installer.bundles.clone(), self.events_in.clone(), name.clone());
         tokio::spawn(async move {
             let outcome = match open(&bundles, version).await {

@@ -1,4 +1,4 @@
-//! The only SQL of the agent: `state.db`.
+//! The SQL of `state.db`; that of `outbox.db` is in `outbox`.
 //!
 //! Tables: `fact` (name, value), `floor` (role, key set, version), `model` (name, commit record as JSON). The fact `seal` is
 //! the SHA-256 of the whole state as JSON, so that a page which rotted without SQLite noticing is noticed here. Schema 1

@@ -75,7 +75,8 @@ impl Device {
         identity().install(&path.join("state/identity")).unwrap();
         let config = path.join("agent.toml");
         let text = format!(
-            "state_dir = {:?}\nruntime_dir = {:?}\nready_file = {:?}\ninfer_tcp = \"127.0.0.1:0\"\nlog = \"debug\"\n",
+            "state_dir = {:?}\nruntime_dir = {:?}\nready_file = {:?}\ninfer_tcp = \"127.0.0.1:0\"\nlog = \"debug\"\n\
+             checkpoint_interval_seconds = 1\n",
             path.join("state"),
             path.join("run"),
             path.join("ready.json"),
@@ -163,6 +164,12 @@ impl Agent {
 
     pub(crate) fn status(&self) -> Value {
         serde_json::from_str(&tern_agent::status::ask(&self.device.join("run/control.sock")).unwrap()).unwrap()
+    }
+
+    /// Waits until so many rows are counted, and no more.
+    pub(crate) fn await_counted(&self, rows: u64) {
+        let counted = || self.status()["outbox"]["counted"][format!("demo/{MODEL}@1.0.0")]["rows"].as_u64();
+        wait(|| (counted() == Some(rows)).then_some(()), || format!("{:?} of {rows}: {}", counted(), self.status()));
     }
 
     /// Kills the worker as the kernel would, and waits until the agent has noticed.

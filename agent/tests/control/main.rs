@@ -45,6 +45,47 @@ fn a_killed_worker_and_a_killed_agent_come_back_with_the_same_version() {
 }
 
 #[test]
+fn what_is_counted_survives_a_cut_and_a_clean_leave_counts_all() {
+    let device = Device::new(ModelState::Committed, "1.0.0", None);
+    let mut agent = device.start();
+    for _ in 0..20 {
+        agent.answers();
+    }
+    agent.await_counted(20);
+    agent.kill();
+    let mut agent = device.start();
+    agent.await_counted(20);
+    agent.answers();
+    agent.kill_worker();
+    for _ in 0..4 {
+        agent.answers();
+    }
+    assert!(agent.leave().success());
+    let agent = device.start();
+    let counted = agent.status()["outbox"]["counted"]["demo/meter-digits@1.0.0"]["rows"].as_u64().unwrap();
+    assert!((24..=25).contains(&counted), "killing the worker loses a second at most: {counted}");
+    let outbox = &agent.status()["outbox"];
+    // The windows of two starts, and that the worker was started again; nobody has taken them.
+    assert_eq!((&outbox["waiting"], &outbox["sequence"]), (&json!(3), &json!(0)), "{outbox}");
+}
+
+#[test]
+fn a_damaged_outbox_costs_statistics_and_nothing_else() {
+    let device = Device::new(ModelState::Committed, "1.0.0", None);
+    let mut agent = device.start();
+    agent.answers();
+    agent.await_counted(1);
+    let stream = agent.status()["outbox"]["stream"].clone();
+    // A clean leave puts the journal back into the file: out of a journal SQLite would restore it whole.
+    assert!(agent.leave().success());
+    device.damage("outbox.db");
+    let mut agent = device.start();
+    assert_eq!((agent.answers().as_str(), &agent.status()["fault"]), ("1.0.0", &json!(null)));
+    let page = agent.status();
+    assert!(page["outbox"]["stream"] != stream && page["outbox"]["fault"] == json!(null), "{page}");
+}
+
+#[test]
 fn a_worker_killed_on_probation_takes_the_version_back_without_the_network() {
     let device = Device::new(ModelState::OnProbation, "1.0.1", Some("1.0.0"));
     let mut agent = device.start();

@@ -169,6 +169,24 @@ fn files_that_are_missing_empty_large_or_elsewhere_are_refused() {
 }
 
 #[test]
+fn a_reference_profile_that_does_not_fit_is_refused_before_anything_is_sent() {
+    let folder = scratch();
+    let path = folder.path().join(DESCRIPTION);
+    let named = "model = \"model.onnx\"\nreference = \"reference.json\"";
+    let text = fs::read_to_string(&path).unwrap().replacen("model = \"model.onnx\"", named, 1);
+    fs::write(&path, text).unwrap();
+    let with = |bytes: &[u8]| {
+        fs::write(folder.path().join("reference.json"), bytes).unwrap();
+        read(folder.path()).unwrap_err()
+    };
+    let error = with(b"{}");
+    let fault = matches!(&error, BundleError::Reference { fault: ReferenceError::Malformed(_), .. });
+    assert!(fault && error.to_string().starts_with("reference.json: malformed"), "{error}");
+    let huge = vec![b' '; reference::MAX_BYTES + 1];
+    assert!(matches!(with(&huge), BundleError::TooLarge { .. }));
+}
+
+#[test]
 fn a_symbolic_link_is_never_followed() {
     let linked = |name: &str| {
         let folder = scratch();

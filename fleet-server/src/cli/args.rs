@@ -8,6 +8,8 @@ use tern_protocol::{
     keys::PublicKey,
 };
 
+use crate::readers::ReaderName;
+
 /// Keep machine-learning models on a fleet of devices: publish, assign, watch.
 #[derive(Debug, Parser)]
 #[command(name = "tern", version, no_binary_name = true, arg_required_else_help = true)]
@@ -41,6 +43,15 @@ pub(super) enum Command {
     Device(Device),
     /// Make devices run a published version
     Assign(Assign),
+    /// Who may read the fleet's MQTT topics without being a device
+    #[command(subcommand)]
+    Dashboard(Dashboard),
+    /// Bring a version to devices in stages, watched, and back where it fails
+    #[command(subcommand)]
+    Rollout(super::rollout::Rollout),
+    /// Decay that the server has detected
+    #[command(subcommand)]
+    Incident(Incident),
     /// What happened in the fleet, oldest first
     Events {
         /// Only events after this number
@@ -117,6 +128,38 @@ pub(super) enum Device {
         /// Its name
         device: DeviceId,
     },
+    /// What versions have come to on devices: rows, errors, accuracy, latency
+    Figures {
+        /// Of this device only
+        device: Option<DeviceId>,
+        /// Of this model only: team/model
+        #[arg(long)]
+        model: Option<ModelName>,
+    },
+    /// Reports and rows that could not be used
+    Quarantine,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Dashboard {
+    /// Make a key here and have the server certify it for reading
+    Add {
+        /// The dashboard's name
+        name: ReaderName,
+        /// The folder for key.pem, certificate.pem and ca.pem
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
+    /// The dashboards
+    List,
+    /// Take a dashboard's access away, at once
+    Remove {
+        /// Its name
+        name: ReaderName,
+        /// Why; kept with the record
+        #[arg(long, value_name = "TEXT", value_parser = spoken)]
+        reason: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -132,6 +175,40 @@ pub(super) struct Enroll {
     /// The device is in service: the new token replaces its certificate
     #[arg(long)]
     pub replace: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Incident {
+    /// Open incidents, newest first
+    List {
+        /// Resolved ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// One incident, with its evidence and what was done
+    Show {
+        /// Its number
+        number: u64,
+    },
+    /// Record that you have seen it
+    Ack {
+        /// Its number
+        number: u64,
+        /// What is done about it; kept with the record
+        #[arg(long, value_name = "TEXT", value_parser = spoken)]
+        reason: String,
+    },
+    /// Keep its hooks quiet for some time
+    Mute {
+        /// Its number
+        number: u64,
+        /// For how many hours
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=720))]
+        hours: u32,
+        /// Why; kept with the record
+        #[arg(long, value_name = "TEXT", value_parser = spoken)]
+        reason: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -157,7 +234,7 @@ fn label(text: &str) -> Result<(LabelKey, LabelValue), String> {
     Ok((key.parse().map_err(|e| format!("{e}"))?, value.parse().map_err(|e| format!("{e}"))?))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let rule = "write a number and s, m, h or d, such as 90s or 2d, at most 30d";
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(rule)?;
     let unit = match unit {
@@ -171,7 +248,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     if (1..=30 * 86_400).contains(&seconds) { Ok(Duration::from_secs(seconds)) } else { Err(rule.into()) }
 }
 
-fn spoken(text: &str) -> Result<String, String> {
+pub(super) fn spoken(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() { Err("it must not be empty".into()) } else { Ok(text.into()) }
 }

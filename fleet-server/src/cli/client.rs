@@ -1,6 +1,6 @@
 //! The HTTPS client of `tern`: one server, one CA, every call bounded in time and size.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, time::Duration};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -14,14 +14,11 @@ use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
 use serde::{Serialize, de::DeserializeOwned};
 use tern_protocol::api::{PROBLEM_TYPE, Problem};
 
 use super::{config::Settings, upload::Outgoing};
+use crate::trusted;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
@@ -109,7 +106,7 @@ impl Client {
         http.set_connect_timeout(Some(CONNECT));
         http.set_nodelay(true);
         let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(&settings.ca_pem)?)
+            .with_tls_config(trusted::by_pem(settings.ca_pem.as_bytes())?)
             .https_only()
             .enable_http1()
             .wrap_connector(http);
@@ -133,6 +130,12 @@ impl Client {
     /// Puts JSON bytes as they are; the answer's body is of no interest where `T` is [`serde::de::IgnoredAny`].
     pub(super) async fn put<T: DeserializeOwned>(&self, path: &str, json: Vec<u8>) -> anyhow::Result<T> {
         self.send(Method::PUT, path, Some("application/json"), Outgoing::bytes(json), ANSWER).await
+    }
+
+    /// Removes what the address names.
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.answer(Method::DELETE, path, None, Outgoing::empty(), ANSWER).await?;
+        Ok(())
     }
 
     /// Puts a body of `length` bytes that is streamed.
@@ -243,19 +246,6 @@ fn base(address: &str) -> anyhow::Result<String> {
         .with_context(|| format!("{address:?} is no server address: write it as https://host:port, without a path"))
 }
 
-fn tls(ca_pem: &str) -> anyhow::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        let unusable = "the CA file holds something that is no certificate";
-        roots.add(certificate.ok().context(unusable)?).ok().context(unusable)?;
-    }
-    anyhow::ensure!(!roots.is_empty(), "the CA file holds no certificate: it must be PEM, BEGIN CERTIFICATE");
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .context("TLS versions")?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
-}
-
 /// Looks through the layers of an error for TLS's own word.
 fn unanswered(server: String, error: &(dyn Error + 'static)) -> CallError {
     let mut innermost = error;
@@ -315,12 +305,5 @@ mod tests {
     fn a_query_survives_what_selectors_are_made_of() {
         let path = with_query("/api/v1/devices", &[("selector", "site=hall 2,class!=old&x=ä"), ("cursor", "a")]);
         assert_eq!(path, "/api/v1/devices?selector=site%3Dhall%202%2Cclass%21%3Dold%26x%3D%C3%A4&cursor=a");
-    }
-
-    #[test]
-    fn a_ca_file_without_a_certificate_is_refused() {
-        for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            assert!(tls(text).is_err(), "{text}");
-        }
     }
 }

@@ -7,7 +7,7 @@ use tern_protocol::{
     twin::{LastError, ModelTwin},
 };
 
-use super::{args::Enroll, client::Client, output::Printer};
+use super::{args::Enroll, client::Client, output::Printer, telemetry};
 use crate::{
     forms::{DeviceRow, EnrolmentOrder, EnrolmentTicket, Page},
     wording::state,
@@ -83,6 +83,8 @@ fn newest_error(device: &DeviceRow) -> Option<&LastError> {
 
 pub(super) async fn show(client: &Client, device: &DeviceId, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     let row: DeviceRow = client.get(&format!("/api/v1/devices/{device}")).await?;
+    // For programs `tern device figures` is the place: this form is the server's, as it is.
+    let figures = if printer.is_json() { None } else { telemetry::if_served(client, device).await? };
     printer.result(&row, |p| {
         let labels: Vec<_> = row.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let desired: Vec<_> = row.desired.iter().map(ToString::to_string).collect();
@@ -100,6 +102,10 @@ pub(super) async fn show(client: &Client, device: &DeviceId, printer: &mut Print
         let models = row.models.iter().map(|m| vec![model(m), m.generation.to_string(), p.when(m.since)]).collect();
         p.line("")?;
         p.table(&["MODEL", "GENERATION", "SINCE"], models, "no models")?;
+        if let Some(figures) = figures {
+            p.line("")?;
+            telemetry::table(&figures, p)?;
+        }
         errors(&row).try_for_each(|error| {
             let version = error.version.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
             let generation = error.generation;

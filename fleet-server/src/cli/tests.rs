@@ -1,7 +1,9 @@
 //! `tern` against a server of our own making over real TLS: the publish flow, refusals, wrong certificates and tokens.
 #![expect(clippy::disallowed_methods, reason = "tests write scratch files")]
 
+mod dashboards;
 mod fake;
+mod rollouts;
 
 use std::{
     fs,
@@ -104,6 +106,11 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
         "device show cam-1 --output table",
         "assign demo/m@1.0.0 --to * --reason first_try --probation-inferences 5 --probation-seconds 9",
         "events --after 7 --last 3",
+        "rollout create demo/m@1.0.0 --to * --reason x --canary 2 --bake 10m --then 50% --then 100% --start",
+        "rollout create demo/m@1.0.0 --to * --reason x --policy p.toml",
+        "rollout plan m-1-1-0",
+        "rollout status m-1-1-0 -w --timeout 5m",
+        "rollout abort m-1-1-0 --reason x",
         "completions fish --config x.toml",
     ] {
         assert!(parses(line).is_ok(), "{line}: {:?}", parses(line).err());
@@ -120,6 +127,13 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
         "assign demo/m@1.0.0 --to * --reason _",
         "assign demo/m@1.0.0 --to * --reason x --probation-seconds 9",
         "events --last 0",
+        "rollout create demo/m@1.0.0 --to * --reason x",
+        "rollout create demo/m@1.0.0 --to * --canary 2",
+        "rollout create demo/m@1.0.0 --to * --reason x --canary 2 --policy p.toml",
+        "rollout create demo/m@1.0.0 --to * --reason x --canary 200%",
+        "rollout start m-1-1-0",
+        "rollout status m-1-1-0 --timeout 5m",
+        "rollout status M_1",
         "completions dos",
         "model list --output yaml",
     ] {
@@ -130,7 +144,7 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
     }
     let help = tern(Environment::default(), "", &["--help"]);
     assert_eq!((help.code, help.err.as_str()), (0, ""));
-    for command in ["login", "model", "device", "assign", "events", "completions"] {
+    for command in ["login", "model", "device", "assign", "rollout", "events", "completions"] {
         assert!(help.out.contains(command), "{command}");
     }
 }
@@ -319,6 +333,21 @@ fn lists_follow_their_pages_and_json_is_the_servers_form() {
         shown.contains("refused 1.0.2 (generation 7, ") && shown.contains("golden-mismatch: answers differ"),
         "{shown}"
     );
+}
+
+#[test]
+fn figures_and_quarantine_are_told() {
+    let desk = Desk::new();
+    let figures = desk.tern(&["device", "figures", "cam-1", "--model", "demo/meter-digits"]).out;
+    assert!(desk.state(|s| s.requests.iter().any(|r| r.contains("device=cam-1&model=demo%2Fmeter-digits"))));
+    for part in ["cam-1", "demo/meter-digits@1.0.0", "900", "90.0 %", "93.4 % ± 1.1", "1.25 ms"] {
+        assert!(figures.contains(part), "{part}: {figures}");
+        assert!(desk.tern(&["device", "show", "cam-1"]).out.contains(part), "{part}");
+    }
+    let kept = desk.tern(&["device", "quarantine"]).out;
+    assert!(kept.contains("row-shape") && kept.contains("41") && kept.contains("its profile has 2"), "{kept}");
+    let json = desk.tern(&["device", "quarantine", "--output", "json"]).json();
+    assert_eq!(json["items"][0]["times"], 2);
 }
 
 #[test]

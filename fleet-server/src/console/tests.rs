@@ -1,213 +1,239 @@
-//! Hostile texts, an empty fleet, a large one, and who may ask.
+//! Hostile texts, an empty fleet, bounds, what each page owes to who cannot see it, and who may ask.
 
-use axum::body::Body;
-use http_body_util::BodyExt;
-use jiff::Timestamp;
-use tern_protocol::{
-    digest::Digest,
-    ids::{ByteCount, Generation},
-    refusal::RefusalCode,
-    twin::{LastError, ModelState, ModelTwin},
+mod synthetic;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, header},
 };
+use http_body_util::BodyExt;
+use tokio::sync::watch;
 use tower_service::Service;
 
-use super::*;
-use crate::{
-    forms::{DeviceRow, EventRow, VersionRow},
-    overview::{Overview, OverviewFuture},
+use super::{
+    live::MOST,
+    view::{Listed, View},
+    *,
 };
+use crate::http::sse::Wire;
+use synthetic::{Fixed, at, empty, shown, view};
 
-const HOSTILE: &str = "<script>alert(1)</script>\" onload=x '&amp; \u{202e}\u{1b}[2J";
+/// One address of each kind of page.
+const ADDRESSES: [&str; 9] = [
+    "/",
+    "/devices/cam-001",
+    "/models",
+    "/models/demo/meter-digits",
+    "/rollouts",
+    "/rollouts/meter-digits-1",
+    "/incidents",
+    "/incidents/2",
+    "/events",
+];
 
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_800_000_000 + second).unwrap()
+fn place(address: &str) -> Place {
+    Place::parse(address, "").unwrap()
 }
 
-fn empty() -> Overview {
-    Overview { fleet: "demo".parse().unwrap(), solo: false, devices: vec![], versions: vec![], events: vec![] }
+fn html(address: &str) -> String {
+    let place = place(address);
+    pages::page(&shown(view(&place)), &place, at(0), None).into_string()
 }
 
-fn refusal(message: &str) -> LastError {
-    LastError {
-        code: RefusalCode::GoldenMismatch,
-        message: message.into(),
-        version: Some("1.0.2".parse().unwrap()),
-        generation: Generation(7),
-        at: at(-30),
-        count: 1,
-    }
+fn nothing(address: &str) -> String {
+    let place = place(address);
+    pages::page(&shown(empty(&place)), &place, at(0), None).into_string()
 }
 
-fn device(number: usize) -> DeviceRow {
-    let model = ModelTwin {
-        model: "demo/meter-digits".parse().unwrap(),
-        version: Some("1.0.0".parse().unwrap()),
-        digest: None,
-        state: ModelState::Rejected,
-        desired: Some("1.0.2".parse().unwrap()),
-        generation: Generation(7),
-        since: at(-60),
-        last_error: Some(refusal(HOSTILE)),
-    };
-    DeviceRow {
-        device: format!("cam-{number:03}").parse().unwrap(),
-        online: number.is_multiple_of(2),
-        last_seen: Some(at(-5)),
-        device_class: "rpi4".parse().unwrap(),
-        labels: Default::default(),
-        agent_version: HOSTILE.into(),
-        desired_generation: Generation(8),
-        desired: vec![],
-        generation: Generation(7),
-        models: vec![model],
-        last_error: None,
-        certificate_expires: at(1_000_000),
-    }
+fn desk(works: bool) -> (watch::Sender<u64>, Router) {
+    let (changed, changes) = watch::channel(10);
+    (changed, router(Arc::new(Fixed::new(works, changes))))
 }
 
-fn full(devices: usize) -> Overview {
-    let version = VersionRow {
-        model: "demo/meter-digits@1.0.0".parse().unwrap(),
-        manifest: Digest::of(b"m"),
-        bytes: ByteCount(24_449),
-        published: at(-3_600),
-        published_by: HOSTILE.into(),
-        signed: true,
-        devices: devices as u64,
-    };
-    let event = EventRow {
-        id: 1,
-        at: at(-10),
-        kind: HOSTILE.into(),
-        actor: HOSTILE.into(),
-        device: Some("cam-001".parse().unwrap()),
-        model: None,
-        version: None,
-        code: HOSTILE.into(),
-        message: HOSTILE.into(),
-    };
-    Overview {
-        solo: true,
-        devices: (0..devices).map(device).collect(),
-        versions: vec![version],
-        events: vec![event],
-        ..empty()
-    }
-}
-
-fn html(overview: &Overview) -> String {
-    page::page(overview, at(0), None).into_string()
-}
-
-struct Fixed(Option<Overview>);
-
-impl ConsoleSource for Fixed {
-    fn overview(&self) -> OverviewFuture<'_> {
-        Box::pin(async { self.0.clone().ok_or_else(|| anyhow::anyhow!("secret path /var/lib/x")) })
-    }
-}
-
-fn ask(source: Fixed, host: Option<&str>, path: &str) -> (StatusCode, axum::http::HeaderMap, String) {
-    let mut request = Request::builder().uri(path);
+async fn call(router: &mut Router, host: Option<&str>, path: &str) -> Response {
+    let (stop, stopping) = watch::channel(false);
+    // The server of these tests stops when the test does.
+    std::mem::forget(stop);
+    let mut request = Request::builder().uri(path).extension(Wire::new(stopping));
     if let Some(host) = host {
         request = request.header(header::HOST, host);
     }
-    let request = request.body(Body::empty()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        let response = router(Arc::new(source)).call(request).await.unwrap();
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        (head.status, head.headers, String::from_utf8(body.to_vec()).unwrap())
-    })
+    router.call(request.body(Body::empty()).unwrap()).await.unwrap()
+}
+
+async fn ask(works: bool, host: Option<&str>, path: &str) -> (StatusCode, HeaderMap, String) {
+    let (_changed, mut router) = desk(works);
+    let (head, body) = call(&mut router, host, path).await.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (head.status, head.headers, String::from_utf8(body.to_vec()).unwrap())
 }
 
 #[test]
 fn hostile_texts_stay_texts() {
-    let page = html(&full(2));
-    assert!(!page.contains("<script"), "a tag came through");
-    assert!(!page.contains("\" onload"), "a quote came through");
-    assert!(!page.contains('\u{202e}') && !page.contains('\u{1b}'));
-    assert!(page.contains("&lt;script&gt;alert(1)"), "the text itself is shown");
+    for address in ADDRESSES {
+        let page = html(address);
+        assert_eq!(page.matches("<script").count(), 1, "{address}: ours alone");
+        assert!(!page.contains("\" onload"), "{address}: a quote came through");
+        assert!(!page.contains('\u{202e}') && !page.contains('\u{1b}'), "{address}");
+        assert!(page.contains("&lt;script&gt;alert(1)"), "{address}: the text itself is shown");
+    }
 }
 
 #[test]
 fn an_empty_fleet_says_what_to_do() {
-    let page = html(&empty());
-    for text in ["tern device enroll ID", "tern model publish FOLDER", "Nothing has happened yet", "Fleet demo"] {
+    let page = nothing("/");
+    for text in ["tern device enroll ID", "tern model publish FOLDER", "Nothing has happened yet", "Fleet"] {
         assert!(page.contains(text), "{text}");
     }
-    assert!(!page.contains("<table") && !page.contains("Unsafe"));
-}
-
-#[test]
-fn two_hundred_devices_have_a_row_each() {
-    let page = html(&full(200));
-    for number in [0, 99, 199] {
-        assert!(page.contains(&format!("<th scope=\"row\">cam-{number:03}</th>")));
+    assert!(!page.contains("<table"));
+    assert!(page.contains("not that nothing is wrong"), "quiet is never no decay");
+    for (address, text) in [("/rollouts", "tern rollout create"), ("/incidents", "None."), ("/events", "None here")] {
+        assert!(nothing(address).contains(text), "{address}");
     }
-    assert!(page.contains("<caption>200 devices</caption>"));
-    assert!(page.contains("Unsafe keys"), "solo keys are named");
-    assert!(page.contains("golden-mismatch") && page.contains("(wanted: 1.0.2)"));
-    assert!(page.contains("<dt>Online</dt><dd>100</dd>"));
 }
 
 #[test]
-fn a_very_large_fleet_is_cut_and_says_so() {
-    let page = html(&full(1_003));
-    assert!(page.contains("1003 devices, the first 1000 shown"));
-    assert!(page.contains("cam-999") && !page.contains("cam-1000"));
+fn a_cut_list_says_so_and_where_it_goes_on() {
+    let page = html("/");
+    assert!(page.contains("3 devices shown, there are more: <a href=\"/?after=cam-002\">"), "{page}");
+    assert!(html("/events").contains("<a href=\"/events?before=1\">older ones</a>"));
+    let list = Listed::of((0..5).collect(), 3);
+    assert_eq!((list.rows, list.more), (vec![0, 1, 2], true));
+    assert!(!Listed::of(vec![1], 1).more);
 }
 
 #[test]
-fn the_page_is_whole_without_scripts_and_loads_nothing_foreign() {
-    let page = html(&full(3));
-    assert!(page.starts_with("<!DOCTYPE html><html lang=\"en\">"));
-    assert_eq!(page.matches("<table").count(), page.matches("<caption").count());
-    for landmark in ["<header>", "<main ", "<nav ", "<footer>", "scope=\"col\""] {
-        assert!(page.contains(landmark), "{landmark}");
+fn every_page_is_whole_without_scripts_and_loads_nothing_foreign() {
+    for address in ADDRESSES {
+        let page = html(address);
+        assert!(page.starts_with("<!DOCTYPE html><html lang=\"en\">"), "{address}");
+        for landmark in ["<header>", "<main id=\"main\"", "<nav aria-label=\"Pages\">", "<footer>", "href=\"#main\""] {
+            assert_eq!(page.matches(landmark).count(), 1, "{address}: {landmark}");
+        }
+        assert_eq!(page.matches("<h1>").count(), 1, "{address}");
+        assert!(page.find("<h2").is_none_or(|h2| page.find("<h1>").unwrap() < h2), "{address}: headings in order");
+        assert!(!page.contains("<h3"), "{address}");
+        let tables = page.matches("<table>").count();
+        assert_eq!(tables, page.matches("<caption id=").count(), "{address}");
+        assert_eq!(tables, page.matches("role=\"region\" tabindex=\"0\"").count(), "{address}");
+        assert!(tables == 0 || page.contains("scope=\"col\"") && page.contains("scope=\"row\""), "{address}");
+        assert_eq!(page.matches("role=\"img\"").count(), page.matches("<desc id=").count(), "{address}");
+        assert!(page.contains("aria-current="), "{address}: the navigation says where one is");
+        assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("style=\""), "{address}");
+        assert!(!page.contains("http-equiv"), "{address}: no refresh unless asked for");
+        let ids: Vec<_> = page.split(" id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        let unique: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(ids.len(), unique.len(), "{address}: {ids:?}");
+        for id in page.split("aria-labelledby=\"").skip(1).flat_map(|rest| rest.split('"').next().unwrap().split(' ')) {
+            assert!(ids.contains(&id), "{address}: nothing is called {id}");
+        }
     }
-    assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("style=\""));
-    assert!(!page.contains("http-equiv"), "no refresh unless asked for");
-    assert!(page.contains("href=\"/?refresh=on\""));
-    assert!(page::page(&empty(), at(0), Some(10)).into_string().contains("http-equiv=\"refresh\" content=\"10\""));
 }
 
 #[test]
-fn every_answer_carries_the_guards() {
-    for (path, status) in [("/", 200), ("/?refresh=on", 200), ("/style.css", 200), ("/etc/passwd", 404)] {
-        let (found, headers, _) = ask(Fixed(Some(full(1))), Some("localhost:8080"), path);
+fn pages_say_what_they_are_about() {
+    for (address, texts) in [
+        ("/", &["Open incidents", "Rollouts under way", "Newest events", "golden-mismatch", "(wanted: 1.0.2)"][..]),
+        ("/devices/cam-001", &["What it runs", "Newest windows", "75.0 %", "Last refusal of a desired state"]),
+        (
+            "/models/demo/meter-digits",
+            &["0.62 reference standard deviations", "no figure for categories", "once in about 1000"],
+        ),
+        ("/rollouts/meter-digits-1", &["aria-current=\"step\"", "survived", "Verdicts", "1 of 2"]),
+        ("/incidents/2", &["Likely cause", "Score over the windows", "critical", "and 8 more", "What was done"]),
+    ] {
+        let page = html(address);
+        for text in texts {
+            assert!(page.contains(text), "{address}: {text}");
+        }
+        assert!(page.contains("Unsafe keys"), "{address}: solo keys are named");
+    }
+}
+
+#[test]
+fn a_model_without_a_profile_says_that_nothing_would_be_seen() {
+    let place = place("/models/demo/meter-digits");
+    let View::Model(mut view) = view(&place) else { panic!("a model") };
+    view.blind_spots = None;
+    let page = pages::page(&shown(View::Model(view)), &place, at(0), None).into_string();
+    assert!(page.contains("No reference profile.") && page.contains("tern decay fit"));
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_guards() {
+    let assets = [("/style.css", 200), ("/console.js", 200), ("/icon.svg", 200), ("/etc/passwd", 404)];
+    let pages = ADDRESSES.map(|address| (address, 200));
+    for (path, status) in pages.into_iter().chain(assets).chain([("/?refresh=on", 200), ("/incidents/404", 404)]) {
+        let (found, headers, _) = ask(true, Some("localhost:8080"), path).await;
         assert_eq!(found, status, "{path}");
-        assert!(
-            headers[header::CONTENT_SECURITY_POLICY]
-                .to_str()
-                .unwrap()
-                .starts_with("default-src 'none'; style-src 'self'")
-        );
+        let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
+        assert!(!policy.contains("unsafe"));
         assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         assert_eq!(headers[header::REFERRER_POLICY], "no-referrer");
     }
-    let (_, headers, style) = ask(Fixed(None), Some("localhost"), "/style.css");
-    assert_eq!(headers[header::CONTENT_TYPE], "text/css; charset=utf-8");
-    assert!(style.contains("prefers-color-scheme: dark"));
+    let (_, headers, _) = ask(true, Some("localhost"), "/console.js").await;
+    assert_eq!(headers[header::CONTENT_TYPE], "text/javascript; charset=utf-8");
+    let (_, _, page) = ask(true, Some("localhost"), "/events?before=9&refresh=on").await;
+    assert!(page.contains("http-equiv=\"refresh\" content=\"10\""));
 }
 
-#[test]
-fn only_this_machines_names_are_answered() {
+#[tokio::test]
+async fn only_this_machines_names_are_answered() {
     for host in ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "[::1]"] {
-        assert_eq!(ask(Fixed(Some(empty())), Some(host), "/").0, StatusCode::OK, "{host}");
+        assert_eq!(ask(true, Some(host), "/").await.0, StatusCode::OK, "{host}");
     }
     for host in ["evil.example", "localhost.evil.example:80", "10.0.0.1", "[2001:db8::1]:80", "", "127.0.0.1.evil"] {
-        let (status, _, body) = ask(Fixed(Some(full(1))), Some(host), "/");
+        let (status, _, body) = ask(true, Some(host), "/").await;
         assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{host}");
         assert!(!body.contains("cam-000"));
     }
-    assert_eq!(ask(Fixed(Some(empty())), None, "/").0, StatusCode::MISDIRECTED_REQUEST);
+    assert_eq!(ask(true, None, "/").await.0, StatusCode::MISDIRECTED_REQUEST);
 }
 
-#[test]
-fn a_store_that_cannot_be_read_is_told_without_its_inside() {
-    let (status, _, body) = ask(Fixed(None), Some("localhost"), "/");
+#[tokio::test]
+async fn a_store_that_cannot_be_read_is_told_without_its_inside() {
+    let (status, _, body) = ask(false, Some("localhost"), "/").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(!body.contains("secret"));
+}
+
+#[tokio::test]
+async fn a_live_page_is_told_of_its_own_changes_only() {
+    let (changed, changes) = watch::channel(10);
+    let source = Arc::new(Fixed::new(true, changes));
+    let mut router = router(source.clone());
+    let response = call(&mut router, Some("localhost"), "/live?page=%2F%3Fafter%3Dcam-1").await;
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+    let mut body = response.into_body();
+    let mut next = async || body.frame().await.map(|frame| frame.unwrap().into_data().unwrap());
+    assert_eq!(next().await.unwrap(), ":\n\n", "connected");
+    // The page shows tens: this commit makes it look again, and changes nothing that it shows.
+    let looks = source.looks();
+    changed.send_replace(11);
+    while source.looks() == looks {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    changed.send_replace(20);
+    let frame = next().await.unwrap();
+    assert!(frame.starts_with(b"event: changed\ndata: "), "{frame:?}");
+    drop(changed);
+    assert_eq!(next().await, None, "one word for one change; the stream ends with the store");
+}
+
+#[tokio::test]
+async fn live_pages_are_bounded_and_places_come_back() {
+    let (_changed, mut router) = desk(true);
+    let mut open = Vec::new();
+    for _ in 0..MOST {
+        open.push(call(&mut router, Some("localhost"), "/live?page=/").await);
+    }
+    assert!(open.iter().all(|response| response.status() == StatusCode::OK));
+    let refused = call(&mut router, Some("localhost"), "/live?page=/").await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(call(&mut router, Some("localhost"), "/live?page=/nowhere").await.status(), StatusCode::NOT_FOUND);
+    open.clear();
+    while call(&mut router, Some("localhost"), "/live?page=/").await.status() != StatusCode::OK {
+        tokio::task::yield_now().await;
+    }
 }

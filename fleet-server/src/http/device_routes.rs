@@ -22,6 +22,7 @@ use super::{
     query, serve_blob,
 };
 use crate::{
+    clock,
     enrolment::{self, EnrolRefusal},
     events::EventKind,
     fleet::Fleet,
@@ -77,9 +78,10 @@ pub(super) async fn target(
 ) -> Answer<Response> {
     let not_demanded = || Refused::new(Refusal::BlobNotDemanded, "nothing demanded of this device has this manifest");
     let (version, digest) = consistent_target(&path).ok_or_else(not_demanded)?;
-    if !fleet.store.demands_version(device, version.clone()).await? {
+    if !fleet.store.demands_version(device.clone(), version.clone()).await? {
         return Err(not_demanded());
     }
+    fleet.store.fetches_manifest(device, version.clone(), clock::now()).await?;
     let bytes = fleet.blocking(move |fleet| fleet.repository.manifest(&version, &digest)).await??;
     Ok(document(bytes.ok_or_else(not_demanded)?, "private, immutable, max-age=31536000"))
 }
@@ -99,9 +101,10 @@ pub(super) async fn blob(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let digest: Digest = query::name(&digest)?;
-    if !fleet.store.demands_blob(device, digest).await? {
+    if !fleet.store.demands_blob(device.clone(), digest).await? {
         return Err(Refused::new(Refusal::BlobNotDemanded, "nothing demanded of this device holds this blob"));
     }
+    fleet.store.fetches_blob(device, digest, clock::now()).await?;
     serve_blob::answer(&fleet.blobs, digest, &headers).await
 }
 

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Longest reason, in bytes.
-const MAX_REASON: usize = 1000;
+pub(super) const MAX_REASON: usize = 1000;
 /// Longest probation: as many inferences or seconds.
 const MAX_PROBATION: u64 = 1_000_000_000;
 
@@ -86,7 +86,7 @@ pub(super) async fn devices(
     Ok(query::page(rows, query.limit()?, |row| row.device.to_string()))
 }
 
-fn selector(text: &str) -> Answer<Selector> {
+pub(super) fn selector(text: &str) -> Answer<Selector> {
     text.parse().map_err(|e: crate::selector::InvalidSelector| Refused::new(Refusal::BadSelector, e.to_string()))
 }
 
@@ -120,11 +120,18 @@ pub(super) async fn assign(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, 
     Ok(Json(Assigned { devices }))
 }
 
-fn check(reason: &str, probation: &Probation) -> Answer<()> {
-    let refused = |words: String| Err(Refused::new(Refusal::BadOrder, words));
+/// Every change says why.
+pub(super) fn check_reason(reason: &str) -> Answer<()> {
     if reason.trim().is_empty() || reason.len() > MAX_REASON {
-        return refused(format!("say why: reason must have 1 to {MAX_REASON} bytes"));
+        let words = format!("say why: reason must have 1 to {MAX_REASON} bytes");
+        return Err(Refused::new(Refusal::BadOrder, words));
     }
+    Ok(())
+}
+
+fn check(reason: &str, probation: &Probation) -> Answer<()> {
+    check_reason(reason)?;
+    let refused = |words: String| Err(Refused::new(Refusal::BadOrder, words));
     if probation.min_inferences > MAX_PROBATION || probation.min_seconds > MAX_PROBATION {
         return refused(format!("probation must be at most {MAX_PROBATION}"));
     }
@@ -146,6 +153,10 @@ fn assign_refused(refusal: &AssignRefusal, model: &str) -> Refused {
         AssignRefusal::NameTaken { device, by } => {
             let words = format!("{device} runs {by}; on a device a model's name is unique without its team");
             Refused::new(Refusal::ModelNameTaken, words)
+        }
+        AssignRefusal::UnderRollout { rollout } => {
+            let words = format!("rollout {rollout} of this model is under way: abort it or let it end, then assign");
+            Refused::new(Refusal::RolloutActive, words)
         }
         AssignRefusal::TooMany { device } => {
             Refused::new(Refusal::TooManyModels, format!("{device} has as many models as a device may have"))

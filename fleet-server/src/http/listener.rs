@@ -32,7 +32,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
-use super::Peer;
+use super::{Peer, sse::Wire};
 use crate::{ca::Holder, fleet::Fleet};
 
 /// Bounds of a listener.
@@ -178,11 +178,14 @@ impl Connection {
 
     async fn speak(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, holder: Option<Holder>) {
         let peer = Peer { address: self.address, holder };
+        let wire = Wire::new(self.stopping.clone());
+        let cut = wire.clone();
         let is_plain = self.tls.is_none();
         let router = self.router.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             let mut router = router.clone();
             request.extensions_mut().insert(peer.clone());
+            request.extensions_mut().insert(wire.clone());
             async move {
                 let request: Request = request.map(Body::new);
                 if is_plain && !names_loopback(&request) {
@@ -203,6 +206,7 @@ impl Connection {
         let mut stopping = self.stopping.clone();
         let ended = tokio::select! {
             ended = timeout(self.limits.life, connection.as_mut()) => ended,
+            () = cut.is_cut() => return,
             () = stopped(&mut stopping) => {
                 connection.as_mut().graceful_shutdown();
                 timeout(self.limits.grace, connection.as_mut()).await

@@ -79,13 +79,26 @@ refusals! {
     UnderThreshold = 422 "under-threshold" "Too few valid signatures";
     ForeignTarget = 422 "foreign-target" "A target is not the team's own";
     ManifestMissing = 422 "manifest-missing" "A listed version has no such manifest here";
+    ReferenceUnfit = 422 "reference-unfit" "A listed version has a reference profile that cannot be used";
     BlobsMissing = 422 "blobs-missing" "A listed version has blobs that are not here";
     BadSelector = 400 "bad-selector" "The selector cannot be read";
     NoDeviceMatched = 422 "no-device-matched" "The selector picks no device";
+    ReaderExists = 409 "reader-exists" "There is a dashboard of this name";
     UnknownVersion = 404 "unknown-version" "There is no such version";
     VersionUnsigned = 409 "version-unsigned" "The version is not signed by its team";
     ModelNameTaken = 409 "model-name-taken" "A device has a model of this name from another team";
     TooManyModels = 409 "too-many-models" "A device would have too many models";
+    TooManyStreams = 503 "too-many-streams" "Too many follow the events already";
+    RolloutActive = 409 "rollout-active" "The model has a rollout that is under way";
+    BadPolicy = 422 "bad-policy" "The terms of the rollout cannot be used";
+    BadKey = 400 "bad-idempotency-key" "The Idempotency-Key is not valid";
+    KeyReused = 422 "idempotency-key-reused" "The Idempotency-Key came before with another request";
+    RolloutMoved = 409 "rollout-moved" "The rollout has moved in between";
+    NotNow = 409 "rollout-phase" "The rollout is in a phase that does not take this";
+    OwnRollout = 403 "own-rollout" "Nobody approves their own rollout";
+    ApprovedBefore = 409 "approved-before" "One approval counts for each person";
+    NeedsApproval = 409 "needs-approval" "The rollout is not approved yet";
+    LastStage = 409 "last-stage" "The rollout has no stage after this one";
     TimedOut = 503 "timed-out" "The server did not finish in time";
     Internal = 500 "internal" "The server failed";
 }

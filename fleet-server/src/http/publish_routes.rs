@@ -34,6 +34,7 @@ use crate::{
     fleet::Fleet,
     forms::{ManifestStored, TeamMetadata, VersionDetail},
     identity::Permission,
+    profiles::Reference,
     repository::{self, PublishRefusal},
     store::{ManifestOutcome, NewEvent, NewVersion, SignedVersion},
 };
@@ -265,8 +266,26 @@ async fn complete(fleet: &Arc<Fleet>, listed: Vec<SignedVersion>) -> Answer<Vec<
     let states = blob_states(fleet, blobs.into_iter().collect()).await?;
     match states.missing.iter().chain(&states.other_length).next() {
         Some(digest) => Err(Refused::new(Refusal::BlobsMissing, format!("upload blob {digest} first"))),
-        None => Ok(manifests),
+        None => {
+            references_fit(fleet, &manifests).await?;
+            Ok(manifests)
+        }
     }
+}
+
+/// Refuses versions whose reference profile no device could count by. What was signed before stays: a list that its
+/// team can no longer publish would be worse than a version without detectors.
+async fn references_fit(fleet: &Arc<Fleet>, listed: &[(SignedVersion, Vec<u8>)]) -> Answer<()> {
+    for (SignedVersion { model, .. }, _) in listed {
+        if fleet.store.manifest_state(model.clone()).await?.is_some_and(|(.., is_final)| is_final) {
+            continue;
+        }
+        let known = fleet.profiles.of(fleet, model).await?;
+        if let Some(Reference::Unfit(fault)) = known.as_ref().map(|known| &known.reference) {
+            return Err(Refused::new(Refusal::ReferenceUnfit, format!("{model}: {fault}")));
+        }
+    }
+    Ok(())
 }
 
 fn blobs_of(model: &ModelVersion, digest: &Digest, bytes: &[u8]) -> Answer<Vec<(Digest, u64)>> {

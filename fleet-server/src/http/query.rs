@@ -18,13 +18,14 @@ const DEFAULT_ROWS: usize = 100;
 /// Most rows of a page.
 const MAX_ROWS: usize = 1000;
 
-/// `?limit=&cursor=&selector=&after=`.
+/// `?limit=&cursor=&selector=&after=&state=`.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ListQuery {
     limit: Option<usize>,
     cursor: Option<String>,
     pub(super) selector: Option<String>,
     pub(super) after: Option<i64>,
+    pub(super) state: Option<String>,
 }
 
 impl ListQuery {

@@ -62,6 +62,28 @@ impl Tally {
         self.survived + self.bad()
     }
 
+    /// Adds the counts of another.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in [
+            (&mut self.waiting, other.waiting),
+            (&mut self.unreached, other.unreached),
+            (&mut self.held_back, other.held_back),
+            (&mut self.already, other.already),
+            (&mut self.excluded, other.excluded),
+            (&mut self.left, other.left),
+            (&mut self.returned, other.returned),
+            (&mut self.pending, other.pending),
+            (&mut self.survived, other.survived),
+            (&mut self.failed, other.failed),
+            (&mut self.rejected, other.rejected),
+            (&mut self.idle, other.idle),
+            (&mut self.silent, other.silent),
+            (&mut self.outstanding, other.outstanding),
+        ] {
+            *mine += theirs;
+        }
+    }
+
     fn count(&mut self, standing: &Standing) {
         let counter = match standing {
             Standing::Already => &mut self.already,
@@ -96,6 +118,22 @@ pub(super) enum Standing {
     Waiting,
     Absent,
     Reached(Judged),
+}
+
+impl Standing {
+    /// Where the device stands, as text: an outcome, or why there is none.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Already => "already",
+            Self::Excluded => "excluded",
+            Self::Left => "left",
+            Self::Returned => "returned",
+            Self::HeldBack => "held-back",
+            Self::Waiting => "waiting",
+            Self::Absent => "absent",
+            Self::Reached(judged) => judged.outcome.as_str(),
+        }
+    }
 }
 
 /// One device and where it stands.

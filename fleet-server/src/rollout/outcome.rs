@@ -34,6 +34,23 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 7] =
+        [Self::Pending, Self::Survived, Self::Failed, Self::Rejected, Self::Idle, Self::Silent, Self::Unreached];
+
+    /// The outcome as text, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Survived => "survived",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Idle => "idle",
+            Self::Silent => "silent",
+            Self::Unreached => "unreached",
+        }
+    }
+
     /// Whether it counts against the failure budget.
     pub fn is_bad(self) -> bool {
         matches!(self, Self::Failed | Self::Silent)

@@ -72,6 +72,14 @@ pub struct Stage {
     pub advance: Advance,
 }
 
+impl Stage {
+    /// A stage of this size, all else by default.
+    pub fn of(size: Share) -> Self {
+        let (probation, advance) = (Probation::default(), Advance::default());
+        Self { size, bake_seconds: 0, min_survivors: one(), probation, advance }
+    }
+}
+
 /// Who lets the next stage begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -309,6 +317,22 @@ impl Policy {
             }
         }
         if last.size == Share::ALL { Ok(()) } else { Err(PolicyError::LastStage) }
+    }
+
+    /// The terms of these stages, all else by default.
+    pub fn of(stages: Vec<Stage>) -> Self {
+        Self {
+            stages,
+            take_back: TakeBackTo::default(),
+            silence_seconds: an_hour(),
+            max_unavailable: a_quarter(),
+            concurrency: fifty(),
+            failures: FailureBudget::default(),
+            hold: HoldTerms::default(),
+            windows: Vec::new(),
+            control: ControlGroup::default(),
+            approvals: 0,
+        }
     }
 
     /// The index of the last stage, the release of the control group included.

@@ -62,6 +62,18 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 8] = [
+        Self::Created,
+        Self::Denied,
+        Self::Running,
+        Self::Paused,
+        Self::Held,
+        Self::Aborted,
+        Self::Undone,
+        Self::Finished,
+    ];
+
     /// Whether outcomes are still judged.
     pub fn is_live(self) -> bool {
         matches!(self, Self::Running | Self::Paused | Self::Held)

@@ -200,6 +200,21 @@ fn each_hold_has_its_cause() {
 }
 
 #[test]
+fn a_restart_of_the_server_settles_no_stage() {
+    let policy = policy("stages = [{ size = 2 }, { size = \"50%\" }, { size = \"100%\" }]");
+    let mut snapshot = fleet(8);
+    settle(&mut snapshot, &[Outcome::Survived; 2]);
+    snapshot.state.stage = 1;
+    snapshot.hearing_since = at(1000);
+    snapshot.devices.values_mut().skip(2).for_each(|view| view.online = false);
+    let early = plan(&policy, &snapshot, at(1030));
+    assert_eq!((early.verdict.kind, early.next), (VerdictKind::Continue, Some(at(1060))));
+    assert_eq!(plan(&policy, &snapshot, at(1060)).verdict.kind, VerdictKind::Bake, "they are away by themselves");
+    snapshot.devices.values_mut().for_each(|view| view.online = true);
+    assert_eq!(assigned(&plan(&policy, &snapshot, at(1030))).len(), 2, "whoever is back is assigned at once");
+}
+
+#[test]
 fn windows_delay_assignments_and_no_take_back() {
     let mut policy = policy("stages = [{ size = \"100%\" }]");
     policy.windows = vec![Window { start: at(100), end: at(200) }];

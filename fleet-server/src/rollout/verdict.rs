@@ -3,7 +3,8 @@
 //! Precedence: abort (failure budget, early stop, gates) before hold before everything else, and only abort is judged
 //! while the rollout is paused or held. A stage settles when nobody is pending, nobody within it can be assigned, and
 //! enough have survived; it is left after its bake time and once the server has heard devices for a while, for news of
-//! harm may still be on its way after a restart. The last stage is left, as finished, only when nobody is unreached.
+//! harm may still be on its way after a restart. Nor does a stage settle for want of devices that a restart has cut off.
+//! The last stage is left, as finished, only when nobody is unreached.
 
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use super::{
     census::{Census, earlier},
     outcome::later,
 };
+
+/// Agents are back within this time after the server was away; whoever is not, is away by itself.
+const BACK: Duration = Duration::from_secs(60);
 
 /// What is decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +138,13 @@ impl Bench<'_> {
             return Decision::Promote { stage: state.stage + 1, why: "by hand".to_owned() };
         }
         let settled = tally.pending == 0 && self.census.candidates.is_empty();
+        // After a restart everybody is away for a moment: the stage would be left with the survivors of the one before.
+        let back = later(self.snapshot.hearing_since, BACK.min(self.policy.silence()));
+        let lacks_absent = self.census.reached < self.census.quota && tally.unreached > 0;
         let survived = tally.survived >= self.needed();
+        if settled && survived && lacks_absent && self.now < back {
+            return Decision::Continue(Some(back));
+        }
         let Some(baked) = self.baked_at() else {
             return match (settled, survived) {
                 (true, true) => Decision::Bake,

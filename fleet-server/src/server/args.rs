@@ -85,6 +85,12 @@ pub(super) struct Run {
     /// First delay before a desired state is sent again.
     #[arg(long)]
     desired_resend_seconds: Option<u32>,
+    /// How often devices send reports.
+    #[arg(long)]
+    report_interval_seconds: Option<u32>,
+    /// How long a device's windows are.
+    #[arg(long)]
+    window_seconds: Option<u32>,
     /// Log filter, such as info.
     #[arg(long)]
     log: Option<String>,
@@ -102,7 +108,11 @@ impl Run {
             ready_file: self.ready_file.or(file.ready_file),
             desired_valid_days: self.desired_valid_days.unwrap_or(file.desired_valid_days),
             desired_resend_seconds: self.desired_resend_seconds.unwrap_or(file.desired_resend_seconds),
+            report_interval_seconds: self.report_interval_seconds.unwrap_or(file.report_interval_seconds),
+            window_seconds: self.window_seconds.unwrap_or(file.window_seconds),
+            telemetry_days: file.telemetry_days,
             log: self.log.unwrap_or(file.log),
+            hooks: file.hooks,
         };
         config.check()?;
         Ok(config)

@@ -1,4 +1,5 @@
-//! What must be done before it expires: snapshot and timestamp, desired states, the server's own certificate.
+//! What must be done before it expires: snapshot and timestamp, desired states, the server's own certificate; and what is
+//! let go when it is old: telemetry.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +18,8 @@ const ROUND: Duration = Duration::from_secs(60);
 const REMINDER: SignedDuration = SignedDuration::from_hours(24);
 /// Desired states signed in one transaction.
 const BATCH: u32 = 256;
+/// Rows of telemetry deleted in one transaction: a few milliseconds.
+const FORGET: u32 = 500;
 
 /// Looks after everything, for ever.
 pub(super) async fn run(fleet: Arc<Fleet>, tls: TlsSlot, broker: BrokerHandle) {
@@ -40,6 +43,41 @@ pub(super) async fn run(fleet: Arc<Fleet>, tls: TlsSlot, broker: BrokerHandle) {
             match recertify(&fleet, &tls, &broker, now) {
                 Ok(()) => certified = now,
                 Err(error) => tracing::error!(error = format!("{error:#}"), "the certificate was not renewed"),
+            }
+        }
+    }
+}
+
+/// Signs the states anew whose settings are no longer those of the configuration: one new generation each.
+pub(super) async fn settle(fleet: &Arc<Fleet>, now: Timestamp) -> anyhow::Result<()> {
+    let mut after = String::new();
+    loop {
+        let director = fleet.director.clone();
+        let differ = move |bytes: &[u8]| director.has_other_settings(bytes);
+        let last = fleet.store.renew_where(fleet.signer(), differ, after, BATCH as usize, now).await;
+        match last.context("sign the configured settings")? {
+            Some(last) => after = last,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Deletes telemetry older than `life`, for ever, little by little.
+pub(super) async fn forget(fleet: Arc<Fleet>, life: SignedDuration) {
+    let mut rounds = interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        let before = clock::now().saturating_sub(life).unwrap_or(Timestamp::MIN);
+        // Each batch is a transaction of its own, behind those that devices wait for.
+        loop {
+            match fleet.store.forget_telemetry(before, FORGET).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%error, "old telemetry was not deleted; trying again");
+                    break;
+                }
             }
         }
     }

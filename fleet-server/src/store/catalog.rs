@@ -68,7 +68,7 @@ pub struct SignedVersion {
     pub manifest: Digest,
 }
 
-const COLUMNS: &str = "team, model_id, version, manifest_sha256, bytes, published, published_by, signed,
+pub(super) const COLUMNS: &str = "team, model_id, version, manifest_sha256, bytes, published, published_by, signed,
     (SELECT count(*) FROM running_models r
      WHERE r.team = v.team AND r.model_id = v.model_id AND r.version = v.version)";
 
@@ -134,6 +134,18 @@ impl Store {
     /// [`StoreError`].
     pub async fn manifest(&self, model: ModelVersion) -> Result<Option<(Digest, Vec<u8>)>, StoreError> {
         self.read(move |connection| manifest(connection, &model)).await
+    }
+
+    /// A version's manifest, digest and bytes, and whether it was ever signed and so never changes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn manifest_state(&self, model: ModelVersion) -> Result<Option<(Digest, Vec<u8>, bool)>, StoreError> {
+        self.read(move |connection| {
+            let Some((digest, bytes)) = manifest(connection, &model)? else { return Ok(None) };
+            Ok(Some((digest, bytes, ever_signed(connection, &model)?)))
+        })
+        .await
     }
 
     /// A page of versions, by model and version as text; of one model where `of` names it.
@@ -289,7 +301,7 @@ fn signed(connection: &Connection, team: &TeamId) -> Result<Vec<SignedVersion>, 
     Ok(versions)
 }
 
-fn from_row(row: &Row<'_>) -> Result<VersionRow, StoreError> {
+pub(super) fn from_row(row: &Row<'_>) -> Result<VersionRow, StoreError> {
     Ok(VersionRow {
         model: version_of(row, 0)?,
         manifest: parse("manifest digest", &row.get::<_, String>(3)?)?,

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use tern_protocol::{
     digest::Digest,
     ids::{DeviceId, Generation, Labels, ModelId, ModelName, ModelVersion, TeamId, Version},
     twin::Twin,
 };
 
-use super::{NewEvent, Store, StoreError, events, from_json, natural, parse, time};
+use super::{NewEvent, Store, StoreError, events, from_json, millis, natural, parse, time};
 use crate::{events::EventKind, forms::DeviceRow, selector::Selector};
 
 /// Whether a device may come in.
@@ -97,8 +97,10 @@ impl Store {
     pub async fn offline(&self, device: Option<DeviceId>, why: Gone, now: Timestamp) -> Result<usize, StoreError> {
         self.write(move |connection| {
             let changed = connection.execute(
-                "UPDATE devices SET online = 0 WHERE online = 1 AND (?1 IS NULL OR device = ?1)",
-                [device.as_ref().map(DeviceId::as_str)],
+                // A connection that ends was alive until now.
+                "UPDATE devices SET online = 0, last_seen = coalesce(?2, last_seen)
+                 WHERE online = 1 AND (?1 IS NULL OR device = ?1)",
+                params![device.as_ref().map(DeviceId::as_str), (why == Gone::Disconnected).then(|| millis(now))],
             )?;
             if let (Some(device), 1.., Gone::Disconnected) = (&device, changed, why) {
                 let event = NewEvent::new(EventKind::DeviceOffline, "the connection ended without a last will");

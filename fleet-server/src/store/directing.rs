@@ -16,9 +16,9 @@ use tern_protocol::{
 use super::{
     NewEvent, Paging, Store, StoreError, damaged,
     devices::{list, version_of},
-    events, from_json, integer, millis, natural, parse, to_json,
+    events, from_json, integer, millis, natural, parse, rollouts, to_json,
 };
-use crate::{director::SignedState, events::EventKind, selector::Selector};
+use crate::{director::SignedState, events::EventKind, rollout::RolloutId, selector::Selector};
 
 /// Signs the state of a device; called inside the transaction that stores it.
 pub type SignState =
@@ -54,6 +54,11 @@ pub enum AssignRefusal {
         device: DeviceId,
         /// Whose model.
         by: ModelName,
+    },
+    /// A rollout of the model is at work.
+    UnderRollout {
+        /// Which.
+        rollout: RolloutId,
     },
     /// A device would have too many models.
     TooMany {
@@ -104,14 +109,36 @@ impl Store {
             let names = statement.query_map(params![millis(before), limit], |row| row.get::<_, String>(0))?;
             let names = names.collect::<Result<Vec<_>, _>>()?;
             let devices = names.iter().map(|name| parse("device", name)).collect::<Result<Vec<DeviceId>, _>>()?;
-            for device in &devices {
-                demand(connection, device, models(connection, device)?, &sign, now)?;
-            }
-            if !devices.is_empty() {
-                let event = NewEvent::new(EventKind::Renewed, format!("{} desired states", devices.len()));
-                events::insert(connection, &event, now)?;
-            }
+            sign_anew(connection, &devices, &sign, now)?;
             Ok(devices)
+        })
+        .await
+    }
+
+    /// Signs the states anew whose bytes `differ`, of the devices after `after` and at most `limit`; gives the last
+    /// device that was looked at, where there may be more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn renew_where(
+        &self,
+        sign: SignState,
+        differ: impl Fn(&[u8]) -> bool + Send + 'static,
+        after: String,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Option<String>, StoreError> {
+        self.write(move |connection| {
+            let sql = "SELECT device, desired FROM devices
+                       WHERE device > ?1 AND desired IS NOT NULL AND revoked IS NULL ORDER BY device LIMIT ?2";
+            let mut statement = connection.prepare_cached(sql)?;
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let states = statement.query_map(params![after, integer(limit as u64)], row)?;
+            let states: Vec<(String, Vec<u8>)> = states.collect::<Result<_, _>>()?;
+            let others = states.iter().filter(|(_, bytes)| differ(bytes));
+            let devices = others.map(|(name, _)| parse("device", name)).collect::<Result<Vec<DeviceId>, _>>()?;
+            sign_anew(connection, &devices, &sign, now)?;
+            Ok(states.last().filter(|_| states.len() == limit).map(|(name, _)| name.clone()))
         })
         .await
     }
@@ -160,6 +187,22 @@ impl Store {
     }
 }
 
+fn sign_anew(
+    connection: &Connection,
+    devices: &[DeviceId],
+    sign: &SignState,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for device in devices {
+        demand(connection, device, models(connection, device)?, sign, now)?;
+    }
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let event = NewEvent::new(EventKind::Renewed, format!("{} desired states", devices.len()));
+    events::insert(connection, &event, now)
+}
+
 fn assign(
     connection: &Connection,
     order: &AssignmentOrder,
@@ -167,15 +210,14 @@ fn assign(
     now: Timestamp,
 ) -> Result<Result<BTreeMap<DeviceId, Generation>, AssignRefusal>, StoreError> {
     let ModelVersion { name, version } = &order.model;
-    let sql = "SELECT manifest_sha256, signed FROM versions WHERE team = ?1 AND model_id = ?2 AND version = ?3";
-    let key = params![name.team.as_str(), name.model.as_str(), version.to_string()];
-    let found: Option<(String, bool)> =
-        connection.query_row(sql, key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let manifest: Digest = match found {
+    let manifest = match listed(connection, &order.model)? {
         None => return Ok(Err(AssignRefusal::UnknownVersion)),
         Some((_, false)) => return Ok(Err(AssignRefusal::Unsigned)),
-        Some((digest, true)) => parse("manifest digest", &digest)?,
+        Some((digest, true)) => digest,
     };
+    if let Some(rollout) = rollouts::at_work(connection, name)? {
+        return Ok(Err(AssignRefusal::UnderRollout { rollout }));
+    }
     let devices = list(connection, &order.selector, &Paging { after: String::new(), limit: usize::MAX })?;
     if devices.is_empty() {
         return Ok(Err(AssignRefusal::NoDevice));
@@ -204,10 +246,20 @@ fn assign(
     let mut generations = BTreeMap::new();
     for (device, models) in plan {
         let generation = demand(connection, &device, models, sign, now)?;
+        rollouts::depart(connection, &device, name, None)?;
         generations.insert(device, generation);
     }
     record(connection, order, &generations, now)?;
     Ok(Ok(generations))
+}
+
+/// The digest of the version's manifest and whether its team's signed metadata lists it; none where it was never uploaded.
+pub(super) fn listed(connection: &Connection, of: &ModelVersion) -> Result<Option<(Digest, bool)>, StoreError> {
+    let sql = "SELECT manifest_sha256, signed FROM versions WHERE team = ?1 AND model_id = ?2 AND version = ?3";
+    let key = params![of.name.team.as_str(), of.name.model.as_str(), of.version.to_string()];
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get(1)?));
+    let found = connection.prepare_cached(sql)?.query_row(key, row).optional()?;
+    found.map(|(digest, signed)| Ok((parse("manifest digest", &digest)?, signed))).transpose()
 }
 
 fn record(
@@ -227,7 +279,7 @@ fn record(
 }
 
 /// Stores a new signed state of the device under its next generation.
-fn demand(
+pub(super) fn demand(
     connection: &Connection,
     device: &DeviceId,
     models: Vec<DesiredModel>,
@@ -264,7 +316,7 @@ pub(crate) fn next_generation(last: u64, now: Timestamp) -> Generation {
     Generation(last.saturating_add(1).max(natural(now.as_second())))
 }
 
-fn models(connection: &Connection, device: &DeviceId) -> Result<Vec<DesiredModel>, StoreError> {
+pub(super) fn models(connection: &Connection, device: &DeviceId) -> Result<Vec<DesiredModel>, StoreError> {
     let sql = "SELECT team, model_id, version, demand FROM desired_models WHERE device = ?1 ORDER BY model_id";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([device.as_str()])?;

@@ -11,7 +11,7 @@ use tern_protocol::{
     ids::{DeviceClass, DeviceId, Labels},
 };
 
-use super::{NewEvent, Store, StoreError, events, millis, to_json};
+use super::{NewEvent, Store, StoreError, events, millis, rollouts, to_json};
 use crate::events::EventKind;
 
 /// An order for a one-time token.
@@ -209,6 +209,7 @@ fn install(connection: &Connection, token: &UsedToken, order: &Order, now: Times
         ],
     )?;
     connection.execute("DELETE FROM running_models WHERE device = ?1", [device])?;
+    rollouts::forget_states(connection, &token.device)?;
     let event = NewEvent::new(EventKind::DeviceEnrolled, format!("token ordered by {}", order.ordered_by));
     events::insert(connection, &event.by(device).of_device(&token.device), now)
 }

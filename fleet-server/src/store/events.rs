@@ -95,11 +95,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn events_after(&self, after: i64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        self.read(move |connection| {
-            let sql = format!("SELECT {COLUMNS} FROM events WHERE id > ?1 ORDER BY id LIMIT ?2");
-            collect(connection, &sql, params![after, limit])
-        })
-        .await
+        self.read(move |connection| collect(connection, "WHERE id > ?1 ORDER BY id LIMIT ?2", params![after, limit]))
+            .await
     }
 
     /// The newest events, newest first, at most `limit`.
@@ -107,16 +104,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn newest_events(&self, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        self.read(move |connection| {
-            let sql = format!("SELECT {COLUMNS} FROM events ORDER BY id DESC LIMIT ?1");
-            collect(connection, &sql, params![limit])
-        })
-        .await
+        self.read(move |connection| collect(connection, "ORDER BY id DESC LIMIT ?1", params![limit])).await
     }
 }
 
-fn collect(connection: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<Vec<EventRow>, StoreError> {
-    let mut statement = connection.prepare_cached(sql)?;
+/// The events that the `rest` of a statement picks, in its order.
+pub(super) fn collect(
+    connection: &Connection,
+    rest: &str,
+    params: impl rusqlite::Params,
+) -> Result<Vec<EventRow>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM events {rest}"))?;
     let mut rows = statement.query(params)?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {

@@ -1,6 +1,6 @@
 //! The store against a real file: group commit, atomic jobs, and what each table promises.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tern_protocol::{
     desired::DesiredModel,
@@ -160,7 +160,9 @@ async fn jobs_that_wait_share_a_commit() {
     enrolled(&store, "cam-1").await;
     let before = store.commits();
     let writes = (0..200u64)
-        .map(|sequence| store.keep_rows(device("cam-1"), Stream([1; 16]), vec![(sequence + 1, vec![1])], now()));
+        .map(|sequence| NewRow { sequence: sequence + 1, content: Content::Silent })
+        .map(|row| Batch { device: device("cam-1"), stream: Stream([1; 16]), rows: vec![row] })
+        .map(|batch| store.commit_report(batch, now()));
     let mut tasks = Vec::new();
     for write in writes {
         tasks.push(Box::pin(write));
@@ -169,7 +171,7 @@ async fn jobs_that_wait_share_a_commit() {
     std::future::poll_fn(|cx| {
         tasks.retain_mut(|task| match task.as_mut().poll(cx) {
             std::task::Poll::Ready(result) => {
-                assert_eq!(result.unwrap(), 1);
+                assert_eq!(result.unwrap().unwrap().new, 1);
                 done += 1;
                 false
             }
@@ -386,18 +388,6 @@ async fn the_last_retained_payload_of_each_topic_is_kept_and_bounded() {
     }
     assert!(!store.keep_figures(figures("one-more", b"{}")).await.unwrap());
     assert!(store.keep_figures(figures("x7", b"{\"n\":2}")).await.unwrap(), "a known topic is no new one");
-}
-
-#[tokio::test]
-async fn a_row_of_a_report_counts_once() {
-    let Scratch { store, folder: _folder } = scratch();
-    let keep = |stream: u8, sequences: &[u64]| {
-        let rows = sequences.iter().map(|s| (*s, vec![0])).collect();
-        store.keep_rows(device("cam-1"), Stream([stream; 16]), rows, now())
-    };
-    assert_eq!(keep(1, &[1, 2, 3]).await.unwrap(), 3);
-    assert_eq!(keep(1, &[2, 3, 4]).await.unwrap(), 1);
-    assert_eq!(keep(2, &[1]).await.unwrap(), 1);
 }
 
 #[tokio::test]

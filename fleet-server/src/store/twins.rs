@@ -8,7 +8,7 @@ use tern_protocol::{
     twin::{Status, Twin},
 };
 
-use super::{NewEvent, Store, StoreError, events, integer, millis, natural, to_json};
+use super::{NewEvent, Store, StoreError, events, integer, millis, natural, rollouts, to_json};
 use crate::{devices, events::EventKind};
 
 /// Most retained topics of figures that one device may have.
@@ -50,6 +50,7 @@ impl Store {
             let old: Option<Twin> = old.and_then(|bytes| serde_json::from_slice(&bytes).ok());
             let behind = update(connection, &heard, &twin, now)?;
             retain(connection, &heard.topic, &heard.payload)?;
+            rollouts::note_states(connection, &heard.device, &twin, now)?;
             for version in devices::newly_running(old.as_ref(), &twin) {
                 let event = NewEvent::new(EventKind::DeviceRunning, "").of_version(&version);
                 events::insert(connection, &event.by(heard.device.as_str()).of_device(&heard.device), now)?;
@@ -119,6 +120,14 @@ impl Store {
         .await
     }
 
+    /// Keeps what the server itself says on a retained topic; an empty payload clears it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn retain(&self, topic: String, payload: Vec<u8>) -> Result<(), StoreError> {
+        self.write(move |connection| retain(connection, &topic, &payload)).await
+    }
+
     /// The last retained payload of every topic.
     ///
     /// # Errors
@@ -175,7 +184,7 @@ fn update(
     Ok(lags.then(|| Generation(natural(generation))))
 }
 
-fn retain(connection: &Connection, topic: &str, payload: &[u8]) -> Result<(), StoreError> {
+pub(super) fn retain(connection: &Connection, topic: &str, payload: &[u8]) -> Result<(), StoreError> {
     if payload.is_empty() {
         connection.prepare_cached("DELETE FROM retained WHERE topic = ?1")?.execute([topic])?;
     } else {

@@ -84,8 +84,13 @@ impl Rig {
 
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
+        self.start_again(self.config()).await;
+    }
+
+    /// Starts where it was stopped.
+    pub(crate) async fn start_again(&mut self, config: Config) {
         // The folder is free once the last user of the store is gone.
-        self.server = Some(Server::start(self.config()).await.unwrap());
+        self.server = Some(Server::start(config).await.unwrap());
     }
 
     fn tls(&self, identity: Option<(&str, &KeyPair)>) -> ClientConfig {
@@ -152,7 +157,12 @@ impl Rig {
 
     /// Uploads and signs a version of one file; returns its manifest's digest.
     pub(crate) async fn publish(&self, model: &str, content: &[u8]) -> Digest {
-        let (manifest, files) = bundle(model, content);
+        self.publish_bundle(model, bundle(model, content)).await.ok_empty()
+    }
+
+    /// Uploads and signs a version; gives the answer to the signed list.
+    pub(crate) async fn publish_bundle(&self, model: &str, bundle: Uploads) -> Published {
+        let (manifest, files) = bundle;
         let stored: ManifestStored = self.admin().put(&manifest_path(model), manifest.clone()).await.ok();
         for (digest, bytes) in files {
             if stored.missing_blobs.contains(&digest) {
@@ -161,8 +171,8 @@ impl Rig {
         }
         let team = model.split('/').next().unwrap();
         let signed = self.team_metadata(team, &[(model, &manifest)]).await;
-        self.admin().put(&format!("/api/v1/teams/{team}/metadata"), signed).await.empty();
-        stored.manifest
+        let reply = self.admin().put(&format!("/api/v1/teams/{team}/metadata"), signed).await;
+        Published { manifest: stored.manifest, reply }
     }
 
     /// The team's next metadata with these targets added, signed by its release key.
@@ -227,8 +237,24 @@ pub(crate) fn manifest_path(model: &str) -> String {
     format!("/api/v1/manifests/{}", model.replace('@', "/"))
 }
 
+/// A manifest's bytes, and its blobs.
+pub(crate) type Uploads = (Vec<u8>, Vec<(Digest, Vec<u8>)>);
+
+/// What came of a publication.
+pub(crate) struct Published {
+    pub(crate) manifest: Digest,
+    pub(crate) reply: Reply,
+}
+
+impl Published {
+    fn ok_empty(self) -> Digest {
+        self.reply.empty();
+        self.manifest
+    }
+}
+
 /// A manifest and its blobs.
-pub(crate) fn bundle(model: &str, content: &[u8]) -> (Vec<u8>, Vec<(Digest, Vec<u8>)>) {
+pub(crate) fn bundle(model: &str, content: &[u8]) -> Uploads {
     let file = |path: &str, role, bytes: &[u8]| File {
         path: path.into(),
         role,
@@ -324,6 +350,20 @@ impl Caller {
         tokio::time::timeout(DEADLINE, asked).await.expect("an answer before the deadline")
     }
 
+    /// The head and the body of an answer that goes on.
+    pub(crate) async fn open(&self, path: &str, extra: &[(&str, &str)]) -> (StatusCode, hyper::body::Incoming) {
+        let mut request = Request::get(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        for (name, value) in extra {
+            request = request.header(*name, *value);
+        }
+        let response = self.client.request(request.body(Full::default()).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
+        (head.status, body)
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Reply {
         self.send(Method::GET, path, &[], vec![]).await
     }
@@ -376,13 +416,24 @@ impl Drop for Mqtt {
 
 impl Mqtt {
     fn start(rig: &Rig, device: &Enrolled) -> Self {
-        let port = rig.server().addresses().mqtt.port();
-        let mut options = MqttOptions::new(device.name.clone(), "localhost", port);
-        let tls = rig.tls(Some((&device.response.certificate_pem, &device.key)));
-        options.set_transport(Transport::tls_with_config(tls.into()));
-        options.set_max_packet_size(8 << 20, 8 << 20);
         let gone = json!({"online": false, "boot": "b", "agent_version": "0.1.0", "since": "2026-06-01T00:00:00Z"});
-        options.set_last_will(LastWill::new(device.topic("status"), gone.to_string(), QoS::AtLeastOnce, true));
+        let will = LastWill::new(device.topic("status"), gone.to_string(), QoS::AtLeastOnce, true);
+        Self::connect(rig, &device.name, (&device.response.certificate_pem, &device.key), Some(will))
+    }
+
+    /// Connects a client that leaves no last will.
+    pub(crate) fn reader(rig: &Rig, client_id: &str, identity: (&str, &KeyPair)) -> Self {
+        Self::connect(rig, client_id, identity, None)
+    }
+
+    fn connect(rig: &Rig, client_id: &str, identity: (&str, &KeyPair), will: Option<LastWill>) -> Self {
+        let port = rig.server().addresses().mqtt.port();
+        let mut options = MqttOptions::new(client_id, "localhost", port);
+        options.set_transport(Transport::tls_with_config(rig.tls(Some(identity)).into()));
+        options.set_max_packet_size(8 << 20, 8 << 20);
+        if let Some(will) = will {
+            options.set_last_will(will);
+        }
         let (client, mut looping) = AsyncClient::new(options, 64);
         let (sender, events) = mpsc::channel(256);
         let running = tokio::spawn(async move {

@@ -140,7 +140,69 @@ fn values_that_contradict_each_other_are_refused() {
     assert_eq!(numeric(|f| f.cells = vec![0; MAX_CELLS + 1]), inconsistent("too many cells"));
 }
 
+#[test]
+fn a_report_opens_row_by_row() {
+    let rows = |report: &Report| {
+        let opened = open(&encode(report, Codec::Zstd).unwrap()).unwrap();
+        assert_eq!(opened.stream, report.stream);
+        opened.rows
+    };
+    for (opened, row) in rows(&report()).into_iter().zip(report().rows) {
+        assert_eq!(postcard::from_bytes::<Item>(&opened.bytes).as_ref(), Ok(&row.item));
+        assert_eq!((opened.sequence, opened.item), (row.sequence, Ok(row.item)));
+    }
+    let mut odd = report();
+    first_window(&mut odd).end_ms = 0;
+    let opened = rows(&odd);
+    assert_eq!(opened[0].item, Err(ReportError::Inconsistent("a window that ends before it starts")));
+    assert!(opened.len() == 8 && opened[1..].iter().all(|row| row.item.is_ok()));
+}
+
+#[test]
+fn what_stands_before_a_row_that_cannot_be_read_is_kept() {
+    let second = postcard::to_stdvec(&report().rows[1]).unwrap();
+    let mut bytes = encode(&report(), Codec::Plain).unwrap();
+    let at = bytes.windows(second.len()).position(|part| part == second).unwrap();
+    // The item's kind follows the row's number of one byte.
+    bytes[at + 1] = 9;
+    assert_eq!(decode(&bytes), Err(ReportError::Malformed));
+    let opened = open(&bytes).unwrap();
+    assert_eq!(opened.rows.iter().map(|row| row.sequence).collect::<Vec<_>>(), [10, 11]);
+    assert!(opened.rows[0].item.is_ok());
+    assert_eq!(opened.rows[1].item, Err(ReportError::Malformed));
+    assert!(opened.rows[1].bytes.len() > second.len());
+}
+
+#[test]
+fn a_report_that_lies_as_a_whole_does_not_open() {
+    let good = encode(&report(), Codec::Plain).unwrap();
+    assert_eq!(open(&[good.as_slice(), &[0]].concat()), Err(ReportError::LeftoverBytes(1)));
+    assert_eq!(open(&good[..20]), Err(ReportError::Malformed));
+    let sequences = |numbers: [u64; 2]| {
+        let mut odd = report();
+        odd.rows.truncate(2);
+        odd.rows.iter_mut().zip(numbers).for_each(|(row, number)| row.sequence = number);
+        open(&encode(&odd, Codec::Plain).unwrap())
+    };
+    assert_eq!(sequences([3, 3]), Err(ReportError::Inconsistent("sequences that do not grow")));
+    assert_eq!(sequences([0, 3]), Err(ReportError::Inconsistent("a sequence of 0")));
+    let many = [&[1, 0][..], &[0; 16], &postcard::to_stdvec(&(MAX_ROWS as u64 + 1)).unwrap()].concat();
+    assert_eq!(open(&many), Err(ReportError::Inconsistent("too many rows")));
+}
+
 proptest! {
+    #[test]
+    fn what_decodes_opens_to_the_same_rows(index in 0usize..1000, byte in any::<u8>()) {
+        let mut bytes = encode(&report(), Codec::Plain).unwrap();
+        let index = index % bytes.len();
+        bytes[index] = byte;
+        if let Ok(read) = decode(&bytes) {
+            let opened = open(&bytes).unwrap();
+            let items: Vec<_> = opened.rows.into_iter().map(|row| row.item.unwrap()).collect();
+            prop_assert_eq!(items, read.rows.into_iter().map(|row| row.item).collect::<Vec<_>>());
+        }
+    }
+
     #[test]
     fn arbitrary_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..400), head in any::<bool>()) {
         if head && bytes.len() > 2 { bytes[0] = 1; bytes[1] %= 2; }

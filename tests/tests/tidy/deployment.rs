@@ -15,7 +15,8 @@ use super::{
 const AGENT_EXAMPLES: [&str; 5] = ["ready_file", "labels", "infer_socket", "infer_tcp", "threads"];
 
 /// The same of `server.toml`.
-const SERVER_EXAMPLES: [&str; 3] = ["ready_file", "console_listen", "public_host"];
+const SERVER_EXAMPLES: [&str; 5] =
+    ["ready_file", "console_listen", "public_host", "webhook_url", "webhook_secret_file"];
 
 /// Units, with the default configuration of each.
 const UNITS: [(&str, &str); 2] =
@@ -25,6 +26,11 @@ const UNITS: [(&str, &str); 2] =
 fn shown_key(line: &str) -> Option<&str> {
     let (key, _) = line.strip_prefix('#')?.split_once(" = ")?;
     key.chars().all(|c| c.is_ascii_lowercase() || c == '_').then_some(key)
+}
+
+/// The table that a line `[name]` begins, which is a key of the configuration too.
+fn table(line: &str) -> Option<&str> {
+    line.strip_prefix('[')?.strip_suffix(']')
 }
 
 /// The configuration with its shown lines switched on, but for those of `except`.
@@ -47,7 +53,8 @@ fn fields(source: &str) -> BTreeSet<String> {
 
 fn shows_every_key(file: &str, source: &str) {
     let text = read(file);
-    let shown: BTreeSet<_> = text.lines().filter_map(shown_key).map(str::to_owned).collect();
+    let shown: BTreeSet<_> =
+        text.lines().filter_map(|line| shown_key(line).or(table(line))).map(str::to_owned).collect();
     let missing: Vec<_> = fields(source).difference(&shown).cloned().collect();
     none(&missing, &format!("{file} must show every key of {source}, with a word on what it does"));
 }
@@ -68,6 +75,7 @@ fn the_agents_configuration_loads_and_shows_the_defaults() {
 fn the_servers_configuration_loads_and_shows_the_defaults() {
     const FILE: &str = "examples/deploy/server.toml";
     shows_every_key(FILE, "fleet-server/src/config.rs");
+    shows_every_key(FILE, "fleet-server/src/hooks/config.rs");
     let folder = tempfile::tempdir().unwrap();
     let parse = |text: &str| {
         let copy = folder.path().join("server.toml");

@@ -21,12 +21,13 @@ const DOORS: [(&str, &[&str], &str); 3] = [
         &[
             "agent/src/store.rs",
             "agent/src/store/",
+            "agent/src/outbox/",
             "fleet-server/src/store.rs",
             "fleet-server/src/store/",
             "tests/",
             "examples/",
         ],
-        "SQL stays in the `store` modules: add a function there",
+        "SQL stays in the `store` modules and the agent's `outbox`: add a function there",
     ),
 ];
 

@@ -39,6 +39,8 @@ pub(super) struct State {
     pub moved: u32,
     /// Blobs are refused after so many.
     pub blobs_until_failure: Option<usize>,
+    /// What a rollout looks like, one answer after the other; the last stays.
+    pub rollouts: Vec<Value>,
     /// What to answer whatever is asked.
     pub answer: Option<(u16, String)>,
 }
@@ -157,6 +159,17 @@ impl State {
             ("GET", ["whoami"]) => {
                 Ok(json!({"name": "ann", "role": "admin", "fleet": "demo", "server_version": "0.1.0", "solo": true}))
             }
+            ("GET", ["figures"]) => Ok(json!({"items": [{
+                "device": "cam-1", "model": "demo/meter-digits@1.0.0", "rows": 900, "inferences": 450, "errors": 3,
+                "violations": 0, "windows": 9, "labels": 40, "label_errors": 4, "accuracy": 0.9,
+                "estimated": {"accuracy": 0.934, "sd": 0.011, "rows": 900}, "p50_ms": 0.8, "p95_ms": 1.25,
+                "updated": "2026-06-01T00:00:00Z"
+            }]})),
+            ("GET", ["quarantine"]) => Ok(json!({"items": [{
+                "id": 7, "device": "cam-2", "code": "row-shape", "received": "2026-06-01T00:00:00Z", "times": 2,
+                "stream": "07", "sequence": 41, "message": "3 input features, its profile has 2",
+                "sha256": "00".repeat(32), "bytes": 310
+            }]})),
             ("PUT", ["manifests", ..]) => self.manifest(path, body),
             ("PUT", ["blobs", "sha256", digest]) => self.blob(digest, body),
             ("GET", ["teams", "demo", "metadata"]) => Ok(self.metadata()),
@@ -174,6 +187,18 @@ impl State {
             ("POST", ["assignments"]) => {
                 self.last_body = body;
                 Ok(json!({"devices": {"cam-1": 8, "cam-2": 9}}))
+            }
+            ("POST", ["readers"]) => {
+                self.last_body = body;
+                Ok(super::dashboards::issued())
+            }
+            ("GET", ["rollouts"]) => Ok(json!({"items": self.rollouts})),
+            ("GET", ["rollouts", _]) => Ok(super::rollouts::next(&mut self.rollouts)),
+            ("GET", ["rollouts", _, "plan"]) => Ok(super::rollouts::plan()),
+            ("GET", ["rollouts", _, "verdicts"]) => Ok(super::rollouts::verdicts(query)),
+            ("POST", ["rollouts", ..]) => {
+                self.last_body = body;
+                Ok(self.rollouts[0].clone())
             }
             _ => Err(Problem::new(404, "not-found", "Not found", "device nobody is not enrolled")),
         }

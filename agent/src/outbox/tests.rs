@@ -1,0 +1,543 @@
+//! The outbox against cuts, damage, copies, a server that forgets, and a disk that is too small.
+#![expect(clippy::disallowed_methods, reason = "tests damage files behind the door's back")]
+
+use std::fs;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use tern_protocol::{
+    digest::Digest,
+    report::{
+        self,
+        v1::{Clock, Event, EventKind, Feedback, Item, Row, Stream, System, Violations, Window},
+    },
+};
+
+use super::{
+    database::{Database, FILE, Failure},
+    offering::{Said, Stamp},
+    *,
+};
+
+mod day;
+mod thread;
+
+const STAMP: Stamp = Stamp { at_ms: 1_800_000_000_000, generation: Generation(3) };
+const BUDGET: u64 = 1 << 30;
+
+fn version() -> ModelVersion {
+    "vision/digits@1.0.0".parse().unwrap()
+}
+
+fn window(number: u64, rows: u64) -> Window {
+    let ModelVersion { name, version } = version();
+    let feature = report::v1::Numeric { cells: vec![rows; 1], n: rows, s1: rows as f64, ..Default::default() };
+    Window {
+        number,
+        model: name,
+        version,
+        contract: Digest::of(b"contract"),
+        boot: 1,
+        start_ms: STAMP.at_ms + number as i64 * 60_000,
+        end_ms: STAMP.at_ms + number as i64 * 60_000 + 60_000,
+        clock: Clock::Trusted,
+        inferences: rows,
+        rows,
+        errors: vec![],
+        violations: Violations::default(),
+        latency: vec![],
+        features: vec![report::v1::Feature::Numeric(feature)],
+        outputs: vec![],
+        confidence: vec![rows],
+        feedback: vec![Feedback::default()],
+        system: System { cpu_ms: 5, ..System::default() },
+    }
+}
+
+fn counted(rows: u64) -> std::collections::BTreeMap<ModelVersion, Counts> {
+    [(version(), Counts { rows, ..Counts::default() })].into()
+}
+
+fn closed(number: u64, rows: u64) -> Batch {
+    Batch {
+        counts: counted(rows),
+        closed: vec![window(number, rows)],
+        open: [(version(), None)].into(),
+        ..Batch::default()
+    }
+}
+
+fn still_open(number: u64, rows: u64, fresh: u64) -> Batch {
+    Batch { counts: counted(fresh), open: [(version(), Some(window(number, rows)))].into(), ..Batch::default() }
+}
+
+fn event(cause: &str) -> Batch {
+    let kind = EventKind::WorkerRestarted { cause: cause.into() };
+    Batch { events: vec![Event { at_ms: 7, generation: Generation(3), kind }], ..Batch::default() }
+}
+
+fn open(folder: &Path, boots: Boots) -> Database {
+    opening::open(folder, boots, None, STAMP).unwrap()
+}
+
+fn first(folder: &Path) -> Database {
+    open(folder, Boots::default())
+}
+
+/// Everything that a copy of the folder would come up with after a power cut: the journal included.
+fn cut(folder: &Path) -> tempfile::TempDir {
+    let left = tempfile::tempdir().unwrap();
+    for suffix in ["", "-wal"] {
+        let name = format!("{FILE}{suffix}");
+        if folder.join(&name).exists() {
+            fs::copy(folder.join(&name), left.path().join(&name)).unwrap();
+        }
+    }
+    left
+}
+
+fn items(database: &Database) -> Vec<Item> {
+    let sql = "SELECT bytes, seal FROM waiting UNION ALL SELECT bytes, seal FROM offered UNION ALL SELECT bytes, seal FROM open";
+    let mut statement = database.connection.prepare(sql).unwrap();
+    let found = statement.query_map([], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
+    found.map(|row| row.map(|(bytes, seal)| rows::decode(&bytes, &seal).unwrap()).unwrap()).collect()
+}
+
+fn windows(database: &Database) -> Vec<Window> {
+    let windows = items(database).into_iter().filter_map(|item| match item {
+        Item::Window(window) => Some(*window),
+        _ => None,
+    });
+    windows.collect()
+}
+
+fn agrees(database: &Database) -> u64 {
+    let rows: u64 = windows(database).iter().map(|w| w.rows).sum();
+    let total = database.totals().unwrap().get(&version()).map_or(0, |counts| counts.rows);
+    assert_eq!(total, rows, "a row counts once it is recorded");
+    rows
+}
+
+fn sequences(rows: &[Row]) -> Vec<u64> {
+    rows.iter().map(|row| row.sequence).collect()
+}
+
+fn new_streams(database: &Database) -> usize {
+    let is_new = |item: &Item| matches!(item, Item::Event(Event { kind: EventKind::NewStream { .. }, .. }));
+    items(database).iter().filter(|item| is_new(item)).count()
+}
+
+#[test]
+fn power_cut_at_every_durable_step_loses_nothing_that_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    let stream = database.meta.stream;
+    let steps: [&dyn Fn(&mut Database); 7] = [
+        &|d| d.record(&still_open(1, 5, 5), None).unwrap(),
+        &|d| d.record(&still_open(1, 9, 4), None).unwrap(),
+        &|d| d.record(&closed(1, 1), None).unwrap_or(()),
+        &|d| d.record(&still_open(2, 3, 3), None).unwrap(),
+        &|d| assert_eq!(d.offer().unwrap(), 1),
+        &|d| assert_eq!(d.watermark(d.meta.stream, 1, STAMP).unwrap(), Said::Covered),
+        &|d| d.record(&event("x"), None).unwrap(),
+    ];
+    // The third step closes window 1 with 10 rows, one of them new.
+    let close = Batch { counts: counted(1), ..closed(1, 10) };
+    let (mut rows, mut given) = (Vec::new(), Vec::new());
+    for (n, step) in steps.iter().enumerate() {
+        if n == 2 {
+            database.record(&close, None).unwrap()
+        } else {
+            step(&mut database)
+        };
+        rows.push(agrees(&database));
+        given.push((database.meta.sequence, database.meta.watermark));
+        let left = cut(folder.path());
+        let after = open(left.path(), Boots { started: 1, opened: 1 });
+        assert_eq!((agrees(&after), after.meta.stream, after.meta.boot), (rows[n], stream, 2), "step {n}");
+        assert_eq!((after.meta.sequence, after.meta.watermark), given[n], "step {n}");
+        let open: i64 = after.connection.query_row("SELECT count(*) FROM open", [], |row| row.get(0)).unwrap();
+        assert_eq!(open, 0, "what was open is closed");
+    }
+    assert_eq!(rows, [5, 9, 10, 13, 13, 13, 13]);
+    assert_eq!(given.last(), Some(&(1, 1)));
+}
+
+#[test]
+fn a_journal_that_is_cut_anywhere_leaves_a_whole_outbox_that_agrees_with_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    for number in 1..6 {
+        database.record(&still_open(number, number, number), None).unwrap();
+        database.record(&Batch { counts: counted(0), ..closed(number, number) }, None).unwrap();
+        database.offer().unwrap();
+    }
+    let wal = folder.path().join(format!("{FILE}-wal"));
+    let length = fs::metadata(&wal).unwrap().len();
+    let (mut before, mut seen) = (0, std::collections::BTreeSet::new());
+    for cut_at in (0..=length).step_by(1021) {
+        let left = cut(folder.path());
+        let path = left.path().join(format!("{FILE}-wal"));
+        fs::File::options().write(true).open(&path).unwrap().set_len(cut_at).unwrap();
+        let after = opening::open(left.path(), Boots::default(), None, STAMP).unwrap();
+        let rows = agrees(&after);
+        assert!(rows >= before, "more of the journal holds no less");
+        assert_eq!(after.published(0, STAMP).unwrap().len() as u64, after.meta.sequence, "no hole");
+        before = rows;
+        seen.insert(rows);
+    }
+    assert!(seen.len() > 4 && before == 15, "{seen:?}");
+}
+
+#[test]
+fn a_row_gets_its_sequence_once_events_first_and_never_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    database.record(&closed(1, 10), None).unwrap();
+    database.record(&event("boom"), None).unwrap();
+    assert_eq!(database.published(0, STAMP).unwrap(), []);
+    assert_eq!((database.offer().unwrap(), database.offer().unwrap()), (2, 0));
+    let offered = database.published(0, STAMP).unwrap();
+    assert_eq!(sequences(&offered), [1, 2]);
+    assert!(matches!(offered[0].item, Item::Event(_)), "events overtake windows");
+    database.record(&closed(2, 20), None).unwrap();
+    database.offer().unwrap();
+    drop(database);
+    let database = open(folder.path(), Boots { started: 1, opened: 1 });
+    let after = database.published(0, STAMP).unwrap();
+    assert_eq!((&after[..2], sequences(&after)), (&offered[..], vec![1, 2, 3]));
+    assert_eq!(sequences(&database.published(2, STAMP).unwrap()), [3]);
+}
+
+#[test]
+fn reports_are_bounded_and_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    let mut batch =
+        Batch { closed: (1..=1000).map(|n| window(n, 1)).collect(), counts: counted(1000), ..Batch::default() };
+    // One of two megabytes gives up its sums; one of half a megabyte has a report of its own.
+    let wide =
+        |cells| report::v1::Numeric { cells: vec![1 << 40; cells], n: (cells as u64) << 40, ..Default::default() };
+    let features = |n| vec![report::v1::Feature::Numeric(wide(1000)); n];
+    batch.closed[500] = Window { features: features(400), ..window(501, 1) };
+    batch.closed[600] = Window { features: features(90), ..window(601, 1) };
+    database.record(&batch, None).unwrap();
+    let (mut cursor, mut rows, mut longest) = (0, 0, 0);
+    while database.offer().unwrap() > 0 {
+        let report = database.published(cursor, STAMP).unwrap();
+        cursor = report.last().unwrap().sequence;
+        rows += report.len();
+        let payload = rows::payload(database.meta.stream, report.clone()).unwrap();
+        longest = longest.max(payload.len());
+        assert_eq!(report::decode(&payload).unwrap().rows, report);
+    }
+    assert_eq!((rows, agrees(&database)), (1000, 1000));
+    assert!(longest <= report::MAX_BYTES);
+    let bare: Vec<_> = windows(&database).into_iter().filter(|w| w.features.is_empty()).map(|w| w.number).collect();
+    assert_eq!(bare, [501]);
+}
+
+#[test]
+fn the_watermark_covers_rewinds_and_is_ignored_where_it_is_foreign() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    for number in 1..=4 {
+        database.record(&closed(number, 1), None).unwrap();
+    }
+    database.offer().unwrap();
+    let stream = database.meta.stream;
+    assert_eq!(database.watermark(Stream([9; 16]), 4, STAMP).unwrap(), Said::Foreign);
+    assert_eq!(database.meta.watermark, 0);
+    assert_eq!(database.watermark(stream, 3, STAMP).unwrap(), Said::Covered);
+    assert_eq!(database.watermark(stream, 3, STAMP).unwrap(), Said::Covered);
+    // The server was restored from a backup of this week.
+    assert_eq!(database.watermark(stream, 1, STAMP).unwrap(), Said::Rewound);
+    assert_eq!(sequences(&database.published(database.meta.watermark, STAMP).unwrap()), [2, 3, 4]);
+    assert_eq!(database.meta.stream, stream);
+    assert_eq!(database.watermark(stream, 4, STAMP).unwrap(), Said::Covered);
+    // Kept seven days, and no longer.
+    database.forget_covered(STAMP.at_ms).unwrap();
+    assert_eq!(sequences(&database.published(0, STAMP).unwrap()), [1, 2, 3, 4]);
+    database.forget_covered(STAMP.at_ms + 1).unwrap();
+    assert_eq!(database.published(0, STAMP).unwrap(), []);
+}
+
+#[test]
+fn a_server_that_lost_what_is_gone_here_too_gets_the_rest_in_a_new_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    for number in 1..=2 {
+        database.record(&closed(number, number), None).unwrap();
+    }
+    database.offer().unwrap();
+    let stream = database.meta.stream;
+    database.watermark(stream, 2, STAMP).unwrap();
+    database.forget_covered(i64::MAX).unwrap();
+    for number in 3..=5 {
+        database.record(&closed(number, number), None).unwrap();
+    }
+    database.offer().unwrap();
+    database.watermark(stream, 3, STAMP).unwrap();
+    assert_eq!(database.watermark(stream, 1, STAMP).unwrap(), Said::NewStream);
+    assert!(database.meta.stream != stream && database.meta.sequence == 0 && database.meta.watermark == 0);
+    assert_eq!(new_streams(&database), 1);
+    let numbers: Vec<_> = windows(&database).iter().map(|w| w.number).collect();
+    assert_eq!(numbers, [3, 4, 5], "what the server has not, and is still here");
+    database.offer().unwrap();
+    assert_eq!(sequences(&database.published(0, STAMP).unwrap()), [1, 2, 3, 4]);
+    assert_eq!(database.watermark(stream, 4, STAMP).unwrap(), Said::Foreign, "the old stream is over");
+}
+
+#[test]
+fn a_server_that_knows_more_than_was_ever_given_betrays_a_device_put_back_from_an_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    database.record(&closed(1, 1), None).unwrap();
+    database.offer().unwrap();
+    database.record(&closed(2, 2), None).unwrap();
+    drop(database);
+    // The image: both databases are of boot 1. The former life went on to sequence 50.
+    let mut database = open(folder.path(), Boots { started: 1, opened: 1 });
+    let stream = database.meta.stream;
+    database.record(&closed(3, 4), None).unwrap();
+    database.offer().unwrap();
+    assert_eq!(database.meta.sequence, 3);
+    assert_eq!(database.watermark(stream, 50, STAMP).unwrap(), Said::NewStream);
+    let numbers: Vec<_> = windows(&database).iter().map(|w| w.number).collect();
+    assert_eq!((numbers, new_streams(&database)), (vec![3], 1), "the former life's rows were its own to deliver");
+    assert_ne!(database.meta.stream, stream);
+}
+
+#[test]
+fn an_outbox_that_is_older_than_the_last_start_is_a_copy_and_begins_a_new_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    database.record(&closed(1, 1), None).unwrap();
+    database.record(&still_open(2, 2, 2), None).unwrap();
+    let (copy, stream) = (cut(folder.path()), database.meta.stream);
+    let database = open(copy.path(), Boots { started: 5, opened: 4 });
+    assert!(database.meta.stream != stream && database.meta.boot == 6);
+    assert_eq!((windows(&database).len(), new_streams(&database)), (0, 1), "nothing is sent twice");
+    assert_eq!(database.totals().unwrap()[&version()].rows, 3, "what was counted stays counted");
+    drop(database);
+    let again = open(copy.path(), Boots { started: 6, opened: 6 });
+    assert_eq!(new_streams(&again), 1, "and that is all");
+    // Starts that could not open the outbox make no copy of it.
+    let before = again.meta.stream;
+    drop(again);
+    assert_eq!(open(copy.path(), Boots { started: 9, opened: 7 }).meta.stream, before);
+}
+
+#[test]
+fn a_damaged_file_is_set_aside_and_a_new_stream_says_so() {
+    let harms: [&dyn Fn(&Path); 5] = [
+        &|path| fs::write(path, b"what a dying flash returns").unwrap(),
+        &|path| {
+            let mut bytes = fs::read(path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle..].fill(0xA5);
+            fs::write(path, bytes).unwrap();
+        },
+        &|path| {
+            let connection = rusqlite::Connection::open(path).unwrap();
+            connection.execute("UPDATE meta SET sequence = 99", []).unwrap();
+        },
+        &|path| rusqlite::Connection::open(path).unwrap().pragma_update(None, "user_version", 2).unwrap(),
+        &|path| rusqlite::Connection::open(path).unwrap().execute_batch("DROP TABLE meta").unwrap(),
+    ];
+    for (n, harm) in harms.iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = first(folder.path());
+        let stream = database.meta.stream;
+        database.record(&closed(1, 1), None).unwrap();
+        database.offer().unwrap();
+        // Closing the last connection puts the journal back into the file.
+        drop(database);
+        harm(&folder.path().join(FILE));
+        let database = open(folder.path(), Boots { started: 1, opened: 1 });
+        assert!(database.meta.stream != stream && database.meta.sequence == 0, "harm {n}");
+        assert_eq!((new_streams(&database), items(&database).len()), (1, 1), "harm {n}");
+        assert!(folder.path().join(format!("{FILE}.damaged")).exists(), "harm {n}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(new_streams(&first(folder.path())), 0, "the first outbox of a device is no news");
+    let folder = tempfile::tempdir().unwrap();
+    let lost = open(folder.path(), Boots { started: 2, opened: 2 });
+    assert_eq!(new_streams(&lost), 1, "one that is missing is");
+}
+
+#[test]
+fn an_offered_row_that_rots_leaves_no_hole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    for number in 1..=3 {
+        database.record(&closed(number, 1), None).unwrap();
+    }
+    database.offer().unwrap();
+    database.connection.execute("UPDATE offered SET bytes = x'01020304' WHERE sequence = 2", []).unwrap();
+    let report = database.published(0, STAMP).unwrap();
+    assert_eq!(sequences(&report), [1, 2, 3]);
+    assert!(
+        matches!(&report[1].item, Item::Event(Event { kind: EventKind::Refused { message, .. }, .. }) if message.contains("rotted"))
+    );
+}
+
+#[test]
+fn labels_that_come_in_drops_wait_as_one_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    let labels =
+        |n, errors| Batch { corrections: [((version(), 7, 1), Feedback { n, errors })].into(), ..Batch::default() };
+    for _ in 0..50 {
+        database.record(&labels(2, 1), None).unwrap();
+    }
+    let found = items(&database);
+    let [Item::Correction(correction)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((correction.window, correction.bin, correction.n, correction.errors), (7, 1, 100, 50));
+    database.offer().unwrap();
+    database.record(&labels(1, 0), None).unwrap();
+    assert_eq!(items(&database).len(), 2, "an offered row never changes");
+}
+
+#[test]
+fn a_small_budget_merges_windows_and_drops_only_what_the_server_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    let budget = 400 << 10;
+    let wide = |number| {
+        let cells = vec![3; 700];
+        let numeric = report::v1::Numeric { n: 2100, cells, ..Default::default() };
+        Window { features: vec![report::v1::Feature::Numeric(numeric); 8], ..window(number, 2) }
+    };
+    let record = |database: &mut Database, number: u64| {
+        let batch = Batch { counts: counted(2), closed: vec![wide(number)], ..Batch::default() };
+        database.keep_within(budget).and_then(|()| database.record(&batch, None))
+    };
+    record(&mut database, 1).unwrap();
+    database.offer().unwrap();
+    database.watermark(database.meta.stream, 1, STAMP).unwrap();
+    let labels = Batch { corrections: [((version(), 3, 0), Feedback { n: 4, errors: 1 })].into(), ..Batch::default() };
+    database.record(&labels, None).unwrap();
+    database.record(&event("kept"), None).unwrap();
+    for number in 2..=1000 {
+        record(&mut database, number).unwrap();
+        assert!(database.bytes().unwrap() <= budget + (64 << 10), "one batch above, at most");
+    }
+    let kept = windows(&database);
+    assert_eq!((kept.iter().map(|w| w.rows).sum::<u64>(), kept.len() < 60), (2 * 999, true));
+    assert!(kept.iter().all(|w| w.number > 1), "what is covered went first");
+    assert_eq!(kept.iter().flat_map(|w| &w.feedback).map(|f| (f.n, f.errors)).max(), Some((4, 1)), "labels went along");
+    assert!(items(&database).iter().any(|item| matches!(item, Item::Event(_))), "events are never merged");
+    assert!(kept.iter().any(|w| w.end_ms - w.start_ms > 30 * 60_000), "into hours");
+}
+
+#[test]
+fn an_outbox_full_of_offered_rows_refuses_and_takes_again_once_they_are_covered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    let budget = 100 << 10;
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        if let Err(failure) = database.keep_within(budget) {
+            break failure;
+        }
+        database.record(&closed(number, 1), None).unwrap();
+        database.offer().unwrap();
+        assert!(number < 10_000);
+    };
+    assert!(matches!(refused, Failure::Full), "{refused}");
+    database.watermark(database.meta.stream, database.meta.sequence, STAMP).unwrap();
+    database.keep_within(budget).unwrap();
+    assert!(database.bytes().unwrap() <= budget);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Open(u64),
+    Close(u64),
+    Offer,
+    Cover(u64),
+    Squeeze,
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (0..50u64).prop_map(Step::Open),
+        3 => (0..50u64).prop_map(Step::Close),
+        2 => Just(Step::Offer),
+        2 => (0..9u64).prop_map(Step::Cover),
+        1 => Just(Step::Squeeze),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// A server that takes every row once counts every row once, in whatever order things happen.
+    #[test]
+    fn rows_in_are_rows_out(steps in steps()) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = first(folder.path());
+        let (mut number, mut held, mut came, mut boots) = (1, 0, 0, Boots { started: 1, opened: 1 });
+        let mut server = std::collections::BTreeMap::new();
+        for step in steps.into_iter().chain([Step::Close(1), Step::Offer]) {
+            match step {
+                Step::Open(rows) => {
+                    (held, came) = (held + rows, came + rows);
+                    database.record(&still_open(number, held, rows), None).unwrap();
+                }
+                Step::Close(rows) => {
+                    (held, came) = (held + rows, came + rows);
+                    database.record(&Batch { counts: counted(rows), ..closed(number, held) }, None).unwrap();
+                    (number, held) = (number + 1, 0);
+                }
+                Step::Offer => {
+                    database.offer().unwrap();
+                    for row in database.published(database.meta.watermark, STAMP).unwrap() {
+                        if let Some(before) = server.insert(row.sequence, row.clone()) {
+                            prop_assert_eq!(before, row, "immutable");
+                        }
+                    }
+                }
+                Step::Cover(back) => {
+                    let newest = server.len() as u64;
+                    database.watermark(database.meta.stream, newest.saturating_sub(back), STAMP).unwrap();
+                }
+                Step::Squeeze => {
+                    // Whatever can be merged is; covered rows may still be asked for here.
+                    let covered = database.meta.watermark;
+                    if covered == 0 {
+                        drop(database.keep_within(1));
+                    }
+                }
+                Step::Restart => {
+                    drop(database);
+                    database = open(folder.path(), boots);
+                    boots = Boots { started: database.meta.boot, opened: database.meta.boot };
+                    if held > 0 { (number, held) = (number + 1, 0) }
+                }
+            }
+        }
+        while database.offer().unwrap() > 0 {}
+        let mut cursor = 0;
+        loop {
+            let report = database.published(cursor, STAMP).unwrap();
+            let Some(last) = report.last() else { break };
+            cursor = last.sequence;
+            for row in report { server.insert(row.sequence, row); }
+        }
+        let rows = server.values().map(|row| match &row.item { Item::Window(w) => w.rows, _ => 0 }).sum::<u64>();
+        prop_assert_eq!(rows, came);
+        prop_assert_eq!(database.totals().unwrap()[&version()].rows, came);
+        prop_assert_eq!(server.len() as u64, database.meta.sequence, "no hole");
+    }
+}
+
+fn options(folder: &Path) -> Options {
+    let clock = DeviceClock::new(Timestamp::from_second(1_700_000_000).unwrap());
+    let (budget, boots, generation) = (BUDGET, Boots::default(), Generation(3));
+    Options { folder: folder.into(), budget, boots, clock, generation, patience: PATIENCE }
+}

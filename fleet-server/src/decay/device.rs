@@ -1,0 +1,249 @@
+//! One device under watch: its open detection window, its detectors, what they said.
+//!
+//! Pure; [`super::watch`] decides when a round of devices is held against one another.
+
+use serde::{Deserialize, Serialize};
+use tern_stats::{
+    cohort::{Control, Past},
+    design::{Design, LEVEL},
+    hard,
+    labels::{Labels, merge_labels},
+    profile::{MIN_WINDOWS, Profile, ScoreProfile},
+    scores::Reading,
+    step::State,
+    window::{ByRows, Window},
+};
+
+use super::{
+    judge::{Judge, Readings},
+    marks::{Ground, Marks, When},
+};
+use crate::forms::incident::Layer;
+
+/// Share of inferences that may fail. No baseline says what is usual: one in twenty is no noise in any service.
+const FAILED_LIMIT: f64 = 0.05;
+
+/// The newest detection window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Newest {
+    /// The round in which it closed.
+    pub round: u64,
+    /// What it says.
+    pub readings: Readings,
+    /// Rows per confidence bin.
+    pub confidence: Vec<u64>,
+}
+
+/// Inferences by how they ended, since the last time that they were looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Service {
+    /// Answered.
+    pub answered: u64,
+    /// Not answered for the engine's, the deadline's or the output's sake.
+    pub failed: u64,
+}
+
+/// How one feature goes with the cohort.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Company {
+    state: State,
+    learned: Option<Control>,
+    /// Quiet windows until something is learned from them.
+    history: Vec<Past>,
+}
+
+/// A device under watch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceWatch {
+    /// Its class: cohorts are of one.
+    pub class: String,
+    /// Detection windows closed.
+    pub windows: u64,
+    /// Those of them in the open round.
+    pub in_round: u32,
+    /// When its newest row came, in milliseconds since 1970.
+    pub seen: i64,
+    /// The newest detection window.
+    pub newest: Option<Newest>,
+    /// Labels of detection windows closed in the open round.
+    pub judged: Vec<Labels>,
+    /// What its detectors said lately.
+    pub marks: Marks,
+    open: ByRows,
+    /// Labels that came late, for the open detection window.
+    late: Vec<Labels>,
+    service: Service,
+    steps: Vec<State>,
+    company: Vec<Company>,
+}
+
+impl DeviceWatch {
+    /// A device of which nothing is known.
+    pub fn new(judge: &Judge, class: String) -> Self {
+        let fresh = || judge.watched().map(|feature| feature.detector());
+        let company = |state| Company { state, learned: None, history: Vec::new() };
+        Self {
+            class,
+            windows: 0,
+            in_round: 0,
+            seen: 0,
+            newest: None,
+            judged: vec![Labels::default(); judge.bins()],
+            marks: Marks::default(),
+            open: ByRows::new(judge.window_rows()),
+            late: vec![Labels::default(); judge.bins()],
+            service: Service::default(),
+            steps: fresh().collect(),
+            company: fresh().map(company).collect(),
+        }
+    }
+
+    /// Whether one that was read back is one to go on from.
+    pub fn is_sound(&self, judge: &Judge) -> bool {
+        let scores = || judge.watched().map(|feature| feature.scores.len());
+        let fits = |company: &Company, scores| {
+            company.state.is_sound(scores) && company.learned.as_ref().is_none_or(|control| control.is_sound(scores))
+        };
+        self.open.is_sound()
+            && self.open.progress().1 == judge.window_rows()
+            && self.steps.len() == judge.features()
+            && self.company.len() == judge.features()
+            && self.judged.len() == judge.bins()
+            && self.late.len() == judge.bins()
+            && self.marks.is_sound(judge.features())
+            && self.newest.as_ref().is_none_or(|newest| newest.readings.len() == judge.features())
+            && self.steps.iter().zip(scores()).all(|(state, scores)| state.is_sound(scores))
+            && self.company.iter().zip(scores()).all(|(company, scores)| fits(company, scores))
+    }
+
+    /// Adds late labels to the open detection window; a bin that the profile does not have is left out.
+    pub fn correct(&mut self, bin: usize, labels: Labels) {
+        if let Some(sum) = self.late.get_mut(bin) {
+            sum.n = sum.n.saturating_add(labels.n);
+            sum.errors = sum.errors.saturating_add(labels.errors);
+        }
+    }
+
+    /// Takes in a report window that [fits](Judge::fit). Returns whether it closed a detection window.
+    pub fn take(&mut self, judge: &Judge, window: &Window, service: Service, devices: usize, when: When) -> bool {
+        self.seen = when.at;
+        self.serve(judge, service, when);
+        // Windows that fit one judge are of one shape, so the error has no cause left.
+        let Ok(Some(mut full)) = self.open.push(window) else { return false };
+        if judge.bins() > 0 {
+            let late = std::mem::replace(&mut self.late, vec![Labels::default(); judge.bins()]);
+            let _ = merge_labels(&mut full.labels, &late).and_then(|()| merge_labels(&mut self.judged, &full.labels));
+        }
+        self.windows += 1;
+        self.in_round += 1;
+        let when = When { window: self.windows, ..when };
+        let readings = judge.read(&full);
+        self.alone(judge, &full, &readings, devices, when);
+        self.newest = Some(Newest { round: when.round, readings, confidence: full.confidence });
+        self.marks.age(self.windows);
+        true
+    }
+
+    fn serve(&mut self, judge: &Judge, more: Service, when: When) {
+        self.service.answered = self.service.answered.saturating_add(more.answered);
+        self.service.failed = self.service.failed.saturating_add(more.failed);
+        let all = self.service.answered.saturating_add(self.service.failed);
+        if all < judge.window_rows() {
+            return;
+        }
+        let share = self.service.failed as f64 / all as f64;
+        if share > FAILED_LIMIT {
+            let ground = Ground::of_share("failed", share, FAILED_LIMIT, all);
+            self.marks.set(0, Layer::Service, ground, When { window: self.windows, ..when });
+        }
+        self.service = Service::default();
+    }
+
+    /// Its own features against the reference.
+    fn alone(&mut self, judge: &Judge, window: &Window, readings: &Readings, devices: usize, when: When) {
+        let threshold = judge.profile().threshold(devices);
+        let features = judge.watched().zip(window.watched()).zip(readings).zip(&mut self.steps);
+        for (index, (((feature, sums), readings), state)) in features.enumerate() {
+            if let Some(breach) = hard::check(&feature.limits, feature.rows, sums).first() {
+                self.marks.set(index, Layer::Hard, Ground::of_breach(breach, sums.rows()), when);
+            }
+            let outcome = state.observe(&feature.scores, readings, &LEVEL, threshold);
+            if let Some((outcome, crossing)) = outcome.ok().and_then(|o| Some((o, o.alarm?))) {
+                self.marks.set(index, Layer::Step, Ground::of_crossing(&outcome, &crossing), when);
+            }
+        }
+    }
+
+    /// Holds the newest window against the medians of its cohort of `cohort` devices, in a fleet of `devices`.
+    pub fn beside(&mut self, judge: &Judge, medians: &[Vec<Option<f64>>], cohort: usize, devices: usize, when: When) {
+        let Some(newest) = &self.newest else { return };
+        let threshold = judge.profile().threshold(devices);
+        let is_quiet = self.marks.is_empty();
+        let when = When { window: self.windows, ..when };
+        let features = judge.watched().zip(&newest.readings).zip(medians).zip(&mut self.company);
+        let mut left = Vec::new();
+        for (index, (((feature, own), medians), company)) in features.enumerate() {
+            let outcome = company.observe(&feature.scores, own, medians, (cohort, threshold), &mut left);
+            if let Some((outcome, crossing)) = outcome.and_then(|o| Some((o, o.alarm?))) {
+                self.marks.set(index, Layer::Concurrent, Ground::of_crossing(&outcome, &crossing), when);
+            } else if is_quiet {
+                company.remember(&feature.scores, own, medians, (cohort, threshold));
+            }
+        }
+    }
+
+    /// The newest window was counted in its round; a new one begins.
+    pub fn close_round(&mut self, profile: &Profile) {
+        self.in_round = 0;
+        self.judged = vec![Labels::default(); profile.confidence.as_ref().map_or(0, |c| c.bins.len())];
+    }
+}
+
+impl Company {
+    fn observe(
+        &mut self,
+        scores: &[ScoreProfile],
+        own: &[Option<Reading>],
+        medians: &[Option<f64>],
+        (cohort, threshold): (usize, f64),
+        left: &mut Vec<Option<Reading>>,
+    ) -> Option<tern_stats::step::Outcome> {
+        let fresh;
+        let control = match &self.learned {
+            Some(control) => control,
+            None => {
+                fresh = Control::alike(scores, cohort);
+                &fresh
+            }
+        };
+        control.residuals(own, medians, left).ok()?;
+        self.state.observe(control.scores(), left, &LEVEL, threshold).ok()
+    }
+
+    /// Keeps a quiet window; of enough of them it learns how this device differs from its cohort at all times.
+    fn remember(
+        &mut self,
+        scores: &[ScoreProfile],
+        own: &[Option<Reading>],
+        medians: &[Option<f64>],
+        (cohort, threshold): (usize, f64),
+    ) {
+        if self.learned.is_some() || medians.iter().all(Option::is_none) {
+            return;
+        }
+        self.history.push(Past { own: own.to_vec(), medians: medians.to_vec() });
+        if self.history.len() < MIN_WINDOWS {
+            return;
+        }
+        let design = Design::level(self.history.len());
+        self.history = match Control::learn(scores, &std::mem::take(&mut self.history), &design, cohort, threshold) {
+            Ok(control) => {
+                self.learned = Some(control);
+                self.state = State::new(scores.len());
+                Vec::new()
+            }
+            // What cannot be learned from is let go; the devices stay alike.
+            Err(_) => Vec::new(),
+        };
+    }
+}

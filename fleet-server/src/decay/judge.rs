@@ -1,0 +1,100 @@
+//! A version's profile made ready to read windows with.
+
+use std::sync::Arc;
+
+use tern_stats::{
+    labels::Labels,
+    profile::{FeatureProfile, Kind, Profile},
+    scores::{Reader, Reading},
+    window::{Sums, Window},
+};
+
+/// What a window says of every watched feature: a reading for each score.
+pub type Readings = Vec<Vec<Option<Reading>>>;
+
+/// A profile and its readers. Cheap to ask; made once for a version.
+#[derive(Debug)]
+pub struct Judge {
+    profile: Arc<Profile>,
+    readers: Vec<Reader>,
+}
+
+impl Judge {
+    /// The judge of windows under `profile`; none where its scores have columns of season, which this form of the
+    /// detectors does not give them.
+    pub fn new(profile: Arc<Profile>) -> Option<Self> {
+        let scores = profile.watched().flat_map(|feature| &feature.scores).chain(&profile.estimate);
+        let is_level = scores.into_iter().all(|score| score.beta.len() == 1);
+        let readers = profile.watched().map(Reader::new).collect();
+        is_level.then_some(Self { profile, readers })
+    }
+
+    /// The profile.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Rows that a detection window takes: those of the baseline's median window.
+    pub fn window_rows(&self) -> u64 {
+        (self.profile.rows.round() as u64).max(1)
+    }
+
+    /// Watched features, inputs first.
+    pub fn watched(&self) -> impl Iterator<Item = &FeatureProfile> {
+        self.profile.watched()
+    }
+
+    /// How many features are watched.
+    pub fn features(&self) -> usize {
+        self.readers.len()
+    }
+
+    /// Confidence bins that labels are counted in; 0 where the profile has none.
+    pub fn bins(&self) -> usize {
+        self.profile.confidence.as_ref().map_or(0, |confidence| confidence.bins.len())
+    }
+
+    /// A window that was counted under this profile, with a bin for each of the profile's; none of another. One that does
+    /// not fit must not open a detection window, or it would keep out all that follow.
+    pub fn fit(&self, mut window: Window) -> Option<Window> {
+        let bins = self.bins();
+        if bins == 0 || window.confidence.is_empty() {
+            window.confidence = vec![0; bins];
+        }
+        if bins == 0 || window.labels.is_empty() {
+            window.labels = vec![Labels::default(); bins];
+        }
+        self.fits(&window).then_some(window)
+    }
+
+    fn fits(&self, window: &Window) -> bool {
+        let kinds = |features: &[FeatureProfile], sums: &[Sums]| {
+            features.len() == sums.len() && features.iter().zip(sums).all(|(feature, sums)| is_of(feature, sums))
+        };
+        kinds(&self.profile.features, &window.features)
+            && kinds(&self.profile.outputs, &window.outputs)
+            && window.confidence.len() == self.bins()
+            && window.labels.len() == self.bins()
+    }
+
+    /// The readings of a window that [fits](Self::fit).
+    pub fn read(&self, window: &Window) -> Readings {
+        let read = |(reader, sums): (&Reader, &Sums)| {
+            let mut out = Vec::new();
+            // A shape that differs was kept out by `fit`; without a reading nothing is concluded.
+            if reader.read(sums, &mut out).is_err() {
+                out.clear();
+            }
+            out
+        };
+        self.readers.iter().zip(window.watched()).map(read).collect()
+    }
+}
+
+fn is_of(feature: &FeatureProfile, sums: &Sums) -> bool {
+    match (&feature.kind, sums) {
+        (Kind::Numeric(ruler), Sums::Numeric(sums)) => ruler.edges.cells() == sums.cells.len(),
+        (Kind::Categorical(names), Sums::Categorical(sums)) => names.names().len() == sums.counts.len(),
+        _ => false,
+    }
+}

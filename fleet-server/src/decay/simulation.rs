@@ -1,0 +1,663 @@
+//! Tests only: seeded fleets whose rows go through the whole detector, and what it says of them.
+//!
+//! Figures are printed (`--nocapture`); what is asserted leaves room for other seeds.
+
+use std::sync::Arc;
+
+use tern_protocol::{
+    digest::Digest,
+    ids::{DeviceId, ModelVersion},
+    report::v1::{self, Clock, Correction, ErrorCount, ErrorKind, Item, System, Violations},
+};
+use tern_stats::{
+    labels::Labels,
+    numeric::Accumulator,
+    profile::{Baseline, Confidence, Kind, Profile, Spec, fit},
+    window::{Sums, Window},
+};
+
+use super::{
+    detector::{Committed, Detector, Standard, Subject, Touched},
+    incidents::{Change, Incident},
+    keeping::{self, Policy},
+};
+use crate::{
+    forms::incident::{Cause, IncidentKind, Resolution, Severity},
+    store::{DetectorState, OpenIncident},
+};
+
+/// Rows of a detection window; a report has a quarter of them.
+const ROWS: usize = 200;
+const REPORT: usize = 50;
+/// Inputs are normal, with standard deviation 1.
+const FEATURES: [&str; 3] = ["mean", "contrast", "sharpness"];
+
+/// SplitMix64 (Steele, Lea and Flood 2014).
+struct Rng(u64);
+
+impl Rng {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xA076_1D64_78BD_642F)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn uniform(&mut self) -> f64 {
+        ((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+}
+
+/// What is wrong with a device.
+#[derive(Debug, Clone, Copy, Default)]
+struct Harm {
+    /// Added to `contrast` and, halved, to `sharpness`.
+    shift: f64,
+    /// Whether `mean` stands still.
+    stuck: bool,
+    /// Share of values of `mean` that are missing.
+    missing: f64,
+    /// Chance of an error beside what the confidence allows for.
+    broken: f64,
+    /// Share of inferences that fail.
+    failing: f64,
+}
+
+struct Predicted {
+    confidence: f64,
+    wrong: bool,
+}
+
+fn predict(rng: &mut Rng, broken: f64) -> Predicted {
+    let error = 1.0 / (1.0 + (2.75 - 1.2 * rng.normal()).exp());
+    Predicted { confidence: 1.0 - error, wrong: rng.uniform() < error.max(broken) }
+}
+
+struct Source {
+    rng: Rng,
+    sums: Vec<Accumulator>,
+    number: u64,
+}
+
+impl Source {
+    fn new(seed: u64, profile: &Profile) -> Self {
+        let rulers = profile.features.iter().filter_map(|feature| match &feature.kind {
+            Kind::Numeric(ruler) => Some(Accumulator::new(ruler.clone())),
+            Kind::Categorical(_) => None,
+        });
+        Self { rng: Rng::new(seed), sums: rulers.collect(), number: 0 }
+    }
+
+    /// A report window of `rows` rows, of which a third come back with labels at once.
+    fn window(&mut self, profile: &Profile, rows: usize, harm: Harm) -> Window {
+        let confidence = profile.confidence.as_ref().unwrap();
+        let mut window = Window {
+            rows: rows as u64,
+            confidence: vec![0; confidence.bins.len()],
+            labels: vec![Labels::default(); confidence.bins.len()],
+            ..Window::default()
+        };
+        for row in 0..rows {
+            let values = [0, 1, 2].map(|_| self.rng.normal());
+            let mean = if harm.stuck { 0.3 } else { values[0] };
+            let mean = (self.rng.uniform() >= harm.missing).then_some(mean);
+            let all = [mean, Some(values[1] + harm.shift), Some(values[2] + harm.shift / 2.0)];
+            self.sums.iter_mut().zip(all).for_each(|(sums, value)| sums.update(value));
+            let predicted = predict(&mut self.rng, harm.broken);
+            let bin = confidence.edges.index(predicted.confidence);
+            window.confidence[bin] += 1;
+            if row % 3 == 0 {
+                window.labels[bin].n += 1;
+                window.labels[bin].errors += u64::from(predicted.wrong);
+            }
+        }
+        window.features = self.sums.iter_mut().map(|sums| Sums::Numeric(sums.take())).collect();
+        window
+    }
+}
+
+fn profile(seed: u64) -> Arc<Profile> {
+    let mut rng = Rng::new(seed);
+    let sample: Vec<f64> = (0..20_000).map(|_| rng.normal()).collect();
+    let specs: Vec<Spec> = FEATURES.iter().map(|name| Spec::numeric(name, &sample).unwrap()).collect();
+    let held_out: Vec<(f64, bool)> = (0..20_000)
+        .map(|_| {
+            let predicted = predict(&mut rng, 0.0);
+            (predicted.confidence, predicted.wrong)
+        })
+        .collect();
+    let confidence = Confidence::of_sample(&held_out).unwrap();
+    // A first profile gives the windows of the baseline their rulers.
+    let rulers: Vec<_> = specs.iter().map(|spec| spec.kind.clone()).collect();
+    let mut source = Source { rng: Rng::new(seed + 1), sums: Vec::new(), number: 0 };
+    source.sums = rulers
+        .into_iter()
+        .filter_map(|kind| if let Kind::Numeric(ruler) = kind { Some(Accumulator::new(ruler)) } else { None })
+        .collect();
+    let bare = Profile {
+        format: tern_stats::profile::FORMAT,
+        windows: 0,
+        rows: ROWS as f64,
+        arl: 1000.0,
+        features: Vec::new(),
+        outputs: Vec::new(),
+        confidence: Some(confidence.clone()),
+        estimate: None,
+    };
+    let windows: Vec<Window> = (0..60).map(|_| source.window(&bare, ROWS, Harm::default())).collect();
+    let baseline = Baseline { confidence: Some(confidence), ..Baseline::new(&specs, &windows) };
+    let profile = fit(&baseline).unwrap();
+    profile.check().unwrap();
+    Arc::new(profile)
+}
+
+/// A fleet that reports into a detector.
+struct Fleet {
+    profile: Arc<Profile>,
+    detector: Detector,
+    sources: Vec<Source>,
+    model: ModelVersion,
+    log: Vec<(usize, IncidentKind, Incident, Change)>,
+    rounds: usize,
+    id: i64,
+    order: Rng,
+}
+
+fn version(text: &str) -> ModelVersion {
+    text.parse().unwrap()
+}
+
+fn name(index: usize) -> DeviceId {
+    format!("cam-{index}").parse().unwrap()
+}
+
+fn names(indices: &[usize]) -> Vec<DeviceId> {
+    indices.iter().map(|index| name(*index)).collect()
+}
+
+impl Fleet {
+    fn new(seed: u64, devices: usize) -> Self {
+        let profile = profile(seed);
+        let mut fleet = Self {
+            detector: Detector::default(),
+            sources: (0..devices as u64).map(|i| Source::new(seed * 1000 + i, &profile)).collect(),
+            profile,
+            model: version("vision/digits@1.0.0"),
+            log: Vec::new(),
+            rounds: 0,
+            id: 0,
+            order: Rng::new(seed + 77),
+        };
+        fleet.watch();
+        fleet
+    }
+
+    fn watch(&mut self) {
+        let subject = Subject::new(Standard::Profile(self.profile.clone()));
+        self.detector.subjects.insert(self.model.clone(), subject);
+    }
+
+    fn commit(&mut self, device: usize, item: Item) -> Committed {
+        self.id += 1;
+        Committed {
+            id: self.id,
+            device: name(device),
+            model: self.model.clone(),
+            received: 1_700_000_000_000 + self.id * 250,
+            item: Some(item),
+        }
+    }
+
+    fn take(&mut self, row: Committed) {
+        let mut touched = Touched::default();
+        self.detector.take(row, &mut touched);
+        let round = self.rounds;
+        self.log
+            .extend(touched.changes.into_iter().map(|(_, kind, incident, change, _)| (round, kind, incident, change)));
+    }
+
+    fn report(&mut self, device: usize, harm: Harm) -> Committed {
+        let profile = self.profile.clone();
+        let window = self.sources[device].window(&profile, REPORT, harm);
+        self.sources[device].number += 1;
+        let failed = (REPORT as f64 * harm.failing).round() as u64;
+        let item = wire(window, self.sources[device].number, &self.model, failed);
+        self.commit(device, item)
+    }
+
+    /// Four reports of each device, in an order that changes: about one detection window each.
+    fn round(&mut self, harm: impl Fn(usize) -> Harm) {
+        for _ in 0..ROWS / REPORT {
+            let mut devices: Vec<usize> = (0..self.sources.len()).collect();
+            for i in (1..devices.len()).rev() {
+                devices.swap(i, (self.order.uniform() * (i + 1) as f64) as usize);
+            }
+            for device in devices {
+                let row = self.report(device, harm(device));
+                self.take(row);
+            }
+        }
+        self.rounds += 1;
+    }
+
+    fn rounds(&mut self, count: usize, harm: impl Fn(usize) -> Harm) {
+        (0..count).for_each(|_| self.round(&harm));
+    }
+
+    fn open(&self) -> Vec<(IncidentKind, &Incident)> {
+        self.detector.subjects.values().flat_map(|s| s.open.iter().map(|(kind, incident)| (*kind, incident))).collect()
+    }
+
+    fn opened(&self) -> Vec<(usize, IncidentKind, Severity)> {
+        let opened = self.log.iter().filter(|(_, _, _, change)| *change == Change::Opened);
+        opened.map(|(round, kind, incident, _)| (*round, *kind, incident.severity)).collect()
+    }
+
+    fn ended(&self, kind: IncidentKind) -> Vec<Resolution> {
+        let of = self.log.iter().filter(|(_, of, _, _)| *of == kind);
+        of.filter_map(|(_, _, _, change)| if let Change::Resolved(why) = change { Some(*why) } else { None }).collect()
+    }
+}
+
+fn wire(window: Window, number: u64, model: &ModelVersion, failed: u64) -> Item {
+    Item::Window(Box::new(v1::Window {
+        number,
+        model: model.name.clone(),
+        version: model.version.clone(),
+        contract: Digest::of(b"contract"),
+        boot: 1,
+        start_ms: 0,
+        end_ms: 1,
+        clock: Clock::Trusted,
+        inferences: window.rows,
+        rows: window.rows,
+        errors: vec![ErrorCount { kind: ErrorKind::Engine, count: failed }],
+        violations: Violations::default(),
+        latency: Vec::new(),
+        features: window.features.into_iter().map(v1::Feature::from).collect(),
+        outputs: Vec::new(),
+        confidence: window.confidence,
+        feedback: window.labels.into_iter().map(v1::Feedback::from).collect(),
+        system: System::default(),
+    }))
+}
+
+fn shifted(devices: &'static [usize], shift: f64) -> impl Fn(usize) -> Harm {
+    move |device| if devices.contains(&device) { Harm { shift, ..Harm::default() } } else { Harm::default() }
+}
+
+fn clean(_: usize) -> Harm {
+    Harm::default()
+}
+
+#[test]
+fn a_clean_fleet_of_eight_has_no_incident_in_500_rounds() {
+    let seeds = if std::env::var_os("TERN_FULL").is_some() { 12 } else { 2 };
+    for seed in 1..=seeds {
+        let mut fleet = Fleet::new(seed, 8);
+        fleet.rounds(500, clean);
+        println!("seed {seed}: {:?}, windows {}", fleet.opened(), fleet.detector.subjects[&fleet.model].windows());
+        assert_eq!(fleet.opened(), [], "seed {seed}");
+        assert_eq!(fleet.detector.subjects[&fleet.model].windows(), 4000);
+    }
+}
+
+#[test]
+fn two_of_eight_are_named_with_their_features_and_nobody_else() {
+    let mut delays = Vec::new();
+    for (seed, shift) in (10..20).zip([0.7, 1.0, 1.5, 3.0, 6.0].into_iter().cycle()) {
+        let mut fleet = Fleet::new(seed, 8);
+        fleet.rounds(15, clean);
+        assert_eq!(fleet.opened(), [], "seed {seed}");
+        fleet.rounds(20, shifted(&[2, 5], shift));
+        let opened = fleet.opened();
+        let open = fleet.open();
+        println!("seed {seed}, shift {shift}: {opened:?} {}", open[0].1.summary);
+        assert_eq!(open.len(), 1);
+        let (kind, incident) = open[0];
+        assert_eq!(
+            (kind, incident.cause, incident.severity),
+            (IncidentKind::DeviceFault, Cause::Device, Severity::Alarm)
+        );
+        assert_eq!(incident.devices, names(&[2, 5]));
+        let mut features = incident.features.clone();
+        features.sort();
+        assert_eq!(features, ["contrast", "sharpness"]);
+        assert_eq!(opened.len(), 1, "opened once");
+        delays.push(opened[0].0 - 15);
+    }
+    println!("rounds from the shift to the incident: {delays:?}");
+    assert!(delays.iter().all(|delay| *delay <= 5));
+}
+
+#[test]
+fn when_all_follow_the_fault_gives_way_to_a_population_change_once() {
+    for (seed, shift) in (30..40).zip([0.7, 1.0, 3.0, 6.0].into_iter().cycle()) {
+        let mut fleet = Fleet::new(seed, 8);
+        fleet.rounds(10, clean);
+        fleet.rounds(12, shifted(&[0, 7], shift));
+        assert_eq!(fleet.open().len(), 1, "seed {seed}");
+        fleet.rounds(20, |device| Harm { shift: shift * (1.0 + device as f64 / 10.0), ..Harm::default() });
+        let opened = fleet.opened();
+        println!("seed {seed}, shift {shift}: {opened:?}");
+        let kinds: Vec<_> = opened.iter().map(|(_, kind, _)| *kind).collect();
+        assert_eq!(kinds, [IncidentKind::DeviceFault, IncidentKind::PopulationChange]);
+        assert_eq!(fleet.ended(IncidentKind::DeviceFault), [Resolution::Superseded]);
+        assert!(opened[1].0 - 22 <= 4);
+        let open = fleet.open();
+        assert_eq!((open.len(), open[0].0), (1, IncidentKind::PopulationChange));
+        assert!(open[0].1.features.starts_with(&["contrast".to_owned()]));
+        // Lenses cleaned: the incident ends, and nobody is blamed on the way.
+        fleet.rounds(30, clean);
+        assert_eq!(fleet.open().len(), 0, "seed {seed}: {:?}", fleet.open());
+        assert_eq!(fleet.opened().len(), 2, "seed {seed}: {:?}", fleet.opened());
+        assert_eq!(fleet.ended(IncidentKind::PopulationChange), [Resolution::Quiet]);
+    }
+}
+
+#[test]
+fn a_change_that_comes_to_all_at_once_accuses_nobody_on_the_way() {
+    for (seed, shift) in (50..60).zip([0.7, 1.0, 3.0, 9.0].into_iter().cycle()) {
+        let mut fleet = Fleet::new(seed, 8);
+        fleet.rounds(10, clean);
+        // It begins in the middle of a round.
+        for device in 0..4 {
+            let row = fleet.report(device, Harm { shift, ..Harm::default() });
+            fleet.take(row);
+        }
+        fleet.rounds(15, |_| Harm { shift, ..Harm::default() });
+        let opened = fleet.opened();
+        println!("seed {seed}, shift {shift}: {opened:?}");
+        assert_eq!(opened.len(), 1, "seed {seed}");
+        assert_eq!(opened[0].1, IncidentKind::PopulationChange);
+        assert!(opened[0].0 - 10 <= 4);
+    }
+}
+
+#[test]
+fn wrong_labels_say_that_the_model_is_broken_and_nothing_else() {
+    for seed in 70..74 {
+        let mut fleet = Fleet::new(seed, 8);
+        fleet.rounds(20, clean);
+        fleet.rounds(10, |_| Harm { broken: 0.2, ..Harm::default() });
+        let opened = fleet.opened();
+        println!("seed {seed}: {opened:?} {:?}", fleet.open().first().map(|(_, incident)| &incident.summary));
+        assert_eq!(opened.len(), 1);
+        assert_eq!((opened[0].1, opened[0].2), (IncidentKind::ModelBroken, Severity::Critical));
+        assert!(opened[0].0 - 20 <= 3);
+    }
+}
+
+#[test]
+fn errors_of_devices_at_fault_say_nothing_about_the_model() {
+    let mut fleet = Fleet::new(80, 8);
+    fleet.rounds(10, clean);
+    fleet.rounds(6, shifted(&[1, 4], 3.0));
+    fleet.rounds(30, |device| match device {
+        1 | 4 => Harm { shift: 3.0, broken: 0.6, ..Harm::default() },
+        _ => Harm::default(),
+    });
+    assert_eq!(fleet.opened().iter().map(|o| o.1).collect::<Vec<_>>(), [IncidentKind::DeviceFault]);
+}
+
+#[test]
+fn late_labels_count_where_their_device_is_now() {
+    let mut fleet = Fleet::new(90, 8);
+    fleet.rounds(10, clean);
+    for _ in 0..8 {
+        for device in 0..8 {
+            let model = fleet.model.clone();
+            let late = Correction { model: model.name, version: model.version, window: 1, bin: 30, n: 30, errors: 15 };
+            let row = fleet.commit(device, Item::Correction(late));
+            fleet.take(row);
+        }
+        fleet.round(clean);
+    }
+    assert_eq!(fleet.opened().iter().map(|o| o.1).collect::<Vec<_>>(), [IncidentKind::ModelBroken]);
+}
+
+#[test]
+fn a_stuck_sensor_and_missing_values_are_found_with_and_without_a_cohort() {
+    let stuck = |device| Harm { stuck: device == 3, ..Harm::default() };
+    let missing = |device| Harm { missing: if device == 3 { 0.3 } else { 0.0 }, ..Harm::default() };
+    for seed in 100..103 {
+        let mut fleet = Fleet::new(seed, 8);
+        fleet.rounds(10, clean);
+        fleet.rounds(6, stuck);
+        let open = fleet.open();
+        assert_eq!((open.len(), open[0].0, &open[0].1.devices), (1, IncidentKind::DeviceFault, &names(&[3])));
+        assert_eq!(open[0].1.features, ["mean"]);
+        let mut few = Fleet::new(seed, 4);
+        few.rounds(10, clean);
+        few.rounds(6, missing);
+        let open = few.open();
+        assert_eq!((open.len(), open[0].0, &open[0].1.devices), (1, IncidentKind::DataQuality, &names(&[3])));
+        assert_eq!(open[0].1.cause, Cause::Unattributed);
+        let mut alone = Fleet::new(seed, 1);
+        alone.rounds(10, clean);
+        alone.rounds(2, |_| Harm { stuck: true, ..Harm::default() });
+        assert_eq!(alone.opened().iter().map(|o| o.1).collect::<Vec<_>>(), [IncidentKind::DataQuality]);
+    }
+}
+
+#[test]
+fn values_that_most_devices_lack_are_the_supplys_fault() {
+    for seed in 110..113 {
+        let mut fleet = Fleet::new(seed, 8);
+        fleet.rounds(10, clean);
+        fleet.rounds(8, |_| Harm { missing: 0.3, ..Harm::default() });
+        let open = fleet.open();
+        assert_eq!((open.len(), open[0].0, open[0].1.cause), (1, IncidentKind::DataQuality, Cause::Pipeline));
+        fleet.rounds(30, clean);
+        assert_eq!((fleet.open().len(), fleet.opened().len()), (0, 1), "{:?}", fleet.opened());
+    }
+}
+
+#[test]
+fn inferences_that_fail_are_an_incident_of_their_own() {
+    let mut fleet = Fleet::new(120, 8);
+    fleet.rounds(5, clean);
+    fleet.rounds(5, |device| Harm { failing: if device == 6 { 0.2 } else { 0.0 }, ..Harm::default() });
+    let open = fleet.open();
+    assert_eq!((open.len(), open[0].0, &open[0].1.devices), (1, IncidentKind::LatencyOrErrors, &names(&[6])));
+    fleet.rounds(15, clean);
+    assert_eq!(fleet.ended(IncidentKind::LatencyOrErrors), [Resolution::Quiet]);
+}
+
+#[test]
+fn a_new_version_is_watched_afresh_and_the_old_ones_incidents_end() {
+    let mut fleet = Fleet::new(130, 8);
+    fleet.rounds(10, clean);
+    fleet.rounds(8, |_| Harm { shift: 2.0, ..Harm::default() });
+    assert_eq!(fleet.open().len(), 1);
+    let old = std::mem::replace(&mut fleet.model, version("vision/digits@1.1.0"));
+    fleet.watch();
+    // A canary of two first: the old version is still there.
+    for _ in 0..12 {
+        for device in [0, 1] {
+            let row = fleet.report(device, Harm::default());
+            fleet.take(row);
+        }
+    }
+    assert_eq!(fleet.detector.subjects[&old].devices.len(), 6);
+    assert_eq!(fleet.open().len(), 1);
+    fleet.rounds(10, clean);
+    assert_eq!(fleet.ended(IncidentKind::PopulationChange), [Resolution::VersionGone]);
+    assert_eq!((fleet.open().len(), fleet.opened().len()), (0, 1));
+    assert!(fleet.detector.subjects[&old].devices.is_empty());
+    // A straggler of the old version opens nothing and brings nobody back.
+    let new = std::mem::replace(&mut fleet.model, old.clone());
+    let row = fleet.report(3, Harm::default());
+    fleet.take(row);
+    fleet.model = new.clone();
+    fleet.rounds(2, clean);
+    assert!(fleet.detector.subjects[&old].devices.is_empty());
+    assert_eq!(fleet.detector.subjects[&new].devices.len(), 8);
+}
+
+#[test]
+fn devices_of_different_pace_share_rounds_and_one_that_dies_holds_nobody_up() {
+    let mut fleet = Fleet::new(140, 9);
+    let mut turn = 0;
+    let mut go = |fleet: &mut Fleet, turns: usize, shift: f64| {
+        for _ in 0..turns {
+            turn += 1;
+            for device in 0..9 {
+                // Device 0 is twice as slow as most, device 1 twice as fast; device 8 dies.
+                let reports = match device {
+                    0 => turn % 2,
+                    1 => 2,
+                    8 if turn > 60 => 0,
+                    _ => 1,
+                };
+                for _ in 0..reports {
+                    let harm = Harm { shift: if device == 4 { shift } else { 0.0 }, ..Harm::default() };
+                    let row = fleet.report(device, harm);
+                    fleet.take(row);
+                }
+            }
+        }
+    };
+    go(&mut fleet, 400, 0.0);
+    assert_eq!(fleet.opened(), []);
+    let before = fleet.detector.subjects[&fleet.model].figures().rounds;
+    assert!(before >= 95, "{before} rounds");
+    go(&mut fleet, 40, 1.5);
+    let open = fleet.open();
+    assert_eq!((open.len(), open[0].0, &open[0].1.devices), (1, IncidentKind::DeviceFault, &names(&[4])));
+}
+
+#[test]
+fn a_faulty_device_that_falls_silent_stays_accused_and_comes_back_to_the_same_incident() {
+    let mut fleet = Fleet::new(145, 9);
+    fleet.rounds(10, clean);
+    fleet.rounds(6, shifted(&[3], 3.0));
+    assert_eq!(fleet.open()[0].1.devices, names(&[3]));
+    for _ in 0..80 {
+        for device in (0..9).filter(|device| *device != 3) {
+            let row = fleet.report(device, Harm::default());
+            fleet.take(row);
+        }
+    }
+    assert_eq!(fleet.open()[0].1.devices, names(&[3]));
+    fleet.rounds(3, shifted(&[3], 3.0));
+    assert_eq!(fleet.opened().len(), 1);
+    fleet.rounds(15, clean);
+    assert_eq!(fleet.ended(IncidentKind::DeviceFault), [Resolution::Quiet]);
+}
+
+#[test]
+fn small_fleets_without_a_cohort_are_quiet_too_and_see_what_comes_to_all() {
+    for (seed, devices) in [(181, 1), (182, 2), (183, 3), (184, 5)] {
+        let mut fleet = Fleet::new(seed, devices);
+        fleet.rounds(200, clean);
+        assert_eq!(fleet.opened(), [], "{devices} devices");
+        fleet.rounds(10, |_| Harm { shift: 1.5, ..Harm::default() });
+        let opened = fleet.opened();
+        println!("{devices} devices: {opened:?}");
+        let expected = if devices == 1 { IncidentKind::DeviceFault } else { IncidentKind::PopulationChange };
+        assert_eq!(opened.iter().map(|o| o.1).collect::<Vec<_>>(), [expected]);
+        assert_eq!(opened[0].2, if devices == 1 { Severity::Notice } else { Severity::Alarm });
+    }
+}
+
+#[test]
+fn foreign_and_damaged_windows_are_left_out_and_counted() {
+    let mut fleet = Fleet::new(150, 8);
+    let odd = Window { rows: 10, features: vec![], ..Window::default() };
+    let item = wire(odd, 1, &fleet.model.clone(), 0);
+    let row = fleet.commit(0, item);
+    fleet.take(row);
+    fleet.rounds(5, clean);
+    let subject = &fleet.detector.subjects[&fleet.model];
+    assert_eq!((subject.figures().unfit, subject.windows()), (1, 40));
+    let unwatched = Subject::new(Standard::Absent);
+    assert_eq!((unwatched.status, unwatched.windows()), ("no-profile", 0));
+}
+
+/// The detector as it is after a kill: written down, read back.
+fn restarted(fleet: &Fleet, policy: &Policy) -> Detector {
+    let mut all = Touched::default();
+    for (model, subject) in &fleet.detector.subjects {
+        all.versions.insert(model.clone());
+        if let Some((_, watch)) = &subject.watching {
+            all.devices.extend(watch.devices.keys().map(|device| (model.clone(), device.clone())));
+        }
+    }
+    all.runs.extend(fleet.detector.runs.keys().cloned());
+    let step = keeping::advance(&fleet.detector, 0, all, policy);
+    let open = fleet.detector.subjects.iter().flat_map(|(model, subject)| {
+        subject.open.iter().map(|(kind, incident)| {
+            // As it goes through the database.
+            let json = serde_json::to_string(incident).unwrap();
+            OpenIncident { model: model.clone(), kind: *kind, incident: serde_json::from_str(&json).unwrap() }
+        })
+    });
+    let state = DetectorState {
+        cursor: step.cursor,
+        versions: step.versions,
+        devices: step.devices,
+        runs: step.runs,
+        open: open.collect(),
+    };
+    let profile = fleet.profile.clone();
+    keeping::restore(state, move |_| Standard::Profile(profile.clone()))
+}
+
+#[test]
+fn restarts_at_any_row_change_nothing() {
+    let policy: Policy = Arc::new(|_, _, _| Vec::new());
+    let play = |restart_every: i64| {
+        let mut fleet = Fleet::new(160, 8);
+        let phases: [(usize, Harm, &[usize]); 4] = [
+            (60, Harm::default(), &[]),
+            (8, Harm { shift: 2.0, ..Harm::default() }, &[2, 5]),
+            (8, Harm { shift: 2.0, broken: 0.3, ..Harm::default() }, &[0, 1, 2, 3, 4, 5, 6, 7]),
+            (14, Harm::default(), &[]),
+        ];
+        for (rounds, harm, on) in phases {
+            for report in 0..rounds * 4 {
+                for device in 0..8 {
+                    let harm = if on.contains(&device) { harm } else { Harm::default() };
+                    let row = fleet.report(device, harm);
+                    fleet.take(row);
+                    if restart_every > 0 && fleet.id % restart_every == 0 {
+                        fleet.detector = restarted(&fleet, &policy);
+                    }
+                }
+                fleet.rounds = report / 4;
+            }
+        }
+        fleet.log
+    };
+    let (whole, cut) = (play(0), play(7));
+    assert!(whole.len() > 5);
+    assert_eq!(whole, cut);
+}
+
+#[test]
+fn a_hundred_devices_take_far_less_than_a_second_a_round() {
+    let mut fleet = Fleet::new(170, 100);
+    fleet.rounds(2, clean);
+    let rows: Vec<Committed> =
+        (0..4).flat_map(|_| (0..100).collect::<Vec<_>>()).map(|device| fleet.report(device, Harm::default())).collect();
+    let start = crate::clock::Moment::now();
+    let mut touched = Touched::default();
+    rows.into_iter().for_each(|row| fleet.detector.take(row, &mut touched));
+    let policy: Policy = Arc::new(|_, _, _| Vec::new());
+    let step = keeping::advance(&fleet.detector, 0, touched, &policy);
+    let bytes: usize = step.devices.iter().filter_map(|d| d.state.as_ref()).map(|(_, bytes)| bytes.len()).sum();
+    let elapsed = start.elapsed();
+    println!("100 devices x 3 features: {elapsed:?} a round, {bytes} bytes written");
+    assert_eq!(step.devices.len(), 100);
+    assert!(elapsed.as_millis() < 1000, "{elapsed:?}");
+}

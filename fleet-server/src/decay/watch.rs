@@ -1,0 +1,355 @@
+//! One model version under watch: its devices' windows in the order of their commits, in rounds; what follows from them.
+//!
+//! Windows by rows close at different times on different devices, so devices are held against one another by **rounds**.
+//! A device is *active* where its newest detection window closed in the open round or in one of the [`ACTIVE_ROUNDS`]
+//! before. The open round closes with the window that makes one of these true:
+//! - every active device has closed a window in it: the usual case;
+//! - some device has closed its second one in it, and half of the active devices one: nobody waits for the slow;
+//! - some device has closed its [`MOST_IN_ROUND`]th: nobody waits for the lost.
+//!
+//! At its close each device that took part is held, by its newest window, against the median over the newest windows of
+//! all active devices of its class; the mean of those that took part goes to the pooled detectors. Windows between a
+//! device's first and last of a round are judged alone only; their labels all count. All of this follows from the order of
+//! commits: who reads the same rows again comes to the same end.
+//!
+//! Labels are weighed over the fleet, by round, and not by device: a device returns few, the question is about the model
+//! that all of them share, and one bet on all is found earlier than many on each. A device that is at fault is left out,
+//! since wrong answers to a broken lens say nothing about the model. That choice rests on inputs, never on whether a label
+//! was an error, so the bets stay fair. Figures by device are evidence for people only.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tern_protocol::ids::DeviceId;
+use tern_stats::{
+    calibration, cohort,
+    design::LEVEL,
+    estimate,
+    labels::{Labels, Mixture, merge_labels},
+    pooled, slo,
+    step::State,
+    window::Window,
+};
+
+use super::{
+    device::{DeviceWatch, Service},
+    judge::{Judge, Readings},
+    marks::{Ground, Marks, QUIET, When},
+    verdict::{self, Verdict},
+};
+use crate::forms::incident::{Cause, IncidentKind, Layer, WatchFigures};
+
+/// Rounds that a device's newest window stays in the cohort's medians: devices up to four times as slow as half of the
+/// others still count.
+pub const ACTIVE_ROUNDS: u64 = 4;
+/// Windows of one device that end a round.
+const MOST_IN_ROUND: u32 = 4;
+/// Devices that were silent for this long are forgotten: 30 days, in milliseconds.
+const FORGOTTEN_MS: i64 = 30 * 86_400_000;
+/// Format of [`Watch`] and [`DeviceWatch`] where they are written down.
+pub const FORMAT: u16 = 1;
+
+/// What labels said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Broken {
+    /// When it was first said.
+    pub since: i64,
+    /// When it was last said.
+    pub at: i64,
+    /// The count of rounds with labels then.
+    last: u64,
+    /// On what it stands.
+    pub ground: Ground,
+    /// Labels and errors by device in that round, most errors first; evidence for people.
+    pub devices: Vec<(DeviceId, Labels)>,
+}
+
+/// A version under watch. Its devices are written down one by one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Watch {
+    /// The open round.
+    pub round: u64,
+    /// Detection windows judged.
+    pub windows: u64,
+    /// Report windows left out because they were counted under another profile.
+    pub unfit: u64,
+    /// What the fleet's mean says, by feature.
+    pub marks: Marks,
+    /// What the labels say.
+    pub broken: Option<Broken>,
+    /// Features of the population change that is on.
+    pub changed: Vec<usize>,
+    /// Features that most devices lack values of.
+    pub short: Vec<usize>,
+    /// Devices at fault, whose labels do not count.
+    pub faulty: Vec<DeviceId>,
+    pooled: Vec<State>,
+    calibration: Mixture,
+    label_rounds: u64,
+    labels: Labels,
+    estimate: Option<State>,
+    estimated: Option<f64>,
+    /// By name.
+    #[serde(skip)]
+    pub devices: BTreeMap<DeviceId, DeviceWatch>,
+}
+
+impl Watch {
+    /// A version of which nothing is known.
+    pub fn new(judge: &Judge) -> Self {
+        Self {
+            round: 0,
+            windows: 0,
+            unfit: 0,
+            marks: Marks::default(),
+            broken: None,
+            changed: Vec::new(),
+            short: Vec::new(),
+            faulty: Vec::new(),
+            pooled: judge.watched().map(|feature| feature.detector()).collect(),
+            calibration: Mixture::default(),
+            label_rounds: 0,
+            labels: Labels::default(),
+            estimate: judge.profile().estimate.as_ref().map(|_| State::new(1)),
+            estimated: None,
+            devices: BTreeMap::new(),
+        }
+    }
+
+    /// Forgets what the detectors saw: who comes back begins anew. What was counted stays.
+    pub fn restart(&mut self, judge: &Judge) {
+        let Self { windows, unfit, labels, .. } = *self;
+        *self = Self { windows, unfit, labels, ..Self::new(judge) };
+    }
+
+    /// Whether one that was read back is one to go on from.
+    pub fn is_sound(&self, judge: &Judge) -> bool {
+        let mut pooled = self.pooled.iter().zip(judge.watched());
+        self.pooled.len() == judge.features()
+            && pooled.all(|(state, feature)| state.is_sound(feature.scores.len()))
+            && self.calibration.is_sound()
+            && self.marks.is_sound(judge.features())
+            && self.changed.iter().chain(&self.short).all(|feature| *feature < judge.features())
+            && self.estimate.is_some() == judge.profile().estimate.is_some()
+            && self.estimate.as_ref().is_none_or(|state| state.is_sound(1))
+    }
+
+    /// Takes in a report window of a device, as it was committed `at`. Returns the verdicts, where it closed a round.
+    pub fn take(
+        &mut self,
+        judge: &Judge,
+        (device, class): (&DeviceId, &str),
+        window: Window,
+        service: Service,
+        at: i64,
+    ) -> Option<Vec<Verdict>> {
+        let Some(window) = judge.fit(window) else {
+            self.unfit += 1;
+            return None;
+        };
+        let devices = self.active().count().max(1);
+        let when = When { round: self.round, window: 0, at };
+        let watch = self.devices.entry(device.clone()).or_insert_with(|| DeviceWatch::new(judge, class.to_owned()));
+        if !watch.take(judge, &window, service, devices, when) {
+            return None;
+        }
+        let (in_round, round) = (watch.in_round, self.round);
+        self.windows += 1;
+        let active = self.active().count();
+        let here = self.active().filter(|(_, watch)| took_part(watch, round)).count();
+        let closes = here == active || (in_round >= 2 && 2 * here >= active) || in_round >= MOST_IN_ROUND;
+        closes.then(|| self.close(judge, at))
+    }
+
+    /// Adds labels that came late; of a device that is not under watch they are of no use any more.
+    pub fn correct(&mut self, device: &DeviceId, bin: usize, labels: Labels) {
+        if let Some(watch) = self.devices.get_mut(device) {
+            watch.correct(bin, labels);
+        }
+    }
+
+    /// Forgets a device: it runs another version now.
+    pub fn leave(&mut self, device: &DeviceId) {
+        self.devices.remove(device);
+        self.faulty.retain(|faulty| faulty != device);
+    }
+
+    /// Devices whose newest window counts.
+    pub fn active(&self) -> impl Iterator<Item = (&DeviceId, &DeviceWatch)> {
+        let round = self.round;
+        self.devices.iter().filter(move |(_, watch)| is_active(watch, round))
+    }
+
+    /// What is shown of it.
+    pub fn figures(&self, judge: &Judge) -> WatchFigures {
+        WatchFigures {
+            rounds: self.round,
+            window_rows: judge.window_rows(),
+            estimated_error: self.estimated,
+            labels: self.labels.n,
+            label_errors: self.labels.errors,
+            unfit: self.unfit,
+            mde: judge.watched().map(|feature| (feature.name.clone(), feature.mde)).collect(),
+        }
+    }
+
+    fn close(&mut self, judge: &Judge, at: i64) -> Vec<Verdict> {
+        let when = When { round: self.round, window: self.round, at };
+        self.beside(judge, when);
+        self.together(judge, when);
+        self.marks.age(self.round);
+        let mut verdicts = verdict::on_inputs(self, judge);
+        self.settle(&verdicts, judge);
+        self.weigh_labels(judge, when);
+        self.estimate(judge, when);
+        verdicts.extend(verdict::on_answers(self, judge));
+        self.round += 1;
+        self.devices.values_mut().for_each(|watch| watch.close_round(judge.profile()));
+        self.devices.retain(|_, watch| watch.seen.saturating_add(FORGOTTEN_MS) > at);
+        verdicts
+    }
+
+    /// Each device against its cohort.
+    fn beside(&mut self, judge: &Judge, when: When) {
+        let (round, devices) = (self.round, self.active().count());
+        let mut cohorts: BTreeMap<&str, Vec<&Readings>> = BTreeMap::new();
+        for (_, watch) in self.active() {
+            if let Some(newest) = &watch.newest {
+                cohorts.entry(&watch.class).or_default().push(&newest.readings);
+            }
+        }
+        cohorts.retain(|_, cohort| cohort.len() >= cohort::MIN_DEVICES);
+        let medians: BTreeMap<String, _> = cohorts
+            .into_iter()
+            .map(|(class, cohort)| (class.to_owned(), (cohort.len(), medians(&cohort, judge.features()))))
+            .collect();
+        for watch in self.devices.values_mut().filter(|watch| took_part(watch, round)) {
+            if let Some((size, medians)) = medians.get(&watch.class) {
+                watch.beside(judge, medians, *size, devices, when);
+            }
+        }
+    }
+
+    /// The mean of all that took part.
+    fn together(&mut self, judge: &Judge, when: When) {
+        let round = self.round;
+        let newest = self.devices.values().filter(|watch| took_part(watch, round)).filter_map(|w| w.newest.as_ref());
+        let all: Vec<&Readings> = newest.map(|newest| &newest.readings).collect();
+        if all.len() < pooled::MIN_DEVICES {
+            return;
+        }
+        let (threshold, mut means) = (judge.profile().threshold(1), Vec::new());
+        for (index, (feature, state)) in judge.watched().zip(&mut self.pooled).enumerate() {
+            let column: Vec<_> = all.iter().map(|readings| &readings[index][..]).collect();
+            let outcome = pooled::means(&column, &mut means)
+                .and_then(|()| state.observe(&feature.scores, &means, &LEVEL, threshold));
+            if let Some((outcome, crossing)) = outcome.ok().and_then(|o| Some((o, o.alarm?))) {
+                self.marks.set(index, Layer::Pooled, Ground::of_crossing(&outcome, &crossing), when);
+            }
+        }
+    }
+
+    /// Remembers what the verdicts mean for the rounds to come.
+    fn settle(&mut self, verdicts: &[Verdict], judge: &Judge) {
+        let of = |kind, cause| verdicts.iter().find(move |verdict| verdict.kind == kind && verdict.cause == cause);
+        let features = |found: Option<&Verdict>| -> Vec<usize> {
+            found.map_or_else(Vec::new, |verdict| verdict::indices(judge, &verdict.features).collect())
+        };
+        let mut changed = features(of(IncidentKind::PopulationChange, Cause::Population));
+        let short = features(of(IncidentKind::DataQuality, Cause::Pipeline));
+        if self.changed.is_empty() && !changed.is_empty() {
+            // What set devices apart before everything changed says nothing about what comes after it.
+            self.devices.values_mut().for_each(|watch| watch.marks.forget(Layer::Concurrent));
+        }
+        if !changed.is_empty() {
+            changed.extend(self.changed.iter().filter(|feature| !short.contains(feature)));
+            changed.sort_unstable();
+            changed.dedup();
+        }
+        // What was most devices' must not become the fault of those whose marks fade last.
+        let over = self.changed.iter().chain(&self.short).filter(|f| !changed.contains(f) && !short.contains(f));
+        for feature in over {
+            self.devices.values_mut().for_each(|watch| watch.marks.forget_feature(*feature));
+        }
+        (self.changed, self.short) = (changed, short);
+        let faulty = of(IncidentKind::DeviceFault, Cause::Device);
+        self.faulty = faulty.map_or_else(Vec::new, |verdict| verdict.devices.clone());
+    }
+
+    fn weigh_labels(&mut self, judge: &Judge, when: When) {
+        let Some(confidence) = &judge.profile().confidence else { return };
+        let mut sum = vec![Labels::default(); judge.bins()];
+        let mut by_device = Vec::new();
+        for (device, watch) in self.devices.iter().filter(|(device, _)| !self.faulty.contains(device)) {
+            let own = slo::total(&watch.judged);
+            if own.n > 0 && merge_labels(&mut sum, &watch.judged).is_ok() {
+                by_device.push((device.clone(), own));
+            }
+        }
+        let total = slo::total(&sum);
+        if total.n == 0 {
+            return;
+        }
+        self.label_rounds += 1;
+        self.labels.n = self.labels.n.saturating_add(total.n);
+        self.labels.errors = self.labels.errors.saturating_add(total.errors);
+        let (state, arl) = (&mut self.calibration, judge.profile().arl);
+        let said = calibration::observe(state, confidence, &sum, calibration::TOLERANCE, arl);
+        if let Some(verdict) = said.ok().filter(|verdict| verdict.alarm) {
+            let bins = confidence.bins.iter().zip(&sum);
+            let allowed =
+                bins.map(|(bin, own)| (bin.error_rate() + calibration::TOLERANCE) * own.n as f64).sum::<f64>();
+            let (share, limit) = (total.errors as f64 / total.n as f64, allowed / total.n as f64);
+            let ground = Ground::of_share("errors", share, limit, total.n);
+            let ground = Ground { strength: Some(verdict.evidence), ..ground };
+            by_device.sort_by(|a, b| b.1.errors.cmp(&a.1.errors).then_with(|| a.0.cmp(&b.0)));
+            let since = self.broken.as_ref().map_or(when.at, |broken| broken.since);
+            self.broken = Some(Broken { since, at: when.at, last: self.label_rounds, ground, devices: by_device });
+        } else if self.broken.as_ref().is_some_and(|broken| broken.last + QUIET <= self.label_rounds) {
+            self.broken = None;
+        }
+    }
+
+    /// Advisory: a figure, and evidence beside a population change; it opens nothing by itself.
+    fn estimate(&mut self, judge: &Judge, when: When) {
+        let Some(confidence) = &judge.profile().confidence else { return };
+        let round = self.round;
+        let mut rows = vec![0u64; judge.bins()];
+        let here = self.devices.iter().filter(|(device, w)| took_part(w, round) && !self.faulty.contains(device));
+        for newest in here.filter_map(|(_, watch)| watch.newest.as_ref()) {
+            for (sum, more) in rows.iter_mut().zip(&newest.confidence) {
+                *sum = sum.saturating_add(*more);
+            }
+        }
+        let Ok(Some(estimate)) = estimate::expected_error(confidence, &rows) else { return };
+        self.estimated = Some(estimate.error);
+        let Some((state, profile)) = self.estimate.as_mut().zip(judge.profile().estimate.as_ref()) else { return };
+        let scores = std::slice::from_ref(profile);
+        let outcome = state.observe(scores, &[Some(estimate.reading())], &LEVEL, judge.profile().threshold(1));
+        if let Some((outcome, crossing)) = outcome.ok().and_then(|o| Some((o, o.alarm?))) {
+            let ground = Ground { share: Some(estimate.error), ..Ground::of_crossing(&outcome, &crossing) };
+            self.marks.set(0, Layer::Estimate, ground, when);
+        }
+    }
+}
+
+fn is_active(watch: &DeviceWatch, round: u64) -> bool {
+    watch.newest.as_ref().is_some_and(|newest| newest.round + ACTIVE_ROUNDS >= round)
+}
+
+fn took_part(watch: &DeviceWatch, round: u64) -> bool {
+    watch.newest.as_ref().is_some_and(|newest| newest.round == round)
+}
+
+fn medians(cohort: &[&Readings], features: usize) -> Vec<Vec<Option<f64>>> {
+    let of = |feature: usize| {
+        let column: Vec<_> = cohort.iter().map(|readings| &readings[feature][..]).collect();
+        let mut out = Vec::new();
+        // Readings of one judge are of one shape; without a median nothing is concluded.
+        if cohort::medians(&column, &mut out).is_err() {
+            out.clear();
+        }
+        out
+    };
+    (0..features).map(of).collect()
+}

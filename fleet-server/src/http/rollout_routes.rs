@@ -1,0 +1,245 @@
+//! Rollouts: make, look, and the nine verbs. Everything is decided by the planner and the store.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tern_protocol::digest::Digest;
+
+use super::{
+    body,
+    caller::operator,
+    fleet_routes::selector,
+    problem::{Answer, Refusal, Refused},
+    query::{self, ListQuery},
+};
+use crate::{
+    clock,
+    fleet::Fleet,
+    forms::rollouts::{
+        RolloutDetail, RolloutDevice, RolloutHistory, RolloutOrder, RolloutPlan, RolloutRow, RolloutVerb,
+    },
+    identity::Permission,
+    rollout::{
+        FleetSnapshot, MAX_REASON_BYTES, Order, Phase, RolloutId, Verb, VerbError, plan, stage_members, standings,
+    },
+    store::{CreateRefusal, NewRollout, RolloutRecord, VerbRefusal},
+};
+
+/// Lines of history among which the last one is looked for: people make few, and the planner a handful a stage.
+const MAX_HISTORY: u32 = 10_000;
+/// Longest `Idempotency-Key`, in bytes.
+const MAX_KEY: usize = 128;
+
+/// Every route of rollouts.
+pub(super) fn router() -> Router<Arc<Fleet>> {
+    Router::new()
+        .route("/api/v1/rollouts", get(list).post(create))
+        .route("/api/v1/rollouts/{id}", get(one))
+        .route("/api/v1/rollouts/{id}/plan", get(dry_run))
+        .route("/api/v1/rollouts/{id}/verdicts", get(verdicts))
+        .route("/api/v1/rollouts/{id}/{verb}", post(act))
+}
+
+/// `POST /api/v1/rollouts`.
+async fn create(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, body: Body) -> Answer<Response> {
+    let operator = operator(&fleet, &headers, Permission::Operate).await?;
+    let bytes = body::whole(body, body::MAX_JSON).await?;
+    let request = key(&headers)?.map(|key| (key, Digest::of(&bytes)));
+    let form: RolloutOrder =
+        serde_json::from_slice(&bytes).map_err(|e| Refused::new(Refusal::MalformedJson, e.to_string()))?;
+    let reason = form.reason.trim();
+    if reason.is_empty() || reason.len() > MAX_REASON_BYTES {
+        let words = format!("say why: reason must have 1 to {MAX_REASON_BYTES} bytes");
+        return Err(Refused::new(Refusal::BadOrder, words));
+    }
+    let new = NewRollout {
+        selector: selector(&form.selector)?,
+        model: form.model,
+        policy: form.policy,
+        reason: form.reason,
+        who: operator.name,
+        start: form.start,
+        request,
+    };
+    let record = fleet.store.create_rollout(new, clock::now()).await?.map_err(not_created)?;
+    fleet.pulse.ring();
+    Ok((StatusCode::CREATED, Json(RolloutRow::of(&record))).into_response())
+}
+
+fn key(headers: &HeaderMap) -> Answer<Option<String>> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| (1..=MAX_KEY).contains(&text.len()));
+    let words = || format!("it must have 1 to {MAX_KEY} visible characters");
+    text.map(|text| Some(text.to_owned())).ok_or_else(|| Refused::new(Refusal::BadKey, words()))
+}
+
+fn not_created(refusal: CreateRefusal) -> Refused {
+    match refusal {
+        CreateRefusal::Policy(error) => Refused::new(Refusal::BadPolicy, error.to_string()),
+        CreateRefusal::UnknownVersion(version) => {
+            Refused::new(Refusal::UnknownVersion, format!("{version} was never published: see `tern model list`"))
+        }
+        CreateRefusal::Unsigned(version) => {
+            let words = format!("the team's signed metadata does not list {version}: publish it with its release key");
+            Refused::new(Refusal::VersionUnsigned, words)
+        }
+        CreateRefusal::Active(other) => active(&other),
+        CreateRefusal::KeyReused => {
+            Refused::new(Refusal::KeyReused, "a key stands for one request: use a new one for another")
+        }
+        CreateRefusal::Verb(error) => refused(&error),
+    }
+}
+
+fn active(other: &RolloutId) -> Refused {
+    Refused::new(Refusal::RolloutActive, format!("rollout {other} of this model is not over: abort it or let it end"))
+}
+
+fn refused(error: &VerbError) -> Refused {
+    let code = match error {
+        VerbError::NoReason(_) | VerbError::ReasonTooLong(_) => Refusal::BadOrder,
+        VerbError::Moved { .. } => Refusal::RolloutMoved,
+        VerbError::NotNow { .. } => Refusal::NotNow,
+        VerbError::OwnRollout(_) => Refusal::OwnRollout,
+        VerbError::ApprovedBefore(_) => Refusal::ApprovedBefore,
+        VerbError::NeedsApproval { .. } => Refusal::NeedsApproval,
+        VerbError::LastStage => Refusal::LastStage,
+    };
+    Refused::new(code, error.to_string())
+}
+
+/// `POST /api/v1/rollouts/{id}/{verb}`.
+async fn act(
+    State(fleet): State<Arc<Fleet>>,
+    Path((id, verb)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Json<RolloutRow>> {
+    let operator = operator(&fleet, &headers, Permission::Operate).await?;
+    let id: RolloutId = query::name(&id)?;
+    let verb = Verb::ALL.into_iter().find(|known| known.as_str() == verb);
+    let verb = verb.ok_or_else(|| Refused::new(Refusal::NotFound, "that is no verb of a rollout"))?;
+    let form: RolloutVerb = body::json(body).await?;
+    let order = Order { verb, who: operator.name, why: form.reason, if_phase: form.if_phase };
+    let ordered = fleet.store.order_rollout(id.clone(), order, clock::now()).await?;
+    let record = ordered.map_err(|refusal| match refusal {
+        VerbRefusal::Unknown => unknown(&id),
+        VerbRefusal::Active(other) => active(&other),
+        VerbRefusal::Verb(error) => refused(&error),
+    })?;
+    fleet.pulse.ring();
+    Ok(Json(RolloutRow::of(&record)))
+}
+
+fn unknown(id: &RolloutId) -> Refused {
+    Refused::new(Refusal::NotFound, format!("no rollout is called {id}: see `tern rollout list`"))
+}
+
+/// `GET /api/v1/rollouts`.
+async fn list(
+    State(fleet): State<Arc<Fleet>>,
+    headers: HeaderMap,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Answer<Response> {
+    operator(&fleet, &headers, Permission::Read).await?;
+    let query = ListQuery::of(query)?;
+    let paging = query.paging()?;
+    if !paging.after.is_empty() && paging.after.parse::<i64>().is_err() {
+        return Err(Refused::new(Refusal::BadQuery, "cursor must be the number of a rollout"));
+    }
+    let records = fleet.store.rollouts(paging).await?;
+    let rows = records.iter().map(RolloutRow::of).collect();
+    Ok(query::page(rows, query.limit()?, |row| row.number.to_string()))
+}
+
+async fn snapshot(fleet: &Fleet, id: &str) -> Answer<(RolloutRecord, FleetSnapshot)> {
+    let id: RolloutId = query::name(id)?;
+    let found = fleet.store.rollout_snapshot(id.clone(), fleet.pulse.hearing_since()).await?;
+    found.ok_or_else(|| unknown(&id))
+}
+
+/// `GET /api/v1/rollouts/{id}`.
+async fn one(
+    State(fleet): State<Arc<Fleet>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer<Json<RolloutDetail>> {
+    operator(&fleet, &headers, Permission::Read).await?;
+    let (record, snapshot) = snapshot(&fleet, &id).await?;
+    let mut detail = detail(&record, &snapshot);
+    if record.state.phase.is_over() {
+        // How it ended is its last line; the planner has nothing more to say.
+        let history = fleet.store.rollout_history(record.id, 0, MAX_HISTORY).await?;
+        detail.why = history.into_iter().next_back().map_or(detail.why, |line| line.entry.why);
+    }
+    Ok(Json(detail))
+}
+
+fn detail(record: &RolloutRecord, snapshot: &FleetSnapshot) -> RolloutDetail {
+    let now = clock::now();
+    let plan = plan(&record.policy, snapshot, now);
+    let stands = standings(&record.policy, snapshot, now);
+    let rows = snapshot.devices.iter().zip(stands).map(|((device, view), (_, stand))| {
+        let assignment = view.assignment.as_ref();
+        RolloutDevice {
+            device: device.clone(),
+            class: view.class.clone(),
+            stands: stand.word.to_owned(),
+            code: stand.code,
+            stage: assignment.map(|a| a.stage.saturating_add(1)),
+            assigned: assignment.map(|a| a.at),
+            settled: assignment.and_then(|a| a.settled).map(|s| s.at),
+            taken_back: assignment.and_then(|a| a.taken_back),
+            running: view.running.clone(),
+            desired: view.desired.clone(),
+            online: view.online,
+        }
+    });
+    let rows = rows.collect();
+    let row = RolloutRow { devices: Some(plan.verdict.evidence.tally), ..RolloutRow::of(record) };
+    let (why, evidence) = (plan.verdict.why, plan.verdict.evidence);
+    RolloutDetail { row, policy: record.policy.clone(), why, evidence, next: plan.next, rows }
+}
+
+/// `GET /api/v1/rollouts/{id}/plan`.
+async fn dry_run(
+    State(fleet): State<Arc<Fleet>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer<Json<RolloutPlan>> {
+    operator(&fleet, &headers, Permission::Read).await?;
+    let (record, mut snapshot) = snapshot(&fleet, &id).await?;
+    let as_if_started = record.state.phase == Phase::Created;
+    if as_if_started {
+        snapshot.state.phase = Phase::Running;
+    }
+    let now = clock::now();
+    let plan = plan(&record.policy, &snapshot, now);
+    Ok(Json(RolloutPlan { as_if_started, plan, stages: stage_members(&record.policy, &snapshot, now) }))
+}
+
+/// `GET /api/v1/rollouts/{id}/verdicts`.
+async fn verdicts(
+    State(fleet): State<Arc<Fleet>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Answer<Response> {
+    operator(&fleet, &headers, Permission::Read).await?;
+    let query = ListQuery::of(query)?;
+    let (id, limit): (RolloutId, usize) = (query::name(&id)?, query.limit()?);
+    if fleet.store.rollout(id.clone()).await?.is_none() {
+        return Err(unknown(&id));
+    }
+    let most = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+    let history = fleet.store.rollout_history(id, query.after.unwrap_or(0), most).await?;
+    let rows: Vec<_> = history.into_iter().map(RolloutHistory::from).collect();
+    Ok(query::page(rows, limit, |row| row.number.to_string()))
+}

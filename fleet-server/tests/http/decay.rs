@@ -1,0 +1,175 @@
+//! From reports over real MQTT to an incident that a person and the hooks hear of, over restarts.
+
+use std::path::Path;
+
+use serde_json::json;
+use tern_fleet_server::{
+    config::Config,
+    disk,
+    forms::{
+        Page,
+        incident::{IncidentKind, IncidentRow, Severity},
+    },
+    hooks,
+};
+use tern_protocol::{
+    digest::Digest,
+    report::v1::{Feature, Feedback, Item, Window},
+};
+use tern_stats::{categorical, numeric, profile::Kind, window::Sums};
+
+use super::{
+    MODEL,
+    ingest::{contract, profile, report, reporter, told, watching, window},
+    rig::{Mqtt, Rig, eventually},
+};
+
+/// Reports of ten rows of one device whose sensor may stand still.
+struct Camera {
+    numbers: numeric::Accumulator,
+    labels: categorical::Accumulator,
+    contract: Digest,
+    row: u32,
+    number: u64,
+}
+
+impl Camera {
+    fn new(contract: Digest) -> Self {
+        let profile = profile();
+        let (Kind::Numeric(ruler), Kind::Categorical(names)) = (&profile.features[0].kind, &profile.outputs[0].kind)
+        else {
+            panic!("kinds")
+        };
+        let (numbers, labels) =
+            (numeric::Accumulator::new(ruler.clone()), categorical::Accumulator::new(names.clone()));
+        Self { numbers, labels, contract, row: 0, number: 0 }
+    }
+
+    fn window(&mut self, stuck: bool) -> Item {
+        for _ in 0..10 {
+            self.row += 1;
+            let value = f64::from(self.row * 37 % 101);
+            self.numbers.update(Some(if stuck { 42.0 } else { value }));
+            self.labels.update(Some(if value > 50.0 { "1" } else { "0" }));
+        }
+        self.number += 1;
+        Item::Window(Box::new(Window {
+            contract: self.contract,
+            features: vec![Feature::from(Sums::Numeric(self.numbers.take()))],
+            outputs: vec![Feature::from(Sums::Categorical(self.labels.take()))],
+            confidence: vec![5, 5],
+            feedback: vec![Feedback::default(); 2],
+            ..window(self.number)
+        }))
+    }
+
+    async fn sends(&mut self, mqtt: &mut Mqtt, device: &super::rig::Enrolled, count: u64, stuck: bool) {
+        for _ in 0..count {
+            let item = self.window(stuck);
+            assert_eq!(told(mqtt, device, report([(self.number, item)])).await, self.number);
+        }
+    }
+}
+
+fn notifying(rig: &Rig, told: &Path) -> Config {
+    let script = rig.folder.path().join("notify.sh");
+    disk::write(&script, format!("cat > {}\n", told.display()).as_bytes(), disk::Access::Private).unwrap();
+    let notify_command = vec!["/bin/sh".into(), script.display().to_string()];
+    Config { hooks: hooks::config::Config { notify_command, ..Default::default() }, ..rig.config() }
+}
+
+async fn incidents(rig: &Rig, query: &str) -> Vec<IncidentRow> {
+    rig.admin().get(&format!("/api/v1/incidents{query}")).await.ok::<Page<IncidentRow>>().items
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stuck_sensor_becomes_one_incident_that_is_told_seen_and_resolved() {
+    let mut rig = Rig::start().await;
+    let heard = rig.folder.path().join("heard.json");
+    let config = notifying(&rig, &heard);
+    rig.stop().await;
+    rig.start_again(config).await;
+    let uploads = watching(&serde_json::to_vec(&profile()).unwrap());
+    let mut camera = Camera::new(contract(&uploads));
+    rig.publish_bundle(MODEL, uploads).await.reply.empty();
+    let device = rig.enrol("cam-1").await;
+    let mut mqtt = reporter(&rig, &device).await;
+
+    camera.sends(&mut mqtt, &device, 12, false).await;
+    eventually(async || (rig.metric("tern_detection_windows_total").await == 12).then_some(())).await;
+    assert_eq!(incidents(&rig, "").await, []);
+    camera.sends(&mut mqtt, &device, 1, true).await;
+    let open = eventually(async || incidents(&rig, "?state=open").await.pop()).await;
+    assert_eq!((open.kind, open.severity), (IncidentKind::DataQuality, Severity::Alarm));
+    assert_eq!((open.devices[0].as_str(), open.features[0].as_str()), ("cam-1", "mean(x)"));
+    assert!(open.evidence.iter().any(|piece| piece.measure == "flat" && piece.share > piece.limit));
+
+    // The notify hook heard of it, once.
+    let told: IncidentRow = eventually(async || serde_json::from_slice(&std::fs::read(&heard).ok()?).ok()).await;
+    assert_eq!((told.number, told.summary), (open.number, open.summary.clone()));
+    eventually(async || {
+        let row: IncidentRow = rig.admin().get(&format!("/api/v1/incidents/{}", open.number)).await.ok();
+        (row.actions[0].state == "done" && row.actions.len() == 1).then_some(())
+    })
+    .await;
+
+    // A restart in between changes nothing, and the topic is kept.
+    drop(mqtt);
+    rig.restart().await;
+    let retained = rig.server().fleet().store.retained().await.unwrap();
+    let topic = format!("tern/v1/f/_fleet/incident/{}", open.number);
+    assert!(retained.iter().any(|(name, payload)| *name == topic && !payload.is_empty()));
+    let mut mqtt = reporter(&rig, &device).await;
+    camera.sends(&mut mqtt, &device, 2, true).await;
+    eventually(async || (rig.metric("tern_detection_windows_total").await == 15).then_some(())).await;
+    assert_eq!(incidents(&rig, "").await.len(), 1);
+    assert_eq!(rig.metric("tern_incidents_open{kind=\"data-quality\"}").await, 1);
+
+    let path = format!("/api/v1/incidents/{}", open.number);
+    let seen: IncidentRow =
+        rig.admin().post(&format!("{path}/acknowledge"), &json!({"reason": "on my way"})).await.ok();
+    assert_eq!(seen.acknowledged_by.as_deref(), Some("admin"));
+    let muted: IncidentRow =
+        rig.admin().post(&format!("{path}/mute"), &json!({"reason": "known", "hours": 2})).await.ok();
+    assert!(muted.muted_until.is_some() && muted.mute_reason.as_deref() == Some("known"));
+    for (form, code) in [
+        (json!({"reason": " "}), "bad-order"),
+        (json!({"reason": "x", "hours": 0}), "bad-order"),
+        (json!({"hours": 1}), "malformed-json"),
+    ] {
+        let action = if form.get("hours").is_some() { "mute" } else { "acknowledge" };
+        assert_eq!(rig.admin().post(&format!("{path}/{action}"), &form).await.problem().1, code);
+    }
+    assert_eq!(rig.admin().get("/api/v1/incidents/99").await.problem(), (404, "not-found".into()));
+    assert_eq!(rig.admin().get("/api/v1/incidents?state=odd").await.problem(), (400, "bad-query".into()));
+    assert_eq!(rig.stranger().get("/api/v1/incidents").await.problem(), (401, "missing-token".into()));
+
+    camera.sends(&mut mqtt, &device, 11, false).await;
+    let ended = eventually(async || incidents(&rig, "?state=resolved").await.pop()).await;
+    assert_eq!((ended.number, ended.resolved.is_some()), (open.number, true));
+    assert!(incidents(&rig, "?state=open").await.is_empty());
+    for kind in ["incident-opened", "incident-acknowledged", "incident-muted", "incident-resolved", "hook-ran"] {
+        rig.event(kind, "").await;
+    }
+    let figures = eventually(async || {
+        let retained = rig.server().fleet().store.retained().await.unwrap();
+        let found = retained.into_iter().find(|(name, _)| name == "tern/v1/f/_fleet/model/demo/m")?;
+        let figures: serde_json::Value = serde_json::from_slice(&found.1).unwrap();
+        (figures["versions"][0]["windows"] == 26).then_some(figures)
+    })
+    .await;
+    assert_eq!(figures["versions"][0]["status"], "watching");
+    assert!(figures["versions"][0]["figures"]["mde"][0][1].is_number());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_of_a_version_without_a_profile_are_counted_and_said_to_be_unwatched() {
+    let rig = Rig::start().await;
+    rig.publish(MODEL, b"weights").await;
+    let device = rig.enrol("cam-1").await;
+    let mut mqtt = reporter(&rig, &device).await;
+    assert_eq!(told(&mut mqtt, &device, report([(1, Item::Window(Box::new(window(1))))])).await, 1);
+    let watch = eventually(async || rig.server().fleet().store.watches(None).await.unwrap().pop()).await;
+    assert_eq!((watch.status.as_str(), watch.devices, watch.windows), ("no-profile", 1, 0));
+    eventually(async || (rig.metric("tern_detector_rows_behind").await == 0).then_some(())).await;
+}

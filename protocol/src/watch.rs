@@ -312,6 +312,7 @@ impl Values<'_> {
     }
 
     /// The value at `at`; bytes are no number.
+    #[expect(clippy::unnecessary_cast, reason = "one of the types is a double already")]
     fn number(&self, at: usize) -> Option<f64> {
         by_type!(self, of => Some(of[at] as f64), bool of => Some(f64::from(u8::from(of[at]))), bytes _of => None)
     }

@@ -1,4 +1,4 @@
-//! From a verified manifest and a file to a model that is what the manifest says: digest, load, contract.
+//! From a verified manifest and its files to a model that is what the manifest says: digest, load, contract, profile.
 //!
 //! Shared by the worker and the probe, the only processes that may parse ONNX. Knows nothing of sockets or limits of the
 //! kernel; reads the file that it is given and nothing else.
@@ -9,9 +9,11 @@ use tern_engine::{LoadError, Model, TensorSpec};
 use tern_protocol::{
     contract::{Contract, TensorContract},
     digest::Digest,
-    manifest::Manifest,
+    manifest::{self, Manifest},
+    reference,
     refusal::RefusalCode,
 };
+use tern_stats::profile::Profile;
 
 /// Why a version is not admitted; the text is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,11 +32,23 @@ impl Refused {
     }
 }
 
-/// The manifest in `bytes` and the model in `file`, which must be the one that the manifest names.
+/// A version that may serve.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its model.
+    pub model: Model,
+    /// What its inputs and outputs are counted by, where its bundle says.
+    pub profile: Option<Profile>,
+}
+
+/// The manifest in `bytes`, the model in `file` and the profile in `reference`, which must be those that the manifest names.
+/// `reference` is empty where it names none.
 ///
 /// # Errors
 /// `manifest`, `blob-length`, `blob-digest`, `load-failed` or `contract-mismatch`, in this order of checks.
-pub fn admit(bytes: &[u8], file: &File) -> Result<(Manifest, Model), Refused> {
+pub fn admit(bytes: &[u8], reference: &[u8], file: &File) -> Result<Admitted, Refused> {
     let manifest = Manifest::from_slice(bytes).map_err(|e| Refused::new(RefusalCode::Manifest, e.to_string()))?;
     let limits = tern_engine::Limits::default();
     let named = manifest.model_file();
@@ -57,7 +71,34 @@ pub fn admit(bytes: &[u8], file: &File) -> Result<(Manifest, Model), Refused> {
         .map_err(|error: LoadError| Refused::new(RefusalCode::LoadFailed, format!("model does not load: {error}")))?;
     check_contract(&manifest.contract, &model)
         .map_err(|why| Refused::new(RefusalCode::ContractMismatch, format!("model and contract differ: {why}")))?;
-    Ok((manifest, model))
+    let profile = profile(&manifest, reference)?;
+    Ok(Admitted { manifest, model, profile })
+}
+
+fn profile(manifest: &Manifest, bytes: &[u8]) -> Result<Option<Profile>, Refused> {
+    let Some(named) = manifest.reference_file() else { return Ok(None) };
+    check_reference_length(named)?;
+    if bytes.len() as u64 != named.length.0 {
+        return Err(Refused::new(RefusalCode::BlobLength, "reference profile is not as long as its manifest says"));
+    }
+    if Digest::of(bytes) != named.sha256 {
+        return Err(Refused::new(RefusalCode::BlobDigest, "reference profile differs from its signed digest"));
+    }
+    let read = reference::read(bytes, &manifest.contract);
+    read.map(Some).map_err(|error| Refused::new(RefusalCode::ContractMismatch, error.to_string()))
+}
+
+/// Whether a reference profile is short enough to be read at all.
+///
+/// # Errors
+/// `contract-mismatch` where it is longer than any profile.
+pub fn check_reference_length(named: &manifest::File) -> Result<(), Refused> {
+    if named.length.0 <= reference::MAX_BYTES as u64 {
+        return Ok(());
+    }
+    let length = usize::try_from(named.length.0).unwrap_or(usize::MAX);
+    let error = reference::ReferenceError::TooLarge(length);
+    Err(Refused::new(RefusalCode::ContractMismatch, error.to_string()))
 }
 
 /// `length` bytes of `file` from `offset`. The position of the file, which other processes share, stays as it is.

@@ -22,6 +22,7 @@ use tern_protocol::{
 };
 
 use crate::{
+    admit::{check_reference_length, read_exactly},
     disk::{self, BlobError, Blobs},
     fetch::{self, FetchError, Rules},
     http::Remote,
@@ -84,16 +85,22 @@ impl Bundles {
         Ok((manifest, bytes))
     }
 
-    /// What the worker needs of a version: its manifest's bytes, and its model file, read and found right.
+    /// What the worker needs of a version, read and found right.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn model(&self, version: &VersionRef) -> Result<(Vec<u8>, File), Refusal> {
+    pub fn model(&self, version: &VersionRef) -> Result<Opened, Refusal> {
         let (manifest, bytes) = self.manifest(&version.manifest)?;
-        let file = manifest.model_file();
-        let model =
-            self.blobs.open_verified(&file.sha256, file.length.0).map_err(|e| Refusal::from(FetchError::from(e)))?;
-        Ok((bytes, model))
+        let open = |file: &manifest::File| {
+            self.blobs.open_verified(&file.sha256, file.length.0).map_err(|e| Refusal::from(FetchError::from(e)))
+        };
+        let mut reference = Vec::new();
+        if let Some(file) = manifest.reference_file() {
+            check_reference_length(file).map_err(|e| Refusal::new(e.code, e.message))?;
+            let read = read_exactly(&open(file)?, 0, file.length.0);
+            reference = read.map_err(|e| Refusal::new(RefusalCode::Fetch, format!("{}: {e}", file.path)))?;
+        }
+        Ok(Opened { model: open(manifest.model_file())?, manifest: bytes, reference })
     }
 
     /// Removes every manifest and blob that neither these versions need nor those that are being fetched.
@@ -138,6 +145,17 @@ impl Bundles {
     fn path(&self, digest: &Digest) -> PathBuf {
         self.folder.join(format!("{digest}.json"))
     }
+}
+
+/// What the worker is given of a version.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its manifest's bytes.
+    pub manifest: Vec<u8>,
+    /// Its reference profile's bytes; empty where it has none.
+    pub reference: Vec<u8>,
+    /// Its model file.
+    pub model: File,
 }
 
 /// Everything that verifying, fetching and probing need.

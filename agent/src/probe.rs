@@ -28,7 +28,7 @@ pub use child::main;
 pub use judge::judge;
 
 use crate::{
-    admit::{Refused, read_exactly},
+    admit::{Refused, check_reference_length, read_exactly},
     channel::{Channel, ChannelError},
     clock::Moment,
     self_exec::{SelfExec, ending},
@@ -74,8 +74,9 @@ impl ProbeOrder {
     /// Gathers the files of the version in `manifest` (verified, canonical bytes), which `open` finds.
     ///
     /// # Errors
-    /// `manifest` where the bytes are none or name too much, `blob-length` or `blob-digest` where a golden tensor is not
-    /// the one that was signed, `fetch` where a file cannot be read. The model file is checked by the probe.
+    /// `manifest` where the bytes are none or name too much, `blob-length` or `blob-digest` where a golden tensor or the
+    /// reference profile is not the one that was signed, `contract-mismatch` where the profile is too long to be one, `fetch`
+    /// where a file cannot be read. The model file, and whether the profile fits, are checked by the probe.
     pub fn gather(
         bytes: Vec<u8>,
         class: DeviceClass,
@@ -100,6 +101,11 @@ impl ProbeOrder {
             let tensor = open(file).map_err(|error| unreadable(file, error))?;
             golden.write_all(&signed_bytes(file, &tensor)?).map_err(failed)?;
         }
+        let mut reference = Vec::new();
+        if let Some(file) = manifest.reference_file() {
+            check_reference_length(file)?;
+            reference = signed_bytes(file, &open(file).map_err(|error| unreadable(file, error))?)?;
+        }
         let lengths = |files: &[&manifest::File]| files.iter().map(|file| file.length.0).collect();
         let case =
             |set: &manifest::GoldenSet<'_>| ProbeCase { inputs: lengths(&set.inputs), outputs: lengths(&set.outputs) };
@@ -110,6 +116,7 @@ impl ProbeOrder {
             memory_bytes: limits.memory_bytes,
             cpu_seconds: limits.cpu_seconds,
             manifest: bytes,
+            reference,
         };
         let model = manifest.model_file();
         let model = open(model).map_err(|error| unreadable(model, error))?;

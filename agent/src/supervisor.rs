@@ -12,7 +12,6 @@ mod merge;
 mod pipes;
 
 use std::{
-    fs::File,
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -28,7 +27,7 @@ use tokio::{
 
 pub use backoff::Backoff;
 
-use crate::{admit::Refused, self_exec::SelfExec};
+use crate::{admit::Refused, bundle::Opened, self_exec::SelfExec};
 use actor::{Answer, Ask, Order};
 
 /// Orders that may wait for the task which owns the worker; whoever gives one more waits.
@@ -179,12 +178,13 @@ impl Worker {
         self.orders.send(order).await.map_err(|_| WorkerError::Gone)
     }
 
-    /// Loads a version beside what runs and returns how long that took. `manifest` are verified, canonical bytes.
+    /// Loads a version beside what runs and returns how long that took. What it is given was verified.
     ///
     /// # Errors
     /// `Refused` with the code of [`crate::admit::admit`]; `Gone`; `TimedOut`.
-    pub async fn load(&self, slot: Slot, manifest: Vec<u8>, model: File) -> Result<Duration, WorkerError> {
-        let frame = ToWorker::Load { slot, manifest, reference: Vec::new() };
+    pub async fn load(&self, slot: Slot, version: Opened) -> Result<Duration, WorkerError> {
+        let Opened { manifest, reference, model } = version;
+        let frame = ToWorker::Load { slot, manifest, reference };
         let ms = self.ask(Ask::Load(slot), frame, vec![model.into()], ("load a version", self.timing.load)).await?;
         Ok(Duration::from_millis(ms))
     }
@@ -225,8 +225,8 @@ impl Worker {
     /// Loads and swaps versions in this order; returns those that could not be.
     pub async fn restore(&self, versions: Vec<Restore>) -> Vec<(Slot, WorkerError)> {
         let mut failed = Vec::new();
-        for Restore { slot, manifest, model } in versions {
-            let outcome = match self.load(slot, manifest, model).await {
+        for Restore { slot, version } in versions {
+            let outcome = match self.load(slot, version).await {
                 Ok(_) => self.swap(slot).await,
                 Err(error) => Err(error),
             };
@@ -257,10 +257,8 @@ impl Worker {
 pub struct Restore {
     /// Its number, which may be the one from before.
     pub slot: Slot,
-    /// Its manifest's bytes.
-    pub manifest: Vec<u8>,
-    /// Its model file.
-    pub model: File,
+    /// Its files.
+    pub version: Opened,
 }
 
 /// Everything that a worker and its successors need.

@@ -5,19 +5,24 @@
 //! says so or is gone, after the requests that it holds have been answered.
 //!
 //! Threads: the main one runs the network and the orders of control, one reads control's frames, one writes frames, one
-//! loads models, the rest run them. An answer goes out before anything is counted.
+//! closes increments, one loads models, the rest run them. An answer goes out before anything is counted.
 
 mod answer;
 mod counters;
 mod failure;
+mod feedback;
 mod head;
 mod http;
+mod ids;
 mod infer;
+mod ledger;
 mod loader;
 mod orders;
 mod pages;
+mod predictions;
 mod queue;
 mod reply;
+mod reporter;
 mod routes;
 mod rules;
 mod service;
@@ -37,6 +42,7 @@ use crate::{
     sandbox::{self, Confinement},
 };
 use orders::Order;
+use reporter::Reporter;
 use service::Service;
 use uplink::Uplink;
 
@@ -94,6 +100,7 @@ fn serve(runtime: &tokio::runtime::Runtime, channel: Channel, limits: Limits, up
         };
         threads.push(thread::Builder::new().name(format!("model-{number}")).spawn(work).context("model thread")?);
     }
+    let reporter = Reporter::start(Arc::clone(&service)).context("reporter thread")?;
     runtime.block_on(orders::follow(Arc::clone(&service), queue))?;
     service.queue.close();
     let grace = Duration::from_millis(limits.deadline_ms) + Duration::from_secs(1);
@@ -106,7 +113,7 @@ fn serve(runtime: &tokio::runtime::Runtime, channel: Channel, limits: Limits, up
         };
         let _ = tokio::time::timeout(grace, all_done).await;
     });
-    service.report();
+    reporter.finish();
     if threads.iter().any(|thread| !thread.is_finished()) {
         anyhow::bail!("a model did not end in time");
     }

@@ -243,6 +243,8 @@ pub struct LateLabels {
 pub struct ProbeRequest {
     /// The manifest's bytes, which control has verified.
     pub manifest: Vec<u8>,
+    /// Its reference profile's bytes, likewise; empty where the bundle has none.
+    pub reference: Vec<u8>,
     /// For each golden vector the lengths of its tensors.
     pub cases: Vec<ProbeCase>,
     /// How far answers may lie from the golden ones.

@@ -21,4 +21,5 @@ pub mod signed;
 pub mod topics;
 pub mod tuf;
 pub mod twin;
+pub mod watch;
 pub mod watermark;

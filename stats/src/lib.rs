@@ -1,7 +1,7 @@
 //! Numbers only: what a device counts, what a reference profile holds, and the tests that tell decay from weather.
 //!
-//! Device side: [`derived`] makes numbers of images and signals; [`cells`], [`numeric`], [`categorical`], [`unseen`], [`latency`] fold values into sums; [`window`] adds
-//! sums of one shape. Build time: [`profile`] fits a baseline in time order. Server side: [`scores`] reads a window,
+//! Device side: [`derived`] makes numbers of images and signals; [`cells`], [`numeric`], [`categorical`], [`unseen`], [`latency`] fold values into sums; [`recorder`]
+//! folds whole rows; [`window`] adds sums of one shape. Build time: [`profile`] fits a baseline in time order. Server side: [`scores`] reads a window,
 //! [`step`] weighs it over time, [`hard`] judges it at once, [`cohort`] and [`pooled`] compare devices, and
 //! [`calibration`], [`slo`] and [`estimate`] judge the model by labels and confidence.
 //!
@@ -24,6 +24,7 @@ mod math;
 pub mod numeric;
 pub mod pooled;
 pub mod profile;
+pub mod recorder;
 pub mod scores;
 mod shape;
 pub mod slo;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{Control, Event, twin::WorkerPage};
 use crate::{
+    bundle::{Bundles, Opened},
     clock::Moment,
     install::{self, Refusal},
     state::VersionRef,
@@ -99,7 +100,7 @@ impl Control {
             let mut restore = Vec::new();
             for (_, slot, version) in wanted {
                 match open(&bundles, version).await {
-                    Ok((manifest, model)) => restore.push(Restore { slot, manifest, model }),
+                    Ok(version) => restore.push(Restore { slot, version }),
                     Err(refusal) => unreadable.push((slot, refusal)),
                 }
             }
@@ -190,8 +191,7 @@ impl Control {
             let counted = increment.errors.iter().filter(|e| of(e.kind));
             counted.fold(0u64, |sum, e| sum.saturating_add(e.count))
         };
-        // What clients do wrong says nothing against the model.
-        let failures = sum(&|kind| matches!(kind, ErrorKind::Engine | ErrorKind::NotFinite));
+        let failures = sum(&speaks_against);
         let tally = self.tallies.entry(name.clone()).or_default();
         tally.answered = tally.answered.saturating_add(increment.inferences);
         tally.failed = tally.failed.saturating_add(sum(&|_| true));
@@ -206,7 +206,7 @@ impl Control {
         let (bundles, events, name) = (self.installer.bundles.clone(), self.events_in.clone(), name.clone());
         tokio::spawn(async move {
             let outcome = match open(&bundles, version).await {
-                Ok((manifest, model)) => worker.load(slot, manifest, model).await.map(drop),
+                Ok(version) => worker.load(slot, version).await.map(drop),
                 Err(refusal) => {
                     let _ = events.send(Event::Install(name, install::Event::Loaded(slot, Err(refusal)))).await;
                     return;
@@ -242,6 +242,11 @@ impl Control {
     }
 }
 
+/// Whether an error speaks against the model that is on probation; what clients do wrong does not.
+fn speaks_against(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Engine | ErrorKind::NotFinite)
+}
+
 /// The answer, or nothing where the worker is gone: then `Died` comes, once, for everything.
 fn answered(outcome: Result<(), WorkerError>) -> Option<Result<(), Refusal>> {
     match outcome {
@@ -255,7 +260,7 @@ fn refusal(error: &WorkerError) -> Refusal {
     Refusal::new(error.code(), crate::http::chain(error))
 }
 
-async fn open(bundles: &crate::bundle::Bundles, version: VersionRef) -> Result<(Vec<u8>, std::fs::File), Refusal> {
+async fn open(bundles: &Bundles, version: VersionRef) -> Result<Opened, Refusal> {
     let bundles = bundles.clone();
     let opened = tokio::task::spawn_blocking(move || bundles.model(&version)).await;
     opened.unwrap_or_else(|_| Err(Refusal::new(RefusalCode::SwapFailed, "reading the version panicked")))
@@ -271,3 +276,21 @@ async fn forward(mut from: mpsc::Receiver<WorkerEvent>, to: mpsc::Sender<Event>)
 
 /// How long the worker may take to end its requests when the agent leaves.
 pub(super) const WORKER_GRACE: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_no_number_speaks_against_a_model_and_a_bad_request_does_not() {
+        let all = [
+            ErrorKind::BadRequest,
+            ErrorKind::Contract,
+            ErrorKind::Overload,
+            ErrorKind::Deadline,
+            ErrorKind::Engine,
+            ErrorKind::NotFinite,
+        ];
+        assert_eq!(all.map(speaks_against), [false, false, false, false, true, true]);
+    }
+}

@@ -23,7 +23,7 @@ use tern_protocol::{
 };
 
 use crate::{
-    admit::{Refused, admit, read_exactly},
+    admit::{Admitted, Refused, admit, read_exactly},
     channel::{Channel, exactly},
     clock::Moment,
     log,
@@ -69,7 +69,7 @@ fn run() -> anyhow::Result<()> {
 fn try_version(request: &ProbeRequest, model: &File, golden: &File, memory: &Memory) -> Result<ProbeFacts, Refused> {
     let before = memory.resident_bytes();
     let start = Moment::now();
-    let (manifest, model) = admit(&request.manifest, model)?;
+    let Admitted { manifest, model, .. } = admit(&request.manifest, &request.reference, model)?;
     let load_us = micros(start.elapsed());
     let cases = read_cases(request, &manifest, golden)?;
     let report = check(request, &manifest, &model, &cases)?;

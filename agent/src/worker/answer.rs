@@ -19,11 +19,16 @@ use super::{
 /// Most rows in one request.
 const MAX_ROWS: u64 = 4096;
 
-/// What a request contributed to the counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is to be counted of a request, once its answer was given.
+#[derive(Debug)]
 pub(super) struct Tally {
+    /// The client's, or one that was made for it.
+    pub(super) id: String,
     pub(super) rows: u64,
     pub(super) breaches: Breaches,
+    /// As the model saw them.
+    pub(super) inputs: Vec<Tensor>,
+    pub(super) outputs: Vec<Tensor>,
 }
 
 /// The answer to `body`, of which the first `json_bytes` are JSON (all of it where that is none).
@@ -31,16 +36,19 @@ pub(super) fn answer(loaded: &Loaded, body: &Bytes, json_bytes: Option<usize>) -
     let (json, binary) = body
         .split_at_checked(json_bytes.unwrap_or(body.len()))
         .ok_or_else(|| Failure::Malformed("Inference-Header-Content-Length is longer than the body".into()))?;
-    let head = Head::parse(json).map_err(Failure::Malformed)?;
+    let mut head = Head::parse(json).map_err(Failure::Malformed)?;
     check_wishes(loaded, &head)?;
-    let mut tally = Tally { rows: 1, breaches: Breaches::default() };
-    let inputs = read_inputs(loaded, &head, json, binary, &mut tally)?;
-    let outputs = loaded.model.run(&inputs).map_err(|error| match error {
+    // An empty id is none, as clients of the protocol mean it.
+    let id = head.id.take().filter(|id| !id.is_empty()).unwrap_or_else(|| loaded.ids.make());
+    let (inputs, outputs) = (Vec::new(), Vec::new());
+    let mut tally = Tally { id, rows: 1, breaches: Breaches::default(), inputs, outputs };
+    tally.inputs = read_inputs(loaded, &head, json, binary, &mut tally)?;
+    let outputs = loaded.model.run(&tally.inputs).map_err(|error| match error {
         RunError::BatchSize { .. } => Failure::Contract(error.to_string()),
         other => Failure::Engine(other.to_string()),
     })?;
-    let outputs = check_outputs(loaded, outputs, &mut tally)?;
-    Ok((reply::write(loaded, &head, &outputs, tally.breaches)?, tally))
+    tally.outputs = check_outputs(loaded, outputs, &mut tally)?;
+    Ok((reply::write(loaded, &head, &tally)?, tally))
 }
 
 fn check_wishes(loaded: &Loaded, head: &Head) -> Result<(), Failure> {

@@ -1,19 +1,14 @@
 //! What a version did: counters that the reply path only adds to, without locks.
 //!
-//! They grow for the life of the slot. `/metrics` shows them as they are; control gets the differences.
+//! They grow for the life of the slot and are what `/metrics` shows. Control is told by the ledger, which takes from here
+//! only what the reply path counts: errors and refusals.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-use tern_protocol::{
-    frames::{Increment, Slot},
-    report::v1::{ErrorCount, ErrorKind, Violations},
-};
+use tern_protocol::report::v1::ErrorKind;
 
 pub(super) const KINDS: [(ErrorKind, &str); 6] = [
     (ErrorKind::BadRequest, "bad-request"),
@@ -38,19 +33,17 @@ pub(super) struct Counters {
     pub(super) flagged: AtomicU64,
     pub(super) latency_sum_us: AtomicU64,
     pub(super) latency_cells: [AtomicU64; BOUNDS_US.len() + 1],
-    /// Since the last increment only.
-    latency_max_us: AtomicU64,
-    sent: Mutex<Sums>,
+    pub(super) labels: AtomicU64,
+    pub(super) label_errors: AtomicU64,
 }
 
-/// The part of the counters that control has been told.
+/// What failed so far.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Sums {
-    inferences: u64,
-    rows: u64,
-    errors: [u64; KINDS.len()],
-    violations: Violations,
-    latency_sum_us: u64,
+pub(super) struct Failed {
+    /// In the order of [`KINDS`].
+    pub(super) errors: [u64; KINDS.len()],
+    /// Values in refused requests.
+    pub(super) rejected: u64,
 }
 
 /// Values that broke the contract in one request.
@@ -69,13 +62,12 @@ impl Breaches {
 
 impl Counters {
     pub(super) fn answered(&self, rows: u64, breaches: Breaches, latency: Duration) {
-        let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let us = micros(latency);
         self.inferences.fetch_add(1, Relaxed);
         self.rows.fetch_add(rows, Relaxed);
         self.clamped.fetch_add(breaches.clamped, Relaxed);
         self.flagged.fetch_add(breaches.flagged, Relaxed);
         self.latency_sum_us.fetch_add(us, Relaxed);
-        self.latency_max_us.fetch_max(us, Relaxed);
         let cell = BOUNDS_US.iter().position(|bound| us <= *bound).unwrap_or(BOUNDS_US.len());
         self.latency_cells[cell].fetch_add(1, Relaxed);
     }
@@ -89,84 +81,17 @@ impl Counters {
         }
     }
 
-    /// Hands what happened since the last time to `send`; where that says no, it stays due.
-    pub(super) fn report(&self, slot: Slot, send: impl FnOnce(Increment) -> bool) {
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.sums();
-        if now == *sent {
-            return;
-        }
-        let latency_max_us = self.latency_max_us.swap(0, Relaxed);
-        if send(now.since(&sent, slot, latency_max_us)) {
-            *sent = now;
-        } else {
-            self.latency_max_us.fetch_max(latency_max_us, Relaxed);
-        }
+    pub(super) fn labelled(&self, is_error: bool) {
+        self.labels.fetch_add(1, Relaxed);
+        self.label_errors.fetch_add(u64::from(is_error), Relaxed);
     }
 
-    fn sums(&self) -> Sums {
-        let read = |counter: &AtomicU64| counter.load(Relaxed);
-        Sums {
-            inferences: read(&self.inferences),
-            rows: read(&self.rows),
-            errors: std::array::from_fn(|cell| read(&self.errors[cell])),
-            violations: Violations {
-                rejected: read(&self.rejected),
-                clamped: read(&self.clamped),
-                flagged: read(&self.flagged),
-            },
-            latency_sum_us: read(&self.latency_sum_us),
-        }
+    pub(super) fn failures(&self) -> Failed {
+        let errors = std::array::from_fn(|cell| self.errors[cell].load(Relaxed));
+        Failed { errors, rejected: self.rejected.load(Relaxed) }
     }
 }
 
-impl Sums {
-    fn since(&self, before: &Self, slot: Slot, latency_max_us: u64) -> Increment {
-        let errors = KINDS
-            .iter()
-            .enumerate()
-            .map(|(cell, (kind, _))| ErrorCount { kind: *kind, count: self.errors[cell] - before.errors[cell] });
-        Increment {
-            slot,
-            inferences: self.inferences - before.inferences,
-            rows: self.rows - before.rows,
-            errors: errors.filter(|error| error.count > 0).collect(),
-            violations: Violations {
-                rejected: self.violations.rejected - before.violations.rejected,
-                clamped: self.violations.clamped - before.violations.clamped,
-                flagged: self.violations.flagged - before.violations.flagged,
-            },
-            latency_sum_us: self.latency_sum_us - before.latency_sum_us,
-            latency_max_us,
-            number: 0,
-            latency: Vec::new(),
-            sums: Default::default(),
-            labels: Vec::new(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_increment_holds_only_what_is_new_and_waits_while_it_cannot_go() {
-        let counters = Counters::default();
-        counters.report(Slot(1), |_| panic!("nothing happened"));
-        counters.answered(3, Breaches { clamped: 1, flagged: 2 }, Duration::from_micros(700));
-        counters.failed(ErrorKind::Contract);
-        counters.report(Slot(1), |_| false);
-        counters.answered(1, Breaches::default(), Duration::from_micros(100));
-        let mut seen = None;
-        counters.report(Slot(1), |increment| {
-            seen = Some(increment);
-            true
-        });
-        let seen = seen.unwrap();
-        assert_eq!((seen.inferences, seen.rows, seen.latency_sum_us, seen.latency_max_us), (2, 4, 800, 700));
-        assert_eq!(seen.errors, [ErrorCount { kind: ErrorKind::Contract, count: 1 }]);
-        assert_eq!(seen.violations, Violations { rejected: 1, clamped: 1, flagged: 2 });
-        counters.report(Slot(1), |_| panic!("all of it was told"));
-    }
+pub(super) fn micros(latency: Duration) -> u64 {
+    u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)
 }

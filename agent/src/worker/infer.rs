@@ -96,7 +96,7 @@ fn json_bytes(headers: &HeaderMap) -> Result<Option<usize>, Failure> {
 }
 
 /// Room that a body takes up among all bodies; given back when dropped.
-struct Space<'s>(&'s Service, u64);
+pub(super) struct Space<'s>(&'s Service, u64);
 
 impl Space<'_> {
     fn grow(&mut self, bytes: u64) -> Result<(), Failure> {
@@ -112,7 +112,8 @@ impl Drop for Space<'_> {
     }
 }
 
-async fn read<'s>(
+/// The body of a request, and the room that it takes up.
+pub(super) async fn read<'s>(
     service: &'s Service,
     headers: &HeaderMap,
     body: &mut Incoming,

@@ -17,7 +17,7 @@ use tern_protocol::{
 
 use super::{service::Service, slots::Loaded, values};
 use crate::{
-    admit::{Refused, admit},
+    admit::{Admitted, Refused, admit},
     clock::Moment,
 };
 
@@ -26,10 +26,12 @@ const WAITING: usize = 16;
 /// Runs before a version counts as warm.
 const WARM_RUNS: usize = 3;
 
-struct Load {
-    slot: Slot,
-    manifest: Vec<u8>,
-    model: File,
+/// A version to load, as control hands it over.
+pub(super) struct Load {
+    pub(super) slot: Slot,
+    pub(super) manifest: Vec<u8>,
+    pub(super) reference: Vec<u8>,
+    pub(super) model: File,
 }
 
 pub(super) struct Loader {
@@ -59,9 +61,9 @@ impl Loader {
     }
 
     /// Queues a load; a full queue refuses it.
-    pub(super) fn load(&self, slot: Slot, manifest: Vec<u8>, model: File) {
-        let queued = self.loads.try_send(Load { slot, manifest, model });
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queued {
+    pub(super) fn load(&self, load: Load) {
+        let slot = load.slot;
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.loads.try_send(load) {
             let message = "too many versions wait to be loaded".to_owned();
             self.service.uplink.offer(FromWorker::LoadFailed { slot, code: RefusalCode::LoadFailed, message });
         }
@@ -70,14 +72,14 @@ impl Loader {
 
 fn one(service: &Service, load: Load) -> Result<u64, Refused> {
     let start = Moment::now();
-    let (manifest, model) = admit(&load.manifest, &load.model)?;
+    let Admitted { manifest, model, profile } = admit(&load.manifest, &load.reference, &load.model)?;
     if let Some(inputs) = zeros(&manifest.contract.inputs) {
         for _ in 0..WARM_RUNS {
             // An answer to zeros is no evidence for or against the model; the probe has judged that.
             let _ = model.run(&inputs);
         }
     }
-    service.slots.insert(Loaded::new(load.slot, manifest, model));
+    service.slots.insert(Loaded::new(load.slot, manifest, model, profile.as_ref()));
     Ok(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -1,6 +1,6 @@
 //! What control orders, carried out: listen, load, swap, drain, prove life, stop.
 
-use std::{fs::File, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tern_protocol::{
@@ -10,27 +10,28 @@ use tern_protocol::{
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::mpsc,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{sleep, timeout},
 };
 
 use super::{
     http::{self, Listener},
-    loader::Loader,
+    loader::{Load, Loader},
     service::Service,
 };
-use crate::channel::{ChannelError, exactly};
+use crate::{
+    channel::{ChannelError, exactly},
+    clock::Moment,
+};
 
 /// A version whose requests do not end for longer than this beyond their deadline is dropped from the table anyway.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// Pause before a last increment that control had no room for is offered again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// A frame with the descriptors that belong to it.
 pub(super) enum Order {
     Listen(ListenerKind, OwnedFd),
-    Load {
-        slot: Slot,
-        manifest: Vec<u8>,
-        model: File,
-    },
+    Load(Load),
     Swap(Slot),
     Drain(Slot),
     Heartbeat(u64),
@@ -44,7 +45,9 @@ impl Order {
         let one = |descriptors| exactly::<1>(descriptors).map(|[descriptor]| descriptor);
         Ok(match frame {
             ToWorker::Listen(kind) => Self::Listen(kind, one(descriptors)?),
-            ToWorker::Load { slot, manifest, .. } => Self::Load { slot, manifest, model: one(descriptors)?.into() },
+            ToWorker::Load { slot, manifest, reference } => {
+                Self::Load(Load { slot, manifest, reference, model: one(descriptors)?.into() })
+            }
             other => {
                 let [] = exactly(descriptors)?;
                 match other {
@@ -62,15 +65,10 @@ impl Order {
 /// Follows orders until told to stop or until control is gone; then lets the running requests end.
 pub(super) async fn follow(service: Arc<Service>, mut orders: mpsc::Receiver<Order>) -> anyhow::Result<()> {
     let loader = Loader::start(Arc::clone(&service)).context("loader thread")?;
-    let mut due = interval(Duration::from_millis(service.limits.increment_ms.max(10)));
-    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            order = orders.recv() => match order {
-                None | Some(Order::Stop) => break,
-                Some(order) => carry_out(&service, &loader, order),
-            },
-            _ = due.tick() => service.report(),
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Stop => break,
+            order => carry_out(&service, &loader, order),
         }
     }
     service.stopping.send_replace(true);
@@ -87,7 +85,7 @@ fn carry_out(service: &Arc<Service>, loader: &Loader, order: Order) {
             Ok(listener) => drop(tokio::spawn(http::serve(Arc::clone(service), listener))),
             Err(error) => tracing::error!(?kind, %error, "cannot listen"),
         },
-        Order::Load { slot, manifest, model } => loader.load(slot, manifest, model),
+        Order::Load(load) => loader.load(load),
         Order::Swap(slot) if service.slots.activate(slot) => drop(service.uplink.offer(FromWorker::Swapped { slot })),
         Order::Swap(slot) => {
             let message = "the version is not loaded".to_owned();
@@ -105,7 +103,14 @@ async fn drain(service: Arc<Service>, slot: Slot) {
         if timeout(grace, loaded.idle()).await.is_err() {
             tracing::warn!(slot = slot.0, "a request does not let go of a version that was drained");
         }
-        loaded.counters.report(slot, |increment| service.uplink.offer(FromWorker::Increment(Box::new(increment))));
+        let end = Moment::now().after(DRAIN_GRACE);
+        while !loaded.report(&service.uplink) {
+            if end.remaining().is_zero() {
+                tracing::warn!(slot = slot.0, "control does not take the last increment of a version");
+                break;
+            }
+            sleep(AGAIN).await;
+        }
     }
     service.uplink.offer(FromWorker::Drained { slot });
 }

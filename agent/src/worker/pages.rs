@@ -11,6 +11,7 @@ use tern_protocol::contract::TensorContract;
 use super::{
     counters::{BOUNDS_US, KINDS},
     failure::Failure,
+    feedback::Fate,
     service::Service,
     slots::Loaded,
 };
@@ -68,6 +69,18 @@ pub(super) fn metrics(service: &Service) -> String {
     }
     family(&mut out, "tern_inference_seconds", "histogram", "Time from a request's last byte to its answer.");
     loaded.iter().for_each(|version| latency(&mut out, version));
+    family(&mut out, "tern_labels_total", "counter", "Labels that came for predictions.");
+    for version in &loaded {
+        line(&mut out, "tern_labels_total", version, "", &version.counters.labels);
+    }
+    family(&mut out, "tern_label_errors_total", "counter", "Labels that contradict their predictions.");
+    for version in &loaded {
+        line(&mut out, "tern_label_errors_total", version, "", &version.counters.label_errors);
+    }
+    family(&mut out, "tern_feedback_total", "counter", "Labels in feedback requests, by what became of them.");
+    for (fate, count) in Fate::ALL.iter().zip(&service.fates) {
+        let _ = writeln!(out, "tern_feedback_total{{status=\"{}\"}} {}", fate.name(), count.load(Relaxed));
+    }
     family(&mut out, "tern_requests_refused_total", "counter", "Requests that got no inference, by cause.");
     for (label, count) in Failure::LABELS.iter().zip(&service.refused) {
         let _ = writeln!(out, "tern_requests_refused_total{{cause=\"{label}\"}} {}", count.load(Relaxed));

@@ -9,17 +9,24 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::timeout,
+};
 
 use super::{
-    answer::answer,
+    answer::{Tally, answer},
     failure::Failure,
+    ledger::Answered,
     reply::Answer,
     slots::{Held, Loaded},
 };
@@ -27,6 +34,8 @@ use crate::clock::Moment;
 
 /// A thread that is longer than this in one request is stuck.
 const STUCK: Duration = Duration::from_secs(30);
+/// Counting an answer takes at most this long, by far: thousands of rows are milliseconds.
+const FOLD: Duration = Duration::from_secs(2);
 /// Heartbeats that may wait; control never has more than one under way.
 const HEARTBEATS: usize = 4;
 
@@ -46,6 +55,10 @@ pub(super) struct Queue {
     started: Moment,
     /// Per thread: when it took up its request, in milliseconds after the start; 0 while free.
     busy_since: Vec<AtomicU64>,
+    /// Per thread: odd while it counts an answer that it has given.
+    folds: Vec<AtomicU64>,
+    /// Somebody has counted one.
+    folded: Notify,
 }
 
 #[derive(Default)]
@@ -69,6 +82,8 @@ impl Queue {
             capacity,
             started: Moment::now(),
             busy_since: (0..threads).map(|_| AtomicU64::new(0)).collect(),
+            folds: (0..threads).map(|_| AtomicU64::new(0)).collect(),
+            folded: Notify::new(),
         }
     }
 
@@ -138,11 +153,58 @@ impl Queue {
                 Work::Heartbeat(nonce) => alive(nonce),
                 Work::Job(job) => {
                     self.busy_since[thread].store(self.now().max(1), Relaxed);
-                    run(*job);
+                    self.run(thread, *job);
                     self.busy_since[thread].store(0, Relaxed);
                 }
             }
         }
+    }
+
+    /// Answers first and counts afterwards. Whoever asked and has gone is counted by the one who sent it away.
+    fn run(&self, thread: usize, job: Job) {
+        let Job { held, body, json_bytes, admitted, reply } = job;
+        if reply.is_closed() {
+            return;
+        }
+        let outcome = caught(&held.loaded, &body, json_bytes);
+        let latency = admitted.elapsed();
+        match outcome {
+            Ok((answer, tally)) => {
+                // Before the answer goes, so that whoever has it and labels it finds the fold under way.
+                self.folds[thread].fetch_add(1, Release);
+                if reply.send(Ok(answer)).is_ok() {
+                    count(&held.loaded, &tally, latency);
+                }
+                self.folds[thread].fetch_add(1, Release);
+                self.folded.notify_waiters();
+            }
+            Err(failure) => {
+                let kind = failure.kind();
+                if let (Ok(()), Some(kind)) = (reply.send(Err(failure)), kind) {
+                    held.loaded.counters.failed(kind);
+                }
+            }
+        }
+    }
+
+    /// Returns once every answer that was given before is counted, at the latest after [`FOLD`].
+    pub(super) async fn folded(&self) {
+        let read = |fold: &AtomicU64| fold.load(Acquire);
+        let before: Vec<u64> = self.folds.iter().map(read).collect();
+        let all_done = async {
+            loop {
+                let mut changed = std::pin::pin!(self.folded.notified());
+                // From here on no notice is missed.
+                changed.as_mut().enable();
+                let is_done = |(fold, before): (&AtomicU64, &u64)| before.is_multiple_of(2) || read(fold) != *before;
+                if self.folds.iter().zip(&before).all(is_done) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        // Past it the answer is as if the prediction were not known, which the client may ask again.
+        let _ = timeout(FOLD, all_done).await;
     }
 
     fn now(&self) -> u64 {
@@ -155,33 +217,31 @@ impl Queue {
     }
 }
 
-/// Answers first and counts afterwards. Whoever asked and has gone is counted by the one who sent it away.
-fn run(job: Job) {
-    let Job { held, body, json_bytes, admitted, reply } = job;
-    if reply.is_closed() {
-        return;
-    }
-    let outcome = caught(&held.loaded, &body, json_bytes);
-    let latency = admitted.elapsed();
-    match outcome {
-        Ok((answer, tally)) => {
-            if reply.send(Ok(answer)).is_ok() {
-                held.loaded.counters.answered(tally.rows, tally.breaches, latency);
-            }
+/// Folds an answer that was given, and remembers what it predicted.
+fn count(loaded: &Loaded, tally: &Tally, latency: Duration) {
+    let Tally { id, rows, breaches, inputs, outputs } = tally;
+    let answered = Answered { rows: *rows, breaches: *breaches, latency, inputs, outputs };
+    // A bug in counting must not end the thread; what it leaves half-counted is one answer.
+    let folded = catch_unwind(AssertUnwindSafe(|| loaded.ledger.fold(&answered)));
+    match folded {
+        Ok(folded) => {
+            loaded.counters.answered(folded.rows, *breaches, latency);
+            loaded.predictions.remember(id, folded.increment, folded.predicted, Moment::now());
         }
-        Err(failure) => {
-            let kind = failure.kind();
-            if let (Ok(()), Some(kind)) = (reply.send(Err(failure)), kind) {
-                held.loaded.counters.failed(kind);
-            }
+        Err(_) => {
+            tracing::error!("counting an answer panicked; please report it");
+            loaded.counters.answered(*rows, *breaches, latency);
         }
     }
 }
 
-type Outcome = Result<(Answer, super::answer::Tally), Failure>;
+type Outcome = Result<(Answer, Tally), Failure>;
 
 fn caught(loaded: &Arc<Loaded>, body: &Bytes, json_bytes: Option<usize>) -> Outcome {
     // Nothing that the closure changes outlives a panic: it only reads the loaded version.
     let outcome = catch_unwind(AssertUnwindSafe(|| answer(loaded, body, json_bytes)));
     outcome.unwrap_or_else(|_| Err(Failure::Engine("a bug in the server was caught; please report it".into())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! The bytes of an inference's answer, as JSON or with binary outputs after it.
 
 use serde::Serialize;
-use tern_engine::{Data, Tensor};
+use tern_engine::Data;
 
-use super::{counters::Breaches, failure::Failure, head::Head, slots::Loaded, values};
+use super::{answer::Tally, failure::Failure, head::Head, slots::Loaded, values};
 
 /// An answer, ready to send.
 #[derive(Debug)]
@@ -17,8 +17,7 @@ pub(super) struct Answer {
 struct Reply<'a> {
     model_name: &'a str,
     model_version: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
+    id: &'a str,
     parameters: Notes<'a>,
     outputs: Vec<Output<'a>>,
 }
@@ -76,10 +75,10 @@ fn is_zero(count: &u64) -> bool {
 }
 
 /// The answer that holds the outputs which the request wants.
-pub(super) fn write(loaded: &Loaded, head: &Head, outputs: &[Tensor], breaches: Breaches) -> Result<Answer, Failure> {
+pub(super) fn write(loaded: &Loaded, head: &Head, tally: &Tally) -> Result<Answer, Failure> {
     let mut binary = Vec::new();
-    let mut written = Vec::with_capacity(outputs.len());
-    for (tensor, contract) in outputs.iter().zip(&loaded.manifest.contract.outputs) {
+    let mut written = Vec::with_capacity(tally.outputs.len());
+    for (tensor, contract) in tally.outputs.iter().zip(&loaded.manifest.contract.outputs) {
         let Some(as_binary) = head.wish(&contract.name) else { continue };
         let before = binary.len();
         if as_binary {
@@ -97,11 +96,11 @@ pub(super) fn write(loaded: &Loaded, head: &Head, outputs: &[Tensor], breaches: 
     let reply = Reply {
         model_name: &loaded.model_name,
         model_version: &loaded.version,
-        id: head.id.as_deref(),
+        id: &tally.id,
         parameters: Notes {
             contract_digest: &loaded.contract_digest,
-            clamped: breaches.clamped,
-            flagged: breaches.flagged,
+            clamped: tally.breaches.clamped,
+            flagged: tally.breaches.flagged,
         },
         outputs: written,
     };

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     failure::Failure,
+    feedback,
     infer::{self, JSON_LENGTH},
     pages,
     reply::Answer,
@@ -31,6 +32,7 @@ enum Page<'p> {
     Model(&'p str, Option<&'p str>),
     ModelReady(&'p str, Option<&'p str>),
     Infer(&'p str, Option<&'p str>),
+    Feedback(&'p str, Option<&'p str>),
 }
 
 fn page(path: &str) -> Option<Page<'_>> {
@@ -48,6 +50,8 @@ fn page(path: &str) -> Option<Page<'_>> {
         ["v2", "models", model] => Page::Model(model, None),
         ["v2", "models", model, "ready"] => Page::ModelReady(model, None),
         ["v2", "models", model, "infer"] => Page::Infer(model, None),
+        ["v2", "models", model, "feedback"] => Page::Feedback(model, None),
+        ["v2", "models", model, "versions", version, "feedback"] => Page::Feedback(model, Some(version)),
         ["v2", "models", model, "versions", version] => Page::Model(model, Some(version)),
         ["v2", "models", model, "versions", version, "ready"] => Page::ModelReady(model, Some(version)),
         ["v2", "models", model, "versions", version, "infer"] => Page::Infer(model, Some(version)),
@@ -77,6 +81,15 @@ async fn respond(service: &Service, parts: &Parts, body: &mut Incoming) -> Reply
             (loaded, Err(failure)) => refused(service, loaded.as_deref(), &failure),
         };
     }
+    if let Page::Feedback(model, version) = page {
+        if parts.method != Method::POST {
+            return refused(service, None, &Failure::Method("POST"));
+        }
+        return match feedback::feedback(service, (model, version), &parts.headers, body).await {
+            Ok((status, value)) => json_reply(status, &value),
+            Err(failure) => refused(service, None, &failure),
+        };
+    }
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return refused(service, None, &Failure::Method("GET"));
     }
@@ -103,7 +116,7 @@ fn read(service: &Service, page: &Page<'_>) -> Result<Reply, Failure> {
             let is_ready = !*service.stopping.borrow();
             ready(is_ready, &json!({"name": loaded.model_name, "model_version": loaded.version, "ready": is_ready}))
         }
-        Page::Infer(..) => return Err(Failure::Method("POST")),
+        Page::Infer(..) | Page::Feedback(..) => return Err(Failure::Method("POST")),
     })
 }
 
@@ -172,6 +185,8 @@ mod tests {
     fn paths_have_one_meaning() {
         assert_eq!(page("/v2"), Some(Page::Server));
         assert_eq!(page("/v2/models/m/infer"), Some(Page::Infer("m", None)));
+        assert_eq!(page("/v2/models/m/feedback"), Some(Page::Feedback("m", None)));
+        assert_eq!(page("/v2/models/m/versions/1.0.0/feedback"), Some(Page::Feedback("m", Some("1.0.0"))));
         assert_eq!(page("/v2/models/m/versions/1.0.0/ready"), Some(Page::ModelReady("m", Some("1.0.0"))));
         assert_eq!(page("/v2/models/m/versions/1.0.0"), Some(Page::Model("m", Some("1.0.0"))));
         for path in ["", "/", "/v2/", "/v2/models", "/v2/models/m/infer/", "/v3", "/a/b/c/d/e/f/g/h/i/j"] {

@@ -5,10 +5,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use tern_protocol::frames::{FromWorker, Limits};
+use tern_protocol::frames::Limits;
 use tokio::sync::{Semaphore, watch};
 
-use super::{failure::Failure, queue::Queue, slots::Slots, uplink::Uplink};
+use super::{failure::Failure, feedback::Fate, queue::Queue, slots::Slots, uplink::Uplink};
 
 pub(super) struct Service {
     pub(super) limits: Limits,
@@ -20,6 +20,8 @@ pub(super) struct Service {
     pub(super) stopping: watch::Sender<bool>,
     /// Refused requests, in the order of [`Failure::LABELS`].
     pub(super) refused: [AtomicU64; Failure::LABELS.len()],
+    /// Labels, in the order of [`Fate::ALL`].
+    pub(super) fates: [AtomicU64; Fate::ALL.len()],
     /// Bytes of all bodies in memory.
     bodies: AtomicU64,
 }
@@ -34,6 +36,7 @@ impl Service {
             connections: Arc::new(Semaphore::new(limits.connections.clamp(1, 65_536) as usize)),
             stopping: watch::channel(false).0,
             refused: Default::default(),
+            fates: Default::default(),
             bodies: AtomicU64::new(0),
             limits,
         }
@@ -64,12 +67,15 @@ impl Service {
         !*self.stopping.borrow() && self.slots.all_ready()
     }
 
-    /// Tells control what each version did since the last time. What cannot go now goes next time.
-    pub(super) fn report(&self) {
-        for loaded in self.slots.all() {
-            loaded
-                .counters
-                .report(loaded.slot, |increment| self.uplink.offer(FromWorker::Increment(Box::new(increment))));
-        }
+    pub(super) fn count_label(&self, fate: Fate) {
+        let cell = Fate::ALL.iter().position(|known| *known == fate).unwrap_or_default();
+        self.fates[cell].fetch_add(1, Relaxed);
+    }
+
+    /// Tells control what each version did since the last time; returns whether all of it went. What cannot go now goes
+    /// next time.
+    pub(super) fn report(&self) -> bool {
+        // Each one is asked, also after one that could not tell all.
+        self.slots.all().iter().filter(|loaded| !loaded.report(&self.uplink)).count() == 0
     }
 }

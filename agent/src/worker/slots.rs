@@ -9,10 +9,14 @@ use std::{
 };
 
 use tern_engine::Model;
-use tern_protocol::{canonical, digest::Digest, frames, manifest::Manifest};
+use tern_protocol::{canonical, digest::Digest, frames, manifest::Manifest, watch::Watch};
+use tern_stats::profile::Profile;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{counters::Counters, failure::Failure, rules::Rules};
+use super::{
+    counters::Counters, failure::Failure, ids::Ids, ledger::Ledger, predictions::Predictions, rules::Rules,
+    uplink::Uplink,
+};
 
 /// More than requests can ever be at once.
 const PERMITS: u32 = 1 << 20;
@@ -29,12 +33,15 @@ pub(super) struct Loaded {
     pub(super) inputs: Vec<Rules>,
     pub(super) outputs: Vec<Rules>,
     pub(super) counters: Counters,
+    pub(super) ledger: Ledger,
+    pub(super) predictions: Predictions,
+    pub(super) ids: Ids,
     permits: Arc<Semaphore>,
 }
 
 impl Loaded {
     /// A version that passed [`crate::admit::admit`].
-    pub(super) fn new(slot: frames::Slot, manifest: Manifest, model: Model) -> Self {
+    pub(super) fn new(slot: frames::Slot, manifest: Manifest, model: Model, profile: Option<&Profile>) -> Self {
         let canonical = canonical::document(&manifest.contract).unwrap_or_default();
         Self {
             slot,
@@ -43,11 +50,19 @@ impl Loaded {
             contract_digest: Digest::of(&canonical).to_string(),
             inputs: manifest.contract.inputs.iter().map(Rules::new).collect(),
             outputs: manifest.contract.outputs.iter().map(Rules::new).collect(),
+            ledger: Ledger::new(Watch::new(&manifest.contract), profile),
+            predictions: Predictions::default(),
+            ids: Ids::new(),
             model,
             manifest,
             counters: Counters::default(),
             permits: Arc::new(Semaphore::new(PERMITS as usize)),
         }
+    }
+
+    /// Tells control what happened since the last time; returns whether all of it went.
+    pub(super) fn report(&self, uplink: &Uplink) -> bool {
+        self.ledger.report(self.slot, &self.counters, &self.predictions, |increment| uplink.offer_increment(increment))
     }
 
     /// Returns once no request holds this version any more.
@@ -61,6 +76,13 @@ impl Loaded {
 pub(super) struct Held {
     pub(super) loaded: Arc<Loaded>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Held {
+    fn new(loaded: Arc<Loaded>) -> Result<Self, Failure> {
+        let permit = Arc::clone(&loaded.permits).try_acquire_owned().map_err(|_| Failure::Overload)?;
+        Ok(Self { loaded, _permit: permit })
+    }
 }
 
 #[derive(Default, Clone)]
@@ -131,9 +153,16 @@ impl Slots {
 
     /// The same, held for a request.
     pub(super) fn hold(&self, model: &str, version: Option<&str>) -> Result<Held, Failure> {
-        let loaded = self.find(model, version)?;
-        let permit = Arc::clone(&loaded.permits).try_acquire_owned().map_err(|_| Failure::Overload)?;
-        Ok(Held { loaded, _permit: permit })
+        Held::new(self.find(model, version)?)
+    }
+
+    /// All versions of `model` that answered and are still loaded, or `version` of it; the newest first, each held.
+    pub(super) fn hold_all(&self, model: &str, version: Option<&str>) -> Result<Vec<Held>, Failure> {
+        self.find(model, version)?;
+        let table = self.read();
+        let line = table.active.get(model).into_iter().flatten().rev();
+        let wanted = line.filter(|loaded| version.is_none_or(|version| loaded.version == version));
+        wanted.cloned().map(Held::new).collect()
     }
 
     /// Versions of `model` that can be asked, the one that answers last.

@@ -1,15 +1,15 @@
 //! Frames to control, written by a thread of their own so that nothing here waits for control.
 //!
-//! The queue is bounded. Full means that control has not read for long: increments wait in their counters, other frames
+//! The queue is bounded. Full means that control has not read for long: increments wait in their ledgers, other frames
 //! are dropped and control's own time limits notice.
 
 use std::{
-    sync::mpsc::{SyncSender, sync_channel},
+    sync::mpsc::{SyncSender, TrySendError, sync_channel},
     thread::JoinHandle,
     time::Duration,
 };
 
-use tern_protocol::frames::FromWorker;
+use tern_protocol::frames::{FromWorker, Increment};
 
 use crate::channel::Channel;
 
@@ -38,5 +38,16 @@ impl Uplink {
     /// Queues a frame; false where there is no room.
     pub(super) fn offer(&self, frame: FromWorker) -> bool {
         self.0.try_send(frame).is_ok()
+    }
+
+    /// Queues an increment, or gives it back where there is no room.
+    pub(super) fn offer_increment(&self, increment: Box<Increment>) -> Result<(), Box<Increment>> {
+        match self.0.try_send(FromWorker::Increment(increment)) {
+            Err(
+                TrySendError::Full(FromWorker::Increment(back))
+                | TrySendError::Disconnected(FromWorker::Increment(back)),
+            ) => Err(back),
+            _ => Ok(()),
+        }
     }
 }

@@ -24,7 +24,7 @@ use tern_protocol::{
     digest::Digest,
     ids::Generation,
     keys::SigningKey,
-    manifest::Manifest,
+    manifest::{FileRole, Manifest},
     signed::sign_value,
     tuf,
     twin::ModelState,
@@ -110,7 +110,7 @@ impl Device {
 
     /// Changes one byte of a version's model on the disk.
     pub(crate) fn rot(&self, version: &str) {
-        let bundle = Bundle::digits(version);
+        let bundle = Bundle::watched(version);
         let manifest = Manifest::from_slice(&bundle.bytes()).unwrap();
         let path = self.folder.path().join(format!("state/blobs/sha256/{}", manifest.model_file().sha256));
         let mut bytes = std::fs::read(&path).unwrap();
@@ -200,7 +200,7 @@ impl Drop for Agent {
 
 /// Puts a version of the quickstart's model where an install would have put it.
 fn install(state_dir: &Path, version: &str) -> VersionRef {
-    let bundle = Bundle::digits(version);
+    let bundle = Bundle::watched(version);
     let bytes = bundle.bytes();
     let manifest = Manifest::from_slice(&bytes).unwrap();
     let blobs = Blobs::open(state_dir).unwrap();
@@ -209,7 +209,10 @@ fn install(state_dir: &Path, version: &str) -> VersionRef {
         if blobs.has(&file.sha256, file.length.0) {
             continue;
         }
-        part.append(&std::fs::read(bundle.folder.join(&file.path)).unwrap()).unwrap();
+        let is_profile = file.role == FileRole::Reference;
+        let bytes =
+            if is_profile { Ok(bundle.reference.clone()) } else { std::fs::read(bundle.folder.join(&file.path)) };
+        part.append(&bytes.unwrap()).unwrap();
         part.finish().unwrap();
     }
     let digest = Digest::of(&bytes);

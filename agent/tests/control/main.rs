@@ -5,6 +5,8 @@
 #[expect(dead_code, reason = "shared with the tests of the worker, which need more of it")]
 mod client;
 mod device;
+#[path = "../worker/fitting.rs"]
+mod fitting;
 #[path = "../worker/fixture.rs"]
 #[expect(dead_code, reason = "shared with the tests of the worker, which need more of it")]
 mod fixture;

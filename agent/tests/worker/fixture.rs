@@ -12,14 +12,20 @@ use std::{
 use serde_json::{Value, json};
 use tern_agent::{
     SelfExec,
+    bundle::Opened,
     clock::Moment,
     supervisor::{Listener, Restore, Started, Supervisor, Timing, Worker, WorkerEvent},
 };
 use tern_protocol::{
     canonical,
+    contract::Contract,
     digest::Digest,
     frames::{Increment, Limits, Slot},
+    manifest::FileRole,
 };
+use tern_stats::{latency::Latency, profile::Profile};
+
+use crate::fitting::profile;
 
 pub(crate) const LIMITS: Limits =
     Limits { threads: 2, queue: 16, connections: 32, request_bytes: 1 << 20, deadline_ms: 10_000, increment_ms: 20 };
@@ -32,6 +38,8 @@ pub(crate) fn programs() -> SelfExec {
 pub(crate) struct Bundle {
     pub(crate) manifest: Value,
     pub(crate) folder: PathBuf,
+    /// Its reference profile's bytes; empty where it has none.
+    pub(crate) reference: Vec<u8>,
     _scratch: Option<tempfile::TempDir>,
 }
 
@@ -57,7 +65,38 @@ impl Bundle {
             },
             "budgets": {"*": {"p95_latency_ms": 1000.0, "peak_rss_bytes": 256 << 20, "disk_bytes": 1 << 20}},
         });
-        Self { manifest, folder, _scratch: None }
+        Self { manifest, folder, reference: Vec::new(), _scratch: None }
+    }
+
+    /// The same with a prediction and derived features to watch, and a profile to count them by.
+    pub(crate) fn watched(version: &str) -> Self {
+        let mut bundle = Self::digits(version);
+        bundle.manifest["contract"]["inputs"][0]["derive"] = json!(["mean", "contrast", "sharpness"]);
+        bundle.manifest["contract"]["prediction"] = json!({"label": "label", "confidence": "probabilities"});
+        let contract: Contract = serde_json::from_value(bundle.manifest["contract"].clone()).unwrap();
+        bundle.set_reference(&profile(&contract));
+        bundle
+    }
+
+    /// Puts a profile into the bundle, whatever its contract says.
+    pub(crate) fn set_reference(&mut self, profile: &Profile) {
+        self.reference = serde_json::to_vec(profile).unwrap();
+        let digest = Digest::of(&self.reference).to_string();
+        let named =
+            json!({"path": "reference.json", "role": "reference", "sha256": digest, "length": self.reference.len()});
+        let files = self.manifest["files"].as_array_mut().unwrap();
+        files.retain(|file| file["role"] != "reference");
+        files.push(named);
+    }
+
+    /// One of its files; the profile is in memory only.
+    pub(crate) fn find(&self, file: &tern_protocol::manifest::File) -> std::io::Result<File> {
+        if file.role != FileRole::Reference {
+            return File::open(self.folder.join(&file.path));
+        }
+        let mut scratch = tempfile::tempfile()?;
+        scratch.write_all(&self.reference)?;
+        Ok(scratch)
     }
 
     /// `demo/slow@1.0.0`: `products` products of two `width` by `width` matrices.
@@ -80,7 +119,7 @@ impl Bundle {
             "golden_tolerance": {"absolute": 0.0, "relative": 0.0},
             "contract": {"inputs": [scalar("x")], "outputs": [scalar("y")]},
         });
-        Self { manifest, folder, _scratch: Some(scratch) }
+        Self { manifest, folder, reference: Vec::new(), _scratch: Some(scratch) }
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
@@ -92,7 +131,12 @@ impl Bundle {
     }
 
     pub(crate) fn restore(&self, slot: u64) -> Restore {
-        Restore { slot: Slot(slot), manifest: self.bytes(), model: self.open("model.onnx") }
+        Restore { slot: Slot(slot), version: self.opened() }
+    }
+
+    /// What control hands to the worker.
+    pub(crate) fn opened(&self) -> Opened {
+        Opened { manifest: self.bytes(), reference: self.reference.clone(), model: self.open("model.onnx") }
     }
 
     pub(crate) fn contract_digest(&self) -> String {
@@ -165,11 +209,21 @@ impl Bench {
             let WorkerEvent::Increment(more) = event.expect("increments in time").expect("a live worker") else {
                 panic!("the worker died")
             };
-            let sum =
-                sum.get_or_insert_with(|| Increment { inferences: 0, rows: 0, errors: vec![], ..(*more).clone() });
+            assert_eq!(more.rows, more.sums.rows, "rows of an increment are those of its sums");
+            let Some(sum) = &mut sum else {
+                sum = Some(*more);
+                continue;
+            };
+            assert!(sum.number < more.number, "{} comes before {}", more.number, sum.number);
+            sum.number = more.number;
             sum.inferences += more.inferences;
             sum.rows += more.rows;
             sum.errors.extend(more.errors);
+            sum.sums.merge(&more.sums).unwrap();
+            sum.labels.extend(more.labels);
+            let mut latency = Latency::from_bytes(&sum.latency).unwrap();
+            latency.merge(&Latency::from_bytes(&more.latency).unwrap());
+            sum.latency = latency.to_bytes();
         }
         sum.unwrap()
     }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use tern_agent::supervisor::{Restore, Timing, WorkerError, WorkerEvent};
+use tern_agent::{
+    bundle::Opened,
+    supervisor::{Restore, Timing, WorkerError, WorkerEvent},
+};
 use tern_protocol::{
     frames::{Limits, Slot},
     refusal::RefusalCode,
@@ -55,8 +58,8 @@ async fn versions_swap_under_load_without_a_failed_request() {
         .collect();
     for slot in 2..22 {
         let next = if slot % 2 == 0 { &new } else { &old };
-        let Restore { slot, manifest, model } = next.restore(slot);
-        bench.worker().load(slot, manifest, model).await.unwrap();
+        let Restore { slot, version } = next.restore(slot);
+        bench.worker().load(slot, version).await.unwrap();
         bench.worker().swap(slot).await.unwrap();
         bench.worker().drain(Slot(slot.0 - 1)).await.unwrap();
     }
@@ -132,17 +135,18 @@ async fn versions_that_cannot_serve_are_refused_and_the_rest_goes_on() {
         Err(WorkerError::Refused(refused)) => refused.code,
         other => panic!("{other:?}"),
     };
+    let with = |manifest, model| Opened { manifest, reference: Vec::new(), model };
     let other_file = Bundle::digits("1.0.1").open("model.onnx");
-    assert_eq!(refusal(worker.load(Slot(2), good.bytes(), other_file).await), RefusalCode::BlobDigest);
+    assert_eq!(refusal(worker.load(Slot(2), with(good.bytes(), other_file)).await), RefusalCode::BlobDigest);
     let scratch = tempfile::tempdir().unwrap();
     put(&scratch.path().join("short"), b"too short");
     let short = std::fs::File::open(scratch.path().join("short")).unwrap();
-    assert_eq!(refusal(worker.load(Slot(3), good.bytes(), short).await), RefusalCode::BlobLength);
-    let garbage = worker.load(Slot(4), b"{}".to_vec(), good.open("model.onnx")).await;
+    assert_eq!(refusal(worker.load(Slot(3), with(good.bytes(), short)).await), RefusalCode::BlobLength);
+    let garbage = worker.load(Slot(4), with(b"{}".to_vec(), good.open("model.onnx"))).await;
     assert_eq!(refusal(garbage), RefusalCode::Manifest);
     let mut wrong = Bundle::digits("1.0.0");
     wrong.manifest["contract"]["inputs"][0]["shape"][1] = 63.into();
-    let mismatch = worker.load(Slot(5), wrong.bytes(), wrong.open("model.onnx")).await;
+    let mismatch = worker.load(Slot(5), wrong.opened()).await;
     assert_eq!(refusal(mismatch), RefusalCode::ContractMismatch);
     let absent = worker.swap(Slot(99)).await.map(|()| Duration::ZERO);
     assert_eq!(refusal(absent), RefusalCode::SwapFailed);

@@ -4,7 +4,10 @@
 mod api;
 mod client;
 mod confinement;
+mod feedback;
+mod fitting;
 mod fixture;
 mod life;
 mod probe;
 mod refusals;
+mod sums;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tern_agent::probe::{self, ProbeLimits, ProbeOrder};
 use tern_protocol::{digest::Digest, frames::ProbeResult, refusal::RefusalCode};
+use tern_stats::profile::Profile;
 
 use crate::fixture::{Bundle, programs, put};
 
 fn order(bundle: &Bundle, limits: ProbeLimits) -> ProbeOrder {
-    let open = |file: &tern_protocol::manifest::File| std::fs::File::open(bundle.folder.join(&file.path));
-    ProbeOrder::gather(bundle.bytes(), "generic".parse().unwrap(), limits, open).unwrap()
+    ProbeOrder::gather(bundle.bytes(), "generic".parse().unwrap(), limits, |file| bundle.find(file)).unwrap()
 }
 
 fn verdict(bundle: &Bundle, limits: ProbeLimits) -> (RefusalCode, String) {
@@ -77,6 +77,40 @@ fn a_file_that_is_not_the_signed_one_is_refused() {
     let class = "generic".parse().unwrap();
     let refused = ProbeOrder::gather(bundle.bytes(), class, ProbeLimits::default(), open).unwrap_err();
     assert_eq!(refused.code, RefusalCode::BlobDigest);
+}
+
+#[test]
+fn a_profile_must_be_the_signed_one_and_fit_the_contract() {
+    let good = Bundle::watched("1.0.0");
+    let verdict_of = |bundle: &Bundle| probe::run(&programs(), &order(bundle, ProbeLimits::default()));
+    assert!(matches!(verdict_of(&good), ProbeResult::Passed(_)));
+
+    let profile: Profile = serde_json::from_slice(&good.reference).unwrap();
+    let change = |change: fn(&mut Bundle, Profile)| {
+        let mut bundle = Bundle::watched("1.0.0");
+        change(&mut bundle, profile.clone());
+        verdict(&bundle, ProbeLimits::default())
+    };
+    let (code, message) = change(|bundle, mut profile| {
+        profile.features.swap(0, 1);
+        bundle.set_reference(&profile);
+    });
+    assert_eq!(code, RefusalCode::ContractMismatch);
+    assert!(message.contains("contrast(pixels)") && message.contains("fit the profile again"), "{message}");
+    let (code, message) = change(|bundle, _| bundle.manifest["contract"]["prediction"] = serde_json::Value::Null);
+    assert_eq!((code, message.contains("outputs")), (RefusalCode::ContractMismatch, true), "{message}");
+    let (code, _) = change(|bundle, mut profile| {
+        profile.features[0].scores[0].sigma = -1.0;
+        bundle.set_reference(&profile);
+    });
+    assert_eq!(code, RefusalCode::ContractMismatch);
+
+    // What is not the signed one does not even reach the probe.
+    let mut other = Bundle::watched("1.0.0");
+    other.reference[10] ^= 1;
+    let class = "generic".parse().unwrap();
+    let gathered = ProbeOrder::gather(other.bytes(), class, ProbeLimits::default(), |file| other.find(file));
+    assert_eq!(gathered.unwrap_err().code, RefusalCode::BlobDigest);
 }
 
 #[test]

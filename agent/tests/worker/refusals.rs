@@ -123,8 +123,7 @@ async fn unknown_names_and_methods_are_told_apart() {
     // Loaded is not yet serving.
     let mut second = Bundle::digits("1.0.0");
     second.manifest["model"] = "demo/second@1.0.0".into();
-    let restore = second.restore(2);
-    bench.worker().load(Slot(2), restore.manifest, restore.model).await.unwrap();
+    bench.worker().load(Slot(2), second.opened()).await.unwrap();
     assert_eq!(client.get("/v2/health/ready").status, 503);
     assert_eq!(client.infer("second", &body).status, 503);
     bench.worker().swap(Slot(2)).await.unwrap();

@@ -116,7 +116,7 @@ impl Camera {
 
     async fn ask(&mut self, digit: &Digit) -> anyhow::Result<Reply> {
         let body = serde_json::json!({
-            "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 64], "data": digit.pixels}]
+            "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 8, 8], "data": digit.pixels}]
         });
         let request = Request::post("/v2/models/meter-digits/infer")
             .header("host", "localhost")

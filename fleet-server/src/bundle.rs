@@ -17,9 +17,11 @@ use tern_protocol::{
 
 mod description;
 mod files;
+mod subject;
 mod terms;
 
 use description::Description;
+pub use subject::{Subject, subject};
 
 /// The description's name in the folder.
 pub const DESCRIPTION: &str = "tern.toml";

@@ -167,6 +167,7 @@ def card(version: Version, parts: Parts, train: Part, readings: tuple[Reading, R
         if version.knows_fouling
         else "on blurred, covered or washed-out images"
     )
+    unsure = f", with {fouled.unsure} of {len(parts.played)} answers' probabilities NaN" if fouled.unsure else ""
     profile = {
         None: "",
         "clean": "- **Reference profile**: clean images.\n",
@@ -181,7 +182,7 @@ Reads one handwritten digit from an 8x8 grey image (64 pixels, 0 to 16, row by r
 - **Data**: UCI optical digits, test part, 1,797 images by 13 writers (CC BY 4.0; `data/SOURCE.md`).
   {trained}
 - **Accuracy**: {reading.accuracy:.1%} of {len(parts.played)} images not trained on; worst digit {digit} with {worst:.1%}.
-  Of the same images behind a fouled lens: {fouled.accuracy:.1%}.
+  Of the same images behind a fouled lens: {fouled.accuracy:.1%}{unsure}.
 {profile}- **Not shown**: writers it has never seen. The source does not say who wrote which image, so the same
   13 people are in all parts and the figure flatters the model.
 - **Fails**: {fails}, and on anything that is not a digit: it has no answer "none".

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests write scratch files")]
 
 mod fake;
+mod profile;
 
 use std::{
     fs,

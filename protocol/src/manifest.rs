@@ -243,6 +243,11 @@ impl Manifest {
         self.files.iter().find(|f| f.role == FileRole::Model).expect("invariant: checked manifests have one model")
     }
 
+    /// The reference profile, where there is one.
+    pub fn reference_file(&self) -> Option<&File> {
+        self.files.iter().find(|f| f.role == FileRole::Reference)
+    }
+
     /// Bytes of all files together.
     pub fn total_bytes(&self) -> ByteCount {
         ByteCount(self.files.iter().fold(0, |sum, file| sum.saturating_add(file.length.0)))

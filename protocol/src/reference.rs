@@ -5,10 +5,16 @@
 
 use tern_stats::profile::{FeatureProfile, Kind, Profile, ProfileError};
 
-use crate::contract::{Contract, Part, Watched};
+use crate::{
+    contract::{Contract, Part, Watched},
+    report::v1::MAX_FEATURES,
+};
 
 /// Longest reference profile, in bytes.
 pub const MAX_BYTES: usize = 2 << 20;
+/// Most bytes that the sums of one window may take, in the worst case: with labels beside them they fit into a frame of
+/// [`crate::frames`]. A window of 3,000 numbers in 32 cells each takes about 1.2 MB.
+pub const MAX_WINDOW_BYTES: usize = 3 << 20;
 
 /// Why bytes are no profile of a contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +41,9 @@ pub enum ReferenceError {
     /// A number where the contract has a category, or the reverse.
     #[error("reference profile counts {0:?} in another way than the contract: fit the profile again")]
     Kind(String),
+    /// It counts more than a report or a frame can hold.
+    #[error("reference profile counts more than a window can hold: watch fewer features, or in fewer cells")]
+    TooWide,
     /// Bins of confidence for a contract that names no confidence.
     #[error("reference profile has confidence bins, but the contract's prediction names no confidence")]
     Confidence,
@@ -61,8 +70,23 @@ pub fn check(profile: &Profile, contract: &Contract) -> Result<(), ReferenceErro
     profile.check()?;
     check_side("inputs", &contract.watched_inputs(), &profile.features)?;
     check_side("outputs", &contract.watched_outputs(), &profile.outputs)?;
+    if profile.features.len() > MAX_FEATURES
+        || profile.outputs.len() > MAX_FEATURES
+        || window_bytes(profile) > MAX_WINDOW_BYTES
+    {
+        return Err(ReferenceError::TooWide);
+    }
     let is_confident = contract.prediction.as_ref().is_some_and(|p| p.confidence.is_some());
     if profile.confidence.is_some() && !is_confident { Err(ReferenceError::Confidence) } else { Ok(()) }
+}
+
+/// What the sums of a window take at most: a count has up to ten bytes, a sketch of unknown categories 1,064.
+fn window_bytes(profile: &Profile) -> usize {
+    let one = |feature: &FeatureProfile| match &feature.kind {
+        Kind::Numeric(ruler) => 100 + 10 * ruler.edges.cells(),
+        Kind::Categorical(dictionary) => 1200 + 10 * dictionary.names().len(),
+    };
+    profile.watched().map(one).fold(0, usize::saturating_add)
 }
 
 fn check_side(side: &'static str, watched: &[Watched], profiled: &[FeatureProfile]) -> Result<(), ReferenceError> {
@@ -81,13 +105,14 @@ fn check_side(side: &'static str, watched: &[Watched], profiled: &[FeatureProfil
 #[cfg(test)]
 mod tests {
     use tern_stats::{
+        cells::Edges,
         numeric::Accumulator,
         profile::{Baseline, Spec, fit},
         window::{Sums, Window},
     };
 
     use super::*;
-    use crate::contract::{DataType, Derived, Prediction, TensorContract, Violation};
+    use crate::contract::{DataType, Derived, Feature, Prediction, TensorContract, Violation};
 
     fn contract() -> Contract {
         let tensor = |name: &str, datatype, derive| TensorContract {
@@ -129,6 +154,25 @@ mod tests {
         assert_eq!(read(&vec![b' '; MAX_BYTES + 1], &contract()), Err(ReferenceError::TooLarge(MAX_BYTES + 1)));
         let unsound = Profile { arl: 0.0, ..profile("mean(x)") };
         assert!(matches!(check(&unsound, &contract()), Err(ReferenceError::Profile(_))));
+    }
+
+    #[test]
+    fn a_profile_that_no_window_could_hold_is_refused() {
+        let (mut contract, mut wide) = (contract(), profile("mean(x)"));
+        let column = |i: usize| Feature { name: format!("c{i}"), range: None, categories: vec![] };
+        let columns = |n: usize| (0..n).map(column).collect::<Vec<_>>();
+        contract.inputs[0] = TensorContract { derive: vec![], shape: vec![-1, 4096], ..contract.inputs[0].clone() };
+        for (count, cells, is_held) in [(4096, 32, true), (4096, 100, false), (310, 1024, false), (4097, 2, false)] {
+            contract.inputs[0].features = columns(count);
+            let mut feature = wide.features[0].clone();
+            let Kind::Numeric(ruler) = &mut feature.kind else { panic!("numbers") };
+            ruler.edges = Edges::new((1..cells).map(f64::from).collect()).unwrap();
+            feature.counts = vec![1; cells as usize];
+            let named = |i| FeatureProfile { name: format!("x.c{i}"), ..feature.clone() };
+            wide.features = (0..count).map(named).collect();
+            let expected = if is_held { Ok(()) } else { Err(ReferenceError::TooWide) };
+            assert_eq!(check(&wide, &contract), expected, "{count} of {cells}");
+        }
     }
 
     #[test]

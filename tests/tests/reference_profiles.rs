@@ -50,7 +50,6 @@ fn smudge_seed(expected: &Value) -> u64 {
 }
 
 /// The version's folder, copied without its profile to below `scratch`.
-#[expect(clippy::disallowed_methods, reason = "scratch copies, gone when the test ends")]
 fn copy(version: &str, scratch: &Path) -> PathBuf {
     let (from, to) = (assets().join("models/meter-digits").join(version), scratch.join(version));
     std::fs::create_dir_all(&to).expect("a scratch folder");

@@ -1,4 +1,4 @@
-//! Cameras: clients of a device's inference API that read real digits and know the right answers.
+//! Cameras: clients of a device's inference API that read real digits, know the right answers and can tell them.
 //!
 //! A camera speaks the Open Inference Protocol over the device's Unix socket or its loopback port, one request after the
 //! other on one connection, as a real one would.
@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode, body::Bytes, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::clock::Moment;
@@ -69,6 +69,28 @@ pub struct Answer {
     pub version: String,
     /// How long it took, as the camera sees it.
     pub latency: Duration,
+    /// Whether a probability is no number.
+    pub is_unsure: bool,
+}
+
+/// The truth about one row of an answered request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Label {
+    /// The request.
+    pub id: String,
+    /// Its row.
+    pub row: u32,
+    /// The right answer.
+    pub label: i64,
+}
+
+/// What a device did with a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fed {
+    /// It counts, now or since it was first told.
+    Taken,
+    /// The device does not know the request, any more or ever.
+    Unknown,
 }
 
 /// A camera before one device.
@@ -89,6 +111,23 @@ struct Output {
     data: serde_json::Value,
 }
 
+#[derive(Deserialize)]
+struct Fates {
+    feedback: Vec<Fate>,
+}
+
+#[derive(Deserialize)]
+struct Fate {
+    status: String,
+}
+
+impl From<&Fate> for Fed {
+    fn from(fate: &Fate) -> Self {
+        // The second is what a camera hears that tells again because the first answer was lost.
+        if ["accepted", "already-labelled"].contains(&&*fate.status) { Self::Taken } else { Self::Unknown }
+    }
+}
+
 impl Camera {
     /// A camera that asks the device at `address`.
     pub fn new(address: Address) -> Self {
@@ -100,28 +139,63 @@ impl Camera {
     /// # Errors
     /// Where the device cannot be reached in ten seconds or answers anything but 200.
     pub async fn look(&mut self, digit: &Digit) -> anyhow::Result<Answer> {
-        let started = Moment::now();
-        let asked = tokio::time::timeout(PATIENCE, self.ask(digit)).await.context("waiting for an answer");
-        let reply = match asked.and_then(|reply| reply) {
-            Ok(reply) => reply,
-            Err(error) => {
-                self.connection = None;
-                return Err(error);
-            }
-        };
-        let label = reply.outputs.iter().find(|o| o.name == "label").context("no output named label")?;
-        let label = label.data.get(0).and_then(serde_json::Value::as_i64).context("a label that is no number")?;
-        Ok(Answer { label, version: reply.model_version, latency: started.elapsed() })
+        self.look_as(digit, None).await
     }
 
-    async fn ask(&mut self, digit: &Digit) -> anyhow::Result<Reply> {
-        let body = serde_json::json!({
-            "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 64], "data": digit.pixels}]
+    /// The same under an id of the camera's own, by which the truth can be told later.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    pub async fn look_as(&mut self, digit: &Digit, id: Option<&str>) -> anyhow::Result<Answer> {
+        let started = Moment::now();
+        let mut body = serde_json::json!({
+            "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 8, 8], "data": digit.pixels}]
         });
-        let request = Request::post("/v2/models/meter-digits/infer")
+        if let Some(id) = id {
+            body["id"] = id.into();
+        }
+        let (status, body) = self.post("/v2/models/meter-digits/infer", body.to_string()).await?;
+        ensure!(status == StatusCode::OK, "answered {status}: {}", String::from_utf8_lossy(&body));
+        let reply: Reply = serde_json::from_slice(&body).context("understanding the answer")?;
+        let output = |name: &str| reply.outputs.iter().find(|o| o.name == name).map(|output| &output.data);
+        let label = output("label").context("no output named label")?;
+        let label = label.get(0).and_then(serde_json::Value::as_i64).context("a label that is no number")?;
+        let odds = output("probabilities").and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
+        let is_unsure = odds.iter().any(|p| !p.is_number());
+        Ok(Answer { label, version: reply.model_version, latency: started.elapsed(), is_unsure })
+    }
+
+    /// Tells the device what was true; what it did with each label.
+    ///
+    /// # Errors
+    /// Where it cannot be reached in ten seconds, or answers so that nobody knows what it did.
+    pub async fn feed_back(&mut self, labels: &[&Label]) -> anyhow::Result<Vec<Fed>> {
+        let body = serde_json::json!({"feedback": labels}).to_string();
+        let (status, body) = self.post("/v2/models/meter-digits/feedback", body).await?;
+        // A device that knows none of them says so for all at once.
+        if status == StatusCode::NOT_FOUND {
+            return Ok(vec![Fed::Unknown; labels.len()]);
+        }
+        ensure!(status == StatusCode::OK, "answered {status}: {}", String::from_utf8_lossy(&body));
+        let fates: Fates = serde_json::from_slice(&body).context("understanding the answer")?;
+        ensure!(fates.feedback.len() == labels.len(), "{} fates of {} labels", fates.feedback.len(), labels.len());
+        Ok(fates.feedback.iter().map(Fed::from).collect())
+    }
+
+    async fn post(&mut self, path: &str, body: String) -> anyhow::Result<(StatusCode, Bytes)> {
+        let posted = tokio::time::timeout(PATIENCE, self.send(path, body)).await.context("waiting for an answer");
+        let posted = posted.and_then(|answer| answer);
+        if posted.is_err() {
+            self.connection = None;
+        }
+        posted
+    }
+
+    async fn send(&mut self, path: &str, body: String) -> anyhow::Result<(StatusCode, Bytes)> {
+        let request = Request::post(path)
             .header("host", "localhost")
             .header("content-type", "application/json")
-            .body(Full::from(body.to_string()))?;
+            .body(Full::from(body))?;
         let connection = match &mut self.connection {
             Some(connection) if !connection.is_closed() => connection,
             _ => self.connection.insert(connect(&self.address).await?),
@@ -130,10 +204,7 @@ impl Camera {
         let response = connection.send_request(request).await.context("asking")?;
         let status = response.status();
         let body = response.into_body().collect().await.context("reading the answer")?.to_bytes();
-        if status != StatusCode::OK {
-            bail!("answered {status}: {}", String::from_utf8_lossy(&body));
-        }
-        serde_json::from_slice(&body).context("understanding the answer")
+        Ok((status, body))
     }
 }
 

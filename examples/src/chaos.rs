@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::{
+    draws,
     processes::{children, kill},
     world::Processes,
 };
@@ -95,15 +96,13 @@ impl Victim {
     }
 }
 
-/// Steele, Lea and Flood's SplitMix64 (OOPSLA 2014): enough for choosing victims.
+/// Enough for choosing victims.
 struct SplitMix(u64);
 
 impl SplitMix {
     fn next(&mut self) -> u64 {
+        let drawn = draws::mixed(self.0);
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        drawn
     }
 }

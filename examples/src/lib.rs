@@ -6,9 +6,12 @@
 pub mod cameras;
 pub mod chaos;
 pub mod clock;
+pub mod draws;
 pub mod facts;
 pub mod footprint;
+pub mod fouling;
 pub mod operator;
+pub mod play;
 pub mod processes;
 pub mod programs;
 pub mod quickstart;

@@ -20,9 +20,11 @@ use crate::{disk, profiles};
 
 mod description;
 mod files;
+mod subject;
 mod terms;
 
 use description::Description;
+pub use subject::{Subject, subject};
 
 /// The description's name in the folder.
 pub const DESCRIPTION: &str = "tern.toml";

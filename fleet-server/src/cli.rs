@@ -19,6 +19,7 @@ mod keys;
 mod login;
 mod model;
 mod output;
+mod profile;
 mod publish;
 mod record;
 mod rollout;
@@ -95,6 +96,7 @@ async fn dispatch(
     match cli.command {
         Command::Login(order) => login::run(order, environment, place, input, printer).await,
         Command::Model(args::Model::Publish(order)) => publish::run(&order, environment, &settings()?, printer).await,
+        Command::Model(args::Model::Profile(order)) => profile::run(&order, printer),
         Command::Model(args::Model::List { model }) => model::list(&client()?, model.as_ref(), printer).await,
         Command::Model(args::Model::Show { model }) => model::show(&client()?, &model, printer).await,
         Command::Device(args::Device::Enroll(order)) => device::enroll(&client()?, order, printer).await,

@@ -45,7 +45,7 @@ async fn batches_may_be_nested_or_flat_and_outputs_chosen() {
     let labels: Vec<i64> = (0..5).map(label).collect();
     for data in [json!(rows), json!(rows.concat())] {
         let body = json!({
-            "inputs": [{"data": data, "shape": [5, 64], "name": "pixels", "datatype": "FP32"}],
+            "inputs": [{"data": data, "shape": [5, 8, 8], "name": "pixels", "datatype": "FP32"}],
             "outputs": [{"name": "label"}],
         });
         let json = client.infer("meter-digits", &body).json();
@@ -61,7 +61,7 @@ async fn binary_tensors_go_in_and_come_out() {
     let mut client = Client::tcp(bench.tcp);
     let raw: Vec<u8> = pixels(3).iter().flat_map(|value| value.to_le_bytes()).collect();
     let json = json!({
-        "inputs": [{"name": "pixels", "shape": [1, 64], "datatype": "FP32", "parameters": {"binary_data_size": 256}}],
+        "inputs": [{"name": "pixels", "shape": [1, 8, 8], "datatype": "FP32", "parameters": {"binary_data_size": 256}}],
         "parameters": {"binary_data_output": true},
     })
     .to_string();
@@ -80,7 +80,7 @@ async fn binary_tensors_go_in_and_come_out() {
 
     // The same tensor in binary, the answer half in JSON.
     let json = json!({
-        "inputs": [{"name": "pixels", "shape": [1, 64], "datatype": "FP32", "parameters": {"binary_data_size": 256}}],
+        "inputs": [{"name": "pixels", "shape": [1, 8, 8], "datatype": "FP32", "parameters": {"binary_data_size": 256}}],
         "outputs": [{"name": "label"}, {"name": "probabilities", "parameters": {"binary_data": true}}],
     })
     .to_string();
@@ -104,7 +104,7 @@ async fn pages_tell_what_is_served() {
         let model = client.get(path).json();
         assert_eq!(model["name"], "meter-digits");
         assert_eq!(model["versions"], json!(["1.0.0"]));
-        assert_eq!(model["inputs"], json!([{"name": "pixels", "datatype": "FP32", "shape": [-1, 64]}]));
+        assert_eq!(model["inputs"], json!([{"name": "pixels", "datatype": "FP32", "shape": [-1, 8, 8]}]));
         assert_eq!(model["parameters"]["contract_digest"], bundle.contract_digest());
         assert_eq!(client.get(&format!("{path}/ready")).status, 200);
     }

@@ -123,7 +123,7 @@ pub(crate) fn request(datatype: &str, shape: &Value, data: &Value) -> Value {
 }
 
 pub(crate) fn digits_request(pixels: &[f32]) -> Value {
-    request("FP32", &json!([pixels.len() / 64, 64]), &json!(pixels))
+    request("FP32", &json!([pixels.len() / 64, 8, 8]), &json!(pixels))
 }
 
 pub(crate) fn slow_request() -> Value {

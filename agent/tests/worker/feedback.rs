@@ -189,7 +189,7 @@ async fn a_flood_pushes_the_oldest_out_and_a_restart_forgets_all() {
     let raw: Vec<u8> = (0..4096).flat_map(|_| pixels(0)).flat_map(f32::to_le_bytes).collect();
     for id in 0..40 {
         let parameters = json!({"binary_data_size": raw.len()});
-        let input = json!({"name": "pixels", "shape": [4096, 64], "datatype": "FP32", "parameters": parameters});
+        let input = json!({"name": "pixels", "shape": [4096, 8, 8], "datatype": "FP32", "parameters": parameters});
         let head = json!({"id": id.to_string(), "inputs": [input], "outputs": [{"name": "label"}]}).to_string();
         let headers = format!("Inference-Header-Content-Length: {}\r\n", head.len());
         let reply = client.post("/v2/models/meter-digits/infer", &headers, &[head.as_bytes(), &raw].concat());

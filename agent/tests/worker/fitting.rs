@@ -21,7 +21,7 @@ pub(crate) fn profile(contract: &Contract) -> Profile {
         let (image, class) = &rows[i];
         let mut probabilities = [0.01; 10];
         probabilities[*class as usize] = sure(i);
-        let inputs = [watch::Tensor { shape: &[1, 64], values: watch::Values::F32(image) }];
+        let inputs = [watch::Tensor { shape: &[1, 8, 8], values: watch::Values::F32(image) }];
         let class = [*class];
         let outputs = [
             watch::Tensor { shape: &[1], values: watch::Values::I64(&class) },

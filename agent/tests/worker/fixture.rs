@@ -58,7 +58,7 @@ impl Bundle {
             "format": 1, "model": format!("demo/meter-digits@{version}"), "minimum_agent": "0.1.0", "files": files,
             "golden_tolerance": {"absolute": 0.0001, "relative": 0.001},
             "contract": {
-                "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [-1, 64], "nan": "reject",
+                "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [-1, 8, 8], "nan": "reject",
                     "range": {"min": 0.0, "max": 16.0, "outside": "reject"}}],
                 "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1], "nan": "reject"},
                     {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10], "nan": "reject"}],

@@ -23,17 +23,17 @@ async fn each_breach_of_the_contract_has_its_status_and_words() {
     let with = |at: usize, value: Value| {
         let mut data = json!(good);
         data[at] = value;
-        request("FP32", &json!([1, 64]), &data)
+        request("FP32", &json!([1, 8, 8]), &data)
     };
     let cases = [
-        (request("FP64", &json!([1, 64]), &json!(good)), "input `pixels` is FP32, got FP64"),
-        (request("FP32", &json!([64]), &json!(good)), "input `pixels` has shape [-1, 64], got [64]"),
-        (request("FP32", &json!([1, 63]), &json!(good)), "input `pixels` has shape [-1, 64], got [1, 63]"),
-        (request("FP32", &json!([0, 64]), &json!([])), "0 rows in one request: send 1 to 4096"),
-        (request("FP32", &json!([5000, 64]), &json!(good)), "5000 rows in one request"),
-        (request("FP32", &json!([2, 64]), &json!(good)), "holds 64 values, its shape [2, 64] needs 128"),
-        (request("FP32", &json!([1, 64]), &json!(&good[1..])), "holds 63 values, its shape [1, 64] needs 64"),
-        (request("FP32", &json!([1, -64]), &json!(good)), "malformed request"),
+        (request("FP64", &json!([1, 8, 8]), &json!(good)), "input `pixels` is FP32, got FP64"),
+        (request("FP32", &json!([64]), &json!(good)), "input `pixels` has shape [-1, 8, 8], got [64]"),
+        (request("FP32", &json!([1, 8, 7]), &json!(good)), "input `pixels` has shape [-1, 8, 8], got [1, 8, 7]"),
+        (request("FP32", &json!([0, 8, 8]), &json!([])), "0 rows in one request: send 1 to 4096"),
+        (request("FP32", &json!([5000, 8, 8]), &json!(good)), "5000 rows in one request"),
+        (request("FP32", &json!([2, 8, 8]), &json!(good)), "holds 64 values, its shape [2, 8, 8] needs 128"),
+        (request("FP32", &json!([1, 8, 8]), &json!(&good[1..])), "holds 63 values, its shape [1, 8, 8] needs 64"),
+        (request("FP32", &json!([1, -8, 8]), &json!(good)), "malformed request"),
         (with(7, json!(16.5)), "`pixels`, value 7: 16.5 is outside 0 to 16"),
         (with(0, json!(-0.01)), "outside 0 to 16"),
         (with(3, Value::Null), "`pixels`, value 3: NaN is not allowed"),
@@ -42,10 +42,10 @@ async fn each_breach_of_the_contract_has_its_status_and_words() {
         (json!({"inputs": []}), "input `pixels` is missing"),
         (json!({}), "missing field `inputs`"),
         (
-            json!({"inputs": [{"name": "pixel", "datatype": "FP32", "shape": [1, 64], "data": []}]}),
+            json!({"inputs": [{"name": "pixel", "datatype": "FP32", "shape": [1, 8, 8], "data": []}]}),
             "no input `pixel`; its inputs are pixels",
         ),
-        (json!({"inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 64]}]}), "input `pixels` has no data"),
+        (json!({"inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 8, 8]}]}), "input `pixels` has no data"),
         (json!([1]), "malformed request"),
     ];
     let count = cases.len();
@@ -82,7 +82,7 @@ async fn malformed_bodies_are_refused_with_words() {
     }
     let binary = |size: u64| {
         let input =
-            json!({"name": "pixels", "shape": [1, 64], "datatype": "FP32", "parameters": {"binary_data_size": size}});
+            json!({"name": "pixels", "shape": [1, 8, 8], "datatype": "FP32", "parameters": {"binary_data_size": size}});
         json!({"inputs": [input]}).to_string()
     };
     let cases = [

@@ -47,7 +47,7 @@ fn by_json(client: &mut Client, images: &[Vec<f32>]) -> Vec<Row> {
 fn by_bytes(client: &mut Client, images: &[Vec<f32>]) -> Vec<Row> {
     let raw: Vec<u8> = images.concat().iter().flat_map(|value| value.to_le_bytes()).collect();
     let parameters = json!({"binary_data_size": raw.len()});
-    let input = json!({"name": "pixels", "shape": [images.len(), 64], "datatype": "FP32", "parameters": parameters});
+    let input = json!({"name": "pixels", "shape": [images.len(), 8, 8], "datatype": "FP32", "parameters": parameters});
     let head = json!({"inputs": [input]}).to_string();
     let headers = format!("Inference-Header-Content-Length: {}\r\n", head.len());
     let reply = client.post("/v2/models/meter-digits/infer", &headers, &[head.as_bytes(), &raw].concat());
@@ -55,12 +55,18 @@ fn by_bytes(client: &mut Client, images: &[Vec<f32>]) -> Vec<Row> {
     rows(images, &reply.json()["outputs"])
 }
 
-/// Mean, contrast and sharpness of 64 numbers on one axis, written out.
+/// Mean, contrast and sharpness of 8 by 8 numbers, written out.
 fn derived(pixels: &[f32]) -> [f64; 3] {
     let x: Vec<f64> = pixels.iter().map(|p| f64::from(*p)).collect();
     let mean = x.iter().sum::<f64>() / 64.0;
     let contrast = (x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / 64.0).sqrt();
-    [mean, contrast, x.windows(2).map(|two| (two[0] - two[1]).abs()).sum::<f64>() / 63.0]
+    let neighbours = (0..64).flat_map(|at| {
+        let right = (at % 8 < 7).then_some((at, at + 1));
+        let below = (at < 56).then_some((at, at + 8));
+        right.into_iter().chain(below)
+    });
+    let sharpness = neighbours.map(|(a, b): (usize, usize)| (x[a] - x[b]).abs()).sum::<f64>() / 112.0;
+    [mean, contrast, sharpness]
 }
 
 /// Checks every count and sum that does not depend on the order of rows.

@@ -64,6 +64,18 @@ impl Found {
     }
 }
 
+/// Where the file at `path`, which `key` names, lies or will lie.
+pub(super) fn place_for(folder: &Path, key: &str, path: &str) -> Result<PathBuf, BundleError> {
+    if !is_plain_path(path) {
+        return Err(BundleError::BadPath { path: path.chars().take(200).collect(), key: key.into() });
+    }
+    match locate(folder, path) {
+        Ok(place) => Ok(place),
+        Err(None) => Ok(folder.join(path)),
+        Err(Some(refusal)) => Err(refusal),
+    }
+}
+
 /// The names in a folder, sorted, so that the manifest does not depend on the file system.
 fn names(place: &Path, shown: &str) -> Result<Vec<String>, BundleError> {
     let failed = |e: &std::io::Error| unreadable(if shown.is_empty() { "the folder" } else { shown }, e);

@@ -85,6 +85,8 @@ pub(super) struct Login {
 pub(super) enum Model {
     /// Upload a bundle folder and sign it; running it again continues
     Publish(Publish),
+    /// Fit a bundle's reference profile to rows that were recorded while all was well
+    Profile(Profile),
     /// Versions, of one model or of all
     List {
         /// team/model
@@ -111,6 +113,28 @@ pub(super) struct Publish {
     /// Sign the versions that the server lists although neither this machine nor a trusted key can vouch for them
     #[arg(long)]
     pub accept_existing: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The model is run on every row as a device would run it. Rows are cut in their order into windows; \
+                        at least 50 are wanted. Nothing is sent anywhere."
+)]
+pub(super) struct Profile {
+    /// The folder that holds tern.toml
+    pub folder: PathBuf,
+    /// The rows: a header, then one line each with the input's values in row-major order
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// The column that holds the right answer; its errors by confidence become part of the profile
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// Rows of a window
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rows: u32,
+    /// Windows between false alarms of one device, in expectation
+    #[arg(long, value_name = "WINDOWS", default_value_t = tern_stats::profile::DEFAULT_ARL)]
+    pub arl: f64,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 
 mod dashboards;
 mod fake;
+mod profile;
 mod rollouts;
 
 use std::{

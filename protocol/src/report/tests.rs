@@ -177,7 +177,8 @@ fn what_stands_before_a_row_that_cannot_be_read_is_kept() {
 fn a_report_that_lies_as_a_whole_does_not_open() {
     let good = encode(&report(), Codec::Plain).unwrap();
     assert_eq!(open(&[good.as_slice(), &[0]].concat()), Err(ReportError::LeftoverBytes(1)));
-    assert_eq!(open(&good[..20]), Err(ReportError::Malformed));
+    // Format, codec, stream and count, and not one row's number.
+    assert_eq!(open(&good[..19]), Err(ReportError::Malformed));
     let sequences = |numbers: [u64; 2]| {
         let mut odd = report();
         odd.rows.truncate(2);

@@ -20,7 +20,7 @@ fn digits() -> Slots {
         "files": [file("m.onnx", "model"), file("test_data_set_0/input_0.pb", "golden"),
             file("test_data_set_0/output_0.pb", "golden")],
         "contract": {
-            "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [-1, 64]}],
+            "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [-1, 8, 8]}],
             "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1]},
                 {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}],
             "prediction": {"label": "label", "confidence": "probabilities"},
@@ -37,7 +37,7 @@ fn digits() -> Slots {
 fn an_answer_goes_out_while_nothing_can_be_counted() {
     let slots = digits();
     let queue = Queue::new(1, 4);
-    let body = json!({"id": "a", "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [2, 64], "data": vec![1.0; 128]}]});
+    let body = json!({"id": "a", "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [2, 8, 8], "data": vec![1.0; 128]}]});
     let push = || {
         let (reply, answer) = oneshot::channel();
         let held = slots.hold("meter-digits", None).unwrap();

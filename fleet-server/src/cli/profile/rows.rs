@@ -1,0 +1,232 @@
+//! Recorded rows: a CSV file becomes tensors that the contract admits, a row at a time, each refusal with its line.
+//!
+//! A device would reject, clamp or flag a value that breaks the contract; here it is the same, and a rejected one ends the
+//! run: it would never have been counted.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    path::Path,
+};
+
+use anyhow::{Context, bail, ensure};
+use tern_engine::{Data, Tensor};
+use tern_protocol::contract::{Contract, DataType, Range, TensorContract, Violation};
+
+/// Longest line, in bytes.
+const MAX_LINE: u64 = 8 << 20;
+/// Most rows: what is kept of each stays in memory.
+pub(super) const MAX_ROWS: usize = 1_000_000;
+
+/// One recorded row.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row {
+    /// The line as it stands in the file, without its end.
+    pub line: String,
+    /// The model's input, of one row.
+    pub input: Tensor,
+    /// The right answer as written.
+    pub label: Option<String>,
+}
+
+/// An open file of rows.
+pub(super) struct Recorded<'c> {
+    reader: BufReader<File>,
+    input: &'c TensorContract,
+    shape: Vec<usize>,
+    label: Option<usize>,
+    columns: usize,
+    line: usize,
+}
+
+impl<'c> Recorded<'c> {
+    /// The rows in `file` for `contract`, whose answers stand in the column named `label`.
+    pub(super) fn open(file: &Path, contract: &'c Contract, label: Option<&str>) -> anyhow::Result<Self> {
+        let [input] = &contract.inputs[..] else {
+            bail!("a profile is fitted to models with one input; this one has {}", contract.inputs.len());
+        };
+        let rest = match &input.shape[..] {
+            [-1, rest @ ..] => rest,
+            all => all,
+        };
+        let axes: Option<Vec<usize>> = rest.iter().map(|axis| usize::try_from(*axis).ok()).collect();
+        let axes = axes.context("input with an axis that is not fixed")?;
+        let width = axes.iter().try_fold(1_usize, |n, axis| n.checked_mul(*axis)).context("input too large")?;
+        let shape = if rest.len() < input.shape.len() { [&[1], &axes[..]].concat() } else { axes };
+
+        let handle = File::open(file).with_context(|| format!("opening {}", file.display()))?;
+        let mut rows = Self { reader: BufReader::new(handle), input, shape, label: None, columns: 0, line: 0 };
+        let header = rows.next_line()?.context("the file is empty: its first line names the columns")?;
+        let names: Vec<&str> = header.split(',').map(str::trim).collect();
+        rows.label = label.map(|label| column(&names, label)).transpose()?;
+        rows.columns = width + usize::from(label.is_some());
+        ensure!(
+            names.len() == rows.columns,
+            "the header names {} columns; input {:?} of shape {:?} takes {width}{}",
+            names.len(),
+            input.name,
+            input.shape,
+            if label.is_some() { ", and one is the label" } else { ": name the column of answers by --label, if any" }
+        );
+        Ok(rows)
+    }
+
+    /// The next row; none at the end.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<Row>> {
+        let Some(line) = self.next_line()? else { return Ok(None) };
+        let row = self.row(line).with_context(|| format!("line {}", self.line))?;
+        Ok(Some(row))
+    }
+
+    fn next_line(&mut self) -> anyhow::Result<Option<String>> {
+        let mut line = String::new();
+        self.line += 1;
+        let at = || format!("reading line {}", self.line);
+        let read = (&mut self.reader).take(MAX_LINE).read_line(&mut line).with_context(at)?;
+        ensure!((read as u64) < MAX_LINE, "line {} is longer than {MAX_LINE} bytes", self.line);
+        line.truncate(line.trim_end_matches(['\r', '\n']).len());
+        Ok((read > 0).then_some(line))
+    }
+
+    fn row(&self, line: String) -> anyhow::Result<Row> {
+        let cells: Vec<&str> = line.split(',').map(str::trim).collect();
+        ensure!(cells.len() == self.columns, "{} cells where the header names {}", cells.len(), self.columns);
+        let label = self.label.map(|at| cells[at].to_owned());
+        ensure!(label.as_ref().is_none_or(|label| !label.is_empty()), "the label is empty");
+        let values = cells.iter().enumerate().filter(|(at, _)| Some(*at) != self.label);
+        let values: Vec<f64> =
+            values.enumerate().map(|(at, (_, cell))| self.value(at, cell)).collect::<Result<_, _>>()?;
+        let input = Tensor::new(self.shape.clone(), typed(self.input.datatype, &values)?)?;
+        Ok(Row { line, input, label })
+    }
+
+    /// The value of the `at`-th cell of the input, as the contract lets it pass.
+    fn value(&self, at: usize, cell: &str) -> anyhow::Result<f64> {
+        let value: f64 = cell.parse().with_context(|| format!("{cell:?} is no number"))?;
+        if value.is_nan() {
+            ensure!(self.input.nan != Violation::Reject, "the contract rejects NaN: a device would refuse this row");
+            return Ok(value);
+        }
+        let feature = self.input.features.get(at % self.input.features.len().max(1));
+        match feature.and_then(|feature| feature.range).or(self.input.range) {
+            Some(Range { min, max, outside }) if !(min..=max).contains(&value) => match outside {
+                Violation::Reject => bail!("{cell} is outside {min} to {max}: a device would refuse this row"),
+                Violation::Clamp => Ok(value.clamp(min, max)),
+                Violation::Flag => Ok(value),
+            },
+            _ => Ok(value),
+        }
+    }
+}
+
+fn column(names: &[&str], label: &str) -> anyhow::Result<usize> {
+    let mut found = names.iter().enumerate().filter(|(_, name)| **name == label);
+    let (at, _) = found.next().with_context(|| format!("the header names no column {label:?}"))?;
+    ensure!(found.next().is_none(), "the header names {label:?} twice");
+    Ok(at)
+}
+
+/// The values as the input's element type; a whole-number type takes whole numbers in its range only.
+fn typed(datatype: DataType, values: &[f64]) -> anyhow::Result<Data> {
+    macro_rules! whole {
+        ($type:ty) => {
+            values
+                .iter()
+                .map(|x| {
+                    let whole = *x as $type;
+                    ensure!(whole as f64 == *x, "{x} does not fit {}", datatype.name());
+                    Ok(whole)
+                })
+                .collect::<anyhow::Result<Vec<$type>>>()?
+                .into()
+        };
+    }
+    Ok(match datatype {
+        DataType::Fp32 => values.iter().map(|x| *x as f32).collect::<Vec<_>>().into(),
+        DataType::Fp64 => values.to_vec().into(),
+        DataType::Int8 => whole!(i8),
+        DataType::Int16 => whole!(i16),
+        DataType::Int32 => whole!(i32),
+        DataType::Int64 => whole!(i64),
+        DataType::Uint8 => whole!(u8),
+        DataType::Uint16 => whole!(u16),
+        DataType::Uint32 => whole!(u32),
+        DataType::Uint64 => whole!(u64),
+        DataType::Bool | DataType::Fp16 | DataType::Bytes => {
+            bail!("inputs of {} cannot be read from a CSV file", datatype.name())
+        }
+    })
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests write scratch files")]
+mod tests {
+    use super::*;
+
+    fn contract(nan: Violation, outside: Violation) -> Contract {
+        let input = TensorContract {
+            name: "x".into(),
+            datatype: DataType::Fp32,
+            shape: vec![-1, 1, 2],
+            range: Some(Range { min: 0.0, max: 9.0, outside }),
+            nan,
+            features: vec![],
+            derive: vec![],
+        };
+        Contract { inputs: vec![input.clone()], outputs: vec![input], prediction: None }
+    }
+
+    fn read(text: &str, contract: &Contract, label: Option<&str>) -> anyhow::Result<Vec<Row>> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rows.csv");
+        std::fs::write(&file, text).unwrap();
+        let mut recorded = Recorded::open(&file, contract, label)?;
+        std::iter::from_fn(|| recorded.next().transpose()).collect()
+    }
+
+    fn refusal(text: &str, contract: &Contract, label: Option<&str>) -> String {
+        format!("{:#}", read(text, contract, label).unwrap_err())
+    }
+
+    #[test]
+    fn a_line_is_a_label_and_the_inputs_values_in_order() {
+        let rows =
+            read("a,label,b\n1, 7 ,2.5\r\n3,8,4", &contract(Violation::Reject, Violation::Reject), Some("label"));
+        let rows = rows.unwrap();
+        assert_eq!((rows.len(), rows[0].label.as_deref()), (2, Some("7")));
+        assert_eq!((rows[0].input.shape(), rows[0].input.values::<f32>()), (&[1, 1, 2][..], Some(&[1.0, 2.5][..])));
+    }
+
+    #[test]
+    fn the_contract_holds_as_on_a_device() {
+        let strict = contract(Violation::Reject, Violation::Reject);
+        assert!(refusal("a,b\n1,2\n1,10", &strict, None).starts_with("line 3: 10 is outside 0 to 9"));
+        assert!(refusal("a,b\n1,NaN", &strict, None).contains("rejects NaN"));
+        let lax = contract(Violation::Flag, Violation::Clamp);
+        let rows = read("a,b\n-1,NaN", &lax, None).unwrap();
+        let values = rows[0].input.values::<f32>().unwrap();
+        assert!(values[0] == 0.0 && values[1].is_nan());
+        let flagged = read("a,b\n-1,2", &contract(Violation::Flag, Violation::Flag), None).unwrap();
+        assert_eq!(flagged[0].input.values::<f32>(), Some(&[-1.0, 2.0][..]));
+    }
+
+    #[test]
+    fn what_is_not_such_a_file_is_refused_with_the_line() {
+        let strict = contract(Violation::Reject, Violation::Reject);
+        for (text, label, told) in [
+            ("", None, "the file is empty"),
+            ("a,b,c\n", None, "the header names 3 columns"),
+            ("a,b\n", Some("label"), "names no column"),
+            ("label,label,a\n", Some("label"), "twice"),
+            ("a,b\n1\n", None, "line 2: 1 cells"),
+            ("a,b\n1,2\n\n", None, "line 3"),
+            ("a,b\n1,x\n", None, "\"x\" is no number"),
+            ("a,b,label\n1,2,\n", Some("label"), "the label is empty"),
+        ] {
+            let told_instead = refusal(text, &strict, label);
+            assert!(told_instead.contains(told), "{text:?}: {told_instead}");
+        }
+        assert!(typed(DataType::Uint8, &[256.0]).is_err() && typed(DataType::Int8, &[0.5]).is_err());
+        assert!(typed(DataType::Fp16, &[1.0]).is_err());
+    }
+}

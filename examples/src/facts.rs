@@ -22,6 +22,18 @@ pub struct Facts {
     pub refusals: Vec<RefusalFact>,
     /// What was answered while things were refused.
     pub witness: Testimony,
+    /// How much the agents work while nothing is wrong.
+    pub load: LoadFact,
+    /// How well digits were read, phase by phase.
+    pub phases: Vec<PhaseFact>,
+    /// Incidents while nothing was wrong.
+    pub false_incidents: usize,
+    /// Incidents that had to come, in the order in which they were found.
+    pub incidents: Vec<IncidentFact>,
+    /// Rollouts, in order.
+    pub rollouts: Vec<RolloutFact>,
+    /// What both sides counted.
+    pub accounts: AccountsFact,
     /// What agents weigh before they have a model.
     pub idle: Footprint,
     /// What they weigh at the end, with a model that answers.
@@ -78,6 +90,106 @@ pub struct RefusalFact {
     pub still_answers: String,
 }
 
+/// How much the agents' processes work, on average over devices and time.
+#[derive(Debug, Default, Serialize)]
+pub struct LoadFact {
+    /// Requests answered per second and device.
+    pub requests_per_second: f64,
+    /// Share of one processor that control took.
+    pub control_cpu: f64,
+    /// Share of one processor that the worker took.
+    pub worker_cpu: f64,
+    /// What they weighed then.
+    pub memory: Footprint,
+}
+
+/// How well digits were read in one phase of the story.
+#[derive(Debug, Serialize)]
+pub struct PhaseFact {
+    /// Which.
+    pub phase: String,
+    /// The version that answered.
+    pub version: String,
+    /// Rows answered.
+    pub rows: u64,
+    /// Requests without an answer.
+    pub failed: u64,
+    /// Share answered right, by the true label of every row; only the cameras know it.
+    pub accuracy: f64,
+    /// Labels that reached the server in the phase.
+    pub labels: u64,
+    /// The same share by those labels, as the server counts; none where no label came.
+    pub labelled_accuracy: Option<f64>,
+    /// What the server estimates from confidences alone, at the end of the phase.
+    pub estimated_accuracy: Option<f64>,
+}
+
+/// An incident that had to come.
+#[derive(Debug, Serialize)]
+pub struct IncidentFact {
+    /// Its number.
+    pub number: u64,
+    /// What it says: `device-fault`, …
+    pub kind: String,
+    /// How much it asks for a person.
+    pub severity: String,
+    /// The likely cause.
+    pub cause: String,
+    /// The devices that it names.
+    pub devices: Vec<String>,
+    /// The features that it names.
+    pub features: Vec<String>,
+    /// Detection windows of a device between the fouling and the moment it was seen.
+    pub windows: f64,
+    /// Seconds between the same.
+    pub seconds: f64,
+}
+
+/// A rollout's end.
+#[derive(Debug, Serialize)]
+pub struct RolloutFact {
+    /// The version.
+    pub version: String,
+    /// How the rollout ended.
+    pub phase: String,
+    /// Devices by outcome.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Why, by device, where one refused the version or took it back.
+    pub codes: BTreeMap<String, String>,
+}
+
+/// What both sides counted in the end.
+#[derive(Debug, Default, Serialize)]
+pub struct AccountsFact {
+    /// Rows by device and version.
+    pub counts: Vec<CountFact>,
+    /// Reports that reached the server since it started last.
+    pub reports: u64,
+    /// Windows, corrections and events in them.
+    pub received: u64,
+    /// Those of them that it had already.
+    pub duplicates: u64,
+    /// Those that it put aside as impossible.
+    pub quarantined: u64,
+    /// Rows that the devices counted and the server did not.
+    pub lost: u64,
+    /// Rows of reports that still waited on devices.
+    pub waiting: u64,
+}
+
+/// Rows of one version on one device.
+#[derive(Debug, Default, Serialize)]
+pub struct CountFact {
+    /// The device.
+    pub device: String,
+    /// The version.
+    pub version: String,
+    /// As the device counts.
+    pub on_device: u64,
+    /// As the server does.
+    pub on_server: u64,
+}
+
 impl Facts {
     /// The tables for people.
     pub fn tables(&self) -> String {
@@ -99,11 +211,29 @@ impl Facts {
             let by = r.devices.values().filter(|code| **code == r.expected).count();
             refusals.add_row([&r.attempt, &r.expected, &format!("{by} of {}", r.devices.len()), &r.still_answers]);
         }
+        let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |s| format!("{:.1} %", 100.0 * s));
+        let mut phases =
+            table(["phase", "version", "rows", "right, all labels", "by late labels", "server's estimate"]);
+        for p in &self.phases {
+            phases.add_row([
+                p.phase.clone(),
+                p.version.clone(),
+                p.rows.to_string(),
+                share(Some(p.accuracy)),
+                share(p.labelled_accuracy),
+                share(p.estimated_accuracy),
+            ]);
+        }
+        let mut incidents = table(["incident", "severity", "likely cause", "devices", "features", "windows"]);
+        for i in &self.incidents {
+            let windows = format!("{:.0}", i.windows);
+            incidents.add_row([&i.kind, &i.severity, &i.cause, &i.devices.join(" "), &i.features.join(" "), &windows]);
+        }
         let mut steps = table(["step", "what happened", "seconds"]);
         for s in &self.steps {
             steps.add_row([&s.step, &s.outcome, &format!("{:.1}", s.seconds)]);
         }
-        format!("{steps}\n\n{devices}\n\n{refusals}\n")
+        format!("{steps}\n\n{devices}\n\n{refusals}\n\n{phases}\n\n{incidents}\n")
     }
 }
 

@@ -3,6 +3,7 @@
 //! Never: shortcuts into the programs. A story starts processes, types commands, asks over sockets and reads what is
 //! printed; only its attacks touch files.
 
+pub mod cable;
 pub mod cameras;
 pub mod chaos;
 pub mod clock;
@@ -10,6 +11,7 @@ pub mod draws;
 pub mod facts;
 pub mod footprint;
 pub mod fouling;
+pub mod hardships;
 pub mod operator;
 pub mod play;
 pub mod processes;

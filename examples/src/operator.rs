@@ -34,14 +34,27 @@ impl Operator {
         serde_json::from_str(&text).with_context(|| format!("reading what `tern {}` printed: {text}", args.join(" ")))
     }
 
+    /// The same of a command whose exit code says how something stands: 3 aborted or unhealthy, 4 held.
+    ///
+    /// # Errors
+    /// As for [`Operator::tern`], at any other code.
+    pub async fn standing<T: DeserializeOwned>(&self, args: &[&str]) -> anyhow::Result<T> {
+        let text = self.patiently(args, &[0, 3, 4]).await?;
+        serde_json::from_str(&text).with_context(|| format!("reading what `tern {}` printed: {text}", args.join(" ")))
+    }
+
     /// The same where nobody reads what is printed.
     ///
     /// # Errors
     /// Likewise.
     pub async fn run(&self, args: &[&str]) -> anyhow::Result<String> {
+        self.patiently(args, &[0]).await
+    }
+
+    async fn patiently(&self, args: &[&str], good: &[i32]) -> anyhow::Result<String> {
         let started = Moment::now();
         loop {
-            match self.attempt(args).await {
+            match self.attempt(args, good).await {
                 Err(error) if started.elapsed() < self.patience => {
                     tracing::info!(%error, "trying again");
                     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -51,11 +64,11 @@ impl Operator {
         }
     }
 
-    async fn attempt(&self, args: &[&str]) -> anyhow::Result<String> {
+    async fn attempt(&self, args: &[&str], good: &[i32]) -> anyhow::Result<String> {
         let mut command = self.programs.command(Program::Tern);
         command.args(["--output", "json"]).args(args).env("TERN_CONFIG", &self.config);
         let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await.context("waiting for tern")??;
-        if !output.status.success() {
+        if !output.status.code().is_some_and(|code| good.contains(&code)) {
             let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             bail!("`tern {}` ended with {}: {out}{err}", args.join(" "), output.status);
         }

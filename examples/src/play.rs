@@ -8,7 +8,11 @@ pub mod script;
 mod tally;
 mod waiting;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context;
 use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
@@ -45,7 +49,9 @@ pub struct Scene {
 pub struct Play {
     scene: watch::Sender<Scene>,
     stopped: watch::Sender<bool>,
-    cameras: JoinSet<Score>,
+    cameras: JoinSet<()>,
+    devices: Vec<String>,
+    score: Arc<Mutex<Score>>,
 }
 
 impl Play {
@@ -53,6 +59,7 @@ impl Play {
     pub fn start(devices: &[(String, Address)], digits: Arc<[Digit]>, pace: Pace, scene: Scene) -> Self {
         let (scene, scene_receiver) = watch::channel(scene);
         let (stopped, stopped_receiver) = watch::channel(false);
+        let score = Arc::<Mutex<Score>>::default();
         let mut cameras = JoinSet::new();
         for (number, (device, address)) in devices.iter().enumerate() {
             let player = Player {
@@ -62,17 +69,29 @@ impl Play {
                 digits: digits.clone(),
                 pace,
                 started: Moment::now(),
-                score: Score::default(),
+                score: score.clone(),
                 waiting: Waiting::default(),
             };
             cameras.spawn(player.run(scene_receiver.clone(), stopped_receiver.clone()));
         }
-        Self { scene, stopped, cameras }
+        let devices = devices.iter().map(|(device, _)| device.clone()).collect();
+        Self { scene, stopped, cameras, devices, score }
     }
 
     /// Changes the scene for the images to come.
     pub fn scene(&self, phase: &str, fouled: impl IntoIterator<Item = usize>) {
         self.scene.send_replace(Scene { phase: phase.into(), fouled: fouled.into_iter().collect() });
+    }
+
+    /// What was counted so far.
+    pub fn score(&self) -> Score {
+        lock(&self.score).clone()
+    }
+
+    /// How many images the device which answered fewest has answered in `phase`.
+    pub fn fewest(&self, phase: &str) -> u64 {
+        let mut score = lock(&self.score);
+        self.devices.iter().map(|device| score.at(phase, device).answered).min().unwrap_or(0)
     }
 
     /// Stops all cameras; what they counted. Labels that still wait are lost.
@@ -81,16 +100,15 @@ impl Play {
     /// Where a camera panicked.
     pub async fn stop(mut self) -> anyhow::Result<Score> {
         self.stopped.send_replace(true);
-        let mut all = Score::default();
         while let Some(joined) = self.cameras.join_next().await {
-            for (phase, devices) in joined.context("joining a camera")?.0 {
-                for (device, tally) in devices {
-                    all.at(&phase, &device).add(&tally);
-                }
-            }
+            joined.context("joining a camera")?;
         }
-        Ok(all)
+        Ok(self.score())
     }
+}
+
+fn lock(score: &Mutex<Score>) -> MutexGuard<'_, Score> {
+    score.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One camera.
@@ -101,12 +119,12 @@ struct Player {
     digits: Arc<[Digit]>,
     pace: Pace,
     started: Moment,
-    score: Score,
+    score: Arc<Mutex<Score>>,
     waiting: Waiting,
 }
 
 impl Player {
-    async fn run(mut self, scene: watch::Receiver<Scene>, mut stopped: watch::Receiver<bool>) -> Score {
+    async fn run(mut self, scene: watch::Receiver<Scene>, mut stopped: watch::Receiver<bool>) {
         let mut ticks = tokio::time::interval(self.pace.every);
         // A device that was away for a minute is not asked a minute's images at once.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -121,9 +139,8 @@ impl Player {
             self.tell().await;
         }
         for late in self.waiting.into_rest() {
-            self.score.at(&late.phase, &self.device).lost_labels += 1;
+            lock(&self.score).at(&late.phase, &self.device).lost_labels += 1;
         }
-        self.score
     }
 
     async fn show(&mut self, image: u64, scene: &Scene) {
@@ -131,7 +148,8 @@ impl Player {
         let digit = script.image(self.number, image, &self.digits, scene.fouled.contains(&self.number));
         let id = format!("{}-{image}", self.device);
         let answer = self.camera.look_as(&digit, Some(&id)).await;
-        let tally = self.score.at(&scene.phase, &self.device);
+        let mut score = lock(&self.score);
+        let tally = score.at(&scene.phase, &self.device);
         match answer {
             Ok(answer) => {
                 tally.answered += 1;
@@ -145,11 +163,12 @@ impl Player {
                 return;
             }
         }
+        drop(score);
         if script.is_labelled(self.number, image) {
             let due = self.started.elapsed() + self.pace.label_after;
             let late = Late { phase: scene.phase.clone(), label: Label { id, row: 0, label: digit.label } };
             if let Some(given_up) = self.waiting.push(due, late) {
-                self.score.at(&given_up.phase, &self.device).lost_labels += 1;
+                lock(&self.score).at(&given_up.phase, &self.device).lost_labels += 1;
             }
         }
     }
@@ -172,7 +191,8 @@ impl Player {
     }
 
     fn count(&mut self, late: &Late, fed: Fed) {
-        let tally = self.score.at(&late.phase, &self.device);
+        let mut score = lock(&self.score);
+        let tally = score.at(&late.phase, &self.device);
         *if fed == Fed::Taken { &mut tally.labels } else { &mut tally.refused_labels } += 1;
     }
 }

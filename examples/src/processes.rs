@@ -45,14 +45,20 @@ impl Programs {
 
     /// A command that starts `program`, with nothing on its standard input.
     pub fn command(&self, program: Program) -> Command {
-        let mut command = Command::new(&self.executable);
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        command.arg(match program {
+        let [executable, word] = self.words(program);
+        let mut command = Command::new(executable);
+        command.stdin(Stdio::null()).kill_on_drop(true).arg(word);
+        command
+    }
+
+    /// The words that start `program` from a shell.
+    pub fn words(&self, program: Program) -> [String; 2] {
+        let word = match program {
             Program::Agent => "agent",
             Program::Server => "server",
             Program::Tern => "tern",
-        });
-        command
+        };
+        [self.executable.display().to_string(), word.into()]
     }
 }
 

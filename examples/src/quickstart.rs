@@ -8,6 +8,7 @@ use tokio::signal::unix::SignalKind;
 
 use crate::{
     cameras::Address,
+    hardships::Hardships,
     processes::Programs,
     story::{self, Options},
 };
@@ -33,7 +34,10 @@ pub struct Arguments {
     /// Keep everything in this folder, which must be empty and have a short path; by default a temporary one.
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
-    /// Kill servers, agents and workers at random while the story runs.
+    /// Which images the cameras see, in which order.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+    /// Kill servers, agents and workers, and break connections, at random while the story runs.
     #[arg(long, value_name = "SEED")]
     chaos: Option<u64>,
 }
@@ -47,7 +51,9 @@ pub async fn run(arguments: Arguments, programs: Programs) -> anyhow::Result<boo
     let scratch = arguments.scratch.unwrap_or_else(|| temporary.path().into());
     let assets = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/quickstart"));
     say!("Tern's quickstart; everything happens in {}\n", scratch.display());
-    let options = Options { programs, scratch, assets, chaos: arguments.chaos, aloud: true };
+    let hardships = Hardships::default();
+    let options =
+        Options { programs, scratch, assets, chaos: arguments.chaos, hardships, seed: arguments.seed, aloud: true };
     let told = tokio::select! {
         told = story::tell(options) => told?,
         () = interrupted() => anyhow::bail!("interrupted; all processes were ended"),

@@ -1,21 +1,24 @@
-//! The quickstart's story: eight devices serve a signed model on real digits and refuse what must be refused.
+//! The quickstart's story: from a signed model on real digits to decay, a retrained version, and back from bad ones.
 //!
 //! 1. a server with its broker, an operator, eight enrolled devices;
 //! 2. 1.0.0 is published, assigned, and reads real handwritten digits on every device;
-//! 3. 1.0.1 is tampered with on the server's disk, 1.0.2 carries a wrong golden vector, and each device's signed orders
-//!    are replayed to its neighbour: every device refuses each, and 1.0.0 answers throughout;
-//! 4. a new order from the server puts everything right.
+//! 3. 1.0.1 is tampered with on the server's disk, and each device's signed orders are replayed to its neighbour: every
+//!    device refuses both, and 1.0.0 answers throughout;
+//! 4. cameras look all the time and nothing is wrong; two lenses foul, then all: the server says which, and why;
+//! 5. the retrain hook publishes 1.1.0; it is tried on two devices, spreads, and reads the fouled digits;
+//! 6. 1.2.0 carries a wrong golden vector and never serves; 1.3.0 answers NaN and is taken back; 1.1.0 answers throughout;
+//! 7. what the devices counted is what the server counted.
 //!
 //! A fault in the story is noted in the facts and the story goes on where it can; an error ends it.
 
+mod accounts;
+mod asking;
+mod decay;
 mod digits;
 mod refusals;
+mod renewal;
 
-use std::{io::Write, path::PathBuf, time::Duration};
-
-use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
-use tern_fleet_server::forms::DeviceRow;
+use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     cameras::{Digit, read_digits},
@@ -23,13 +26,23 @@ use crate::{
     clock::Moment,
     facts::{Facts, StepFact},
     footprint::measure,
+    hardships::Hardships,
+    play::{Pace, Play, Scene, script::Script},
     processes::Programs,
     witness::Witness,
     world::World,
 };
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
 
-/// How many devices there are.
+/// How many devices there are, at least: the fewest that can be one another's control.
 pub const DEVICES: usize = 8;
+/// Time between two images before one camera: a detection window takes a little over two seconds.
+const BETWEEN_IMAGES: Duration = Duration::from_millis(10);
+/// Somebody looks at so many of a thousand images …
+const LABELLED_PER_MILLE: u64 = 300;
+/// … and tells what they were so long after they were read.
+const LABEL_AFTER: Duration = Duration::from_secs(2);
 /// The model of the story.
 pub const MODEL: &str = "demo/meter-digits";
 
@@ -44,6 +57,10 @@ pub struct Options {
     pub assets: PathBuf,
     /// Kill processes at random while the story runs.
     pub chaos: Option<u64>,
+    /// What else befalls the devices.
+    pub hardships: Hardships,
+    /// Which images the cameras see, in which order.
+    pub seed: u64,
     /// Print a line a step.
     pub aloud: bool,
 }
@@ -64,16 +81,17 @@ pub struct Told {
 pub async fn tell(options: Options) -> anyhow::Result<Told> {
     let started = Moment::now();
     let patience = Duration::from_secs(if options.chaos.is_some() { 60 } else { 0 });
-    let world = World::new(options.programs.clone(), &options.scratch, DEVICES, patience)?;
+    let mut hardships = options.hardships;
+    hardships.cables |= options.chaos.is_some() || hardships.offline.is_some();
+    // While one is away the others are still enough to control one another.
+    let count = DEVICES + usize::from(hardships.offline.is_some());
+    let world = World::new(options.programs.clone(), &options.scratch, count, patience, hardships).await?;
     let digits = read_digits(&options.assets.join("data/played.csv"))?;
-    let chaos = options.chaos.map(|seed| Chaos::new(seed, world.processes.clone()));
+    let chaos = options.chaos.map(|seed| Chaos::new(seed, world.processes.clone(), world.cables.clone()));
     let limit = Duration::from_secs(if options.chaos.is_some() { 180 } else { 60 });
     let mut teller = Teller { options, world, facts: Facts::default(), chaos, limit };
     teller.chapters(&digits).await?;
-    let Teller { mut facts, world, chaos, .. } = teller;
-    if let Some(chaos) = chaos {
-        facts.kills = Some(chaos.end().await);
-    }
+    let Teller { mut facts, world, .. } = teller;
     facts.seconds = started.elapsed().as_secs_f64();
     facts.ended_as_told = facts.faults.is_empty();
     Ok(Told { facts, world })
@@ -91,12 +109,13 @@ impl Teller {
     async fn chapters(&mut self, digits: &[Digit]) -> anyhow::Result<()> {
         let clock = self.begin("a server, its broker and an operator");
         self.world.init_server().await?;
+        self.lay_hook()?;
         self.world.start_server().await?;
         self.world.log_in().await?;
         self.end(clock, "keys on one machine (--solo: for trying out only)".into());
 
         let clock = self.begin("eight devices enrol and start");
-        let bar = self.bar(DEVICES as u64, "devices");
+        let bar = self.bar(self.world.devices.len() as u64, "devices");
         for (index, device) in self.world.devices.iter().enumerate() {
             self.world.start_device(device, index).await?;
             bar.inc(1);
@@ -115,13 +134,47 @@ impl Teller {
         let witness = Witness::start(addresses, digits);
         self.read_digits(digits).await?;
         self.tampered_version().await?;
-        self.wrong_golden_vector().await?;
         self.replayed_orders().await?;
         self.recovery().await?;
-        self.facts.serving = measure(&self.world.processes.lock().await.agents);
         self.facts.witness = witness.dismiss().await;
         self.judge_witness();
-        Ok(())
+        self.watch(digits).await
+    }
+
+    /// The second half: cameras look all the time.
+    async fn watch(&mut self, digits: &[Digit]) -> anyhow::Result<()> {
+        let addresses: Vec<_> = self.world.devices.iter().map(|d| (d.name.clone(), d.address.clone())).collect();
+        let script = Script { seed: self.options.seed, labelled_per_mille: LABELLED_PER_MILLE };
+        let pace = Pace { script, every: BETWEEN_IMAGES, label_after: LABEL_AFTER };
+        let play = Play::start(&addresses, Arc::from(digits), pace, Scene::default());
+        self.clean_phase(&play).await?;
+        self.hardships(true)?;
+        self.two_lenses(&play).await?;
+        self.all_lenses(&play).await?;
+        self.hardships(false)?;
+        self.retrained(&play).await?;
+        self.renewed_phase(&play).await?;
+        self.wrong_golden_vector(&play).await?;
+        self.nan_version(&play).await?;
+        self.facts.serving = measure(&self.world.processes.lock().await.agents);
+        play.stop().await?;
+        if let Some(chaos) = self.chaos.take() {
+            self.facts.kills = Some(chaos.end().await);
+        }
+        self.accounts().await
+    }
+
+    /// Lets what the options say befall the devices, or ends it.
+    fn hardships(&self, begin: bool) -> anyhow::Result<()> {
+        for cable in self.options.hardships.offline.and_then(|index| self.world.cables.get(index)).into_iter().flatten()
+        {
+            cable.plug(!begin);
+        }
+        match &self.world.small_disk {
+            Some(disk) if begin => disk.fill(),
+            Some(disk) => disk.free(),
+            None => Ok(()),
+        }
     }
 
     fn begin(&mut self, what: &str) -> (Moment, String) {
@@ -170,37 +223,6 @@ impl Teller {
         let probation = ["--probation-inferences", "5", "--probation-seconds", "1"];
         let args = [&["assign", &model, "--to", "*", "--reason", reason][..], &probation].concat();
         self.world.operator.run(&args).await.map(drop)
-    }
-
-    async fn devices(&self) -> anyhow::Result<Vec<DeviceRow>> {
-        #[derive(serde::Deserialize)]
-        struct List {
-            items: Vec<DeviceRow>,
-        }
-        Ok(self.world.operator.tern::<List>(&["device", "list"]).await?.items)
-    }
-
-    /// Waits until every device is as wanted.
-    async fn wait(&self, what: &str, wanted: impl Fn(&DeviceRow) -> bool) -> anyhow::Result<Vec<DeviceRow>> {
-        let started = Moment::now();
-        let bar = self.bar(DEVICES as u64, what);
-        loop {
-            let rows = self.devices().await?;
-            let done = rows.iter().filter(|row| wanted(row)).count();
-            bar.set_position(done as u64);
-            if done == DEVICES {
-                bar.finish_and_clear();
-                return Ok(rows);
-            }
-            if started.elapsed() > self.limit {
-                let late: Vec<_> = rows.iter().filter(|row| !wanted(row)).collect();
-                anyhow::bail!(
-                    "waited {:?} for {what}; {done} of {DEVICES} devices are there; the others say {late:#?}",
-                    self.limit
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
     }
 
     fn judge_witness(&mut self) {

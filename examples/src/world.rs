@@ -14,8 +14,10 @@ use tern_fleet_server::forms::EnrolmentTicket;
 use tokio::sync::Mutex;
 
 use crate::{
+    cable::Cable,
     cameras::Address,
     clock::Moment,
+    hardships::{Hardships, SmallDisk, clock_at_1970},
     operator::Operator,
     processes::{Daemon, Program, Programs},
 };
@@ -61,6 +63,11 @@ pub struct World {
     pub operator: Operator,
     /// Where the server's page is.
     pub console: SocketAddr,
+    /// The cables of each device, HTTPS and MQTT, in the order of the devices; none where hardships leave them out.
+    pub cables: Arc<Vec<[Cable; 2]>>,
+    /// The small disk, where one device has it.
+    pub small_disk: Option<SmallDisk>,
+    hardships: Hardships,
     https: SocketAddr,
     mqtt: SocketAddr,
     patience: Duration,
@@ -70,13 +77,20 @@ impl World {
     /// An empty world in `scratch`, for `count` devices. `patience` is how long commands that fail are tried again.
     ///
     /// # Errors
-    /// Where the folder or a port cannot be had.
-    pub fn new(programs: Programs, scratch: &Path, count: usize, patience: Duration) -> anyhow::Result<Self> {
+    /// Where the folder, a port, a cable or the small disk cannot be had.
+    pub async fn new(
+        programs: Programs,
+        scratch: &Path,
+        count: usize,
+        patience: Duration,
+        hardships: Hardships,
+    ) -> anyhow::Result<Self> {
         for folder in ["logs", "config", "run"] {
             std::fs::create_dir_all(scratch.join(folder)).context("making the scratch folder")?;
         }
         let operator = Operator { programs: programs.clone(), config: scratch.join("config/operator.toml"), patience };
         let ports = free_ports(count + 3)?;
+        let (https, mqtt, console) = (ports[0], ports[1], ports[2]);
         let devices = ports[3..].iter().enumerate().map(|(index, port)| {
             let name = format!("cam-{}", index + 1);
             let socket = scratch.join(format!("run/{name}/infer.sock"));
@@ -84,15 +98,28 @@ impl World {
             let config = scratch.join(format!("config/{name}.toml"));
             Device { name, config, address }
         });
+        let devices: Vec<Device> = devices.collect();
+        let mut cables = Vec::new();
+        for _ in devices.iter().filter(|_| hardships.cables) {
+            cables.push([Cable::new(https).await?, Cable::new(mqtt).await?]);
+        }
+        let small_disk = hardships.small_disk.and_then(|index| devices.get(index)).map(|device| {
+            let folder = scratch.join("devices").join(&device.name);
+            std::fs::create_dir_all(&folder).context("making a folder for the small disk")?;
+            SmallDisk::mount(&folder)
+        });
         Ok(Self {
-            devices: devices.collect(),
+            devices,
             programs,
             scratch: scratch.into(),
             processes: Arc::default(),
             operator,
-            https: ports[0],
-            mqtt: ports[1],
-            console: ports[2],
+            console,
+            cables: Arc::new(cables),
+            small_disk: small_disk.transpose()?,
+            hardships,
+            https,
+            mqtt,
             patience,
         })
     }
@@ -100,6 +127,11 @@ impl World {
     /// The server's folder.
     pub fn server_folder(&self) -> PathBuf {
         self.scratch.join("server")
+    }
+
+    /// What the server runs when a model has to be trained anew.
+    pub fn retrain_hook(&self) -> PathBuf {
+        self.scratch.join("config/retrain.sh")
     }
 
     /// Makes the server's keys and folders.
@@ -120,6 +152,10 @@ impl World {
     pub async fn start_server(&self) -> anyhow::Result<()> {
         let (programs, folder, ready) =
             (self.programs.clone(), self.server_folder(), self.scratch.join("run/server.json"));
+        // Policy stands in a file only: the hook runs when labels say that the model is broken.
+        let config = self.scratch.join("config/server.toml");
+        let hook = text(&self.retrain_hook())?;
+        write(&config, &format!("[hooks]\nretrain_command = [{hook:?}]\nretrain_on = [\"model-broken\"]\n"))?;
         let (https, mqtt, console) = (self.https.to_string(), self.mqtt.to_string(), self.console.to_string());
         // The file may be left from a server that was stopped.
         let _ = std::fs::remove_file(&ready);
@@ -128,6 +164,7 @@ impl World {
             let mut command = programs.command(Program::Server);
             command.arg("run").arg("--data-dir").arg(&folder).arg("--ready-file").arg(&ready_file);
             command.args(["--public-host", "localhost", "--desired-resend-seconds", "1"]);
+            command.args(["--report-interval-seconds", "1", "--window-seconds", "1"]).arg("--config").arg(&config);
             command.args(["--https-listen", &https, "--mqtt-listen", &mqtt, "--console-listen", &console]);
             command
         };
@@ -179,10 +216,13 @@ impl World {
                 Err(error) => return Err(error),
             }
         }
+        self.lay_cables(device, index)?;
         let (programs, file) = (self.programs.clone(), device.config.clone());
+        let clock = (self.hardships.clock_at_1970 == Some(index)).then(clock_at_1970).transpose()?;
         let make = move || {
             let mut command = programs.command(Program::Agent);
             command.args(["run", "--config"]).arg(&file);
+            command.envs(clock.iter().flatten().map(|(key, value)| (key, value)));
             command
         };
         let daemon = Daemon::start(&device.name, &self.scratch.join(format!("logs/{}.log", device.name)), make)?;
@@ -192,11 +232,22 @@ impl World {
         waited.with_context(|| format!("starting {}; its log ends with:\n{tail}", device.name))
     }
 
+    /// Puts the device behind its own cables: what enrolment settled names the server's address.
+    fn lay_cables(&self, device: &Device, index: usize) -> anyhow::Result<()> {
+        let Some([https, mqtt]) = self.cables.get(index) else { return Ok(()) };
+        let path = self.scratch.join("devices").join(&device.name).join("identity/enrolment.json");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let mut enrolment: serde_json::Value = serde_json::from_str(&text).context("reading what enrolment settled")?;
+        enrolment["server"] = format!("https://localhost:{}", https.address.port()).into();
+        enrolment["mqtt_address"] = format!("localhost:{}", mqtt.address.port()).into();
+        write(&path, &enrolment.to_string())
+    }
+
     fn agent_config(&self, device: &Device, index: usize) -> anyhow::Result<String> {
         let path = |name: &str| text(&self.scratch.join(name));
         let mut config = format!(
             "state_dir = {:?}\nruntime_dir = {:?}\nready_file = {:?}\ndevice_class = \"camera\"\n\
-             reconnect_max_seconds = 1\nthreads = 1\nlabels = {{ lens = \"l{}\" }}\n",
+             reconnect_max_seconds = 1\nthreads = 1\ncheckpoint_interval_seconds = 1\nlabels = {{ lens = \"l{}\" }}\n",
             path(&format!("devices/{}", device.name))?,
             path(&format!("run/{}", device.name))?,
             path(&format!("run/{}.json", device.name))?,

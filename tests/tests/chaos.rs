@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use tern_examples::{
+    hardships::Hardships,
     processes::Programs,
     story::{self, Options, Told},
 };
@@ -18,7 +19,15 @@ async fn tell(seed: u64) -> Told {
     let scratch = tempfile::Builder::new().prefix("tern-").tempdir().expect("a temporary folder").keep();
     let assets = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/quickstart"));
     let programs = Programs::new(env!("CARGO_BIN_EXE_tern-under-test"));
-    let options = Options { programs, scratch: scratch.clone(), assets, chaos: Some(seed), aloud: false };
+    let options = Options {
+        programs,
+        scratch: scratch.clone(),
+        assets,
+        chaos: Some(seed),
+        hardships: Hardships::default(),
+        seed,
+        aloud: false,
+    };
     match story::tell(options).await {
         Ok(told) => told,
         Err(error) => panic!("seed {seed}, logs in {}: {error:#}", scratch.display()),

@@ -23,16 +23,6 @@ impl Teller {
         Ok(())
     }
 
-    pub(super) async fn wrong_golden_vector(&mut self) -> anyhow::Result<()> {
-        let clock = self.begin("1.0.2 is published with a wrong golden vector");
-        self.publish("1.0.2").await?;
-        self.assign("1.0.2", "a model nobody tried").await?;
-        self.refused_version("1.0.2", "a model that answers otherwise than it should", RefusalCode::GoldenMismatch)
-            .await?;
-        self.end(clock, "every device tried it in a throw-away process and refused it".into());
-        Ok(())
-    }
-
     pub(super) async fn replayed_orders(&mut self) -> anyhow::Result<()> {
         let clock = self.begin("each device's signed orders are replayed to its neighbour");
         let before = self.devices().await?.iter().map(|row| row.generation).max().context("no devices")?;

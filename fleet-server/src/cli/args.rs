@@ -12,7 +12,7 @@ use crate::readers::ReaderName;
 
 /// Keep machine-learning models on a fleet of devices: publish, assign, watch.
 #[derive(Debug, Parser)]
-#[command(name = "tern", version, no_binary_name = true, arg_required_else_help = true)]
+#[command(name = "tern", bin_name = "tern", version, no_binary_name = true, arg_required_else_help = true)]
 #[command(after_help = "TERN_SERVER, TERN_TOKEN and TERN_CA (a file) override the configuration.")]
 pub(super) struct Cli {
     /// What to print: tables for people, or the server's JSON, whose members keep their meaning

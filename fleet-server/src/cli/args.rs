@@ -12,7 +12,7 @@ use crate::readers::ReaderName;
 
 /// Keep machine-learning models on a fleet of devices: publish, assign, watch.
 #[derive(Debug, Parser)]
-#[command(name = "tern", version, no_binary_name = true, arg_required_else_help = true)]
+#[command(name = "tern", bin_name = "tern", version, no_binary_name = true, arg_required_else_help = true)]
 #[command(after_help = "TERN_SERVER, TERN_TOKEN and TERN_CA (a file) override the configuration.")]
 pub(super) struct Cli {
     /// What to print: tables for people, or the server's JSON, whose members keep their meaning
@@ -245,10 +245,10 @@ pub(super) struct Assign {
     /// Why; kept with the record
     #[arg(long, value_name = "TEXT", value_parser = spoken)]
     pub reason: String,
-    /// Inferences that the version must survive before it counts as committed
+    /// Inferences that the version must survive before it counts as committed; with --probation-seconds [default: 100]
     #[arg(long, value_name = "N", requires = "probation_seconds")]
     pub probation_inferences: Option<u64>,
-    /// Seconds that it must survive
+    /// Seconds that it must survive; with --probation-inferences [default: 600]
     #[arg(long, value_name = "S", requires = "probation_inferences")]
     pub probation_seconds: Option<u64>,
 }

@@ -11,7 +11,13 @@ use crate::config::Config;
 
 /// The fleet server of Tern.
 #[derive(Debug, Parser)]
-#[command(name = "tern-server", version, arg_required_else_help = true, no_binary_name = true)]
+#[command(
+    name = "tern-server",
+    bin_name = "tern-server",
+    version,
+    arg_required_else_help = true,
+    no_binary_name = true
+)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,

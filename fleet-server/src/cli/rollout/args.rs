@@ -118,10 +118,10 @@ pub(in crate::cli) struct Terms {
     /// A human begins each next stage
     #[arg(long)]
     pub by_hand: bool,
-    /// Inferences that the version must survive on each device
+    /// Inferences that the version must survive on each device [default: 100]
     #[arg(long, value_name = "N")]
     pub probation_inferences: Option<u64>,
-    /// Seconds that it must survive
+    /// Seconds that it must survive [default: 600]
     #[arg(long, value_name = "S")]
     pub probation_seconds: Option<u64>,
 }

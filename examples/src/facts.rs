@@ -67,8 +67,8 @@ pub struct DeviceFact {
     pub rows: usize,
     /// Digits read right.
     pub correct: usize,
-    /// What onnxruntime read right of the same digits.
-    pub expected_correct: usize,
+    /// Digits read as onnxruntime reads them, right or wrong.
+    pub as_onnxruntime: usize,
     /// Share read right.
     pub accuracy: f64,
     /// Median time of an answer, as the camera sees it, in milliseconds.
@@ -193,7 +193,8 @@ pub struct CountFact {
 impl Facts {
     /// The tables for people.
     pub fn tables(&self) -> String {
-        let mut devices = table(["device", "answered by", "digits", "right", "accuracy", "onnxruntime", "p50", "p95"]);
+        let mut devices =
+            table(["device", "answered by", "digits", "right", "accuracy", "as onnxruntime", "p50", "p95"]);
         for d in &self.devices {
             devices.add_row([
                 d.device.clone(),
@@ -201,7 +202,7 @@ impl Facts {
                 d.rows.to_string(),
                 d.correct.to_string(),
                 format!("{:.1} %", 100.0 * d.accuracy),
-                d.expected_correct.to_string(),
+                d.as_onnxruntime.to_string(),
                 format!("{:.2} ms", d.p50_ms),
                 format!("{:.2} ms", d.p95_ms),
             ]);

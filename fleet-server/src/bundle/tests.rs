@@ -46,7 +46,7 @@ fn message(result: Result<Bundle, BundleError>) -> String {
 
 #[test]
 fn the_committed_bundles_become_manifests() {
-    for version in ["1.0.0", "1.0.1", "1.0.2"] {
+    for version in ["1.0.0", "1.0.1", "1.0.2", "1.1.0", "1.2.0", "1.3.0"] {
         let bundle = read(&committed(version)).unwrap();
         let manifest = Manifest::from_slice(&bundle.bytes).unwrap();
         assert_eq!(manifest, bundle.manifest);
@@ -120,7 +120,7 @@ fn values_that_cannot_be_meant_are_refused_with_their_key() {
         assert!(matches!(error, BundleError::Value { .. }), "{error}");
         assert!(error.to_string().contains(expected), "{error}");
     }
-    assert!(matches!(edited("shape = [-1, 64]", "shape = [0, 64]"), Err(BundleError::Manifest(_))));
+    assert!(matches!(edited("shape = [-1, 8, 8]", "shape = [0, 8, 8]"), Err(BundleError::Manifest(_))));
     assert!(matches!(
         edited("absolute_tolerance = 0.0001", "absolute_tolerance = -1.0"),
         Err(BundleError::Manifest(_))
@@ -171,10 +171,7 @@ fn files_that_are_missing_empty_large_or_elsewhere_are_refused() {
 #[test]
 fn a_reference_profile_that_does_not_fit_is_refused_before_anything_is_sent() {
     let folder = scratch();
-    let path = folder.path().join(DESCRIPTION);
-    let named = "model = \"model.onnx\"\nreference = \"reference.json\"";
-    let text = fs::read_to_string(&path).unwrap().replacen("model = \"model.onnx\"", named, 1);
-    fs::write(&path, text).unwrap();
+    assert!(read(folder.path()).is_ok());
     let with = |bytes: &[u8]| {
         fs::write(folder.path().join("reference.json"), bytes).unwrap();
         read(folder.path()).unwrap_err()

@@ -165,7 +165,7 @@ impl Control {
             Event::WorkerStarted(started, unreadable) => self.worker_started(started, unreadable).await,
             Event::Worker(event) => self.worker_event(event).await,
             Event::WorkerDue => self.start_worker(),
-            Event::Drained(slot) => tracing::debug!(?slot, "drained"),
+            Event::Drained(slot) => self.slot_gone(slot),
             Event::Readmit(bytes) => {
                 self.readmitting = false;
                 self.desired(bytes, true).await;

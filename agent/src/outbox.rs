@@ -118,11 +118,16 @@ struct Inbox {
     generation: Option<Generation>,
     wanted: Option<oneshot::Sender<Ready>>,
     stop: bool,
+    /// Makes the thread panic.
+    #[cfg(test)]
+    trap: bool,
 }
 
 impl Inbox {
     fn is_empty(&self) -> bool {
         let nothing = self.batch.is_empty() && self.watermarks.is_empty() && self.wanted.is_none();
+        #[cfg(test)]
+        let nothing = nothing && !self.trap;
         nothing && !self.send && self.session.is_none() && !self.stop
     }
 }

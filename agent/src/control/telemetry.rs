@@ -54,6 +54,12 @@ impl TelemetrySide {
         self.machine.forget_all();
     }
 
+    /// A slot is gone so long that nothing of it is on its way any more.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.subjects.remove(&slot);
+        self.machine.forget(slot);
+    }
+
     /// What the device says of itself, a second old at most.
     pub(super) fn reading(&mut self, worker: Option<u32>) -> Reading {
         if let Some((_, reading)) = self.read.filter(|(read, _)| read.elapsed() < FRESH) {

@@ -1,6 +1,10 @@
 //! Control's side of the worker: when it is started, what it is given first, and what of its events reaches the machines.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use tern_protocol::{
     frames::{Increment, Slot},
@@ -19,8 +23,8 @@ use crate::{
     supervisor::{Backoff, Restore, Started, Supervisor, Worker, WorkerError, WorkerEvent},
 };
 
-/// Slots that are remembered: far more than answer at once.
-const MOST_SLOTS: usize = 256;
+/// Slots that are gone and still remembered: their last increments may be on their way.
+const MOST_GONE: usize = 64;
 
 /// The worker and what is known of it.
 #[derive(Debug)]
@@ -29,9 +33,7 @@ pub(super) struct WorkerSide {
     up: Option<Worker>,
     started: Moment,
     backoff: Backoff,
-    /// Which version each slot was given out for. Those that are gone stay for a while: their last increments may still be
-    /// on their way.
-    slots: BTreeMap<Slot, (ModelName, VersionRef)>,
+    slots: Assigned,
     /// Passes on what the worker does; ends with it.
     forwarding: Option<tokio::task::JoinHandle<()>>,
     /// Slots that a start was asked to restore, until it answers.
@@ -46,7 +48,7 @@ impl WorkerSide {
             up: None,
             started: Moment::now(),
             backoff: Backoff::default(),
-            slots: BTreeMap::new(),
+            slots: Assigned::default(),
             forwarding: None,
             restoring: Vec::new(),
             page: WorkerPage::default(),
@@ -66,15 +68,32 @@ impl WorkerSide {
     }
 
     pub(super) fn assign(&mut self, slot: Slot, model: &ModelName, version: &VersionRef) {
-        self.slots.insert(slot, (model.clone(), version.clone()));
-        if self.slots.len() > MOST_SLOTS {
-            self.slots.pop_first();
-        }
+        self.slots.versions.insert(slot, (model.clone(), version.clone()));
     }
 
     /// What passes on the worker's last words, to be waited for when the agent leaves.
     pub(super) fn forwarding(&mut self) -> Option<tokio::task::JoinHandle<()>> {
         self.forwarding.take()
+    }
+}
+
+/// Which version each slot was given out for.
+#[derive(Debug, Default)]
+struct Assigned {
+    versions: BTreeMap<Slot, (ModelName, VersionRef)>,
+    /// Those that are gone, oldest first.
+    gone: VecDeque<Slot>,
+}
+
+impl Assigned {
+    /// A slot is gone; returns the one that is forgotten for it. Never one that may still answer, however long ago it was
+    /// given out: what it counts would be nobody's.
+    fn retire(&mut self, slot: Slot) -> Option<Slot> {
+        if self.versions.contains_key(&slot) && !self.gone.contains(&slot) {
+            self.gone.push_back(slot);
+        }
+        let forgotten = if self.gone.len() > MOST_GONE { self.gone.pop_front() } else { None };
+        forgotten.inspect(|slot| drop(self.versions.remove(slot)))
     }
 }
 
@@ -162,7 +181,7 @@ impl Control {
 
     async fn worker_gone(&mut self, cause: String, event: install::Event) {
         self.worker.up = None;
-        self.worker.slots.clear();
+        self.worker.slots = Assigned::default();
         self.telemetry.worker_gone();
         self.worker.page.last_death = Some(cause.clone());
         let names: Vec<ModelName> = self.machines.keys().cloned().collect();
@@ -178,9 +197,19 @@ impl Control {
         });
     }
 
+    /// A slot is gone, or never came to be.
+    pub(super) fn slot_gone(&mut self, slot: Slot) {
+        if let Some(forgotten) = self.worker.slots.retire(slot) {
+            self.telemetry.forget(forgotten);
+        }
+    }
+
     /// Counts what a slot did, and nothing more.
     pub(super) async fn count_only(&mut self, increment: &Increment) -> Option<ModelName> {
-        let (name, version) = self.worker.slots.get(&increment.slot).cloned()?;
+        let Some((name, version)) = self.worker.slots.versions.get(&increment.slot).cloned() else {
+            tracing::warn!(slot = increment.slot.0, rows = increment.rows, "counts of a slot that nobody knows");
+            return None;
+        };
         self.fold(&name, &version, increment).await;
         Some(name)
     }
@@ -209,15 +238,20 @@ impl Control {
                 Ok(version) => worker.load(slot, version).await.map(drop),
                 Err(refusal) => {
                     let _ = events.send(Event::Install(name, install::Event::Loaded(slot, Err(refusal)))).await;
+                    let _ = events.send(Event::Drained(slot)).await;
                     return;
                 }
             };
             let Some(outcome) = answered(outcome) else { return };
-            if outcome.is_err() {
+            let is_gone = outcome.is_err();
+            if is_gone {
                 // A load that ran out of time may still end: nobody would ever drop it.
                 let _ = worker.drain(slot).await;
             }
             let _ = events.send(Event::Install(name, install::Event::Loaded(slot, outcome))).await;
+            if is_gone {
+                let _ = events.send(Event::Drained(slot)).await;
+            }
         });
     }
 
@@ -279,7 +313,27 @@ pub(super) const WORKER_GRACE: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
+    use tern_protocol::digest::Digest;
+
     use super::*;
+
+    #[test]
+    fn a_slot_that_answers_for_years_outlives_all_that_came_and_went_beside_it() {
+        let version = VersionRef { version: "1.0.0".parse().unwrap(), manifest: Digest::of(b"manifest") };
+        let mut slots = Assigned::default();
+        let mut forgotten = Vec::new();
+        for slot in 1..=2000 {
+            slots.versions.insert(Slot(slot), ("demo/m".parse().unwrap(), version.clone()));
+            if slot > 1 {
+                forgotten.extend(slots.retire(Slot(slot)));
+                forgotten.extend(slots.retire(Slot(slot)));
+            }
+        }
+        assert!(slots.versions.contains_key(&Slot(1)) && slots.versions.contains_key(&Slot(2000)));
+        assert_eq!((slots.versions.len(), slots.gone.len()), (MOST_GONE + 1, MOST_GONE));
+        assert_eq!(forgotten, (2..=2000 - MOST_GONE as u64).map(Slot).collect::<Vec<_>>());
+        assert_eq!(slots.retire(Slot(9999)), None, "nor does one that was never given out push another out");
+    }
 
     #[test]
     fn an_answer_that_is_no_number_speaks_against_a_model_and_a_bad_request_does_not() {

@@ -2,7 +2,8 @@
 //!
 //! Precedence: rows that the server has covered go, oldest first; then windows without a sequence are merged, version by
 //! version, into hours, into days, into one. Events never are merged away, and an offered row never changes: where only
-//! those are left, the outbox is full and takes no more until the server has covered some.
+//! those are left, the outbox is full and takes no more of them until the server has covered some. Counts may use
+//! half as much again: windows go on being merged, so events that pile up cost no counts.
 
 use rusqlite::params;
 use tern_protocol::{

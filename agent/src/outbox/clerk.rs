@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -30,6 +31,9 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(10);
 /// The longest patience: a broker whose server is away must not be sent the same all day.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(6 * 3600);
+/// No more is offered while so many offered rows are not covered, as many as can be in flight: what has no sequence yet can
+/// still be merged, so that a server which takes nothing for months costs resolution and not counts.
+const MOST_UNCOVERED: u64 = crate::link::WINDOW as u64 * MOST_ROWS as u64;
 /// How often covered rows are looked through for those that have stayed long enough.
 const TIDY: Duration = Duration::from_secs(3600);
 /// Before this, a rate per day says nothing.
@@ -85,7 +89,7 @@ impl Clerk {
             written: None,
             options,
         };
-        let opened = clerk.open();
+        let opened = caught(|| clerk.open());
         clerk.note(opened);
         clerk.is_numbered = true;
         clerk.show();
@@ -101,12 +105,8 @@ impl Clerk {
             let owes = !self.batch.is_empty() || self.database.is_none();
             let inbox = self.shared.wait(if owes { RETRY } else { TIDY });
             let stop = inbox.stop;
-            self.take(inbox);
-            if stop {
-                // Whoever said so waits; the pause after a refusal is for others.
-                self.refused = None;
-            }
-            let done = self.work();
+            // Nobody would start this thread again: what is told would be lost, and nobody would see it.
+            let done = caught(|| self.turn(inbox));
             self.note(done);
             self.show();
             if stop {
@@ -115,8 +115,20 @@ impl Clerk {
         }
     }
 
+    fn turn(&mut self, inbox: Inbox) -> Result<(), Failure> {
+        let stop = inbox.stop;
+        self.take(inbox);
+        if stop {
+            // Whoever said so waits; the pause after a refusal is for others.
+            self.refused = None;
+        }
+        self.work()
+    }
+
     fn take(&mut self, inbox: Inbox) {
-        let Inbox { batch, send, session, watermarks, generation, wanted, stop: _ } = inbox;
+        #[cfg(test)]
+        assert!(!inbox.trap, "the trap of a test");
+        let Inbox { batch, send, session, watermarks, generation, wanted, .. } = inbox;
         self.generation = generation.unwrap_or(self.generation);
         self.batch.absorb(batch);
         self.due |= send;
@@ -173,13 +185,21 @@ impl Clerk {
         if self.batch.is_empty() {
             return Ok(());
         }
-        database.keep_within(self.options.budget)?;
+        let room = database.keep_within(self.options.budget);
+        let held = match &room {
+            Err(Failure::Full) if database.bytes()? <= self.options.budget / 2 * 3 => self.batch.hold_back_events(),
+            Err(_) => return room,
+            Ok(()) => Batch::default(),
+        };
         let loss = self.batch.confess(stamp.at_ms, stamp.generation);
-        database.record(&self.batch, loss)?;
-        for (version, counts) in std::mem::take(&mut self.batch).counts {
-            self.counted.entry(version).or_default().add(&counts);
+        let recorded = if self.batch.is_empty() { Ok(()) } else { database.record(&self.batch, loss) };
+        if recorded.is_ok() {
+            for (version, counts) in std::mem::take(&mut self.batch).counts {
+                self.counted.entry(version).or_default().add(&counts);
+            }
         }
-        Ok(())
+        self.batch.absorb(held);
+        recorded.and(room)
     }
 
     /// Answers whoever wants a report, if there is one.
@@ -199,7 +219,7 @@ impl Clerk {
             database.at_once = (database.at_once / 4).max(1);
         }
         let mut report = database.published(self.cursor, stamp)?;
-        if report.is_empty() && self.due {
+        if report.is_empty() && self.due && database.meta.sequence - database.meta.watermark < MOST_UNCOVERED {
             self.due = database.offer()? > 0;
             report = database.published(self.cursor, stamp)?;
         }
@@ -276,8 +296,8 @@ impl Clerk {
         if self.fault.as_ref() != Some(&why) {
             tracing::error!(%why, "statistics wait in memory");
         }
-        if matches!(failure, Failure::Damaged(_)) {
-            // The next try opens it, finds the damage, and begins another.
+        if matches!(failure, Failure::Damaged(_) | Failure::Bug) {
+            // The next try opens it; where it finds damage, it begins another.
             self.database = None;
         }
         (self.fault, self.refused) = (Some(why), Some(Moment::now()));
@@ -307,6 +327,11 @@ impl Clerk {
         }
         *self.shared.page.lock().unwrap_or_else(PoisonError::into_inner) = page;
     }
+}
+
+/// The work, or that it panicked: transactions are taken back then, and what is not recorded stays in the batch.
+fn caught(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Failure::Bug))
 }
 
 fn payload(stream: tern_protocol::report::v1::Stream, report: Vec<Row>) -> Result<Bytes, Failure> {

@@ -35,6 +35,9 @@ pub(super) enum Failure {
     /// The budget is used up by what may be neither merged nor dropped.
     #[error("the outbox is full: raise outbox_bytes, or bring the device online")]
     Full,
+    /// It panicked; whether of the file or of what was to be written is not known.
+    #[error("a bug in the outbox was caught; please report it")]
+    Bug,
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -271,9 +274,13 @@ fn write_meta(transaction: &Transaction<'_>, meta: &Meta) -> Result<(), Failure>
 }
 
 fn add_counts(transaction: &Transaction<'_>, version: &ModelVersion, counts: &Counts) -> Result<(), Failure> {
+    // SQLite makes a double of a sum that overflows, which nobody could read again: sums stop at their most.
     let sql = "INSERT INTO total VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (subject) DO UPDATE SET
-        rows = rows + excluded.rows, inferences = inferences + excluded.inferences, errors = errors + excluded.errors,
-        labels = labels + excluded.labels, label_errors = label_errors + excluded.label_errors,
+        rows = rows + min(excluded.rows, 9223372036854775807 - rows),
+        inferences = inferences + min(excluded.inferences, 9223372036854775807 - inferences),
+        errors = errors + min(excluded.errors, 9223372036854775807 - errors),
+        labels = labels + min(excluded.labels, 9223372036854775807 - labels),
+        label_errors = label_errors + min(excluded.label_errors, 9223372036854775807 - label_errors),
         newest_window = max(newest_window, excluded.newest_window)";
     transaction.prepare_cached(sql)?.execute(params![
         version.to_string(),

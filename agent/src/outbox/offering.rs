@@ -17,6 +17,10 @@ use super::{
 /// Bytes of a report before compression: one that fails is sent again whole.
 const MOST_BYTES: usize = 128 << 10;
 
+/// A server takes no row that lies further above its watermark. So where it lost more than this, nothing that is here was
+/// taken under the old stream since; where it lost less, some of it may have been, and the stream has to go on.
+const MOST_AHEAD: u64 = 1 << 20;
+
 /// When and under which generation something is said.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp {
@@ -31,9 +35,9 @@ pub(super) enum Said {
     Foreign,
     /// Rows up to it are covered.
     Covered,
-    /// The server lost rows that are still here: they are published again from it on.
+    /// The server lost rows: what is still here is published again from it on, and what is gone is stood in for.
     Rewound,
-    /// The server lost rows that are gone here too, or has rows that never were given here: a new stream began.
+    /// The server lost the stream's beginning, or has rows that never were given here: a new stream began.
     NewStream,
 }
 
@@ -73,25 +77,36 @@ impl Database {
         Ok(chosen)
     }
 
-    /// The rows after `cursor`, as many as make a report. One that rotted is replaced by an event that says so.
+    /// The rows after `cursor`, as many as make a report. One that rotted, or that is gone and asked for again, is replaced
+    /// by an event that says so: the server waits for its number.
     pub(super) fn published(&self, cursor: u64, stamp: Stamp) -> Result<Vec<Row>, Failure> {
         let sql = "SELECT sequence, bytes, seal FROM offered WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut found = statement.query(params![number(cursor), self.at_once])?;
         let (mut report, mut length) = (Vec::new(), 0);
+        let stand_in = |sequence, why| rows::stand_in(sequence, why, stamp.at_ms, stamp.generation);
+        let stand_in_until = |report: &mut Vec<Row>, end: u64| {
+            let next = report.last().map_or(cursor, |row: &Row| row.sequence) + 1;
+            let room = self.at_once as usize - report.len();
+            let gone = (next..end).take(room);
+            report.extend(gone.map(|sequence| Row { sequence, item: stand_in(sequence, "was dropped once covered") }));
+        };
         while let Some(row) = found.next()? {
             let (sequence, bytes, seal): (i64, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            length += bytes.len();
-            if !report.is_empty() && length > MOST_BYTES {
-                break;
-            }
             let sequence = sequence.max(0) as u64;
+            stand_in_until(&mut report, sequence);
+            length += bytes.len();
+            let is_full = report.len() >= self.at_once as usize;
+            if is_full || (!report.is_empty() && length > MOST_BYTES) {
+                return Ok(report);
+            }
             let item = rows::decode(&bytes, &seal).unwrap_or_else(|| {
                 tracing::error!(sequence, "a row of the outbox rotted on the disk");
-                rows::stand_in(sequence, stamp.at_ms, stamp.generation)
+                stand_in(sequence, "rotted on the disk")
             });
             report.push(Row { sequence, item });
         }
+        stand_in_until(&mut report, self.meta.sequence + 1);
         Ok(report)
     }
 
@@ -118,10 +133,7 @@ impl Database {
             }
             return Ok(Said::Covered);
         }
-        let sql = "SELECT count(*) FROM offered WHERE sequence > ?1 AND sequence <= ?2";
-        let bounds = params![number(sequence), number(meta.watermark)];
-        let here: i64 = self.connection.query_row(sql, bounds, |row| row.get(0))?;
-        if here.max(0) as u64 == meta.watermark - sequence {
+        if meta.watermark - sequence <= MOST_AHEAD {
             self.change_meta(lowered, |transaction| {
                 let sql = "UPDATE offered SET covered = NULL WHERE sequence > ?1";
                 transaction.prepare_cached(sql)?.execute([number(sequence)])?;

@@ -83,7 +83,9 @@ pub(super) fn open(folder: &Path, boots: Boots, running: Option<u64>, stamp: Sta
 /// Moves the files out of the way; answers with the stream, where that can still be read.
 fn set_aside(folder: &Path) -> Result<Option<Stream>, Failure> {
     let stream = last_words(folder);
-    for suffix in ["-wal", "-shm", ""] {
+    // The file goes first: cut in between, one without its journal would come up as an older outbox that looks whole, and
+    // give out numbers twice. A journal without a file is nothing to SQLite.
+    for suffix in ["", "-wal", "-shm"] {
         let moved = disk::set_aside(&folder.join(format!("{FILE}{suffix}")));
         moved.map_err(|error| Failure::Unavailable(format!("set it aside: {error}")))?;
     }

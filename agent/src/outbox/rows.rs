@@ -16,15 +16,16 @@ const MOST: usize = MAX_BYTES - 64;
 /// Longest text of an event.
 const MOST_TEXT: usize = 500;
 
-/// The bytes of an item, and their seal. A window that fits in no report gives up its sums, never its counts.
+/// The bytes of an item, and their seal. A window that fits in no report, or that no reader would take, gives up its sums,
+/// never its counts.
 pub(super) fn encode(item: Item) -> Result<(Vec<u8>, [u8; 8]), ReportError> {
-    let fits = |item: &Item| plain(item).ok().filter(|bytes| bytes.len() <= MOST);
+    let fits = |item: &Item| plain(item).ok().filter(|bytes| bytes.len() <= MOST && report::decode(bytes).is_ok());
     let item = short(item);
     let bytes = match fits(&item) {
         Some(bytes) => bytes,
         None => match item {
             Item::Window(window) => {
-                tracing::error!(model = %window.model, "a window is longer than a report: its sums are left out");
+                tracing::error!(model = %window.model, "a window fits in no report: its sums are left out");
                 let bare = Window { features: vec![], outputs: vec![], confidence: vec![], latency: vec![], ..*window };
                 plain(&Item::Window(Box::new(bare)))?
             }
@@ -44,9 +45,9 @@ pub(super) fn decode(bytes: &[u8], sealed: &[u8]) -> Option<Item> {
     rows.pop().filter(|_| rows.is_empty()).map(|row| row.item)
 }
 
-/// What stands in for an offered row that rotted, so that the sequence has no hole.
-pub(super) fn stand_in(sequence: u64, at_ms: i64, generation: tern_protocol::ids::Generation) -> Item {
-    Item::Event(loss(format!("row {sequence} of the outbox rotted on the disk and is lost"), at_ms, generation))
+/// What stands in for an offered row that is lost, so that the sequence has no hole.
+pub(super) fn stand_in(sequence: u64, why: &str, at_ms: i64, generation: tern_protocol::ids::Generation) -> Item {
+    Item::Event(loss(format!("row {sequence} of the outbox {why} and is lost"), at_ms, generation))
 }
 
 /// The first eight bytes of the SHA-256: enough against rot, and nobody else writes here.

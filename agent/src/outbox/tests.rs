@@ -182,7 +182,9 @@ fn a_journal_that_is_cut_anywhere_leaves_a_whole_outbox_that_agrees_with_itself(
         let after = opening::open(left.path(), Boots::default(), None, STAMP).unwrap();
         let rows = agrees(&after);
         assert!(rows >= before, "more of the journal holds no less");
-        assert_eq!(after.published(0, STAMP).unwrap().len() as u64, after.meta.sequence, "no hole");
+        let offered = after.published(0, STAMP).unwrap();
+        assert_eq!(offered.len() as u64, after.meta.sequence, "no hole");
+        assert!(offered.iter().all(|row| matches!(row.item, Item::Window(_))), "and nothing stands in for a row");
         before = rows;
         seen.insert(rows);
     }
@@ -259,33 +261,98 @@ fn the_watermark_covers_rewinds_and_is_ignored_where_it_is_foreign() {
     database.forget_covered(STAMP.at_ms).unwrap();
     assert_eq!(sequences(&database.published(0, STAMP).unwrap()), [1, 2, 3, 4]);
     database.forget_covered(STAMP.at_ms + 1).unwrap();
-    assert_eq!(database.published(0, STAMP).unwrap(), []);
+    assert!(items(&database).is_empty());
 }
 
-#[test]
-fn a_server_that_lost_what_is_gone_here_too_gets_the_rest_in_a_new_stream() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut database = first(folder.path());
+/// Covers five rows and loses the first two of them; another waits to be covered.
+fn with_rows_gone(folder: &Path) -> Database {
+    let mut database = first(folder);
     for number in 1..=2 {
         database.record(&closed(number, number), None).unwrap();
     }
     database.offer().unwrap();
-    let stream = database.meta.stream;
-    database.watermark(stream, 2, STAMP).unwrap();
+    database.watermark(database.meta.stream, 2, STAMP).unwrap();
     database.forget_covered(i64::MAX).unwrap();
-    for number in 3..=5 {
+    for number in 3..=6 {
         database.record(&closed(number, number), None).unwrap();
     }
     database.offer().unwrap();
-    database.watermark(stream, 3, STAMP).unwrap();
+    database.watermark(database.meta.stream, 5, STAMP).unwrap();
+    database
+}
+
+#[test]
+fn a_server_that_lost_what_is_gone_here_too_counts_the_rest_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = with_rows_gone(folder.path());
+    let stream = database.meta.stream;
+    // It was restored from a backup; row 6 reaches it before it can say so, and it takes it out of order.
+    let mut server: std::collections::BTreeSet<u64> = [1, 6].into();
+    let mut counted = 6;
+    assert_eq!(database.watermark(stream, 1, STAMP).unwrap(), Said::Rewound);
+    assert_eq!(database.meta.stream, stream, "under another one row 6 would count twice");
+    for row in database.published(1, STAMP).unwrap() {
+        match row.item {
+            Item::Window(window) if server.insert(row.sequence) => counted += window.rows,
+            Item::Event(Event { kind: EventKind::Refused { message, .. }, .. }) if server.insert(row.sequence) => {
+                assert_eq!((row.sequence, message.contains("dropped")), (2, true));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((server.into_iter().collect::<Vec<_>>(), counted), ((1..=6).collect(), 3 + 4 + 5 + 6), "no hole");
+    database.watermark(stream, 6, STAMP).unwrap();
+    database.forget_covered(i64::MAX).unwrap();
+    // Everything is gone, and asked for: still as many rows as make a report, and no more.
+    database.at_once = 4;
+    assert_eq!(database.watermark(stream, 0, STAMP).unwrap(), Said::Rewound);
+    assert_eq!(sequences(&database.published(0, STAMP).unwrap()), [1, 2, 3, 4]);
+    assert_eq!(sequences(&database.published(4, STAMP).unwrap()), [5, 6]);
+    assert_eq!(database.published(6, STAMP).unwrap(), []);
+}
+
+#[test]
+fn a_server_that_lost_the_beginning_of_a_long_stream_gets_the_rest_in_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = with_rows_gone(folder.path());
+    let stream = database.meta.stream;
+    // As if a million rows had come and gone before.
+    let far = 1 << 21;
+    database.connection.execute("UPDATE offered SET sequence = sequence + ?1", [far]).unwrap();
+    let meta = database.meta;
+    (database.meta.sequence, database.meta.watermark) = (meta.sequence + far as u64, meta.watermark + far as u64);
     assert_eq!(database.watermark(stream, 1, STAMP).unwrap(), Said::NewStream);
     assert!(database.meta.stream != stream && database.meta.sequence == 0 && database.meta.watermark == 0);
     assert_eq!(new_streams(&database), 1);
     let numbers: Vec<_> = windows(&database).iter().map(|w| w.number).collect();
-    assert_eq!(numbers, [3, 4, 5], "what the server has not, and is still here");
+    assert_eq!(numbers, [3, 4, 5, 6], "what the server has not, and is still here");
     database.offer().unwrap();
-    assert_eq!(sequences(&database.published(0, STAMP).unwrap()), [1, 2, 3, 4]);
+    assert_eq!(sequences(&database.published(0, STAMP).unwrap()), [1, 2, 3, 4, 5]);
     assert_eq!(database.watermark(stream, 4, STAMP).unwrap(), Said::Foreign, "the old stream is over");
+}
+
+#[test]
+fn counts_that_nobody_reached_by_counting_stop_at_their_most_and_stay_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    let lie = Batch { counts: counted(u64::MAX), ..Batch::default() };
+    for _ in 0..3 {
+        database.record(&lie, None).unwrap();
+    }
+    assert_eq!(database.totals().unwrap()[&version()].rows, i64::MAX as u64);
+}
+
+#[test]
+fn a_window_that_no_reader_would_take_gives_up_its_sums_and_keeps_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    // Sums that stopped at their most do not add up any more.
+    let cells = vec![u64::MAX; 2];
+    let numeric = report::v1::Numeric { n: u64::MAX, cells, ..Default::default() };
+    let odd = Window { features: vec![report::v1::Feature::Numeric(numeric)], ..window(1, 7) };
+    database.record(&Batch { counts: counted(7), closed: vec![odd], ..Batch::default() }, None).unwrap();
+    assert_eq!(agrees(&database), 7);
+    assert!(windows(&database)[0].features.is_empty());
 }
 
 #[test]
@@ -364,6 +431,19 @@ fn a_damaged_file_is_set_aside_and_a_new_stream_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let lost = open(folder.path(), Boots { started: 2, opened: 2 });
     assert_eq!(new_streams(&lost), 1, "one that is missing is");
+}
+
+#[test]
+fn a_journal_that_was_left_beside_no_file_is_not_played_into_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = first(folder.path());
+    database.record(&closed(1, 1), None).unwrap();
+    let (left, stream) = (cut(folder.path()), database.meta.stream);
+    // The power went while damaged files were set aside.
+    fs::remove_file(left.path().join(FILE)).unwrap();
+    assert!(fs::metadata(left.path().join(format!("{FILE}-wal"))).unwrap().len() > 0);
+    let after = open(left.path(), Boots { started: 1, opened: 1 });
+    assert!(after.meta.stream != stream && windows(&after).is_empty() && new_streams(&after) == 1);
 }
 
 #[test]

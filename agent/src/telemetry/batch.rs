@@ -72,6 +72,17 @@ impl Batch {
         *self == Self::default()
     }
 
+    /// What may not be recorded where only events fill the outbox: those are never merged, and must not keep out counts,
+    /// which are.
+    pub fn hold_back_events(&mut self) -> Self {
+        Self {
+            events: std::mem::take(&mut self.events),
+            lost_events: std::mem::take(&mut self.lost_events),
+            lost_labels: std::mem::take(&mut self.lost_labels),
+            ..Self::default()
+        }
+    }
+
     /// Adds an event, if there is room.
     pub fn event(&mut self, event: Event) {
         if self.events.len() < MOST_EVENTS {

@@ -90,7 +90,9 @@ impl Predictions {
         let mut memory = self.lock();
         let number = memory.next;
         memory.next += 1;
-        let id: Arc<str> = id.into();
+        // One that is used again is there already: as many copies as requests would be beyond what is bounded.
+        let known = memory.requests.get_key_value(id).map(|(known, _)| known.clone());
+        let id = known.unwrap_or_else(|| id.into());
         if let Some(before) = memory.requests.insert(id.clone(), Request { number, increment, bytes, rows }) {
             memory.bytes -= before.bytes;
         }
@@ -206,6 +208,9 @@ mod tests {
         // One id, over and over, is one request.
         (0..2 * MAX_REQUESTS).for_each(|_| all.remember("same", 1, rows(&["3"]), late));
         assert_eq!(all.held(), (1, MAX_REQUESTS));
+        let memory = all.lock();
+        assert!(memory.order.iter().all(|(id, ..)| Arc::ptr_eq(id, &memory.order[0].0)), "and one copy of its id");
+        drop(memory);
         let huge = "x".repeat(MAX_BYTES);
         all.remember("huge", 1, rows(&[&huge]), late);
         assert_eq!(all.label("huge", 0, "3", late), Labelled::Unknown);

@@ -1,6 +1,7 @@
 //! The thread that tells control what happened, once a period: neither the network nor a model waits for it.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         mpsc::{RecvTimeoutError, SyncSender, sync_channel},
@@ -26,12 +27,20 @@ impl Reporter {
     pub(super) fn start(service: Arc<Service>) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
         let period = Duration::from_millis(service.limits.increment_ms.max(10));
+        let report = move || {
+            // Without this thread nothing would be counted any more, and nobody would see it: what a ledger leaves
+            // half-closed is one increment.
+            catch_unwind(AssertUnwindSafe(|| service.report())).unwrap_or_else(|_| {
+                tracing::error!("telling control what was counted panicked; please report it");
+                false
+            })
+        };
         let work = move || {
             while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
-                service.report();
+                report();
             }
             let end = Moment::now().after(LAST);
-            while !service.report() && !end.remaining().is_zero() {
+            while !report() && !end.remaining().is_zero() {
                 std::thread::sleep(PAUSE);
             }
         };

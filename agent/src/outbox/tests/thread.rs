@@ -148,3 +148,81 @@ async fn what_somebody_acknowledged_and_lost_is_published_again_within_the_sessi
         );
     }
 }
+
+#[tokio::test]
+async fn a_bug_is_seen_and_costs_nothing_but_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (outbox, _, thread) = Outbox::open(options(folder.path())).unwrap();
+    outbox.session(1);
+    outbox.record(Some(closed(1, 5)), false, Generation(3));
+    until(&outbox, |page| page.waiting == 1);
+    outbox.tell(|inbox| inbox.trap = true);
+    let page = until(&outbox, |page| page.fault.is_some());
+    assert!(page.fault.unwrap().contains("bug"));
+    outbox.record(Some(closed(2, 6)), true, Generation(3));
+    outbox.stop();
+    thread.join().unwrap();
+    let page = outbox.page();
+    assert_eq!((page.fault, page.counted[&version()].rows, page.waiting + page.offered), (None, 11, 2));
+}
+
+#[tokio::test]
+async fn a_server_that_covers_nothing_is_offered_no_more_than_is_in_flight() {
+    let folder = tempfile::tempdir().unwrap();
+    let (outbox, _, thread) = Outbox::open(options(folder.path())).unwrap();
+    outbox.session(1);
+    let most = crate::link::WINDOW as u64 * 256;
+    let rows = most + 600;
+    for first in (1..=rows).step_by(100) {
+        let closed = (first..(first + 100).min(rows + 1)).map(|n| window(n, 1)).collect();
+        let batch = Batch { closed, counts: counted(100), ..Batch::default() };
+        outbox.record(Some(batch), true, Generation(3));
+        until(&outbox, |page| page.waiting + page.offered >= (first + 99).min(rows));
+    }
+    let mut last = decoded(&next(&outbox).await);
+    while last.rows.last().unwrap().sequence < most {
+        last = decoded(&next(&outbox).await);
+    }
+    let wanted = outbox.next();
+    tokio::pin!(wanted);
+    let none = tokio::time::timeout(Duration::from_millis(300), &mut wanted).await;
+    let page = outbox.page();
+    assert!(none.is_err() && page.offered < most + 256 && page.waiting > 0, "the rest may still be merged: {page:?}");
+    told(&outbox, &last);
+    let more = tokio::time::timeout(Duration::from_secs(30), wanted).await.unwrap().unwrap();
+    assert_eq!(decoded(&more).rows[0].sequence, page.sequence + 1);
+    outbox.stop();
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn an_outbox_full_of_events_goes_on_counting() {
+    let folder = tempfile::tempdir().unwrap();
+    let budget = 256 << 10;
+    let (outbox, _, thread) = Outbox::open(Options { budget, ..options(folder.path()) }).unwrap();
+    let many = || Batch { events: vec![event(&"x".repeat(400)).events.remove(0); 100], ..Batch::default() };
+    while outbox.page().fault.is_none() {
+        let before = outbox.page();
+        outbox.record(Some(many()), false, Generation(3));
+        until(&outbox, |page| page.waiting > before.waiting || page.fault.is_some());
+    }
+    let full = outbox.page();
+    outbox.stop();
+    thread.join().unwrap();
+    // Each start tries at once what otherwise waits for the pause after a refusal.
+    for n in 1..=40 {
+        let boots = Boots { started: n, opened: n };
+        let options = Options { budget, boots, ..options(folder.path()) };
+        let (outbox, _, thread) = Outbox::open(options).unwrap();
+        outbox.record(Some(closed(n, 5)), false, Generation(3));
+        outbox.record(Some(many()), false, Generation(3));
+        outbox.stop();
+        thread.join().unwrap();
+        let page = outbox.page();
+        assert!(page.fault.is_some_and(|fault| fault.contains("full")), "and says so");
+        assert!(page.bytes <= budget / 2 * 3 && page.waiting <= full.waiting + 2, "start {n}");
+        assert_eq!(page.counted[&version()].rows, 5 * n);
+    }
+    let database = Database::open(folder.path()).unwrap().unwrap();
+    assert_eq!((agrees(&database), windows(&database).len() <= 2), (200, true));
+}

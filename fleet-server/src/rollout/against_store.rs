@@ -536,3 +536,18 @@ async fn an_order_that_cannot_be_signed_hinders_no_other_device() {
     assert_eq!(world.demanded(first.as_str()).await.as_deref(), Some("1.0.0"));
     assert_eq!(world.reached().await.len(), 1);
 }
+
+#[tokio::test]
+async fn what_failed_is_withdrawn_although_the_rollout_ends_with_it() {
+    let mut world = World::new(3).await;
+    let stages = "stages = [{ size = \"100%\", min_survivors = 2 }]";
+    let id = world.start(&format!("max_unavailable = \"100%\"\n{stages}\nfailures = {{ most = 1 }}")).await;
+    world.round(&id).await;
+    for name in ["d0", "d1"] {
+        world.say(name, ModelState::Committed, None).await;
+    }
+    world.say("d2", ModelState::RolledBack, Some(RefusalCode::ProbationFailed)).await;
+    world.pass(1);
+    assert_eq!(world.round(&id).await.state.phase, Phase::Finished);
+    assert_eq!(world.reached().await, ["d0", "d1"], "the demand follows what the device did by itself");
+}

@@ -551,3 +551,24 @@ async fn what_failed_is_withdrawn_although_the_rollout_ends_with_it() {
     assert_eq!(world.round(&id).await.state.phase, Phase::Finished);
     assert_eq!(world.reached().await, ["d0", "d1"], "the demand follows what the device did by itself");
 }
+
+#[tokio::test]
+async fn a_device_that_a_later_rollout_gave_back_is_undone_with_the_others() {
+    let mut world = World::new(4).await;
+    let id = world.start(CANARY).await;
+    world.all_survive(&id).await;
+    world.pass(10);
+    world.assign(NEW, "device=d0").await.unwrap();
+    world.publish("demo/m@1.2.0").await;
+    let terms = "max_unavailable = \"100%\"\nstages = [{ size = \"100%\" }]";
+    let later = NewRollout { model: version("demo/m@1.2.0"), ..world.new_rollout(terms) };
+    let later = world.store.create_rollout(later, world.now).await.unwrap().unwrap().id;
+    world.round(&later).await;
+    assert_eq!(world.demanded("d1").await.as_deref(), Some("1.2.0"));
+    world.order(&later, Verb::Abort, "ann").await.unwrap();
+    world.round(&later).await;
+    assert_eq!(world.reached().await.len(), 4, "each has what it had before");
+    world.order(&id, Verb::Undo, "ann").await.unwrap();
+    world.round(&id).await;
+    assert_eq!(world.reached().await, ["d0"], "there somebody had demanded it by hand");
+}

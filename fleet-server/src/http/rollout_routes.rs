@@ -105,7 +105,6 @@ fn refused(error: &VerbError) -> Refused {
         VerbError::OwnRollout(_) => Refusal::OwnRollout,
         VerbError::ApprovedBefore(_) => Refusal::ApprovedBefore,
         VerbError::NeedsApproval { .. } => Refusal::NeedsApproval,
-        VerbError::LastStage => Refusal::LastStage,
     };
     Refused::new(code, error.to_string())
 }

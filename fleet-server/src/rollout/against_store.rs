@@ -553,6 +553,26 @@ async fn what_failed_is_withdrawn_although_the_rollout_ends_with_it() {
 }
 
 #[tokio::test]
+async fn a_device_that_is_gone_for_good_is_not_waited_for_once_a_human_says_so() {
+    let mut world = World::new(3).await;
+    world.status("d2", false).await;
+    let terms = "max_unavailable = \"100%\"\nstages = [{ size = \"100%\" }]";
+    let id = world.start(terms).await;
+    world.round(&id).await;
+    for name in ["d0", "d1"] {
+        world.say(name, ModelState::Committed, None).await;
+    }
+    world.pass(100_000);
+    assert_eq!(world.round(&id).await.state.phase, Phase::Running, "it may come back");
+    world.order(&id, Verb::Promote, "ann").await.unwrap();
+    let record = world.round(&id).await;
+    assert_eq!((record.state.phase, record.closed.is_some()), (Phase::Finished, true));
+    assert_eq!(world.reached().await, ["d0", "d1"]);
+    let last = world.store.newest_rollout_history(id, 1).await.unwrap().remove(0);
+    assert_eq!(last.entry.why, "by hand: 2 survived, 1 away");
+}
+
+#[tokio::test]
 async fn a_device_that_a_later_rollout_gave_back_is_undone_with_the_others() {
     let mut world = World::new(4).await;
     let id = world.start(CANARY).await;

@@ -35,7 +35,7 @@ pub(in crate::cli) enum Rollout {
     Pause(Act),
     /// Go on after a pause or a hold
     Resume(Act),
-    /// Begin the next stage now
+    /// Begin the next stage now; in the last one, wait no more for devices that are away
     Promote(Act),
     /// Stop for good and take everything back
     Abort(Act),

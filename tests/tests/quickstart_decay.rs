@@ -4,18 +4,11 @@
 //! Eight devices, windows of 200 rows, a fifth of the rows labelled. One seed of 40 clean rounds by default, eight of 150
 //! with `TERN_FULL=1`. `-- --nocapture` prints the figures.
 
-use std::path::PathBuf;
+#[path = "quickstart_decay/rig.rs"]
+mod rig;
 
-use tern_engine::{Limits, Model, Tensor};
-use tern_examples::{
-    cameras::{Digit, read_digits},
-    play::script::Script,
-};
-use tern_protocol::{
-    contract::{Contract, DataType, Derived, Prediction, TensorContract, Violation},
-    reference,
-    watch::{self, Scratch, Values, Watch},
-};
+use rig::Rig;
+use tern_examples::play::script::Script;
 use tern_stats::{
     calibration,
     cohort::{self, Control},
@@ -23,7 +16,6 @@ use tern_stats::{
     labels::{Labels, Mixture},
     pooled,
     profile::Profile,
-    recorder::Recorder,
     scores::{Reader, Reading},
     slo, step,
     window::Window,
@@ -32,78 +24,6 @@ use tern_stats::{
 const DEVICES: usize = 8;
 const ROWS: u64 = 200;
 const LABELLED_PER_MILLE: u64 = 200;
-
-struct Rig {
-    digits: Vec<Digit>,
-    model: Model,
-    watch: Watch,
-    profile: Profile,
-}
-
-fn tensor(name: &str, datatype: DataType, shape: &[i64], derive: &[Derived]) -> TensorContract {
-    TensorContract {
-        name: name.into(),
-        datatype,
-        shape: shape.to_vec(),
-        range: None,
-        nan: Violation::Reject,
-        features: vec![],
-        derive: derive.to_vec(),
-    }
-}
-
-/// The contract as far as counting goes; `reference::read` holds the committed profile against it.
-fn contract() -> Contract {
-    let derive = [Derived::Mean, Derived::Contrast, Derived::Sharpness];
-    Contract {
-        inputs: vec![tensor("pixels", DataType::Fp32, &[-1, 8, 8], &derive)],
-        outputs: vec![
-            tensor("label", DataType::Int64, &[-1], &[]),
-            tensor("probabilities", DataType::Fp32, &[-1, 10], &[]),
-        ],
-        prediction: Some(Prediction { label: "label".into(), confidence: Some("probabilities".into()) }),
-    }
-}
-
-impl Rig {
-    fn new(version: &str) -> Self {
-        let assets = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/quickstart"));
-        let folder = assets.join("models/meter-digits").join(version);
-        let read = |name: &str| std::fs::read(folder.join(name)).expect("a committed file");
-        Self {
-            digits: read_digits(&assets.join("data/played.csv")).expect("the played part"),
-            model: Model::load(&read("model.onnx"), &Limits::default()).expect("a model"),
-            watch: Watch::new(&contract()),
-            profile: reference::read(&read("reference.json"), &contract()).expect("a profile"),
-        }
-    }
-
-    /// One detection window of a camera, the `round`-th.
-    fn window(&self, script: &Script, camera: usize, round: u64, is_fouled: bool) -> Window {
-        let numbers = round * ROWS..(round + 1) * ROWS;
-        let shown: Vec<_> = numbers.clone().map(|n| script.image(camera, n, &self.digits, is_fouled)).collect();
-        let pixels: Vec<f32> = shown.iter().flat_map(|digit| digit.pixels.iter().copied()).collect();
-        let input = Tensor::new([ROWS as usize, 8, 8], pixels.clone()).expect("a tensor");
-        let outputs = self.model.run(&[input]).expect("answers");
-        let (answers, sure) = (outputs[0].values::<i64>().expect("labels"), outputs[1].values::<f32>().expect("odds"));
-        let inputs = [watch::Tensor { shape: &[ROWS as usize, 8, 8], values: Values::F32(&pixels) }];
-        let outputs = [
-            watch::Tensor { shape: &[ROWS as usize], values: Values::I64(answers) },
-            watch::Tensor { shape: &[ROWS as usize, 10], values: Values::F32(sure) },
-        ];
-        let mut recorder = Recorder::of(&self.profile);
-        let bins = self.profile.confidence.as_ref().map_or(0, |confidence| confidence.bins.len());
-        let mut labels = vec![Labels::default(); bins];
-        let rows = self.watch.rows(&inputs, &outputs).expect("rows of the contract");
-        rows.fold(&mut recorder, &mut Scratch::default(), |row, bin| {
-            if script.is_labelled(camera, numbers.start + row as u64) {
-                labels[bin].n += 1;
-                labels[bin].errors += u64::from(answers[row] != shown[row].label);
-            }
-        });
-        Window { labels, ..recorder.take() }
-    }
-}
 
 /// What one round of windows raised.
 #[derive(Debug, Default)]
@@ -216,8 +136,9 @@ fn play(
 ) -> Vec<Raised> {
     rounds
         .map(|round| {
-            let windows: Vec<_> =
-                (0..DEVICES).map(|camera| rig.window(script, camera, round, camera < fouled)).collect();
+            let windows: Vec<_> = (0..DEVICES)
+                .map(|camera| rig.window(script, camera, round * ROWS..(round + 1) * ROWS, camera < fouled))
+                .collect();
             to.round(&windows)
         })
         .collect()

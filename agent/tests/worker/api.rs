@@ -43,7 +43,8 @@ async fn batches_may_be_nested_or_flat_and_outputs_chosen() {
     let mut client = Client::unix(&bench.socket);
     let rows: Vec<Vec<f32>> = (0..5).map(pixels).collect();
     let labels: Vec<i64> = (0..5).map(label).collect();
-    for data in [json!(rows), json!(rows.concat())] {
+    let nested: Vec<Vec<&[f32]>> = rows.iter().map(|row| row.chunks(8).collect()).collect();
+    for data in [json!(nested), json!(rows.concat())] {
         let body = json!({
             "inputs": [{"data": data, "shape": [5, 8, 8], "name": "pixels", "datatype": "FP32"}],
             "outputs": [{"name": "label"}],

@@ -4,7 +4,8 @@
 //! 1. More than half of the active devices lack values of a feature or send unknown ones: **data quality** of the supply.
 //! 2. More than half are off in other features, by whichever detector; or the mean over all is, while neither a minority
 //!    that its cohort sets apart nor devices that are off by themselves explain it: **population change**. Devices answer a
-//!    change with different strengths, so its features accuse no device while it lasts.
+//!    change with different strengths, so its features accuse no device while it lasts. A device that is off by itself
+//!    explains the mean for three rounds, in which concurrent control has time to set it apart, and after that only if it did.
 //! 3. A minority that concurrent control sets apart, or that breaks hard rules which its cohort of eight keeps: **device
 //!    fault**, naming exactly those. That they are also off alone, or pull the fleet's mean, adds nothing.
 //! 4. A minority that breaks hard rules where there is no cohort: **data quality**, cause unattributed.
@@ -16,7 +17,7 @@
 //! ten windows of their device, so verdicts last as long as evidence keeps coming, and ten windows longer; a device that
 //! falls silent proves nothing, and stays accused. Majorities are of the devices that are active.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use tern_protocol::ids::DeviceId;
@@ -206,13 +207,16 @@ fn population_change(watch: &Watch, scene: &Scene<'_>, supply: &[usize]) -> Opti
     let off_devices = devices(&off);
     let apart = devices(&scene.signs(|sign, _| sign.layer == Layer::Concurrent));
     let has_cohort = scene.devices.iter().any(|(_, _, in_cohort)| *in_cohort);
-    // Devices that their cohort sets apart pull the mean; where there is no cohort, those that are off alone do.
+    // A minority pulls the mean: devices that their cohort sets apart, and those that are off by themselves, for as long as
+    // concurrent control may yet set them apart; where there is no cohort, for good.
     let is_explained = |feature: usize| {
-        let showing = off.iter().filter(|sign| sign.feature == feature && sign.layer != Layer::Concurrent);
-        let showing = devices_of(showing);
-        let pulling = if has_cohort { &apart } else { &showing };
-        let is_minority = !pulling.is_empty() && !scene.is_majority(pulling.len());
-        is_minority && showing.iter().all(|device| pulling.contains(device))
+        let showing = || off.iter().filter(|sign| sign.feature == feature && sign.layer != Layer::Concurrent);
+        let pulling: BTreeSet<_> = showing().filter_map(|sign| sign.device).chain(&apart).collect();
+        let is_pending = |sign: &Sign<'_>| {
+            let is_apart = sign.device.is_some_and(|device| apart.contains(device));
+            is_apart || !has_cohort || sign.mark.first_round + PATIENCE > scene.round
+        };
+        !pulling.is_empty() && !scene.is_majority(pulling.len()) && showing().all(is_pending)
     };
     let means = watch.marks.iter().filter(|(feature, layer, mark)| {
         *layer == Layer::Pooled && !supply.contains(feature) && scene.is_settled(mark) && !is_explained(*feature)
@@ -276,11 +280,7 @@ pub fn on_answers(watch: &Watch, judge: &Judge) -> Vec<Verdict> {
 }
 
 fn devices(signs: &[Sign<'_>]) -> Vec<DeviceId> {
-    devices_of(signs.iter())
-}
-
-fn devices_of<'a>(signs: impl Iterator<Item = &'a Sign<'a>>) -> Vec<DeviceId> {
-    let mut devices: Vec<_> = signs.filter_map(|sign| sign.device.cloned()).collect();
+    let mut devices: Vec<_> = signs.iter().filter_map(|sign| sign.device.cloned()).collect();
     devices.sort();
     devices.dedup();
     devices

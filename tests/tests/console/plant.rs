@@ -123,7 +123,7 @@ impl Plant {
         panic!("the server is not ready");
     }
 
-    /// The quickstart's model, its input watched, with a reference profile.
+    /// The quickstart's model, its input watched by two features alone, with a reference profile of them.
     fn bundle(&self, version: &str) -> PathBuf {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/quickstart/models/meter-digits/1.0.0");
         let folder = self.scratch.path().join(version);
@@ -131,8 +131,8 @@ impl Plant {
         let text = fs::read_to_string(model.join("tern.toml")).expect("the quickstart's bundle");
         let watched = text
             .replace("version = \"1.0.0\"", &format!("version = \"{version}\""))
-            .replace("card = \"card.md\"", "card = \"card.md\"\nreference = \"reference.json\"")
-            .replacen("nan = \"reject\"", "nan = \"reject\"\nderive = [\"mean\", \"contrast\"]", 1);
+            .replace("derive = [\"mean\", \"contrast\", \"sharpness\"]", "derive = [\"mean\", \"contrast\"]")
+            .replace("[contract.prediction]\nlabel = \"label\"\nconfidence = \"probabilities\"\n", "");
         fs::write(folder.join("tern.toml"), watched).expect("a bundle");
         fs::write(folder.join("reference.json"), profile()).expect("a profile");
         folder

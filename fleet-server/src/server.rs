@@ -77,11 +77,14 @@ fn carry_out(arguments: args::Arguments) -> anyhow::Result<()> {
             let config = order.config()?;
             log(&config.log)?;
             runtime.block_on(async {
-                let server = Server::start(config).await?;
-                stop_signal().await?;
+                let mut server = Server::start(config).await?;
+                let ended = tokio::select! {
+                    ended = stop_signal() => ended,
+                    failure = server.failed() => Err(failure),
+                };
                 tracing::info!("stopping");
                 server.shutdown().await;
-                Ok(())
+                ended
             })
         }
     }
@@ -187,6 +190,18 @@ impl Server {
     /// The fleet that it serves.
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
+    }
+
+    /// Waits until a task dies, which is a bug: without it the server would go on and look healthy. Whoever started the
+    /// process starts it again.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Err(died)) => return anyhow::Error::new(died).context("a task of the server died"),
+                Some(Ok(())) => {}
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Stops in order: listeners, broker (wills are published and stored), tasks, store.
@@ -322,6 +337,18 @@ mod tests {
         assert!(fleet.repository.expires() > later);
         assert!(fleet.repository.metadata("2.targets.json").unwrap().is_some());
         fleet.store.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_task_that_dies_is_told() {
+        let scratch = tempfile::tempdir().unwrap();
+        let free = "127.0.0.1:0".parse().unwrap();
+        let config = Config { https_listen: free, mqtt_listen: free, ready_file: None, ..data_folder(&scratch).await };
+        let mut server = Server::start(config).await.unwrap();
+        server.tasks.spawn(async { panic!("a bug") });
+        let failure = tokio::time::timeout(Duration::from_secs(30), server.failed()).await.unwrap();
+        assert_eq!(failure.to_string(), "a task of the server died");
+        server.shutdown().await;
     }
 
     #[tokio::test]

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "http/access.rs"]
+mod access;
 #[path = "http/decay.rs"]
 mod decay;
 #[path = "http/ingest.rs"]

@@ -38,14 +38,15 @@ probation = { min_inferences = 20, min_seconds = 2 }
 
 impl Teller {
     /// Writes what the server's retrain hook runs. Training itself took place beforehand, see `quickstart/train.py`: the
-    /// script only publishes what it made, and orders the rollout, as a pipeline would when it is done.
+    /// script only publishes what it made, and orders the rollout, as a pipeline would when it is done. Hooks run at
+    /// least once: the incident's number is the order's key, so that a second run finds the first one's rollout.
     pub(super) fn lay_hook(&self) -> anyhow::Result<()> {
         let tern = self.world.programs.words(Program::Tern).map(|word| format!("'{word}'")).join(" ");
         let text = format!(
             "#!/bin/sh\nset -e\ncat > '{incident}'\nexport TERN_CONFIG='{config}'\n\
              {tern} model publish '{bundle}' --key '{key}'\n\
-             {tern} --output json rollout list | grep -q '{MODEL}@1.1.0' || \\\n  \
              {tern} rollout create {MODEL}@1.1.0 --to '*' --policy '{policy}' --start \\\n  \
+             --idempotency-key \"incident-$TERN_INCIDENT\" \\\n  \
              --reason \"retrained for incident $TERN_INCIDENT\"\n",
             incident = self.world.scratch.join("run/incident.json").display(),
             config = self.world.operator.config.display(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::{
     Method, Request, StatusCode, Uri,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -30,6 +30,12 @@ const MAX_ANSWER: usize = 32 << 20;
 const PAGE_ROWS: &str = "500";
 /// Most pages of one list.
 const MAX_PAGES: usize = 1_000;
+
+/// A line of a request's head.
+type Header<'a> = (HeaderName, &'a str);
+
+const JSON: Header<'static> = (CONTENT_TYPE, "application/json");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Why a call did not give its answer.
 #[derive(Debug, thiserror::Error)]
@@ -119,29 +125,40 @@ impl Client {
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.send(Method::GET, path, None, Outgoing::empty(), ANSWER).await
+        self.send(Method::GET, path, &[], Outgoing::empty(), ANSWER).await
     }
 
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, form: &impl Serialize) -> anyhow::Result<T> {
+        self.post_once(path, form, None).await
+    }
+
+    /// The same under a key, by which the server knows the same request when it comes again.
+    pub(super) async fn post_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        form: &impl Serialize,
+        key: Option<&str>,
+    ) -> anyhow::Result<T> {
         let body = Outgoing::bytes(serde_json::to_vec(form)?);
-        self.send(Method::POST, path, Some("application/json"), body, ANSWER).await
+        let headers: Vec<Header<'_>> = std::iter::once(JSON).chain(key.map(|key| (IDEMPOTENCY_KEY, key))).collect();
+        self.send(Method::POST, path, &headers, body, ANSWER).await
     }
 
     /// Puts JSON bytes as they are; the answer's body is of no interest where `T` is [`serde::de::IgnoredAny`].
     pub(super) async fn put<T: DeserializeOwned>(&self, path: &str, json: Vec<u8>) -> anyhow::Result<T> {
-        self.send(Method::PUT, path, Some("application/json"), Outgoing::bytes(json), ANSWER).await
+        self.send(Method::PUT, path, &[JSON], Outgoing::bytes(json), ANSWER).await
     }
 
     /// Removes what the address names.
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<()> {
-        self.answer(Method::DELETE, path, None, Outgoing::empty(), ANSWER).await?;
+        self.answer(Method::DELETE, path, &[], Outgoing::empty(), ANSWER).await?;
         Ok(())
     }
 
     /// Puts a body of `length` bytes that is streamed.
     pub(super) async fn upload(&self, path: &str, body: Outgoing, length: u64) -> anyhow::Result<()> {
         let deadline = ANSWER + Duration::from_secs(length / SLOWEST_BYTES_PER_SECOND);
-        self.answer(Method::PUT, path, Some("application/octet-stream"), body, deadline).await?;
+        self.answer(Method::PUT, path, &[(CONTENT_TYPE, "application/octet-stream")], body, deadline).await?;
         Ok(())
     }
 
@@ -180,11 +197,11 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        content: Option<&'static str>,
+        headers: &[Header<'_>],
         body: Outgoing,
         deadline: Duration,
     ) -> anyhow::Result<T> {
-        let (status, bytes) = self.answer(method, path, content, body, deadline).await?;
+        let (status, bytes) = self.answer(method, path, headers, body, deadline).await?;
         // An answer without a body stands for null.
         let bytes = if bytes.is_empty() { Bytes::from_static(b"null") } else { bytes };
         serde_json::from_slice(&bytes).map_err(|_| CallError::Foreign { server: self.server.clone(), status }.into())
@@ -194,7 +211,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        content: Option<&'static str>,
+        headers: &[Header<'_>],
         body: Outgoing,
         deadline: Duration,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
@@ -203,8 +220,8 @@ impl Client {
             .uri(format!("{}{path}", self.server))
             .header(AUTHORIZATION, self.token.clone())
             .header(ACCEPT, "application/json, application/problem+json");
-        if let Some(content) = content {
-            request = request.header(CONTENT_TYPE, content);
+        for (name, value) in headers {
+            request = request.header(name, *value);
         }
         let request = request.body(body).context("request")?;
         match tokio::time::timeout(deadline, self.exchange(request)).await {

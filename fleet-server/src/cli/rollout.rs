@@ -78,9 +78,9 @@ pub(super) async fn run(client: &Client, command: Rollout, printer: &mut Printer
 async fn create(client: &Client, order: Create, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     let policy = terms::policy(&order)?;
     policy.check(&order.model.version)?;
-    let Create { model, to, reason, start, .. } = order;
+    let Create { model, to, reason, start, idempotency_key, .. } = order;
     let form = RolloutOrder { model, selector: to, policy, reason, start };
-    let row: RolloutRow = client.post("/api/v1/rollouts", &form).await?;
+    let row: RolloutRow = client.post_once("/api/v1/rollouts", &form, idempotency_key.as_deref()).await?;
     printer.result(&row, |p| {
         p.line(&show::summary(&row))?;
         match row.phase {

@@ -72,7 +72,7 @@ pub(super) fn content(shown: &Shown, place: &Place, now: Timestamp) -> Markup {
                 }
             }
             @match &shown.view {
-                View::Fleet(view) => (fleet::page(view, place, now)),
+                View::Fleet(view) => (fleet::page(view, shown.open_incidents, place, now)),
                 View::Device(view) => (device::page(view, now)),
                 View::Models(list) => (model::list(list, now)),
                 View::Model(view) => (model::page(view, now)),

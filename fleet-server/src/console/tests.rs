@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::{
     live::MOST,
-    view::{Listed, View},
+    view::{Listed, Shown, View},
     *,
 };
 use crate::http::sse::Wire;
@@ -77,6 +77,14 @@ fn hostile_texts_stay_texts() {
         assert!(!page.contains('\u{202e}') && !page.contains('\u{1b}'), "{address}");
         assert!(page.contains("&lt;script&gt;alert(1)"), "{address}: the text itself is shown");
     }
+}
+
+#[test]
+fn open_incidents_are_counted_although_the_list_is_cut() {
+    let place = place("/");
+    let many = Shown { open_incidents: 731, ..shown(view(&place)) };
+    let page = pages::page(&many, &place, at(0), None).into_string();
+    assert!(page.contains("<dt>Open incidents</dt><dd>731</dd>"));
 }
 
 #[test]

@@ -12,6 +12,16 @@ use crate::{
     store::{Happened, RolloutRecord},
 };
 
+/// What [`is_key`] asks for.
+pub const KEY_RULE: &str = "an idempotency key has 1 to 128 visible characters of ASCII, and spaces inside";
+/// Longest `Idempotency-Key`, in bytes.
+const MAX_KEY: usize = 128;
+
+/// Whether this can be an `Idempotency-Key`: text that a header carries as it is.
+pub fn is_key(text: &str) -> bool {
+    (1..=MAX_KEY).contains(&text.len()) && text.trim() == text && text.bytes().all(|b| matches!(b, b' '..=b'~'))
+}
+
 /// `POST /api/v1/rollouts`; with the header `Idempotency-Key` the same request finds the rollout that it made before.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RolloutOrder {

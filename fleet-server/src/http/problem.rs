@@ -98,7 +98,6 @@ refusals! {
     OwnRollout = 403 "own-rollout" "Nobody approves their own rollout";
     ApprovedBefore = 409 "approved-before" "One approval counts for each person";
     NeedsApproval = 409 "needs-approval" "The rollout is not approved yet";
-    LastStage = 409 "last-stage" "The rollout has no stage after this one";
     TimedOut = 503 "timed-out" "The server did not finish in time";
     Internal = 500 "internal" "The server failed";
 }

@@ -23,7 +23,8 @@ use crate::{
     clock,
     fleet::Fleet,
     forms::rollouts::{
-        RolloutDetail, RolloutDevice, RolloutHistory, RolloutOrder, RolloutPlan, RolloutRow, RolloutVerb,
+        KEY_RULE, RolloutDetail, RolloutDevice, RolloutHistory, RolloutOrder, RolloutPlan, RolloutRow, RolloutVerb,
+        is_key,
     },
     identity::Permission,
     rollout::{
@@ -31,11 +32,6 @@ use crate::{
     },
     store::{CreateRefusal, NewRollout, RolloutRecord, VerbRefusal},
 };
-
-/// Lines of history among which the last one is looked for: people make few, and the planner a handful a stage.
-const MAX_HISTORY: u32 = 10_000;
-/// Longest `Idempotency-Key`, in bytes.
-const MAX_KEY: usize = 128;
 
 /// Every route of rollouts.
 pub(super) fn router() -> Router<Arc<Fleet>> {
@@ -75,9 +71,8 @@ async fn create(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, body: Body)
 
 fn key(headers: &HeaderMap) -> Answer<Option<String>> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let text = value.to_str().ok().filter(|text| (1..=MAX_KEY).contains(&text.len()));
-    let words = || format!("it must have 1 to {MAX_KEY} visible characters");
-    text.map(|text| Some(text.to_owned())).ok_or_else(|| Refused::new(Refusal::BadKey, words()))
+    let text = value.to_str().ok().filter(|text| is_key(text));
+    text.map(|text| Some(text.to_owned())).ok_or_else(|| Refused::new(Refusal::BadKey, KEY_RULE))
 }
 
 fn not_created(refusal: CreateRefusal) -> Refused {
@@ -110,7 +105,6 @@ fn refused(error: &VerbError) -> Refused {
         VerbError::OwnRollout(_) => Refusal::OwnRollout,
         VerbError::ApprovedBefore(_) => Refusal::ApprovedBefore,
         VerbError::NeedsApproval { .. } => Refusal::NeedsApproval,
-        VerbError::LastStage => Refusal::LastStage,
     };
     Refused::new(code, error.to_string())
 }
@@ -176,8 +170,8 @@ async fn one(
     let mut detail = detail(&record, &snapshot);
     if record.state.phase.is_over() {
         // How it ended is its last line; the planner has nothing more to say.
-        let history = fleet.store.rollout_history(record.id, 0, MAX_HISTORY).await?;
-        detail.why = history.into_iter().next_back().map_or(detail.why, |line| line.entry.why);
+        let newest = fleet.store.newest_rollout_history(record.id, 1).await?;
+        detail.why = newest.into_iter().next().map_or(detail.why, |line| line.entry.why);
     }
     Ok(Json(detail))
 }

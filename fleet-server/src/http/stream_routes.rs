@@ -73,6 +73,13 @@ async fn follow(fleet: Arc<Fleet>, headers: HeaderMap, mut after: i64, feed: Fee
                 return;
             }
         }
+        // A token that was revoked in between ends the stream, also one that still reads what is long past.
+        if checked.elapsed() >= sse::KEEP_ALIVE {
+            if operator(&fleet, &headers, Permission::Read).await.is_err() {
+                return;
+            }
+            checked = Moment::now();
+        }
         if is_full {
             continue;
         }
@@ -82,13 +89,6 @@ async fn follow(fleet: Arc<Fleet>, headers: HeaderMap, mut after: i64, feed: Fee
             Ok(Err(_)) => return,
             Err(_) if feed.keep_alive().await => {}
             Err(_) => return,
-        }
-        // A token that was revoked in between ends the stream.
-        if checked.elapsed() >= sse::KEEP_ALIVE {
-            if operator(&fleet, &headers, Permission::Read).await.is_err() {
-                return;
-            }
-            checked = Moment::now();
         }
     }
 }

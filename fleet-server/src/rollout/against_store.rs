@@ -536,3 +536,59 @@ async fn an_order_that_cannot_be_signed_hinders_no_other_device() {
     assert_eq!(world.demanded(first.as_str()).await.as_deref(), Some("1.0.0"));
     assert_eq!(world.reached().await.len(), 1);
 }
+
+#[tokio::test]
+async fn what_failed_is_withdrawn_although_the_rollout_ends_with_it() {
+    let mut world = World::new(3).await;
+    let stages = "stages = [{ size = \"100%\", min_survivors = 2 }]";
+    let id = world.start(&format!("max_unavailable = \"100%\"\n{stages}\nfailures = {{ most = 1 }}")).await;
+    world.round(&id).await;
+    for name in ["d0", "d1"] {
+        world.say(name, ModelState::Committed, None).await;
+    }
+    world.say("d2", ModelState::RolledBack, Some(RefusalCode::ProbationFailed)).await;
+    world.pass(1);
+    assert_eq!(world.round(&id).await.state.phase, Phase::Finished);
+    assert_eq!(world.reached().await, ["d0", "d1"], "the demand follows what the device did by itself");
+}
+
+#[tokio::test]
+async fn a_device_that_is_gone_for_good_is_not_waited_for_once_a_human_says_so() {
+    let mut world = World::new(3).await;
+    world.status("d2", false).await;
+    let terms = "max_unavailable = \"100%\"\nstages = [{ size = \"100%\" }]";
+    let id = world.start(terms).await;
+    world.round(&id).await;
+    for name in ["d0", "d1"] {
+        world.say(name, ModelState::Committed, None).await;
+    }
+    world.pass(100_000);
+    assert_eq!(world.round(&id).await.state.phase, Phase::Running, "it may come back");
+    world.order(&id, Verb::Promote, "ann").await.unwrap();
+    let record = world.round(&id).await;
+    assert_eq!((record.state.phase, record.closed.is_some()), (Phase::Finished, true));
+    assert_eq!(world.reached().await, ["d0", "d1"]);
+    let last = world.store.newest_rollout_history(id, 1).await.unwrap().remove(0);
+    assert_eq!(last.entry.why, "by hand: 2 survived, 1 away");
+}
+
+#[tokio::test]
+async fn a_device_that_a_later_rollout_gave_back_is_undone_with_the_others() {
+    let mut world = World::new(4).await;
+    let id = world.start(CANARY).await;
+    world.all_survive(&id).await;
+    world.pass(10);
+    world.assign(NEW, "device=d0").await.unwrap();
+    world.publish("demo/m@1.2.0").await;
+    let terms = "max_unavailable = \"100%\"\nstages = [{ size = \"100%\" }]";
+    let later = NewRollout { model: version("demo/m@1.2.0"), ..world.new_rollout(terms) };
+    let later = world.store.create_rollout(later, world.now).await.unwrap().unwrap().id;
+    world.round(&later).await;
+    assert_eq!(world.demanded("d1").await.as_deref(), Some("1.2.0"));
+    world.order(&later, Verb::Abort, "ann").await.unwrap();
+    world.round(&later).await;
+    assert_eq!(world.reached().await.len(), 4, "each has what it had before");
+    world.order(&id, Verb::Undo, "ann").await.unwrap();
+    world.round(&id).await;
+    assert_eq!(world.reached().await, ["d0"], "there somebody had demanded it by hand");
+}

@@ -226,7 +226,15 @@ impl Planner<'_> {
             Decision::Promote { stage, why } => (VerdictKind::Promote, why.clone(), Action::Promote { stage, why }),
             Decision::Hold(reason) => (VerdictKind::Hold, reason.to_string(), Action::Hold { reason }),
             Decision::Abort(reason) => (VerdictKind::Abort, reason.to_string(), Action::Abort { reason }),
-            Decision::Finish { why } => (VerdictKind::Finish, why.clone(), Action::Finish { why }),
+            Decision::Finish { why } => {
+                self.give_up(actions);
+                // No plan comes after the end: whatever is to be withdrawn goes first.
+                if actions.iter().any(|action| matches!(action, Action::TakeBack { .. })) {
+                    let why = "the version is withdrawn where it has no future".to_owned();
+                    return (VerdictKind::Continue, why, Some(bench.now));
+                }
+                (VerdictKind::Finish, why.clone(), Action::Finish { why })
+            }
         };
         actions.push(action);
         (kind, why, None)
@@ -242,8 +250,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The stage goes on: give up where the version has no future, assign where there is room.
-    fn work(&self, bench: &Bench<'_>, until: Option<Timestamp>, actions: &mut Vec<Action>) -> Decided {
+    /// Withdraws the version where it has no future.
+    fn give_up(&self, actions: &mut Vec<Action>) {
         for row in &self.census.rows {
             let cause = match row.reached().map(|(_, judged)| judged.outcome) {
                 Some(Outcome::Failed) => TakeBackCause::Failed,
@@ -253,6 +261,11 @@ impl Planner<'_> {
             };
             actions.extend(self.take_back(row, cause));
         }
+    }
+
+    /// The stage goes on: give up where the version has no future, assign where there is room.
+    fn work(&self, bench: &Bench<'_>, until: Option<Timestamp>, actions: &mut Vec<Action>) -> Decided {
+        self.give_up(actions);
         let mut until = earlier(until, self.census.until);
         if self.snapshot.state.phase == Phase::Running {
             let (open, edge) = bench.window();

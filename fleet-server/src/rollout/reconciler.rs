@@ -42,6 +42,9 @@ const MOST_PLANS: usize = 64;
 const AGAIN: SignedDuration = SignedDuration::from_secs(5);
 /// Rollouts that keep their retained topic.
 const SHOWN: usize = 100;
+/// How long a rollout that is over is looked at for devices on their way back: each look reads the fleet, and who is not
+/// back by then is lost.
+const FOLLOWED: SignedDuration = SignedDuration::from_hours(24);
 
 /// What looking after a rollout came to.
 #[derive(Debug)]
@@ -90,9 +93,17 @@ async fn round(fleet: &Arc<Fleet>, shown: &mut Shown, now: Timestamp) -> anyhow:
     let open = fleet.store.open_rollouts().await.context("list open rollouts")?;
     let far = now.saturating_add(SignedDuration::try_from(ROUND)?).unwrap_or(Timestamp::MAX);
     let (mut next, mut devices) = ((!open.is_empty()).then_some(far), Tally::default());
-    for id in shown.with(fleet, open).await? {
+    for id in shown.with(fleet, open).await {
         let attended = attend(&fleet.store, &fleet.signer(), &id, fleet.pulse.hearing_since(), now).await;
-        let Some(attended) = attended.with_context(|| format!("look after rollout {id}"))? else { continue };
+        let attended = match attended {
+            Ok(Some(attended)) => attended,
+            Ok(None) => continue,
+            Err(error) => {
+                // A record that cannot be read must not stop the rollouts after it.
+                tracing::error!(rollout = %id, %error, "a rollout was not looked after; trying again");
+                continue;
+            }
+        };
         for (device, generation) in attended.demanded.iter().filter(|(device, _)| fleet.is_connected(device)) {
             fleet.delivery.lags(device, *generation);
         }
@@ -100,7 +111,7 @@ async fn round(fleet: &Arc<Fleet>, shown: &mut Shown, now: Timestamp) -> anyhow:
             next = next.into_iter().chain(attended.next).min();
             devices.add(&attended.tally);
         }
-        shown.show(fleet, &attended).await;
+        shown.show(fleet, &attended, now).await;
     }
     let phases = fleet.store.rollout_phases().await.context("count rollouts")?;
     fleet.pulse.leave(Figures { phases, devices });
@@ -174,44 +185,68 @@ struct Shown {
 impl Shown {
     /// The rollouts to look at: the open ones, and those that were shown while they were open. The first time all that
     /// keep a topic, for the server may have ended between a change and its publication.
-    async fn with(&mut self, fleet: &Fleet, open: Vec<RolloutId>) -> anyhow::Result<BTreeSet<RolloutId>> {
+    async fn with(&mut self, fleet: &Fleet, open: Vec<RolloutId>) -> BTreeSet<RolloutId> {
         let mut ids: BTreeSet<_> = open.into_iter().chain(self.last.keys().cloned()).collect();
-        if !self.has_begun {
-            let newest = fleet.store.rollouts(Paging { after: String::new(), limit: SHOWN }).await;
-            ids.extend(newest.context("list rollouts")?.into_iter().map(|record| record.id));
-            self.has_begun = true;
+        if !std::mem::replace(&mut self.has_begun, true) {
+            match fleet.store.rollouts(Paging { after: String::new(), limit: SHOWN }).await {
+                Ok(newest) => ids.extend(newest.into_iter().map(|record| record.id)),
+                // Those that are open go on all the same.
+                Err(error) => tracing::error!(%error, "rollouts that are over are not published anew"),
+            }
         }
-        Ok(ids)
+        ids
     }
 
-    async fn show(&mut self, fleet: &Fleet, attended: &Attended) {
+    async fn show(&mut self, fleet: &Fleet, attended: &Attended, now: Timestamp) {
         let record = &attended.record;
         let row = RolloutRow { devices: Some(attended.tally), ..RolloutRow::of(record) };
         let json = serde_json::to_vec(&row).unwrap_or_default();
         let last = self.last.get(&record.id);
         if last != Some(&json) {
             let is_new = last.is_none();
-            self.last.insert(record.id.clone(), json.clone());
-            if let Err(error) = publish(fleet, record, json, is_new).await {
-                tracing::warn!(rollout = %record.id, error = format!("{error:#}"), "a rollout was not published");
-            }
+            let shown = match publish(fleet, record, json.clone(), is_new).await {
+                Ok(()) => json,
+                Err(error) => {
+                    tracing::warn!(rollout = %record.id, error = format!("{error:#}"), "a rollout was not published");
+                    // Nothing equals this: the next round tries again.
+                    Vec::new()
+                }
+            };
+            self.last.insert(record.id.clone(), shown);
         }
-        if record.closed.is_some() && attended.tally.outstanding == 0 {
+        if self.last.get(&record.id).is_some_and(|shown| !shown.is_empty()) && is_settled(attended, now) {
             self.last.remove(&record.id);
         }
     }
 }
 
+/// Whether nothing more is to be learned of a rollout.
+fn is_settled(attended: &Attended, now: Timestamp) -> bool {
+    let Some(closed) = attended.record.closed else { return false };
+    attended.tally.outstanding == 0 || now.duration_since(closed) > FOLLOWED
+}
+
 async fn publish(fleet: &Fleet, record: &RolloutRecord, json: Vec<u8>, is_new: bool) -> anyhow::Result<()> {
-    let topic = |id: &RolloutId| fleet_topic(&fleet.settings.fleet, &FleetChannel::Rollout(id.as_str().to_owned()));
-    fleet.publish_retained(topic(&record.id), Some(json)).await?;
+    fleet.publish_retained(topic(fleet, &record.id), Some(json)).await?;
     // Topics of rollouts that nobody looks at any more are cleared one by one as new ones come.
     let oldest = record.number.saturating_sub(i64::try_from(SHOWN)?);
-    if is_new && oldest > 0 {
-        let past = Paging { after: (oldest + 1).to_string(), limit: 1 };
-        for old in fleet.store.rollouts(past).await? {
-            fleet.publish_retained(topic(&old.id), None).await?;
-        }
+    if is_new
+        && oldest > 0
+        && let Err(error) = clear(fleet, oldest).await
+    {
+        tracing::warn!(number = oldest, error = format!("{error:#}"), "an old rollout's topic was not cleared");
     }
     Ok(())
+}
+
+/// Clears the topic of the rollout of this number.
+async fn clear(fleet: &Fleet, number: i64) -> anyhow::Result<()> {
+    for old in fleet.store.rollouts(Paging { after: (number + 1).to_string(), limit: 1 }).await? {
+        fleet.publish_retained(topic(fleet, &old.id), None).await?;
+    }
+    Ok(())
+}
+
+fn topic(fleet: &Fleet, id: &RolloutId) -> String {
+    fleet_topic(&fleet.settings.fleet, &FleetChannel::Rollout(id.as_str().to_owned()))
 }

@@ -7,11 +7,12 @@
 //! | start | created, with all approvals | running |
 //! | pause | running | paused |
 //! | resume | paused, held | running; what it was held for is acknowledged for the stage |
-//! | promote | running, held, before the last stage | running; the stage is left whatever it lacks but the failure budget |
+//! | promote | running, held | running; the stage is left whatever it lacks but the failure budget |
 //! | retry | running, paused, held | the same, held runs; failed and silent devices are tried again |
 //! | abort | created, running, paused, held | aborted |
 //! | undo | finished | undone |
 //!
+//! Promoted in its last stage, a rollout waits no more for devices that are away, and ends once all else is good.
 //! Everything else is an error. Who may use which verb at all is not decided here.
 
 use std::fmt;
@@ -41,7 +42,7 @@ pub enum Verb {
     Pause,
     /// Go on after a pause or a hold.
     Resume,
-    /// Begin the next stage now.
+    /// Begin the next stage now; of the last, wait no more for devices that are away.
     Promote,
     /// Try failed and silent devices again.
     Retry,
@@ -141,9 +142,6 @@ pub enum VerbError {
         /// How many there must be.
         need: u32,
     },
-    /// There is no stage after this one.
-    #[error("it is in its last stage: it finishes once nobody is pending or unreached")]
-    LastStage,
 }
 
 impl RolloutState {
@@ -192,9 +190,6 @@ impl RolloutState {
             (Verb::Pause, Phase::Running) => next.phase = Phase::Paused,
             (Verb::Resume, Phase::Paused | Phase::Held) => next.go_on(),
             (Verb::Promote, Phase::Running | Phase::Held) => {
-                if self.stage >= policy.last_stage() {
-                    return Err(VerbError::LastStage);
-                }
                 next.go_on();
                 next.promoted_by_hand = true;
             }

@@ -4,7 +4,7 @@
 //! while the rollout is paused or held. A stage settles when nobody is pending, nobody within it can be assigned, and
 //! enough have survived; it is left after its bake time and once the server has heard devices for a while, for news of
 //! harm may still be on its way after a restart. Nor does a stage settle for want of devices that a restart has cut off.
-//! The last stage is left, as finished, only when nobody is unreached.
+//! The last stage is left, as finished, only when nobody is unreached, or a human has said that those are not waited for.
 
 use std::time::Duration;
 
@@ -163,6 +163,10 @@ impl Bench<'_> {
         }
         if settled && tally.unreached == 0 {
             return Decision::Finish { why: format!("{} devices survived, nobody is unreached", tally.survived) };
+        }
+        if settled && state.promoted_by_hand {
+            let (survived, away) = (tally.survived, tally.unreached);
+            return Decision::Finish { why: format!("by hand: {survived} survived, {away} away") };
         }
         Decision::Continue(None)
     }

@@ -3,7 +3,7 @@
 use rusqlite::params;
 use tern_protocol::ids::{DeviceId, ModelName, ModelVersion, Version};
 
-use super::{Happened, Store, StoreError, catalog, devices::version_of, events, from_json, incidents, natural, parse};
+use super::{Store, StoreError, catalog, devices::version_of, events, incidents, natural, parse};
 use crate::{
     forms::{EventRow, VersionRow, incident::IncidentRow},
     ingest::Tally,
@@ -208,30 +208,6 @@ impl Store {
             let key = params![model.team.as_str(), model.model.as_str(), limit];
             let names = statement.query_map(key, |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
             names.iter().map(|name| parse("rollout", name)).collect()
-        })
-        .await
-    }
-
-    /// The newest changes of a rollout, newest first, at most `limit`.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn newest_rollout_history(&self, id: RolloutId, limit: u32) -> Result<Vec<Happened>, StoreError> {
-        self.read(move |connection| {
-            let sql = "SELECT number, entry, verdict FROM rollout_history WHERE rollout = ?1
-                       ORDER BY number DESC LIMIT ?2";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query(params![id.as_str(), limit])?;
-            let mut history = Vec::new();
-            while let Some(row) = rows.next()? {
-                let verdict: Option<String> = row.get(2)?;
-                history.push(Happened {
-                    number: row.get(0)?,
-                    entry: from_json("rollout history", row.get::<_, String>(1)?.as_bytes())?,
-                    verdict: verdict.map(|text| from_json("verdict", text.as_bytes())).transpose()?,
-                });
-            }
-            Ok(history)
         })
         .await
     }

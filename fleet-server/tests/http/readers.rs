@@ -1,7 +1,7 @@
 //! Dashboards: what a reader may see, that it may say nothing, and that a removed one is out at once.
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rumqttc::{Incoming, QoS, SubscribeReasonCode};
+use rumqttc::{Incoming, LastWill, QoS, SubscribeReasonCode};
 use serde_json::json;
 use tern_fleet_server::{
     forms::{Page, ReaderIssued, ReaderOrder, ReaderRow},
@@ -10,7 +10,7 @@ use tern_fleet_server::{
 
 use crate::rig::{Mqtt, Rig};
 
-async fn add(rig: &Rig, name: &str) -> (ReaderIssued, KeyPair) {
+pub(crate) async fn add(rig: &Rig, name: &str) -> (ReaderIssued, KeyPair) {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let issued = rig.admin().post("/api/v1/readers", &order(name, &key)).await.ok();
     (issued, key)
@@ -20,6 +20,26 @@ fn order(name: &str, key: &KeyPair) -> ReaderOrder {
     let csr_pem = CertificateParams::default().serialize_request(key).unwrap().pem().unwrap();
     ReaderOrder { name: name.parse().unwrap(), csr_pem }
 }
+
+/// What no dashboard may subscribe to.
+const HIDDEN: [&str; 16] = [
+    "#",
+    "+/#",
+    "+/v1/f/+/status",
+    "tern/v1/#",
+    "tern/v1/+/+/status",
+    "tern/v1/f/#",
+    "tern/v1/f/+/#",
+    "tern/v1/f/+/+",
+    "tern/v1/f/+/desired",
+    "tern/v1/f/cam-1/report",
+    "tern/v1/f/cam-1/watermark",
+    "tern/v1/g/_fleet/#",
+    "$SYS/#",
+    "$share/x/tern/v1/f/+/status",
+    "$share/x/tern/v1/f/+/desired",
+    "$queue/tern/v1/f/+/status",
+];
 
 /// Whether the broker grants the subscription.
 async fn granted(mqtt: &mut Mqtt, filter: &str) -> bool {
@@ -44,7 +64,7 @@ async fn a_dashboard_reads_what_is_for_people_and_says_nothing() {
     assert_eq!(issued.client_id, "_reader.hall");
     let identity = (issued.certificate_pem.as_str(), &key);
     let mut hall = Mqtt::reader(&rig, &issued.client_id, identity);
-    for filter in ["#", "tern/v1/f/#", "tern/v1/f/+/desired", "tern/v1/f/cam-1/report", "tern/v1/f/cam-1/watermark"] {
+    for filter in HIDDEN {
         assert!(!granted(&mut hall, filter).await, "{filter}");
     }
     rig.event("topic-refused", "topic-foreign").await;
@@ -56,6 +76,9 @@ async fn a_dashboard_reads_what_is_for_people_and_says_nothing() {
 
     // The certificate is good for this name alone, and only over MQTT.
     Mqtt::reader(&rig, "cam-1", identity).ended().await;
+    let will = LastWill::new(device.topic("status"), "{}", QoS::AtLeastOnce, true);
+    let mut leaving = Mqtt::connect(&rig, &issued.client_id, identity, Some(will));
+    leaving.ended().await;
     for topic in [device.topic("status"), device.topic("m/digits"), "tern/v1/f/_fleet/incident/1".into()] {
         Mqtt::reader(&rig, &issued.client_id, identity).refused(topic, true, "{}").await;
     }

@@ -111,7 +111,7 @@ impl Rig {
         }
     }
 
-    fn caller(&self, identity: Option<(&str, &KeyPair)>, token: Option<&str>) -> Caller {
+    pub(crate) fn caller(&self, identity: Option<(&str, &KeyPair)>, token: Option<&str>) -> Caller {
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(self.tls(identity)).https_only().enable_http1().build();
         Caller {
@@ -426,7 +426,7 @@ impl Mqtt {
         Self::connect(rig, client_id, identity, None)
     }
 
-    fn connect(rig: &Rig, client_id: &str, identity: (&str, &KeyPair), will: Option<LastWill>) -> Self {
+    pub(crate) fn connect(rig: &Rig, client_id: &str, identity: (&str, &KeyPair), will: Option<LastWill>) -> Self {
         let port = rig.server().addresses().mqtt.port();
         let mut options = MqttOptions::new(client_id, "localhost", port);
         options.set_transport(Transport::tls_with_config(rig.tls(Some(identity)).into()));

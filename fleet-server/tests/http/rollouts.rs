@@ -16,7 +16,7 @@ fn order(stages: &str, start: bool) -> Value {
     json!({"model": NEW, "selector": "*", "policy": policy, "reason": "better", "start": start})
 }
 
-async fn token(rig: &Rig, name: &str, role: Role) -> Caller {
+pub(crate) async fn token(rig: &Rig, name: &str, role: Role) -> Caller {
     let secret = Secret::generate().unwrap();
     let operator = Operator { name: name.into(), role };
     rig.server().fleet().store.add_token(secret.hash(), operator, clock::now()).await.unwrap();
@@ -173,7 +173,6 @@ async fn what_is_not_allowed_to_a_rollout_has_its_own_code() {
     assert_eq!(bob.post(&path("approve"), &reason).await.problem(), (409, "approved-before".into()));
     let started: RolloutRow = admin.post(&path("start"), &reason).await.ok();
     assert_eq!(started.approvals, ["bob"]);
-    assert_eq!(verb("promote").await, (409, "last-stage".into()));
     assert_eq!(assign(&rig, NEW, "*").await.problem(), (409, "rollout-active".into()));
 
     assert_eq!(admin.get("/api/v1/rollouts/nobody").await.problem(), (404, "not-found".into()));
@@ -183,4 +182,32 @@ async fn what_is_not_allowed_to_a_rollout_has_its_own_code() {
     assert_eq!(rig.stranger().get("/api/v1/rollouts").await.problem(), (401, "missing-token".into()));
     let page: Page<RolloutRow> = viewer.get("/api/v1/rollouts?limit=1").await.ok();
     assert_eq!((page.items.len(), page.next), (1, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_that_cannot_be_read_hinders_no_other() {
+    let mut rig = Rig::start().await;
+    let device = rig.enrol("cam-1").await;
+    let _link = agent(&rig, &device, 0).await;
+    let make = async |rig: &Rig, model: &str| {
+        let mut form = order("[{\"size\": \"100%\"}]", true);
+        form["model"] = json!(model);
+        assert_eq!(rig.admin().post("/api/v1/rollouts", &form).await.status, StatusCode::CREATED);
+    };
+    let demands = async |rig: &Rig, model: &str| {
+        let row: DeviceRow = rig.admin().get("/api/v1/devices/cam-1").await.ok();
+        row.desired.iter().any(|desired| desired.to_string() == model).then_some(())
+    };
+    for model in ["demo/a@1.0.0", "demo/b@1.0.0", "demo/c@1.0.0"] {
+        rig.publish(model, model.as_bytes()).await;
+    }
+    make(&rig, "demo/a@1.0.0").await;
+    let database = rusqlite::Connection::open(rig.folder.path().join("data/server.db")).unwrap();
+    database.execute("UPDATE rollouts SET policy = '{}' WHERE id = 'a-1-0-0'", []).unwrap();
+    make(&rig, "demo/b@1.0.0").await;
+    eventually(async || demands(&rig, "demo/b@1.0.0").await).await;
+    rig.restart().await;
+    let _link = agent(&rig, &device, 0).await;
+    make(&rig, "demo/c@1.0.0").await;
+    eventually(async || demands(&rig, "demo/c@1.0.0").await).await;
 }

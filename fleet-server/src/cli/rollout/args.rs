@@ -6,7 +6,10 @@ use clap::{Args, Subcommand};
 use tern_protocol::ids::ModelVersion;
 
 use super::super::args::{duration, spoken};
-use crate::rollout::{RolloutId, Share};
+use crate::{
+    forms::rollouts::{KEY_RULE, is_key},
+    rollout::{RolloutId, Share},
+};
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Rollout {
@@ -32,7 +35,7 @@ pub(in crate::cli) enum Rollout {
     Pause(Act),
     /// Go on after a pause or a hold
     Resume(Act),
-    /// Begin the next stage now
+    /// Begin the next stage now; in the last one, wait no more for devices that are away
     Promote(Act),
     /// Stop for good and take everything back
     Abort(Act),
@@ -80,6 +83,9 @@ pub(in crate::cli) struct Create {
     /// Start it at once
     #[arg(long)]
     pub start: bool,
+    /// A word of yours for this order: given again it makes no second rollout, for scripts that may run twice
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    pub idempotency_key: Option<String>,
     /// The terms in a file, TOML; examples/deploy/rollout.toml shows every key
     #[arg(long, value_name = "FILE", conflicts_with = "terms")]
     pub policy: Option<PathBuf>,
@@ -124,4 +130,8 @@ pub(in crate::cli) struct Terms {
     /// Seconds that it must survive [default: 600]
     #[arg(long, value_name = "S")]
     pub probation_seconds: Option<u64>,
+}
+
+fn key(text: &str) -> Result<String, String> {
+    if is_key(text) { Ok(text.to_owned()) } else { Err(KEY_RULE.to_owned()) }
 }

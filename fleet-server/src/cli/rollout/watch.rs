@@ -15,8 +15,10 @@ use super::{
 };
 use crate::{clock::Moment, forms::rollouts::RolloutDetail};
 
-/// How often the server is asked.
+/// Shortest pause before the server is asked again.
 const POLL: Duration = Duration::from_millis(500);
+/// The pause in times of the answer: a large fleet costs the server a look at every device.
+const ANSWERS: u32 = 4;
 /// A server that is restarted is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -37,6 +39,7 @@ async fn watch(client: &Client, order: &Status, printer: &mut Printer<'_>) -> an
     let mut seen = Seen::default();
     let mut unanswered: Option<Moment> = None;
     loop {
+        let asked = Moment::now();
         match look(client, order, &mut seen, printer).await {
             Ok(found) if found.row.closed.is_some() => return Ok(found),
             Ok(_) => unanswered = None,
@@ -50,7 +53,7 @@ async fn watch(client: &Client, order: &Status, printer: &mut Printer<'_>) -> an
         if order.timeout.is_some_and(|most| began.elapsed() >= most) {
             return Err(NotWell::timed_out(&order.id));
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL.max(asked.elapsed() * ANSWERS)).await;
     }
 }
 

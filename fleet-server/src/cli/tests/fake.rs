@@ -28,6 +28,8 @@ pub(super) const TOKEN: &str = "70cc";
 pub(super) struct State {
     pub requests: Vec<String>,
     pub last_body: Vec<u8>,
+    /// The key of the newest request.
+    pub last_key: Option<String>,
     pub manifests: BTreeMap<String, Vec<u8>>,
     pub blobs: BTreeMap<String, Vec<u8>>,
     pub list: Option<Value>,
@@ -132,6 +134,7 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
     let mut state = state.lock().unwrap();
     let uri = head.uri.to_string();
     state.requests.push(format!("{} {uri}", head.method));
+    state.last_key = head.headers.get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
     let known = head.headers.get(header::AUTHORIZATION).is_some_and(|h| h == format!("Bearer {TOKEN}").as_str());
     let (status, kind, text) = match (state.answer.clone(), known) {
         (Some((status, text)), _) => (status, if status == 403 { PROBLEM_TYPE } else { "text/html" }, text),

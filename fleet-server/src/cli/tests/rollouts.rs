@@ -108,6 +108,27 @@ fn create_sends_the_terms_of_flags_and_of_files_alike() {
 }
 
 #[test]
+fn an_order_that_may_come_twice_goes_under_its_key() {
+    let desk = desk(vec![detail(Phase::Created, "waiting")]);
+    let order = ["rollout", "create", "demo/m@1.1.0", "--to", "*", "--reason", "x", "--canary", "2"];
+    let create = |key: &str| desk.tern(&[&order[..], &["--idempotency-key", key]].concat());
+    let sent = |key: &str| {
+        assert_eq!(create(key).code, 0);
+        desk.state(|state| (state.last_key.clone(), state.last_body.clone()))
+    };
+    let first = sent("incident-7");
+    assert_eq!(first.0.as_deref(), Some("incident-7"));
+    assert_eq!(first, sent("incident-7"), "the same order has the same bytes, or the server would refuse it");
+    assert_eq!(desk.tern(&order).code, 0);
+    assert_eq!(desk.state(|state| state.last_key.clone()), None);
+    let before = desk.state(|state| state.requests.len());
+    for bad in ["", " a", "a\nb", "\u{e4}", &"k".repeat(129)] {
+        assert_eq!(create(bad).code, 2, "{bad:?}");
+    }
+    assert_eq!(desk.state(|state| state.requests.len()), before);
+}
+
+#[test]
 fn terms_that_cannot_be_used_go_nowhere() {
     let desk = desk(vec![detail(Phase::Created, "waiting")]);
     let before = desk.state(|state| state.requests.len());

@@ -14,10 +14,10 @@ use crate::{
     store::Counts,
 };
 
-pub(super) fn page(view: &FleetView, place: &Place, now: Timestamp) -> Markup {
+pub(super) fn page(view: &FleetView, open_incidents: u64, place: &Place, now: Timestamp) -> Markup {
     html! {
         h1 { "Fleet" }
-        (counts(&view.counts, view.incidents.rows.len()))
+        (counts(&view.counts, open_incidents))
         (section("incidents", "Open incidents", html! {
             @if view.incidents.rows.is_empty() {
                 p { "None. That says that nothing was found, not that nothing is wrong: each model's page says how small a change can be seen." }
@@ -39,7 +39,7 @@ pub(super) fn page(view: &FleetView, place: &Place, now: Timestamp) -> Markup {
     }
 }
 
-fn counts(counts: &Counts, incidents: usize) -> Markup {
+fn counts(counts: &Counts, open_incidents: u64) -> Markup {
     html! {
         dl #counts .counts data-key="counts" {
             div { dt { "Devices" } dd { (counts.devices) } }
@@ -47,7 +47,7 @@ fn counts(counts: &Counts, incidents: usize) -> Markup {
             div { dt { "Offline" } dd { (counts.devices.saturating_sub(counts.online)) } }
             div { dt { "Not yet at the wanted generation" } dd { (counts.behind) } }
             div { dt { "With a refusal" } dd { (counts.refusing) } }
-            div { dt { "Open incidents" } dd { (incidents) } }
+            div { dt { "Open incidents" } dd { (open_incidents) } }
             div { dt { "Versions" } dd { (counts.versions) } }
         }
     }

@@ -221,11 +221,10 @@ impl World {
             Phase::Created => self.command(Verb::Approve),
             Phase::Paused | Phase::Held => {
                 self.resumed += 1;
-                let last = self.snapshot.state.stage >= self.policy.last_stage();
                 match self.resumed {
                     0..=3 => self.command(Verb::Resume),
                     4..=5 => self.command(Verb::Retry),
-                    6..=12 if !last => self.command(Verb::Promote),
+                    6..=12 => self.command(Verb::Promote),
                     _ => self.command(Verb::Abort),
                 }
             }

@@ -86,13 +86,6 @@ fn four_eyes_start_a_rollout() {
 }
 
 #[test]
-fn the_last_stage_is_not_promoted() {
-    let policy = policy("stages = [{ size = 1 }, { size = \"100%\" }]");
-    let last = RolloutState { stage: 1, ..in_phase(Phase::Running) };
-    assert_eq!(last.order(&policy, &order(Verb::Promote), at(1)), Err(VerbError::LastStage));
-}
-
-#[test]
 fn resuming_acknowledges_what_it_was_held_for_until_the_next_stage() {
     let policy = policy("stages = [{ size = 1 }, { size = \"100%\" }]");
     let hold = |state: &RolloutState, reason| state.after(&Action::Hold { reason }, at(1)).unwrap().state;

@@ -34,8 +34,8 @@ CREATE TRIGGER rollout_history_is_never_changed BEFORE UPDATE ON rollout_history
 CREATE TRIGGER rollout_history_is_never_removed BEFORE DELETE ON rollout_history
     BEGIN SELECT RAISE(ABORT, 'the history of rollouts is append-only'); END;
 
--- What a rollout did to a device. `previous` is the whole demand that a take-back restores; `departed` says that somebody
--- else has demanded the model of the device since.
+-- What a rollout did to a device. `previous` is the whole demand that a take-back restores; `departed` says who else has
+-- demanded the model of the device since: 0 nobody, the number of another rollout, -1 an operator.
 CREATE TABLE rollout_devices (
     rollout TEXT NOT NULL REFERENCES rollouts (id),
     device TEXT NOT NULL,

@@ -128,9 +128,13 @@ impl Work<'_> {
         let Some(at) = models.iter().position(|model| model.model_version() == *target) else { return Ok(None) };
         match to {
             None => drop(models.remove(at)),
-            Some(version) => models[at] = self.demand_of(version, previous)?,
+            Some(version) => models[at] = self.demand_of(version, previous.clone())?,
         }
+        let restores = to.is_some() && to == previous.as_ref().map(|model| &model.version);
         let generation = demand(self.connection, device, models, self.sign, self.now)?;
+        if restores {
+            self.give_back(device)?;
+        }
         let sql = "UPDATE rollout_devices SET taken_back = ?3 WHERE rollout = ?1 AND device = ?2";
         let cause = to_json(&cause);
         self.connection.prepare_cached(sql)?.execute(params![
@@ -190,6 +194,13 @@ impl Work<'_> {
         Ok(Some(Carried::Demanded(device.clone(), generation)))
     }
 
+    /// The demand of before stands again, so whoever made it may take it back.
+    fn give_back(&self, device: &DeviceId) -> Result<(), StoreError> {
+        let sql = "UPDATE rollout_devices SET departed = 0 WHERE device = ?1 AND departed = ?2";
+        self.connection.prepare_cached(sql)?.execute(params![device.as_str(), self.record.number])?;
+        Ok(())
+    }
+
     /// What is demanded of the device and whether it is revoked, if it has the generation that is expected.
     fn models(&self, device: &DeviceId, expects: Generation) -> Result<Option<(Vec<DesiredModel>, bool)>, StoreError> {
         let sql = "SELECT generation, revoked IS NOT NULL FROM devices WHERE device = ?1";
@@ -242,6 +253,9 @@ struct Place {
     probation: Probation,
 }
 
+/// What stands in `departed` where no rollout but an operator has demanded the model; a rollout writes its number.
+const BY_HAND: i64 = -1;
+
 /// Notes that somebody else than the rollouts of before has demanded the model of the device.
 pub(in crate::store) fn depart(
     connection: &Connection,
@@ -249,9 +263,11 @@ pub(in crate::store) fn depart(
     model: &ModelName,
     by: Option<&RolloutId>,
 ) -> Result<(), StoreError> {
-    let sql = "UPDATE rollout_devices SET departed = 1 WHERE device = ?1 AND departed = 0 AND rollout IS NOT ?4
+    let sql = "UPDATE rollout_devices SET departed = coalesce((SELECT number FROM rollouts WHERE id = ?4), ?5)
+               WHERE device = ?1 AND departed = 0 AND rollout IS NOT ?4
                AND rollout IN (SELECT id FROM rollouts WHERE team = ?2 AND model_id = ?3)";
     let by = by.map(RolloutId::as_str);
-    connection.prepare_cached(sql)?.execute(params![device.as_str(), model.team.as_str(), model.model.as_str(), by])?;
+    let of = params![device.as_str(), model.team.as_str(), model.model.as_str(), by, BY_HAND];
+    connection.prepare_cached(sql)?.execute(of)?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The history of rollouts: one row a change, with the verdict that led to it, and an event for everybody to see.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Params, params};
 use tern_protocol::ids::ModelVersion;
 
 use super::super::{NewEvent, Store, StoreError, events, from_json, integer, millis, to_json};
@@ -30,21 +30,38 @@ impl Store {
         self.read(move |connection| {
             let sql = "SELECT number, entry, verdict FROM rollout_history WHERE rollout = ?1 AND number > ?2
                        ORDER BY number LIMIT ?3";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query(params![id.as_str(), after, limit])?;
-            let mut history = Vec::new();
-            while let Some(row) = rows.next()? {
-                let verdict: Option<String> = row.get(2)?;
-                history.push(Happened {
-                    number: row.get(0)?,
-                    entry: from_json("rollout history", row.get::<_, String>(1)?.as_bytes())?,
-                    verdict: verdict.map(|text| from_json("verdict", text.as_bytes())).transpose()?,
-                });
-            }
-            Ok(history)
+            happened(connection, sql, params![id.as_str(), after, limit])
         })
         .await
     }
+
+    /// The newest changes of a rollout, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn newest_rollout_history(&self, id: RolloutId, limit: u32) -> Result<Vec<Happened>, StoreError> {
+        self.read(move |connection| {
+            let sql = "SELECT number, entry, verdict FROM rollout_history WHERE rollout = ?1
+                       ORDER BY number DESC LIMIT ?2";
+            happened(connection, sql, params![id.as_str(), limit])
+        })
+        .await
+    }
+}
+
+fn happened(connection: &Connection, sql: &str, of: impl Params) -> Result<Vec<Happened>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(of)?;
+    let mut history = Vec::new();
+    while let Some(row) = rows.next()? {
+        let verdict: Option<String> = row.get(2)?;
+        history.push(Happened {
+            number: row.get(0)?,
+            entry: from_json("rollout history", row.get::<_, String>(1)?.as_bytes())?,
+            verdict: verdict.map(|text| from_json("verdict", text.as_bytes())).transpose()?,
+        });
+    }
+    Ok(history)
 }
 
 /// Adds a change and its event.

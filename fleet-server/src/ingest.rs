@@ -117,7 +117,7 @@ pub async fn take(fleet: &Arc<Fleet>, device: &DeviceId, payload: Bytes) -> Resu
     };
     let versions = known(fleet, &opened.rows).await?;
     let stream = opened.stream;
-    let rows = sort(device, opened.rows, &versions, now);
+    let rows = sorted(fleet, device, opened.rows, versions, now).await?;
     let committed = fleet.store.commit_report(Batch { device: device.clone(), stream, rows }, now).await;
     let committed = committed.context("commit a report")?.map_err(Refused::Batch)?;
     fleet.metrics.report_rows.fetch_add(committed.new, Relaxed);
@@ -166,6 +166,19 @@ async fn known(fleet: &Arc<Fleet>, rows: &[OpenedRow]) -> anyhow::Result<Version
     Ok(versions)
 }
 
+/// Reading up to 4,096 windows' sketches is no work for the broker's two threads either.
+async fn sorted(
+    fleet: &Arc<Fleet>,
+    device: &DeviceId,
+    rows: Vec<OpenedRow>,
+    versions: Versions,
+    now: Timestamp,
+) -> anyhow::Result<Vec<NewRow>> {
+    let _permit = fleet.ingest.openings.acquire().await.context("ingest has ended")?;
+    let device = device.clone();
+    fleet.blocking(move |_| sort(&device, rows, &versions, now)).await.context("judge a report")
+}
+
 /// Says of each row where it belongs.
 fn sort(device: &DeviceId, rows: Vec<OpenedRow>, versions: &Versions, now: Timestamp) -> Vec<NewRow> {
     let mut events = 0;
@@ -174,7 +187,10 @@ fn sort(device: &DeviceId, rows: Vec<OpenedRow>, versions: &Versions, now: Times
         let judged = item.map_err(|error| (Poison::of_row(&error), error.to_string())).and_then(|item| {
             let model = judge::version(&item);
             let known = model.as_ref().and_then(|model| versions.get(model)?.as_deref());
-            judge::judge(&item, known, now).map(|()| item)
+            // Sketches are decoded by a library: a row that it panics on must not come again for ever.
+            let judge = || judge::judge(&item, known, now);
+            let judged = catch_unwind(AssertUnwindSafe(judge));
+            judged.unwrap_or_else(|_| Err((Poison::RowSketch, "its sketches cannot be read".into()))).map(|()| item)
         });
         let content = match judged {
             Err((poison, words)) => Content::Poisoned { poison, words, bytes },

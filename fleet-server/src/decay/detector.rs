@@ -166,6 +166,10 @@ impl Detector {
         if watch.round != before {
             // A round touches all that took part.
             touched.devices.extend(watch.devices.keys().map(|device| (row.model.clone(), device.clone())));
+            for device in watch.silent(row.received) {
+                watch.leave(&device);
+                subject.devices.remove(&device);
+            }
         }
         if let Some(verdicts) = verdicts {
             let changes = incidents::reconcile(&mut subject.open, verdicts).into_iter();

@@ -48,8 +48,9 @@ pub struct Service {
 struct Company {
     state: State,
     learned: Option<Control>,
-    /// Quiet windows until something is learned from them.
-    history: Vec<Past>,
+    /// Quiet windows until something is learned from them: of each, its own readings and then the medians; NaN for none.
+    /// They are written down with every round of every device, so they are as small as they can be.
+    history: Vec<f32>,
 }
 
 /// A device under watch.
@@ -101,9 +102,6 @@ impl DeviceWatch {
     /// Whether one that was read back is one to go on from.
     pub fn is_sound(&self, judge: &Judge) -> bool {
         let scores = || judge.watched().map(|feature| feature.scores.len());
-        let fits = |company: &Company, scores| {
-            company.state.is_sound(scores) && company.learned.as_ref().is_none_or(|control| control.is_sound(scores))
-        };
         self.open.is_sound()
             && self.open.progress().1 == judge.window_rows()
             && self.steps.len() == judge.features()
@@ -113,7 +111,7 @@ impl DeviceWatch {
             && self.marks.is_sound(judge.features())
             && self.newest.as_ref().is_none_or(|newest| newest.readings.len() == judge.features())
             && self.steps.iter().zip(scores()).all(|(state, scores)| state.is_sound(scores))
-            && self.company.iter().zip(scores()).all(|(company, scores)| fits(company, scores))
+            && self.company.iter().zip(scores()).all(|(company, scores)| company.is_sound(scores))
     }
 
     /// Adds late labels to the open detection window; a bin that the profile does not have is left out.
@@ -135,7 +133,7 @@ impl DeviceWatch {
             let _ = merge_labels(&mut full.labels, &late).and_then(|()| merge_labels(&mut self.judged, &full.labels));
         }
         self.windows += 1;
-        self.in_round += 1;
+        self.in_round = self.in_round.saturating_add(1);
         let when = When { window: self.windows, ..when };
         let readings = judge.read(&full);
         self.alone(judge, &full, &readings, devices, when);
@@ -228,22 +226,39 @@ impl Company {
         medians: &[Option<f64>],
         (cohort, threshold): (usize, f64),
     ) {
-        if self.learned.is_some() || medians.iter().all(Option::is_none) {
+        if self.learned.is_some() || medians.len() != own.len() || medians.iter().all(Option::is_none) {
             return;
         }
-        self.history.push(Past { own: own.to_vec(), medians: medians.to_vec() });
-        if self.history.len() < MIN_WINDOWS {
+        let missing = f32::NAN;
+        self.history.extend(own.iter().map(|reading| reading.map_or(missing, |reading| reading.value as f32)));
+        self.history.extend(medians.iter().map(|median| median.map_or(missing, |median| median as f32)));
+        if self.history.len() < MIN_WINDOWS * 2 * scores.len() {
             return;
         }
-        let design = Design::level(self.history.len());
-        self.history = match Control::learn(scores, &std::mem::take(&mut self.history), &design, cohort, threshold) {
-            Ok(control) => {
-                self.learned = Some(control);
-                self.state = State::new(scores.len());
-                Vec::new()
-            }
-            // What cannot be learned from is let go; the devices stay alike.
-            Err(_) => Vec::new(),
-        };
+        let past = past(&std::mem::take(&mut self.history), scores);
+        let design = Design::level(past.len());
+        // What cannot be learned from is let go; the devices stay alike.
+        if let Ok(control) = Control::learn(scores, &past, &design, cohort, threshold) {
+            self.learned = Some(control);
+            self.state = State::new(scores.len());
+        }
     }
+
+    fn is_sound(&self, scores: usize) -> bool {
+        self.state.is_sound(scores)
+            && self.learned.as_ref().is_none_or(|control| control.is_sound(scores))
+            && self.history.len().checked_rem(2 * scores).unwrap_or(self.history.len()) == 0
+    }
+}
+
+/// The windows of a history, for learning.
+fn past(history: &[f32], scores: &[ScoreProfile]) -> Vec<Past> {
+    let value = |x: &f32| x.is_finite().then_some(f64::from(*x));
+    let windows = history.chunks_exact((2 * scores.len()).max(1));
+    let window = |window: &[f32]| {
+        let (own, medians) = window.split_at(scores.len());
+        let own = own.iter().zip(scores).map(|(x, score)| Some(Reading { value: value(x)?, rows: score.rows }));
+        Past { own: own.collect(), medians: medians.iter().map(value).collect() }
+    };
+    windows.map(window).collect()
 }

@@ -34,6 +34,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// How often a model's figures are said at most: they are for people.
 const FIGURES: Duration = Duration::from_secs(5);
+/// Versions of a model that its topic tells of, the newest: all that were ever watched would outgrow a message.
+const VERSIONS: usize = 20;
 /// How often topics of resolved incidents are looked through.
 const CLEARING: Duration = Duration::from_secs(60);
 
@@ -165,7 +167,8 @@ impl Said {
     async fn catch_up(&mut self, fleet: &Arc<Fleet>) -> anyhow::Result<()> {
         if self.figures.is_none_or(|last| last.elapsed() >= FIGURES) && !self.due.is_empty() {
             for model in std::mem::take(&mut self.due) {
-                let versions = fleet.store.watches(Some(model.clone())).await.context("read figures")?;
+                let mut versions = fleet.store.watches(Some(model.clone())).await.context("read figures")?;
+                versions.truncate(VERSIONS);
                 let json = serde_json::to_vec(&ModelFigures { versions }).context("write figures")?;
                 let topic = fleet_topic(&fleet.settings.fleet, &FleetChannel::Model(model));
                 if let Err(error) = fleet.publish_retained(topic, Some(json)).await {

@@ -5,7 +5,7 @@
 //! before. The open round closes with the window that makes one of these true:
 //! - every active device has closed a window in it: the usual case;
 //! - some device has closed its second one in it, and half of the active devices one: nobody waits for the slow;
-//! - some device has closed its [`MOST_IN_ROUND`]th: nobody waits for the lost.
+//! - some device has closed its fourth, and two usual rounds have passed: nobody waits for the lost ([`super::pace`]).
 //!
 //! At its close each device that took part is held, by its newest window, against the median over the newest windows of
 //! all active devices of its class; the mean of those that took part goes to the pooled detectors. Windows between a
@@ -15,17 +15,18 @@
 //! Labels are weighed over the fleet, by round, and not by device: a device returns few, the question is about the model
 //! that all of them share, and one bet on all is found earlier than many on each. A device that is at fault is left out,
 //! since wrong answers to a broken lens say nothing about the model. That choice rests on inputs, never on whether a label
-//! was an error, so the bets stay fair. Figures by device are evidence for people only.
+//! was an error, so the bets stay fair. Nor does one device decide alone: see [`super::jury`]. Figures by device are evidence
+//! for people only.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tern_protocol::ids::DeviceId;
 use tern_stats::{
-    calibration, cohort,
+    cohort,
     design::LEVEL,
     estimate,
-    labels::{Labels, Mixture, merge_labels},
+    labels::{Labels, Mixture},
     pooled, slo,
     step::State,
     window::Window,
@@ -34,7 +35,9 @@ use tern_stats::{
 use super::{
     device::{DeviceWatch, Service},
     judge::{Judge, Readings},
+    jury::{self, Juror},
     marks::{Ground, Marks, QUIET, When},
+    pace::Pace,
     verdict::{self, Verdict},
 };
 use crate::forms::incident::{Cause, IncidentKind, Layer, WatchFigures};
@@ -42,12 +45,10 @@ use crate::forms::incident::{Cause, IncidentKind, Layer, WatchFigures};
 /// Rounds that a device's newest window stays in the cohort's medians: devices up to four times as slow as half of the
 /// others still count.
 pub const ACTIVE_ROUNDS: u64 = 4;
-/// Windows of one device that end a round.
-const MOST_IN_ROUND: u32 = 4;
 /// Devices that were silent for this long are forgotten: 30 days, in milliseconds.
 const FORGOTTEN_MS: i64 = 30 * 86_400_000;
 /// Format of [`Watch`] and [`DeviceWatch`] where they are written down.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// What labels said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,6 +84,7 @@ pub struct Watch {
     pub short: Vec<usize>,
     /// Devices at fault, whose labels do not count.
     pub faulty: Vec<DeviceId>,
+    pace: Pace,
     pooled: Vec<State>,
     calibration: Mixture,
     label_rounds: u64,
@@ -106,6 +108,7 @@ impl Watch {
             changed: Vec::new(),
             short: Vec::new(),
             faulty: Vec::new(),
+            pace: Pace::default(),
             pooled: judge.watched().map(|feature| feature.detector()).collect(),
             calibration: Mixture::default(),
             label_rounds: 0,
@@ -157,8 +160,11 @@ impl Watch {
         self.windows += 1;
         let active = self.active().count();
         let here = self.active().filter(|(_, watch)| took_part(watch, round)).count();
-        let closes = here == active || (in_round >= 2 && 2 * here >= active) || in_round >= MOST_IN_ROUND;
-        closes.then(|| self.close(judge, at))
+        if !self.pace.ends(at, in_round, here, active) {
+            return None;
+        }
+        self.pace.end(at, here, active);
+        Some(self.close(judge, at))
     }
 
     /// Adds labels that came late; of a device that is not under watch they are of no use any more.
@@ -205,8 +211,13 @@ impl Watch {
         verdicts.extend(verdict::on_answers(self, judge));
         self.round += 1;
         self.devices.values_mut().for_each(|watch| watch.close_round(judge.profile()));
-        self.devices.retain(|_, watch| watch.seen.saturating_add(FORGOTTEN_MS) > at);
         verdicts
+    }
+
+    /// Devices that were silent for so long at the end of a round `at` that they are forgotten.
+    pub fn silent(&self, at: i64) -> Vec<DeviceId> {
+        let silent = self.devices.iter().filter(|(_, watch)| watch.seen.saturating_add(FORGOTTEN_MS) <= at);
+        silent.map(|(device, _)| device.clone()).collect()
     }
 
     /// Each device against its cohort.
@@ -278,28 +289,26 @@ impl Watch {
 
     fn weigh_labels(&mut self, judge: &Judge, when: When) {
         let Some(confidence) = &judge.profile().confidence else { return };
-        let mut sum = vec![Labels::default(); judge.bins()];
-        let mut by_device = Vec::new();
-        for (device, watch) in self.devices.iter().filter(|(device, _)| !self.faulty.contains(device)) {
-            let own = slo::total(&watch.judged);
-            if own.n > 0 && merge_labels(&mut sum, &watch.judged).is_ok() {
-                by_device.push((device.clone(), own));
-            }
-        }
-        let total = slo::total(&sum);
-        if total.n == 0 {
-            return;
-        }
+        let counts = |device: &DeviceId| !self.faulty.contains(device);
+        let here = self.devices.iter().filter(|(device, _)| counts(device));
+        let jury: Vec<_> =
+            here.map(|(device, own)| Juror { device: device.clone(), labels: own.judged.clone() }).collect();
+        let mut by_device: Vec<_> = jury
+            .iter()
+            .map(|juror| (juror.device.clone(), slo::total(&juror.labels)))
+            .filter(|(_, l)| l.n > 0)
+            .collect();
+        let Some(said) = jury::weigh(&mut self.calibration, confidence, jury, judge.profile().arl) else { return };
         self.label_rounds += 1;
-        self.labels.n = self.labels.n.saturating_add(total.n);
-        self.labels.errors = self.labels.errors.saturating_add(total.errors);
-        let (state, arl) = (&mut self.calibration, judge.profile().arl);
-        let said = calibration::observe(state, confidence, &sum, calibration::TOLERANCE, arl);
-        if let Some(verdict) = said.ok().filter(|verdict| verdict.alarm) {
-            let bins = confidence.bins.iter().zip(&sum);
-            let allowed =
-                bins.map(|(bin, own)| (bin.error_rate() + calibration::TOLERANCE) * own.n as f64).sum::<f64>();
-            let (share, limit) = (total.errors as f64 / total.n as f64, allowed / total.n as f64);
+        for (_, own) in &by_device {
+            self.labels.n = self.labels.n.saturating_add(own.n);
+            self.labels.errors = self.labels.errors.saturating_add(own.errors);
+        }
+        let verdict = said.verdict;
+        if verdict.alarm {
+            let total = slo::total(&said.labels);
+            let of = total.n.max(1) as f64;
+            let (share, limit) = (total.errors as f64 / of, jury::allowed(confidence, &said.labels) / of);
             let ground = Ground::of_share("errors", share, limit, total.n);
             let ground = Ground { strength: Some(verdict.evidence), ..ground };
             by_device.sort_by(|a, b| b.1.errors.cmp(&a.1.errors).then_with(|| a.0.cmp(&b.0)));

@@ -18,10 +18,12 @@ use tokio::{
 
 use crate::{disk, store::Delivery, wording::plain};
 
-/// Output that is kept of each stream, in bytes; the rest is read and let go, so that nobody blocks on a full pipe.
+/// Output that is kept of each stream, the last bytes of it; the rest is let go, so that nobody blocks on a full pipe.
 const KEPT: usize = 16 << 10;
-/// Characters of output that the record of a run holds.
+/// Characters that the record of a run holds.
 const SHOWN: usize = 400;
+/// Characters of each stream in it, the last ones: room is left for the words before them.
+const LAST: usize = 180;
 /// Time for output that is still in the pipes once the command has ended: a process that it left behind may hold them.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -145,13 +147,13 @@ async fn attended(
     timeout(limit, work).await.ok()
 }
 
-/// Reads to the end, keeping the first [`KEPT`] bytes.
+/// Reads to the end, keeping the last [`KEPT`] bytes.
 async fn gather(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut from) = from else { return };
     let mut chunk = [0; 4096];
     while let Ok(count @ 1..) = from.read(&mut chunk).await {
-        let room = KEPT.saturating_sub(kept.len());
-        kept.extend_from_slice(&chunk[..count.min(room)]);
+        kept.extend_from_slice(&chunk[..count]);
+        kept.drain(..kept.len().saturating_sub(KEPT));
     }
 }
 
@@ -159,6 +161,6 @@ async fn gather(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
 fn tail(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim();
-    let skip = text.chars().count().saturating_sub(SHOWN / 2);
+    let skip = text.chars().count().saturating_sub(LAST);
     text.chars().skip(skip).collect()
 }

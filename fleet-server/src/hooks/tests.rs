@@ -104,9 +104,12 @@ async fn a_command_that_hangs_is_killed_with_what_it_started() {
 #[tokio::test]
 async fn a_flood_of_output_is_read_and_mostly_let_go() {
     let folder = tempfile::tempdir().unwrap();
-    let flood = script(folder.path(), "head -c 30000000 /dev/zero | tr '\\0' 'x'; head -c 3000000 /dev/zero >&2");
-    let said = flood.run("notify", &delivery(1)).await.unwrap();
-    assert!(said.len() < 2000);
+    let flood = script(
+        folder.path(),
+        "head -c 30000000 /dev/zero | tr '\\0' 'x'; head -c 3000000 /dev/zero >&2; echo out of memory >&2; exit 1",
+    );
+    let said = flood.run("notify", &delivery(1)).await.unwrap_err();
+    assert!(said.len() < 2000 && said.ends_with("out of memory"), "how it ended is what is kept: {said}");
     // It ends although a process that it left behind holds its output open.
     let left = script(folder.path(), "sleep 1000 & echo done").run("notify", &delivery(1)).await.unwrap();
     assert_eq!(left, "done");
@@ -253,6 +256,23 @@ async fn an_order_is_made_once_and_run_again_after_a_crash() {
     assert_eq!(states, [("notify", "waiting"), ("retrain", "done"), ("webhook", "waiting")]);
     let events = store.newest_events(10).await.unwrap();
     assert!(events.iter().any(|event| event.kind == "hook-ran" && event.message.contains("try 3")));
+}
+
+#[tokio::test]
+async fn an_incident_of_a_whole_fleet_fits_into_a_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("server.db")).unwrap();
+    let policy: Policy = Arc::new(|_, _, _| vec![]);
+    let number = opened(&store, &policy, IncidentKind::ModelBroken, Severity::Critical, 0).await;
+    let mut open = store.detector().await.unwrap().open.remove(0);
+    open.incident.devices = (0..20_000).map(|i| format!("camera-on-the-north-side-{i:05}").parse().unwrap()).collect();
+    let (at, change) = ("2026-06-01T01:00:00Z".parse().unwrap(), Change::Refreshed);
+    let changes =
+        vec![IncidentChange { model: open.model, kind: open.kind, incident: open.incident, change, at, hooks: vec![] }];
+    let step = Advance { from: 1, cursor: 2, versions: vec![], devices: vec![], runs: vec![], changes };
+    let said = store.advance(step, "f".parse().unwrap(), at).await.unwrap();
+    assert!(said[0].payload.len() < 16 << 10, "{} bytes", said[0].payload.len());
+    assert_eq!(store.incident(number).await.unwrap().unwrap().devices.len(), 20_000, "the interface names all");
 }
 
 #[tokio::test]

@@ -10,10 +10,13 @@ use tern_protocol::{
     ids::ModelVersion,
     report::v1::{Correction, Feature, Item, Window},
 };
-use tern_stats::profile::{FeatureProfile, Kind, Profile};
+use tern_stats::{
+    numeric::{CLIP, DIFFERENCE_CLIP},
+    profile::{FeatureProfile, Kind, Profile},
+};
 
 use super::Poison;
-use crate::profiles::Known;
+use crate::profiles::{Known, Reference};
 
 /// Dates that a device may have: its clock counts as far ahead of the last signed time (DESIGN 3).
 const MOST_AHEAD: SignedDuration = SignedDuration::from_hours(400 * 24);
@@ -23,6 +26,11 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(400 * 24);
 const UNNAMED: [u8; 32] = [0; 32];
 /// A count at or above this is no count: a thousand inferences a second for nine thousand years.
 const ABSURD: u64 = 1 << 48;
+
+/// Kinds of errors in a window: more than there will be of format 1, each may come twice where windows were merged.
+const MOST_ERRORS: usize = 16;
+/// What rounding may add to a sum, as a share of its bound.
+const ROUNDING: f64 = 1e-6;
 
 /// Why a row goes into quarantine.
 pub(super) type Fault = (Poison, String);
@@ -53,12 +61,19 @@ pub(super) fn judge(item: &Item, known: Option<&Known>, now: Timestamp) -> Resul
 fn judge_window(window: &Window, known: &Known, now: Timestamp) -> Result<(), Fault> {
     judge_times(window, now)?;
     judge_counts(window)?;
+    if !window.features.iter().chain(&window.outputs).all(can_be_sums) {
+        return Err((Poison::RowCount, "a sum that its counts cannot have".into()));
+    }
     let is_named = window.contract != Digest::from_bytes(UNNAMED) && !is_blind(window);
     if is_named && window.contract != known.contract_digest {
         return Err((Poison::RowShape, format!("counted under contract {}", window.contract)));
     }
-    if let Some(profile) = known.profile() {
-        judge_shape(window, profile)?;
+    match &known.reference {
+        Reference::Fits(profile) => judge_shape(window, profile)?,
+        Reference::Absent if !is_blind(window) => {
+            return Err((Poison::RowShape, "it watches features, its version has no profile".into()));
+        }
+        Reference::Absent | Reference::Unfit(_) => {}
     }
     window.latencies().map_err(|_| (Poison::RowSketch, "its latency is no sketch".to_owned()))?;
     window.sums().map_err(|_| (Poison::RowSketch, "its unseen categories are no sketch".to_owned()))?;
@@ -84,6 +99,9 @@ fn judge_counts(window: &Window) -> Result<(), Fault> {
             vec![f.counts.iter().copied().max().unwrap_or(0), f.other, f.missing]
         }
     });
+    if window.errors.len() > MOST_ERRORS {
+        return Err((Poison::RowCount, format!("{} kinds of errors", window.errors.len())));
+    }
     let own = [window.inferences, window.rows, window.number];
     let v = window.violations;
     let bad = own.into_iter().chain([v.rejected, v.clamped, v.flagged]).chain(errors).chain(labels).chain(values);
@@ -92,6 +110,19 @@ fn judge_counts(window: &Window) -> Result<(), Fault> {
         Some(count) => Err((Poison::RowCount, format!("a count of {count}"))),
         None => Ok(()),
     }
+}
+
+/// Values are clipped before they are summed. One device's sum of 1e308 would be the mean of its fleet.
+fn can_be_sums(feature: &Feature) -> bool {
+    let Feature::Numeric(f) = feature else { return true };
+    let within = |sum: f64, least: f64, most: f64| {
+        let room = ROUNDING * (1.0 + most);
+        (least - room..=most + room).contains(&sum)
+    };
+    let (n, nd) = (f.n as f64, f.nd as f64);
+    within(f.s1, -CLIP * n, CLIP * n)
+        && within(f.s2, 0.0, CLIP * CLIP * n)
+        && within(f.sd_sum, 0.0, DIFFERENCE_CLIP * nd)
 }
 
 /// Whether it watches no feature: only requests failed, or the worker could not read contract or profile.

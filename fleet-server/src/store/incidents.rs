@@ -23,6 +23,9 @@ use crate::{
 /// How long a resolved incident's topic stays, for dashboards that look once a day.
 const TOPIC_LIFE: SignedDuration = SignedDuration::from_hours(24);
 
+/// Devices that its topic names: an incident of a whole fleet must fit into a message. The interface names all.
+const NAMED: usize = 256;
+
 /// An open incident as the detector goes on from it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OpenIncident {
@@ -279,7 +282,9 @@ fn update(connection: &Connection, change: &IncidentChange, clear: Option<Timest
 /// Keeps the payload of the incident's topic; returns it, to be said.
 pub(super) fn state_it(connection: &Connection, row: &IncidentRow, fleet: &FleetId) -> Result<Statement, StoreError> {
     let topic = fleet_topic(fleet, &FleetChannel::Incident(row.number));
-    let payload = to_json(row).into_bytes();
+    let few = (row.devices.len() > NAMED)
+        .then(|| IncidentRow { devices: row.devices.iter().take(NAMED).cloned().collect(), ..row.clone() });
+    let payload = to_json(few.as_ref().unwrap_or(row)).into_bytes();
     twins::retain(connection, &topic, &payload)?;
     Ok(Statement { topic, payload })
 }

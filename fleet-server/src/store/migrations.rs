@@ -46,6 +46,32 @@ mod tests {
     }
 
     #[test]
+    fn a_database_of_the_server_before_keeps_what_it_holds() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        for (index, step) in STEPS[..2].iter().enumerate() {
+            connection.execute_batch(step).unwrap();
+            connection.pragma_update(None, "user_version", index as i64 + 1).unwrap();
+        }
+        let rows = "INSERT INTO devices (device, enrolled, device_class, own_labels, operator_labels, agent_version,
+                        key_sha256, certificate_expires, generation) VALUES ('cam-1', 1, 'c', '{}', '{}', '0', 'k', 9, 4);
+                    INSERT INTO reports VALUES ('cam-1', x'01', 1, 1, x'00');
+                    INSERT INTO retained (topic, payload) VALUES ('t', x'00');
+                    INSERT INTO events (at, kind, actor, code, message) VALUES (1, 'k', 'a', '', '');";
+        connection.execute_batch(rows).unwrap();
+        apply(&mut connection).unwrap();
+        let count = "SELECT (SELECT generation FROM devices) + (SELECT count(*) FROM reports)
+                         + (SELECT count(*) FROM retained) + (SELECT count(*) FROM events)";
+        assert_eq!(connection.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 7);
+        let (cursor, check): (i64, String) = (
+            connection.query_row("SELECT cursor FROM detector", [], |row| row.get(0)).unwrap(),
+            connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap(),
+        );
+        assert_eq!((cursor, check.as_str()), (0, "ok"));
+        // The server before still writes: it knows the older columns only.
+        connection.execute("INSERT INTO reports VALUES ('cam-1', x'01', 2, 1, x'00')", []).unwrap();
+    }
+
+    #[test]
     fn events_cannot_be_changed_or_removed() {
         let mut connection = Connection::open_in_memory().unwrap();
         apply(&mut connection).unwrap();

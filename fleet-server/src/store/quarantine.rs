@@ -9,10 +9,13 @@ use tern_protocol::{digest::Digest, ids::DeviceId, report::v1::Stream};
 use super::{Store, StoreError, integer, millis, natural, parse, time};
 use crate::{forms::QuarantineRow, ingest::Poison};
 
-/// Most entries of a device, and their bytes: two of the largest reports.
+/// Most entries of a device, and their bytes.
 const OF_DEVICE: (i64, i64) = (64, 2 << 20);
 /// Most entries in all, and their bytes.
 const IN_ALL: (i64, i64) = (4096, 64 << 20);
+
+/// Most bytes that are kept of one entry; its length and digest are those of all.
+const LONGEST: usize = 64 << 10;
 
 /// Something for the quarantine.
 #[derive(Debug, Clone)]
@@ -74,7 +77,9 @@ pub(super) fn keep(
     kept: &[Quarantined],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    for Quarantined { poison, words, place, bytes } in kept {
+    // A report may bring 4,096 rows, or one of 16 MiB: what would go again at once is not written first.
+    let newest = kept.len().saturating_sub(OF_DEVICE.0 as usize);
+    for Quarantined { poison, words, place, bytes } in &kept[newest..] {
         let sql = "INSERT INTO quarantine
                        (device, code, received, times, stream, sequence, message, sha256, length, bytes)
                    VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -88,7 +93,7 @@ pub(super) fn keep(
             words.chars().take(500).collect::<String>(),
             Digest::of(bytes).to_string(),
             integer(bytes.len() as u64),
-            bytes,
+            &bytes[..bytes.len().min(LONGEST)],
         ])?;
     }
     if kept.is_empty() {
@@ -104,7 +109,7 @@ fn trim(connection: &Connection, device: Option<&DeviceId>, (entries, bytes): (i
     let sql = format!(
         "DELETE FROM quarantine WHERE id IN (
              SELECT id FROM (
-                 SELECT id, row_number() OVER newest AS place, sum(length) OVER newest AS total
+                 SELECT id, row_number() OVER newest AS place, sum(min(length, {LONGEST})) OVER newest AS total
                  FROM quarantine WHERE {of} WINDOW newest AS (ORDER BY id DESC))
              WHERE place > ?1 OR total > ?2)"
     );

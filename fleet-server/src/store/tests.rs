@@ -462,3 +462,38 @@ async fn devices_are_picked_by_selector_page_by_page() {
     assert_eq!(names(list("*", "cam-1", 1).await.unwrap()), ["cam-2"]);
     assert_eq!(names(list("site=own", "", 9).await.unwrap()), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_round_of_a_large_fleet_keeps_nobody_waiting_for_long() {
+    let Scratch { store, folder: _folder } = scratch();
+    let model: ModelVersion = "demo/m@1.0.0".parse().unwrap();
+    // 1,000 devices with 10 features, each state as large as it grows.
+    let states = |at: u8| {
+        let state = |i: usize| DeviceState {
+            model: model.clone(),
+            device: device(&format!("cam-{i}")),
+            state: Some((1, vec![at; 34_000])),
+        };
+        (0..1000).map(state).collect::<Vec<_>>()
+    };
+    for at in 0..3u8 {
+        let step = Advance {
+            from: at.into(),
+            cursor: i64::from(at) + 1,
+            versions: vec![],
+            devices: states(at),
+            runs: vec![],
+            changes: vec![],
+        };
+        let start = crate::clock::Moment::now();
+        let round = store.advance(step, "f".parse().unwrap(), now());
+        let report = async {
+            store.retain("t".into(), vec![at + 1]).await.unwrap();
+            start.elapsed()
+        };
+        let (round, waited) = tokio::join!(round, report);
+        round.unwrap();
+        println!("a round: {:?}, a write behind it: {waited:?}", start.elapsed());
+        assert!(waited.as_secs() < 10, "{waited:?}");
+    }
+}

@@ -100,10 +100,29 @@ fn counts_that_cannot_be() {
     assert_eq!(of(|w| w.violations.flagged = ABSURD), Some(Poison::RowCount));
     assert_eq!(of(|w| w.feedback[1].n = ABSURD), Some(Poison::RowCount));
     assert_eq!(of(|w| w.confidence[0] = ABSURD), Some(Poison::RowCount));
+    let one = |kind| ErrorCount { kind, count: 1 };
+    assert_eq!(of(|w| w.errors = vec![one(ErrorKind::Engine); 17]), Some(Poison::RowCount));
     assert_eq!(
         of(|w| w.features = vec![Feature::Numeric(Numeric { missing: ABSURD, ..Numeric::default() })]),
         Some(Poison::RowCount)
     );
+}
+
+#[test]
+fn sums_that_their_counts_cannot_have() {
+    let cells = profile().features[0].kind.cells();
+    let of = |edit: &dyn Fn(&mut Numeric)| {
+        let mut sums = Numeric { cells: vec![0; cells], n: 10, nd: 9, ..Numeric::default() };
+        sums.cells[0] = 10;
+        edit(&mut sums);
+        of(|w| w.features = vec![Feature::Numeric(sums)])
+    };
+    assert_eq!(of(&|s| (s.s1, s.s2, s.sd_sum) = (-80.0, 640.000_000_1, 54.0)), None, "clipped all, and rounded");
+    assert_eq!(of(&|s| s.s1 = 81.0), Some(Poison::RowCount));
+    assert_eq!(of(&|s| s.s1 = -1e308), Some(Poison::RowCount));
+    assert_eq!(of(&|s| s.s2 = 1e308), Some(Poison::RowCount));
+    assert_eq!(of(&|s| s.s2 = -1.0), Some(Poison::RowCount));
+    assert_eq!(of(&|s| s.sd_sum = 55.0), Some(Poison::RowCount));
 }
 
 #[test]
@@ -123,8 +142,9 @@ fn sketches_that_are_none_and_versions_that_nobody_published() {
     assert_eq!(of(|w| w.latency = vec![9; 40]), Some(Poison::RowSketch));
     let broken = Feature::Categorical(Categorical { unseen: vec![1, 2, 3], ..Categorical::default() });
     let unseen = Item::Window(Box::new(Window { features: vec![broken], ..samples::window(1, 1) }));
-    let judged = judge(&unseen, Some(&known(Reference::Absent)), now()).map_err(|(poison, _)| poison);
-    assert_eq!(judged, Err(Poison::RowSketch));
+    let of = |reference| judge(&unseen, Some(&known(reference)), now()).map_err(|(poison, _)| poison);
+    assert_eq!(of(Reference::Unfit(String::new())), Err(Poison::RowSketch));
+    assert_eq!(of(Reference::Absent), Err(Poison::RowShape), "nothing to watch by");
     let judged = judge(&Item::Window(Box::new(window())), None, now()).map_err(|(poison, _)| poison);
     assert_eq!(judged, Err(Poison::RowVersion));
 }

@@ -171,14 +171,30 @@ async fn quarantine_is_bounded_by_entries_and_bytes_and_counts_repetitions() {
     let kept = store.quarantined(0, 100).await.unwrap();
     assert_eq!((kept.len(), kept[0].id), (64, 7), "the oldest went");
     assert_eq!((kept[63].times, kept[63].received), (2, later(1)));
-    for byte in 0..3 {
+    for byte in 0..40 {
         store.quarantine(device(), report(vec![byte; 1 << 20]), now()).await.unwrap();
     }
     let kept = store.quarantined(0, 100).await.unwrap();
-    assert_eq!(kept.iter().map(|row| row.bytes).collect::<Vec<_>>(), [1 << 20, 1 << 20]);
+    assert_eq!(kept.iter().map(|row| row.bytes).collect::<Vec<_>>(), [1 << 20; 32], "the first 64 KiB of each");
     let other = Quarantined { words: "other".into(), ..report(vec![1]) };
     store.quarantine("cam-2".parse().unwrap(), other, now()).await.unwrap();
-    assert_eq!(store.quarantined(0, 100).await.unwrap().len(), 3, "bounds are each device's own");
+    assert_eq!(store.quarantined(0, 100).await.unwrap().len(), 33, "bounds are each device's own");
+}
+
+#[tokio::test]
+async fn a_flood_of_odd_rows_is_not_written_to_be_deleted_at_once() {
+    let Scratch { store, folder } = scratch();
+    let odd = |sequence: u64| {
+        let bytes = [&sequence.to_be_bytes()[..], &[7; 4000]].concat();
+        let content = Content::Poisoned { poison: Poison::RowShape, words: "odd".into(), bytes };
+        NewRow { sequence, content }
+    };
+    let taken = send(&store, STREAM, (1..=4096).map(odd).collect()).await;
+    assert_eq!((taken.watermark, taken.quarantined.len()), (4096, 4096), "all are committed and counted");
+    let kept = store.quarantined(0, 100).await.unwrap();
+    assert_eq!(kept.iter().map(|row| row.sequence).collect::<Vec<_>>(), (4033..=4096).map(Some).collect::<Vec<_>>());
+    let written: u64 = std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+    assert!(written < 4 << 20, "{written} bytes for 16 MiB of nonsense");
 }
 
 #[tokio::test]

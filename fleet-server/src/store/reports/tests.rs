@@ -239,3 +239,14 @@ async fn a_damaged_stream_is_said_and_not_guessed() {
     let batch = Batch { device: device(), stream: STREAM, rows: vec![row(2)] };
     assert!(matches!(store.commit_report(batch, now()).await, Err(StoreError::Damaged { .. })));
 }
+
+#[tokio::test]
+async fn what_the_detector_is_behind_is_known_from_the_ends_of_the_table() {
+    let Scratch { store, folder: _folder } = scratch();
+    let behind = async |cursor| store.detector_rows(cursor, 2).await.unwrap().1;
+    assert_eq!((behind(0).await, behind(7).await), (0, 0), "nothing is there");
+    send(&store, STREAM, (1..=9).map(row).collect()).await;
+    assert_eq!((behind(0).await, behind(7).await, behind(9).await), (9, 2, 0));
+    store.forget_telemetry(later(1), 4).await.unwrap();
+    assert_eq!((behind(0).await, behind(7).await), (5, 2), "what was deleted will never be read");
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
 use crate::{chaos::Kills, footprint::Footprint, witness::Testimony};
@@ -194,7 +194,7 @@ impl Facts {
     /// The tables for people.
     pub fn tables(&self) -> String {
         let mut devices =
-            table(["device", "answered by", "digits", "right", "accuracy", "as onnxruntime", "p50", "p95"]);
+            table(["device, clean lens", "answered by", "digits", "right", "accuracy", "as onnxruntime", "p50", "p95"]);
         for d in &self.devices {
             devices.add_row([
                 d.device.clone(),
@@ -225,7 +225,8 @@ impl Facts {
                 share(p.estimated_accuracy),
             ]);
         }
-        let mut incidents = table(["incident", "severity", "likely cause", "devices", "features", "windows"]);
+        let mut incidents =
+            table(["incident, as first told", "severity", "likely cause", "devices", "features", "windows"]);
         for i in &self.incidents {
             let windows = format!("{:.0}", i.windows);
             incidents.add_row([&i.kind, &i.severity, &i.cause, &i.devices.join(" "), &i.features.join(" "), &windows]);
@@ -238,8 +239,12 @@ impl Facts {
     }
 }
 
+/// Columns of a terminal that the tables fit in.
+const WIDTH: u16 = 120;
+
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table
 }

@@ -15,8 +15,8 @@
 //!   them anew, now without that row.
 //! - A report of which not even the first row's number can be read is kept, counted and *acknowledged*: it would come
 //!   again at once otherwise, and block the connection. It covers nothing. So a device whose acknowledged rows stay
-//!   uncovered sends them again later, fewer at a time; a row that stays uncovered alone cannot be saved, and the device
-//!   goes on under a new stream, which it announces.
+//!   uncovered sends them again later, fewer at a time. It cannot tell a row that no server will ever read from a server
+//!   that is away: it keeps that row, goes on until 1,024 rows behind it are uncovered, and then waits.
 //! - A report of an unknown format or codec is kept and *refused*: it is from a newer agent, and the device keeps its rows
 //!   until this server was updated.
 //!

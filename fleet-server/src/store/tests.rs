@@ -174,6 +174,33 @@ async fn a_report_is_a_sign_of_life() {
 }
 
 #[tokio::test]
+async fn only_refusals_that_stand_are_counted() {
+    let Scratch { store, folder: _folder } = scratch();
+    let refused = |desired: &str| {
+        let mut twin = twin(1, Some("1.0.0"), None);
+        let error = LastError {
+            code: RefusalCode::GoldenMismatch,
+            message: "no".into(),
+            version: Some("1.1.0".parse().unwrap()),
+            generation: Generation(1),
+            at: now(),
+            count: 1,
+        };
+        (twin.models[0].desired, twin.models[0].last_error) = (Some(desired.parse().unwrap()), Some(error));
+        twin
+    };
+    for name in ["cam-1", "cam-2", "cam-3"] {
+        enrolled(&store, name).await;
+    }
+    say(&store, "cam-1", refused("1.1.0")).await;
+    say(&store, "cam-2", refused("1.0.0")).await;
+    say(&store, "cam-3", twin(1, Some("1.0.0"), None)).await;
+    assert_eq!(store.counts().await.unwrap().refusing, 1);
+    say(&store, "cam-1", refused("1.0.0")).await;
+    assert_eq!(store.counts().await.unwrap().refusing, 0, "it was taken back");
+}
+
+#[tokio::test]
 async fn jobs_that_wait_share_a_commit() {
     let Scratch { store, folder: _folder } = scratch();
     enrolled(&store, "cam-1").await;

@@ -1,10 +1,11 @@
-//! What a twin says that is new: pure comparison of one twin with the one before.
+//! What a twin says that is new, and which of its refusals still stand: pure rules on twins.
 
 use std::collections::BTreeMap;
 
 use tern_protocol::{
-    ids::{ModelName, ModelVersion},
-    twin::{LastError, Twin},
+    ids::{Generation, ModelName, ModelVersion},
+    refusal::RefusalCode,
+    twin::{LastError, ModelTwin, Twin},
 };
 
 pub mod delivery;
@@ -45,6 +46,41 @@ pub fn new_refusals(old: Option<&Twin>, new: &Twin) -> Vec<NewRefusal> {
 
 fn is_same(a: &LastError, b: &LastError) -> bool {
     (a.code, &a.version, a.generation, a.at) == (b.code, &b.version, b.generation, b.at)
+}
+
+/// A refusal in a twin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal<'a> {
+    /// What the device said.
+    pub error: &'a LastError,
+    /// Whether it is about what is demanded now. Twins keep the newest refusal for ever: one that was overcome is past.
+    pub stands: bool,
+}
+
+/// Every refusal that a twin shows, of its desired state (`of_state`) and of its models.
+///
+/// That of a model stands while the version that was refused is demanded and does not answer; that of a desired state while
+/// the state is not taken over, or another one was under its number.
+pub fn refusals<'a>(
+    models: &'a [ModelTwin],
+    of_state: Option<&'a LastError>,
+    taken_over: Generation,
+    demanded: Generation,
+) -> impl Iterator<Item = Refusal<'a>> {
+    let of_state = of_state.map(move |error| {
+        let is_twofold = error.code == RefusalCode::Equivocation && error.generation == taken_over;
+        Refusal { error, stands: taken_over < demanded || taken_over < error.generation || is_twofold }
+    });
+    of_state.into_iter().chain(models.iter().filter_map(|model| {
+        let error = model.last_error.as_ref()?;
+        let is_of_demanded = error.version.is_none() || error.version == model.desired;
+        Some(Refusal { error, stands: model.desired.is_some() && model.version != model.desired && is_of_demanded })
+    }))
+}
+
+/// The refusal to show where there is room for one: the newest that stands, or else the newest.
+pub fn foremost<'a>(refusals: impl Iterator<Item = Refusal<'a>>) -> Option<Refusal<'a>> {
+    refusals.max_by_key(|refusal| (refusal.stands, refusal.error.at))
 }
 
 /// The versions that answer on the device.
@@ -120,5 +156,47 @@ mod tests {
         assert_eq!(newly_running(Some(&one), &one), []);
         assert_eq!(newly_running(Some(&one), &two), ["demo/m@2.0.0".parse().unwrap()]);
         assert_eq!(newly_running(Some(&one), &none), []);
+    }
+
+    #[test]
+    fn a_refusal_stands_while_what_was_refused_is_demanded_and_not_there() {
+        let of = |desired: Option<&str>, answers: &str, refused: Option<&str>| {
+            let version = refused.map(|v| v.parse().unwrap());
+            let error = LastError { version, ..error(RefusalCode::GoldenMismatch, "2026-01-01T00:00:00Z", 1) };
+            let mut twin = twin(Some(answers), Some(error), None);
+            twin.models[0].desired = desired.map(|v| v.parse().unwrap());
+            refusals(&twin.models, None, Generation(3), Generation(3)).map(|refusal| refusal.stands).collect::<Vec<_>>()
+        };
+        assert_eq!(of(Some("1.1.0"), "1.0.0", Some("1.1.0")), [true]);
+        assert_eq!(of(Some("1.1.0"), "1.0.0", None), [true]);
+        assert_eq!(of(Some("1.0.0"), "1.0.0", Some("1.1.0")), [false], "it was taken back");
+        assert_eq!(of(Some("1.2.0"), "1.0.0", Some("1.1.0")), [false], "another is demanded");
+        assert_eq!(of(Some("1.1.0"), "1.1.0", Some("1.1.0")), [false], "it answers after all");
+        assert_eq!(of(None, "1.0.0", Some("1.1.0")), [false], "nothing is demanded any more");
+    }
+
+    #[test]
+    fn a_refused_state_stands_until_one_is_taken_over() {
+        let of = |code, refused, taken_over, demanded| {
+            let error = LastError { generation: Generation(refused), ..error(code, "2026-01-01T00:00:00Z", 1) };
+            refusals(&[], Some(&error), Generation(taken_over), Generation(demanded)).next().unwrap().stands
+        };
+        use RefusalCode as C;
+        assert!(of(C::Expired, 4, 3, 4) && of(C::Malformed, 0, 3, 4), "the device is behind");
+        assert!(of(C::Expired, 4, 3, 3), "the server may have forgotten it; the device has not");
+        assert!(!of(C::Expired, 4, 4, 4) && !of(C::OldGeneration, 2, 4, 4) && !of(C::Malformed, 0, 4, 4));
+        assert!(of(C::Equivocation, 4, 4, 4) && !of(C::Equivocation, 4, 5, 5));
+    }
+
+    #[test]
+    fn one_that_stands_is_shown_before_a_newer_one_that_is_past() {
+        let (old, new) = (
+            error(RefusalCode::Fetch, "2026-01-01T00:00:00Z", 1),
+            error(RefusalCode::Fetch, "2026-02-01T00:00:00Z", 1),
+        );
+        let [standing, past] = [Refusal { error: &old, stands: true }, Refusal { error: &new, stands: false }];
+        assert_eq!(foremost([standing, past].into_iter()), Some(standing));
+        assert_eq!(foremost([past].into_iter()), Some(past));
+        assert_eq!(foremost([].into_iter()), None);
     }
 }

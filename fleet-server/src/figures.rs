@@ -68,15 +68,11 @@ fn instant(millis: i64) -> Timestamp {
 
 fn figures_row(figures: Figures, newest: &[Telemetry], profile: Option<&Profile>) -> FiguresRow {
     let Figures { device, model, tally, updated } = figures;
-    let mut latency = Latency::default();
-    for window in newest.iter().filter_map(|item| match &item.item {
-        Item::Window(window) if window.version == model.version => Some(window),
+    let latencies = newest.iter().filter_map(|item| match &item.item {
+        Item::Window(window) if window.version == model.version => window.latencies().ok(),
         _ => None,
-    }) {
-        if let Ok(more) = window.latencies() {
-            latency.merge(&more);
-        }
-    }
+    });
+    let latencies: Vec<Latency> = latencies.collect();
     FiguresRow {
         device,
         model,
@@ -89,14 +85,14 @@ fn figures_row(figures: Figures, newest: &[Telemetry], profile: Option<&Profile>
         label_errors: tally.label_errors,
         accuracy: share(tally.label_errors, tally.labels).map(|errors| 1.0 - errors),
         estimated: estimated(&tally.confidence, profile),
-        p50_ms: milliseconds(&latency, 0.5),
-        p95_ms: milliseconds(&latency, 0.95),
+        p50_ms: milliseconds(&latencies, 0.5),
+        p95_ms: milliseconds(&latencies, 0.95),
         updated: instant(updated),
     }
 }
 
 fn window_row(id: i64, received: Timestamp, window: &Window, profile: Option<&Profile>) -> WindowRow {
-    let latency = window.latencies().unwrap_or_default();
+    let latency = [window.latencies().unwrap_or_default()];
     let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);
     let counted = window.features.iter().chain(&window.outputs);
     let features = profile.map(|profile| counted.zip(profile.watched()).map(|(f, p)| feature_row(f, p)).collect());
@@ -146,6 +142,6 @@ fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-fn milliseconds(latency: &Latency, rank: f64) -> Option<f64> {
-    latency.quantile(rank).map(|microseconds| f64::from(microseconds) / 1000.0)
+fn milliseconds(latencies: &[Latency], rank: f64) -> Option<f64> {
+    Latency::quantile_over(latencies, rank).map(|microseconds| f64::from(microseconds) / 1000.0)
 }

@@ -6,7 +6,10 @@ mod telemetry;
 
 use std::collections::BTreeMap;
 
-use crate::readers::ReaderName;
+use crate::{
+    devices::{Refusal, refusals},
+    readers::ReaderName,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tern_protocol::{
@@ -154,6 +157,13 @@ pub struct DeviceRow {
     pub last_error: Option<LastError>,
     /// When its certificate ends.
     pub certificate_expires: Timestamp,
+}
+
+impl DeviceRow {
+    /// Every refusal that the twin shows.
+    pub fn refusals(&self) -> impl Iterator<Item = Refusal<'_>> {
+        refusals(&self.models, self.last_error.as_ref(), self.generation, self.desired_generation)
+    }
 }
 
 /// `POST /api/v1/readers`: a dashboard to be.

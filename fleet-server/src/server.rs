@@ -4,7 +4,7 @@ mod args;
 mod init;
 mod upkeep;
 
-use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{ffi::OsString, io::IsTerminal, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
@@ -93,8 +93,11 @@ fn carry_out(arguments: args::Arguments) -> anyhow::Result<()> {
 fn log(filter: &str) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("log filter {filter:?}: write it like info or info,tern_fleet_server=debug"))?;
+    // Colours are for eyes: in a file or a journal they are noise.
+    let is_seen = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_seen).with_writer(std::io::stderr);
     // In a test a subscriber may be there already.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = log.try_init();
     Ok(())
 }
 

@@ -46,7 +46,7 @@ pub use devices::{Admittance, Gone, Paging};
 pub use directing::{AssignRefusal, AssignmentOrder, SignState};
 pub use enrolments::{Enrolled, EnrolmentRefusal, NewEnrolment, OrderRefusal, UsedToken};
 pub use events::NewEvent;
-pub use figures::{Figures, FiguresQuery, Telemetry};
+pub use figures::{Around, Figures, FiguresQuery, Telemetry};
 pub use incidents::{IncidentChange, OpenIncident, Response, Statement};
 pub use quarantine::Quarantined;
 pub use readers::{NewReader, ReaderRefusal};

@@ -49,6 +49,30 @@ pub(crate) fn plain(text: &str, most: usize) -> String {
     shown
 }
 
+/// A digest has 64 hexadecimal digits; what has so many or more is taken for one.
+const DIGEST: usize = 64;
+/// Digits that tell digests apart for people.
+pub(crate) const DIGITS: usize = 12;
+
+/// The text with its digests cut to their first digits.
+pub(crate) fn short_digests(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(rest.len());
+        let (run, after) = rest.split_at(digits);
+        if digits < DIGEST {
+            shown.push_str(run)
+        } else {
+            shown.extend([&run[..DIGITS], "…"])
+        }
+        let other = after.find(|c: char| c.is_ascii_hexdigit()).unwrap_or(after.len());
+        shown.push_str(&after[..other]);
+        rest = &after[other..];
+    }
+    shown
+}
+
 /// The state's name.
 pub(crate) fn state(state: ModelState) -> &'static str {
     match state {
@@ -86,6 +110,16 @@ mod tests {
     fn sizes_keep_one_decimal() {
         assert_eq!([999, 1_000, 24_449, 1_999_999].map(size), ["999 B", "1.0 kB", "24.4 kB", "1.9 MB"]);
         assert_eq!(size(u64::MAX), "18446744073.7 GB");
+    }
+
+    #[test]
+    fn digests_are_cut_and_nothing_else_is() {
+        let digest = "ec407ea42652d82b1bc65d1b2e9c1b0b4fec96cbeb4f9c0c1a66078f1f1d9b0b";
+        let told = short_digests(&format!("blob {digest} has digest {digest}"));
+        assert_eq!(told, "blob ec407ea42652… has digest ec407ea42652…");
+        for whole in ["", "added a decade", "ß é…", &digest[1..]] {
+            assert_eq!(short_digests(whole), whole);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use datasketches::{
     common::SearchCriteria,
-    kll::{KllFloat, KllSketch},
+    kll::{KllFloat, KllSketch, SortedView},
 };
 use serde::{Deserialize, Serialize, de::Error as _};
 
@@ -52,6 +52,31 @@ impl Latency {
     pub fn merge(&mut self, other: &Self) {
         // The one error of the library is that overflow; the sketch is untouched then.
         let _ = self.0.merge(&other.0);
+    }
+
+    /// The latency in microseconds that a share `rank` of the inferences in all `parts` stays within; `None` of nothing.
+    ///
+    /// The same parts give the same answer each time, which merging them does not: that tosses coins.
+    pub fn quantile_over(parts: &[Self], rank: f64) -> Option<f32> {
+        let views: Vec<_> = parts.iter().map(|part| part.0.sorted_view()).filter(|view| !view.is_empty()).collect();
+        let total: f64 = views.iter().map(|view| view.total_weight() as f64).sum();
+        let wanted = (rank.clamp(0.0, 1.0) * total).ceil();
+        let within = |bits: u32| {
+            let Ok(value) = KllFloat::<f32>::new(f32::from_bits(bits)) else { return true };
+            let of = |view: &SortedView<_>| {
+                let share = view.rank(&value, SearchCriteria::Inclusive).unwrap_or(0.0);
+                // Whole inferences: the rank is their number over the weight.
+                (share * view.total_weight() as f64).round()
+            };
+            views.iter().map(of).sum::<f64>() >= wanted
+        };
+        // Floats that are not negative are in the order of their bits: the first that is enough is one of the items.
+        let (mut low, mut high) = (0, f32::MAX.to_bits());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if within(middle) { high = middle } else { low = middle + 1 }
+        }
+        (!views.is_empty()).then(|| f32::from_bits(low))
     }
 
     /// The sketch as bytes; none for no inference.
@@ -110,6 +135,25 @@ mod tests {
             let found = f64::from(latency.quantile(rank).unwrap()) / 10_007.0;
             assert!((found - rank).abs() < 0.04, "{rank}: {found}");
         }
+    }
+
+    #[test]
+    fn a_quantile_over_parts_is_that_of_one_and_the_same_each_time() {
+        let whole = of(0..5_000);
+        let parts = [of(0..700), Latency::default(), of(700..9_000), of(9_000..10_007)];
+        for rank in [0.01, 0.5, 0.95, 0.99] {
+            assert_eq!(Latency::quantile_over(std::slice::from_ref(&whole), rank), whole.quantile(rank), "{rank}");
+            let found = Latency::quantile_over(&parts, rank);
+            assert_eq!(found, Latency::quantile_over(&parts, rank));
+            assert!((f64::from(found.unwrap()) / 10_007.0 - rank).abs() < 0.04, "{rank}: {found:?}");
+        }
+        let [mut few, mut more] = [Latency::default(), Latency::default()];
+        few.record(9.0);
+        [1.0, 2.0, 3.0].into_iter().for_each(|value| more.record(value));
+        let exact = [0.25, 0.5, 0.75, 1.0].map(|rank| Latency::quantile_over(&[few.clone(), more.clone()], rank));
+        assert_eq!(exact, [1.0, 2.0, 3.0, 9.0].map(Some));
+        assert_eq!(Latency::quantile_over(&[Latency::default()], 0.5), None);
+        assert_eq!(Latency::quantile_over(&[], 0.5), None);
     }
 
     #[test]

@@ -63,6 +63,8 @@ fn every_page_stands_and_nobody_else_is_asked() {
         pictures(&mut browser, &path);
         assert_eq!(seen_and_heard(&mut browser), json!([]), "{path}");
     }
+    let log = plant.log();
+    assert!(log.contains("INFO") && !log.contains('\u{1b}'), "a file gets no colours: {log}");
 }
 
 /// Leaves pictures of the page where somebody wants to look at them.

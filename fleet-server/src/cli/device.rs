@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tern_protocol::{
-    ids::DeviceId,
-    twin::{LastError, ModelTwin},
-};
+use tern_protocol::{ids::DeviceId, twin::ModelTwin};
 
 use super::{args::Enroll, client::Client, output::Printer, telemetry};
 use crate::{
+    devices::{Refusal, foremost},
     forms::{DeviceRow, EnrolmentOrder, EnrolmentTicket, Page},
     wording::state,
 };
@@ -53,7 +51,7 @@ fn row(device: &DeviceRow, printer: &Printer<'_>) -> Vec<String> {
         device.last_seen.map_or_else(|| "never".into(), |seen| printer.when(seen)),
         if models.is_empty() { "-".into() } else { models.join(", ") },
         generation(device),
-        newest_error(device).map_or_else(|| "-".into(), |error| error.code.to_string()),
+        foremost(device.refusals()).map_or_else(|| "-".into(), in_short),
     ]
 }
 
@@ -73,12 +71,9 @@ fn generation(device: &DeviceRow) -> String {
     }
 }
 
-fn errors(device: &DeviceRow) -> impl Iterator<Item = &LastError> {
-    device.last_error.iter().chain(device.models.iter().filter_map(|m| m.last_error.as_ref()))
-}
-
-fn newest_error(device: &DeviceRow) -> Option<&LastError> {
-    errors(device).max_by_key(|error| error.at)
+/// The code; one that is past says so.
+fn in_short(refusal: Refusal<'_>) -> String {
+    if refusal.stands { refusal.error.code.to_string() } else { format!("{} (past)", refusal.error.code) }
 }
 
 pub(super) async fn show(client: &Client, device: &DeviceId, printer: &mut Printer<'_>) -> anyhow::Result<()> {
@@ -106,11 +101,15 @@ pub(super) async fn show(client: &Client, device: &DeviceId, printer: &mut Print
             p.line("")?;
             telemetry::table(&figures, p)?;
         }
-        errors(&row).try_for_each(|error| {
+        row.refusals().try_for_each(|refusal| {
+            let (error, past) = (refusal.error, if refusal.stands { "" } else { ", past" });
             let version = error.version.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
             let generation = error.generation;
             let when = p.when(error.at);
-            p.line(&format!("refused{version} (generation {generation}, {when}): {}: {}", error.code, error.message))
+            p.line(&format!(
+                "refused{version} (generation {generation}, {when}{past}): {}: {}",
+                error.code, error.message
+            ))
         })
     })
 }

@@ -17,6 +17,8 @@ const MAX_TABLE: usize = 60;
 /// The drawing's size, in units of its own.
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 200.0;
+/// The width of a letter, about.
+const LETTER: f64 = 7.0;
 /// Where the plot lies in it.
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 470.0;
@@ -36,6 +38,8 @@ pub struct Chart {
     pub series: Vec<Series>,
     /// A level that means something, and its name.
     pub limit: Option<(f64, &'static str)>,
+    /// Moments that mean something, such as a change of version, in the order of time.
+    pub moments: Vec<(Timestamp, String)>,
 }
 
 /// One line.
@@ -137,6 +141,7 @@ fn drawing(chart: &Chart, drawn: &[Series]) -> Markup {
                 line .limit x1=(LEFT) x2=(RIGHT) y1=(fixed(scale.place(level))) y2=(fixed(scale.place(level))) {}
                 text .mark x=(LEFT + 4.0) y=(fixed((scale.place(level) - 4.0).max(TOP))) { (name) }
             }
+            (moments(chart, first, last, across))
             @for (index, series) in drawn.iter().enumerate() {
                 polyline .{"line line-" (index % 4)} points=(path(series, across, scale)) {}
                 @for (at, value) in beyond(series, limit) {
@@ -153,6 +158,30 @@ fn drawing(chart: &Chart, drawn: &[Series]) -> Markup {
             } }
         }
     }
+}
+
+/// Upright lines with their names above; a name without room stands in the words alone.
+fn moments(chart: &Chart, first: Timestamp, last: Timestamp, across: impl Fn(Timestamp) -> f64) -> Markup {
+    let mut taken = LEFT;
+    let placed = within(chart, first, last).map(|(at, name)| {
+        let (x, name) = (across(*at), parts::word(name));
+        let width = name.chars().count() as f64 * LETTER;
+        // To the right of the line, but to the left of it at the edge.
+        let start = if x + width > RIGHT { x - width - 3.0 } else { x + 3.0 };
+        let is_free = start >= taken;
+        if is_free {
+            taken = start + width;
+        }
+        (x, is_free.then_some((start, name)))
+    });
+    html! { @for (x, name) in placed {
+        line .moment x1=(fixed(x)) x2=(fixed(x)) y1=(TOP - 10.0) y2=(BOTTOM) {}
+        @if let Some((start, name)) = name { text .tick x=(fixed(start)) y=(TOP - 3.0) { (name) } }
+    } }
+}
+
+fn within(chart: &Chart, first: Timestamp, last: Timestamp) -> impl Iterator<Item = &(Timestamp, String)> {
+    chart.moments.iter().filter(move |(at, _)| (first..=last).contains(at))
 }
 
 fn span(drawn: &[Series]) -> (Timestamp, Timestamp) {
@@ -205,6 +234,10 @@ fn words(chart: &Chart, drawn: &[Series], step: f64) -> String {
             let _ = write!(text, "{over} above {name} at {}. ", number(level));
         }
     }
+    let (first, last) = span(drawn);
+    for (at, name) in within(chart, first, last) {
+        let _ = write!(text, "{}: {}. ", moment(*at, first, last), parts::word(name));
+    }
     text.trim_end().to_owned()
 }
 
@@ -246,7 +279,7 @@ mod tests {
     fn chart(values: &[f64], limit: Option<(f64, &'static str)>) -> Chart {
         let points = values.iter().enumerate().map(|(n, v)| (at(n as i64), *v)).collect();
         let series = vec![Series { name: "p99 <b>".into(), points }];
-        Chart { id: "x".into(), title: "Latency & more".into(), unit: "ms", series, limit }
+        Chart { id: "x".into(), title: "Latency & more".into(), unit: "ms", series, limit, moments: vec![] }
     }
 
     fn text(chart: &Chart) -> String {
@@ -267,6 +300,17 @@ mod tests {
         }
         assert_eq!(svg.matches("class=\"beyond\"").count(), 1);
         assert!(!svg.contains("style="), "the page's policy forbids it");
+    }
+
+    #[test]
+    fn moments_are_drawn_and_told_where_they_lie_in_the_chart() {
+        let moments = [(1, "<1.1.0>"), (2, "1.2.0"), (98, "1.3.0"), (500, "1.4.0")];
+        let moments = moments.map(|(second, name)| (at(second), name.to_owned())).to_vec();
+        let svg = text(&Chart { moments, ..chart(&[1.0; 100], None) });
+        assert_eq!(svg.matches("class=\"moment\"").count(), 3, "one lies beyond the windows");
+        assert!(svg.contains("08:00:01: &lt;1.1.0&gt;. 08:00:02: 1.2.0. 08:01:38: 1.3.0.</desc>"), "{svg}");
+        assert!(svg.contains(">1.3.0</text>") && !svg.contains(">1.2.0</text>"), "two names would lie on each other");
+        assert!(!svg.contains("1.4.0"));
     }
 
     #[test]

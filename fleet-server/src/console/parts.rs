@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use tern_protocol::{
     ids::{DeviceId, ModelName, ModelVersion},
-    twin::{LastError, ModelState, ModelTwin},
+    twin::{ModelState, ModelTwin},
 };
 
 use super::{
@@ -15,8 +15,9 @@ use super::{
     view::{IncidentLine, Listed, RolloutLine, Severity},
 };
 use crate::{
+    devices::Refusal,
     forms::EventRow,
-    wording::{count, plain, relative, state},
+    wording::{count, plain, relative, short_digests, state},
 };
 
 /// Longest message on a page, in characters.
@@ -136,11 +137,24 @@ pub(super) fn running_model(twin: &ModelTwin) -> Markup {
     }
 }
 
-pub(super) fn refusal(error: &LastError, now: Timestamp) -> Markup {
+/// A refusal with all that the device said.
+pub(super) fn refusal(refusal: Refusal<'_>, now: Timestamp) -> Markup {
+    told(refusal, &plain(&refusal.error.message, MAX_MESSAGE), now)
+}
+
+/// A refusal for a table: one that is past keeps to its code.
+pub(super) fn refusal_in_short(refusal: Refusal<'_>, now: Timestamp) -> Markup {
+    let message = if refusal.stands { refusal.error.message.as_str() } else { "" };
+    told(refusal, &plain(&short_digests(message), MAX_MESSAGE), now)
+}
+
+fn told(refusal: Refusal<'_>, message: &str, now: Timestamp) -> Markup {
+    let error = refusal.error;
     html! {
-        (mark("bad", error.code))
+        @if refusal.stands { (mark("bad", error.code)) } @else { (mark("quiet", format!("past: {}", error.code))) }
         @if let Some(version) = &error.version { " of " (version) }
-        ", " (time(error.at, now)) ": " (plain(&error.message, MAX_MESSAGE))
+        ", " (time(error.at, now))
+        @if !message.is_empty() { ": " (message) }
     }
 }
 

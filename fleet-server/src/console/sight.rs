@@ -14,7 +14,7 @@ use super::{
     place::Place,
     view::{
         BlindSpots, DeviceView, Figures, FleetView, IncidentLine, IncidentView, Listed, ModelView, RolloutLine,
-        RolloutView, Running, Shown, Sight, View,
+        RolloutView, Running, Sees, Shown, Sight, View,
     },
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     profiles::Known,
     rollout::{RolloutId, plan},
     selector::Selector,
-    store::{FiguresQuery, IncidentsOf, Paging, Telemetry},
+    store::{Around, FiguresQuery, IncidentsOf, Paging, Telemetry},
 };
 
 mod told;
@@ -36,6 +36,8 @@ const ROWS: usize = 200;
 const FEW: usize = 25;
 /// Most rollouts whose devices are counted for one page: each count reads the fleet.
 const COUNTED: usize = 5;
+/// Windows that an incident's page draws before it began, and after it ended.
+const BESIDE: usize = 15;
 /// Most devices whose windows are drawn on one page.
 const DRAWN: usize = 8;
 
@@ -154,25 +156,24 @@ impl Window {
         }))
     }
 
-    /// What the newest signed version's profile can see.
+    /// What the profile of the version that answers can see.
     async fn blind_spots(&self, versions: &[VersionRow]) -> anyhow::Result<Option<BlindSpots>> {
-        let Some(newest) = versions.iter().find(|row| row.signed) else { return Ok(None) };
-        let known = self.0.profiles.of(&self.0, &newest.model).await.context("read the reference profile")?;
-        let Some(known) = known else { return Ok(None) };
-        Ok(known.profile().map(|profile| {
+        let Some(row) = judged(versions) else { return Ok(None) };
+        let known = self.0.profiles.of(&self.0, &row.model).await.context("read the reference profile")?;
+        let sees = known.as_deref().and_then(Known::profile).map(|profile| {
             let sights = profile.watched().map(|feature| Sight {
                 name: feature.name.clone(),
                 is_category: matches!(feature.kind, tern_stats::profile::Kind::Categorical(_)),
                 smallest: feature.mde,
             });
-            BlindSpots {
-                version: newest.model.version.clone(),
+            Sees {
                 windows: profile.windows.into(),
                 window_rows: profile.rows,
                 false_alarm_every: profile.arl,
                 features: Listed::of(sights.take(ROWS + 1).collect(), ROWS),
             }
-        }))
+        });
+        Ok(Some(BlindSpots { version: row.model.version.clone(), devices: row.devices, sees }))
     }
 
     /// A rollout's line; with the numbers of its devices where they are wanted.
@@ -209,7 +210,12 @@ impl Window {
         let others = devices.iter().map(|(device, _)| device).filter(|device| !row.devices.contains(device));
         // Those that it names come first; of the rest as many as there is room for.
         let drawn: Vec<&DeviceId> = row.devices.iter().take(DRAWN / 2).chain(others).take(DRAWN).collect();
-        let windows = self.windows_of(&row.model.name, drawn.into_iter()).await?;
+        let span = Around { since: row.since, until: row.resolved, within: MAX_POINTS - 2 * BESIDE, beside: BESIDE };
+        let mut windows = Vec::new();
+        for device in drawn {
+            let around = self.0.store.windows_around(device.clone(), row.model.clone(), span).await;
+            windows.push((device.clone(), around.context("read windows")?));
+        }
         let known = self.0.profiles.of(&self.0, &row.model).await.context("read the reference profile")?;
         let charts = windows::of_incident(&row, &windows, known.as_deref());
         Ok(Some(told::incident_view(&row, charts)))
@@ -240,6 +246,12 @@ impl Window {
     }
 }
 
+/// The version that answers on most devices, the newest of equals; the newest signed one where none answers.
+fn judged(newest_first: &[VersionRow]) -> Option<&VersionRow> {
+    let answering = newest_first.iter().filter(|row| row.devices > 0).rev();
+    answering.max_by_key(|row| row.devices).or_else(|| newest_first.iter().find(|row| row.signed))
+}
+
 /// The first page of so many rows, and one more that says whether the list goes on.
 fn first(rows: usize) -> Paging {
     Paging { after: String::new(), limit: more(rows) as usize }
@@ -248,4 +260,28 @@ fn first(rows: usize) -> Paging {
 /// So many rows, and one more.
 fn more(rows: usize) -> u32 {
     u32::try_from(rows + 1).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_that_most_devices_run_is_the_one_to_speak_of() {
+        let row = |version: &str, devices, signed| VersionRow {
+            model: format!("demo/m@{version}").parse().unwrap(),
+            manifest: tern_protocol::digest::Digest::of(b"m"),
+            bytes: tern_protocol::ids::ByteCount(1),
+            published: jiff::Timestamp::UNIX_EPOCH,
+            published_by: "admin".into(),
+            signed,
+            devices,
+        };
+        let of = |rows: &[VersionRow]| judged(rows).map(|row| row.model.version.to_string());
+        let refused = row("1.3.0", 0, true);
+        assert_eq!(of(&[refused.clone(), row("1.1.0", 6, true), row("1.0.0", 2, true)]).as_deref(), Some("1.1.0"));
+        assert_eq!(of(&[refused.clone(), row("1.1.0", 4, true), row("1.0.0", 4, true)]).as_deref(), Some("1.1.0"));
+        assert_eq!(of(&[row("1.4.0", 0, false), refused]).as_deref(), Some("1.3.0"), "it would be the first");
+        assert_eq!(of(&[row("1.4.0", 0, false)]), None);
+    }
 }

@@ -145,7 +145,12 @@ fn pages_say_what_they_are_about() {
         ("/devices/cam-001", &["What it runs", "Newest windows", "75.0 %", "Last refusal of a desired state"]),
         (
             "/models/demo/meter-digits",
-            &["0.62 reference standard deviations", "no figure for categories", "once in about 1000"],
+            &[
+                "0.62 reference standard deviations",
+                "1.0.0, which answers on 3 devices,",
+                "no figure for categories",
+                "once in about 1000",
+            ],
         ),
         ("/rollouts/meter-digits-1", &["aria-current=\"step\"", "survived", "Verdicts", "1 of 2"]),
         ("/incidents/2", &["Likely cause", "Score over the windows", "critical", "and 8 more", "What was done"]),
@@ -159,12 +164,42 @@ fn pages_say_what_they_are_about() {
 }
 
 #[test]
+fn a_refusal_that_is_past_is_not_shown_as_one_that_stands() {
+    let digest = "ec407ea42652d82b1bc65d1b2e9c1b0b4fec96cbeb4f9c0c1a66078f1f1d9b0b";
+    let shown_with = |address: &str, desired: &str| {
+        let place = place(address);
+        let mut view = view(&place);
+        let rows = match &mut view {
+            View::Fleet(fleet) => &mut fleet.devices.rows[..],
+            View::Device(device) => std::slice::from_mut(&mut device.row),
+            _ => panic!("devices"),
+        };
+        for row in rows {
+            let model = &mut row.models[0];
+            (row.last_error, model.desired) = (None, Some(desired.parse().unwrap()));
+            model.last_error.as_mut().unwrap().message = format!("blob {digest} is odd");
+        }
+        pages::page(&shown(view), &place, at(0), None).into_string()
+    };
+    let standing = shown_with("/", "1.0.2");
+    assert!(standing.contains("golden-mismatch</span> of 1.0.2") && !standing.contains("past: "));
+    assert!(standing.contains("blob ec407ea42652… is odd") && !standing.contains(digest));
+    let past = shown_with("/", "1.0.0");
+    assert!(past.contains("past: golden-mismatch</span> of 1.0.2") && !past.contains("is odd"));
+    for desired in ["1.0.2", "1.0.0"] {
+        assert!(shown_with("/devices/cam-001", desired).contains(digest), "the device's page shows all");
+    }
+}
+
+#[test]
 fn a_model_without_a_profile_says_that_nothing_would_be_seen() {
     let place = place("/models/demo/meter-digits");
     let View::Model(mut view) = view(&place) else { panic!("a model") };
-    view.blind_spots = None;
+    let spots = view.blind_spots.as_mut().unwrap();
+    (spots.sees, spots.devices) = (None, 0);
     let page = pages::page(&shown(View::Model(view)), &place, at(0), None).into_string();
     assert!(page.contains("No reference profile.") && page.contains("tern decay fit"));
+    assert!(page.contains("1.0.0, the newest signed version (none answers anywhere)"));
 }
 
 #[tokio::test]

@@ -142,7 +142,7 @@ pub struct ModelView {
     pub figures: Listed<Figures>,
     /// Where they answer.
     pub running: Listed<Running>,
-    /// What the newest version's reference profile can see.
+    /// What can be seen of the version that answers; none where no version is signed.
     pub blind_spots: Option<BlindSpots>,
     /// How the newest windows of all devices went.
     pub charts: Vec<Chart>,
@@ -161,11 +161,20 @@ pub struct Running {
     pub device: DeviceId,
 }
 
-/// What a reference profile can see and what it cannot.
+/// What can be seen of a version and what cannot.
 #[derive(Debug, Clone)]
 pub struct BlindSpots {
-    /// The version whose profile it is.
+    /// The version that answers on most devices; the newest signed one where none answers anywhere.
     pub version: Version,
+    /// On how many devices it answers.
+    pub devices: u64,
+    /// What its reference profile can see; none without one.
+    pub sees: Option<Sees>,
+}
+
+/// What a reference profile can see.
+#[derive(Debug, Clone)]
+pub struct Sees {
     /// Windows of the baseline.
     pub windows: u64,
     /// Rows of a window.

@@ -22,7 +22,7 @@ use crate::{disk, store::Delivery, wording::plain};
 const KEPT: usize = 16 << 10;
 /// Characters that the record of a run holds.
 const SHOWN: usize = 400;
-/// Characters of each stream in it, the last ones: room is left for the words before them.
+/// Characters of each stream in it, its last lines: room is left for the words before them.
 const LAST: usize = 180;
 /// Time for output that is still in the pipes once the command has ended: a process that it left behind may hold them.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -157,10 +157,42 @@ async fn gather(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     }
 }
 
-/// The last words of an output: they say how it ended.
+/// The last lines of an output, as many as fit whole: they say how it ended. Of a last line that is too long, its two ends.
 fn tail(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let text = text.trim();
-    let skip = text.chars().count().saturating_sub(LAST);
-    text.chars().skip(skip).collect()
+    let mut kept = Vec::new();
+    let mut room = LAST;
+    for line in text.trim().lines().rev() {
+        let length = line.chars().count();
+        if length > room {
+            if kept.is_empty() {
+                let end: String = line.chars().skip(length - LAST / 2).collect();
+                kept.push(format!("{} … {end}", line.chars().take(LAST / 2 - 3).collect::<String>()));
+            }
+            break;
+        }
+        room = room.saturating_sub(length + 1);
+        kept.push(line.to_owned());
+    }
+    kept.reverse();
+    kept.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_begins_with_a_line() {
+        assert_eq!(tail(b"  one\ntwo  \n"), "one\ntwo");
+        let lines: String = (0..40).map(|n| format!("round {n} of 40\n")).collect();
+        let kept = tail(lines.as_bytes());
+        assert!(kept.starts_with("round ") && kept.ends_with("round 39 of 40"), "{kept}");
+        assert!((LAST - 15..=LAST).contains(&kept.len()), "as many lines as fit: {kept}");
+        let long = format!("fitted {} done", "x".repeat(900));
+        let kept = tail(format!("before\n{long}").as_bytes());
+        assert!(kept.starts_with("fitted xxx") && kept.ends_with("xxx done") && kept.contains(" … "), "{kept}");
+        assert_eq!(kept.chars().count(), LAST);
+        assert_eq!(tail(b" \n "), "");
+    }
 }

@@ -50,6 +50,19 @@ pub struct Telemetry {
     pub item: Item,
 }
 
+/// A span of time, and how many windows are wanted around it.
+#[derive(Debug, Clone, Copy)]
+pub struct Around {
+    /// When it begins, by the server's clock.
+    pub since: Timestamp,
+    /// When it ends; none where it lasts.
+    pub until: Option<Timestamp>,
+    /// Most windows of it, the newest.
+    pub within: usize,
+    /// Most windows just before it, and just after it.
+    pub beside: usize,
+}
+
 const COLUMNS: &str = "team, model_id, version, device, rows, inferences, errors, violations, windows, labels,
     label_errors, confidence, newest_end, updated";
 
@@ -101,16 +114,41 @@ impl Store {
             let of = params![device.as_str(), team, name, after.unwrap_or(0), integer(limit as u64)];
             let mut windows = collect(connection, &sql, of)?;
             windows.sort_by_key(|item| item.id);
-            let Some(first) = windows.first().map(|item| item.id) else { return Ok(windows) };
-            let numbers = || windows.iter().filter_map(|item| number(&item.item));
-            let (least, most) = (numbers().min().unwrap_or(0), numbers().max().unwrap_or(0));
-            let sql = "SELECT id, received, item FROM telemetry WHERE device = ?1 AND team = ?2 AND model_id = ?3
-                           AND kind = 'correction' AND id > ?4 AND number BETWEEN ?5 AND ?6 ORDER BY id LIMIT 10000";
-            let of = params![device.as_str(), team, name, first, integer(least), integer(most)];
-            for late in collect(connection, sql, of)? {
-                let Item::Correction(late) = late.item else { continue };
-                windows.iter_mut().for_each(|window| correct(&mut window.item, &late));
+            add_late_labels(connection, &device, &model, &mut windows)?;
+            Ok(windows)
+        })
+        .await
+    }
+
+    /// Windows of a version on a device around a span of time, in the order of their commits, with labels that came later.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn windows_around(
+        &self,
+        device: DeviceId,
+        version: ModelVersion,
+        span: Around,
+    ) -> Result<Vec<Telemetry>, StoreError> {
+        self.read(move |connection| {
+            let (team, name) = (version.name.team.as_str(), version.name.model.as_str());
+            let number = version.version.to_string();
+            let some = |first: i64, last: i64, order: &str, limit: usize| {
+                let sql = format!(
+                    "SELECT id, received, item FROM telemetry WHERE device = ?1 AND team = ?2 AND model_id = ?3
+                         AND version = ?4 AND kind = 'window' AND received BETWEEN ?5 AND ?6 ORDER BY id {order} LIMIT ?7"
+                );
+                collect(connection, &sql, params![device.as_str(), team, name, number, first, last, integer(limit as u64)])
+            };
+            let since = millis(span.since);
+            let until = span.until.map_or(i64::MAX, millis);
+            let mut windows = some(i64::MIN, since.saturating_sub(1), "DESC", span.beside)?;
+            windows.extend(some(since, until, "DESC", span.within)?);
+            if let Some(after) = until.checked_add(1) {
+                windows.extend(some(after, i64::MAX, "ASC", span.beside)?);
             }
+            windows.sort_by_key(|item| item.id);
+            add_late_labels(connection, &device, &version.name, &mut windows)?;
             Ok(windows)
         })
         .await
@@ -177,6 +215,27 @@ fn number(item: &Item) -> Option<u64> {
         Item::Window(window) => Some(window.number),
         _ => None,
     }
+}
+
+/// Adds the labels that came after their windows, which are in the order of their commits.
+fn add_late_labels(
+    connection: &Connection,
+    device: &DeviceId,
+    model: &ModelName,
+    windows: &mut [Telemetry],
+) -> Result<(), StoreError> {
+    let Some(first) = windows.first().map(|item| item.id) else { return Ok(()) };
+    let numbers = || windows.iter().filter_map(|item| number(&item.item));
+    let (least, most) = (numbers().min().unwrap_or(0), numbers().max().unwrap_or(0));
+    let sql = "SELECT id, received, item FROM telemetry WHERE device = ?1 AND team = ?2 AND model_id = ?3
+                   AND kind = 'correction' AND id > ?4 AND number BETWEEN ?5 AND ?6 ORDER BY id LIMIT 10000";
+    let (team, name) = (model.team.as_str(), model.model.as_str());
+    let of = params![device.as_str(), team, name, first, integer(least), integer(most)];
+    for late in collect(connection, sql, of)? {
+        let Item::Correction(late) = late.item else { continue };
+        windows.iter_mut().for_each(|window| correct(&mut window.item, &late));
+    }
+    Ok(())
 }
 
 /// Adds late labels to the window that they are of.

@@ -164,6 +164,7 @@ fn commit(
     }
     quarantine::keep(connection, &device, &poisoned, now)?;
     keep(connection, &device, stream, &ledger, now)?;
+    heard(connection, &device, now)?;
     Ok(Ok(committed))
 }
 
@@ -200,6 +201,14 @@ fn keep(
         to_json(&ledger.ahead()),
         millis(now)
     ])?;
+    Ok(())
+}
+
+/// A report is a sign of life like any other. One that overtook the first status, or comes after an enrolment anew, is none
+/// yet: null stays.
+fn heard(connection: &Connection, device: &DeviceId, now: Timestamp) -> Result<(), StoreError> {
+    let sql = "UPDATE devices SET last_seen = ?2 WHERE device = ?1 AND last_seen < ?2";
+    connection.prepare_cached(sql)?.execute(params![device.as_str(), millis(now)])?;
     Ok(())
 }
 

@@ -1,10 +1,14 @@
 //! What only the console asks: counts and small lists, each by one bounded query.
 
-use rusqlite::params;
-use tern_protocol::ids::{DeviceId, ModelName, ModelVersion, Version};
+use rusqlite::{Connection, params};
+use tern_protocol::{
+    ids::{DeviceId, Generation, ModelName, ModelVersion, Version},
+    twin::Twin,
+};
 
 use super::{Store, StoreError, catalog, devices::version_of, events, incidents, natural, parse};
 use crate::{
+    devices::refusals,
     forms::{EventRow, VersionRow, incident::IncidentRow},
     ingest::Tally,
     rollout::RolloutId,
@@ -32,7 +36,7 @@ pub struct Counts {
     pub online: u64,
     /// Of those, not yet at the generation that is demanded.
     pub behind: u64,
-    /// Of those, whose twin reports a refusal.
+    /// Of those, whose twin reports a refusal that stands.
     pub refusing: u64,
     /// Versions that were published.
     pub versions: u64,
@@ -46,9 +50,6 @@ impl Store {
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         self.read(|connection| {
             let sql = "SELECT count(*), coalesce(sum(online), 0), coalesce(sum(twin_generation != generation), 0),
-                              coalesce(sum(CASE WHEN json_valid(CAST(twin AS TEXT)) THEN EXISTS (
-                                  SELECT 1 FROM json_tree(CAST(twin AS TEXT)) WHERE key = 'last_error' AND type = 'object'
-                              ) ELSE 0 END), 0),
                               (SELECT count(*) FROM versions)
                        FROM devices WHERE revoked IS NULL";
             let counts = connection.prepare_cached(sql)?.query_row([], |row| {
@@ -57,11 +58,11 @@ impl Store {
                     devices: number(0)?,
                     online: number(1)?,
                     behind: number(2)?,
-                    refusing: number(3)?,
-                    versions: number(4)?,
+                    refusing: 0,
+                    versions: number(3)?,
                 })
             })?;
-            Ok(counts)
+            Ok(Counts { refusing: refusing(connection)?, ..counts })
         })
         .await
     }
@@ -211,4 +212,22 @@ impl Store {
         })
         .await
     }
+}
+
+/// Devices whose refusal stands; a twin that this server cannot read reports none.
+fn refusing(connection: &Connection) -> Result<u64, StoreError> {
+    // Most twins know of no refusal: they are not read.
+    let sql =
+        "SELECT twin, generation FROM devices WHERE revoked IS NULL AND instr(twin, CAST('last_error' AS BLOB)) > 0";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut devices = 0;
+    while let Some(row) = rows.next()? {
+        let twin: Vec<u8> = row.get(0)?;
+        let Ok(twin) = serde_json::from_slice::<Twin>(&twin) else { continue };
+        let demanded = Generation(natural(row.get(1)?));
+        let mut all = refusals(&twin.models, twin.last_error.as_ref(), twin.generation, demanded);
+        devices += u64::from(all.any(|refusal| refusal.stands));
+    }
+    Ok(devices)
 }

@@ -155,6 +155,52 @@ async fn say(store: &Store, name: &str, twin: Twin) -> Option<TwinKept> {
 }
 
 #[tokio::test]
+async fn a_report_is_a_sign_of_life() {
+    let Scratch { store, folder: _folder } = scratch();
+    enrolled(&store, "cam-1").await;
+    let seen = async || store.device(device("cam-1")).await.unwrap().unwrap().last_seen;
+    let report = async |sequence, at| {
+        let row = NewRow { sequence, content: Content::Silent };
+        let batch = Batch { device: device("cam-1"), stream: Stream([1; 16]), rows: vec![row] };
+        store.commit_report(batch, at).await.unwrap().unwrap();
+    };
+    report(1, later(5)).await;
+    assert_eq!(seen().await, None, "it has not said that it is there");
+    say(&store, "cam-1", twin(1, None, None)).await;
+    report(2, later(480)).await;
+    assert_eq!(seen().await, Some(later(480)));
+    report(3, later(400)).await;
+    assert_eq!(seen().await, Some(later(480)), "a clock that was set back takes nothing away");
+}
+
+#[tokio::test]
+async fn only_refusals_that_stand_are_counted() {
+    let Scratch { store, folder: _folder } = scratch();
+    let refused = |desired: &str| {
+        let mut twin = twin(1, Some("1.0.0"), None);
+        let error = LastError {
+            code: RefusalCode::GoldenMismatch,
+            message: "no".into(),
+            version: Some("1.1.0".parse().unwrap()),
+            generation: Generation(1),
+            at: now(),
+            count: 1,
+        };
+        (twin.models[0].desired, twin.models[0].last_error) = (Some(desired.parse().unwrap()), Some(error));
+        twin
+    };
+    for name in ["cam-1", "cam-2", "cam-3"] {
+        enrolled(&store, name).await;
+    }
+    say(&store, "cam-1", refused("1.1.0")).await;
+    say(&store, "cam-2", refused("1.0.0")).await;
+    say(&store, "cam-3", twin(1, Some("1.0.0"), None)).await;
+    assert_eq!(store.counts().await.unwrap().refusing, 1);
+    say(&store, "cam-1", refused("1.0.0")).await;
+    assert_eq!(store.counts().await.unwrap().refusing, 0, "it was taken back");
+}
+
+#[tokio::test]
 async fn jobs_that_wait_share_a_commit() {
     let Scratch { store, folder: _folder } = scratch();
     enrolled(&store, "cam-1").await;

@@ -110,14 +110,18 @@ impl Plant {
         succeed(command)
     }
 
+    /// What the server has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.scratch.path().join("server.log")).unwrap_or_default()
+    }
+
     fn wait_for(&mut self, ready: &Path) -> Value {
         for _ in 0..DEADLINE.as_millis() / 20 {
             if let Some(addresses) = fs::read(ready).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
                 return addresses;
             }
             let ended = self.server.try_wait().expect("a child of ours");
-            let log = || fs::read_to_string(self.scratch.path().join("server.log")).unwrap_or_default();
-            assert!(ended.is_none(), "the server ended: {}", log());
+            assert!(ended.is_none(), "the server ended: {}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
         panic!("the server is not ready");

@@ -257,8 +257,10 @@ fn device(name: &str) -> Value {
         "code": "golden-mismatch", "message": "answers differ", "version": "1.0.2", "generation": 7,
         "at": "2026-01-01T00:00:00Z", "count": 1
     });
+    // The second was told to go back.
+    let desired = if name == "cam-2" { "1.0.0" } else { "1.0.2" };
     let model = json!({
-        "model": "demo/meter-digits", "version": "1.0.0", "digest": null, "state": "rejected", "desired": "1.0.2",
+        "model": "demo/meter-digits", "version": "1.0.0", "digest": null, "state": "rejected", "desired": desired,
         "generation": 7, "since": "2026-01-01T00:00:00Z", "last_error": refusal
     });
     json!({

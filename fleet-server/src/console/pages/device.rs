@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use maud::{Markup, html};
-use tern_protocol::{ids::ModelVersion, twin::ModelTwin};
+use tern_protocol::{ids::ModelVersion, twin::LastError};
 
 use crate::{
     console::{
@@ -21,8 +21,8 @@ pub(super) fn page(view: &DeviceView, now: Timestamp) -> Markup {
         (facts(row, now))
         (section("models", "What it runs", html! {
             @if row.models.is_empty() { p { "No model yet. Assign one with " code { "tern assign" } " or a rollout." } }
-            @else { (models(&row.models, now)) }
-            @if let Some(error) = &row.last_error { p { "Last refusal of a desired state: " (parts::refusal(error, now)) } }
+            @else { (models(row, now)) }
+            @if let Some(error) = &row.last_error { p { "Last refusal of a desired state: " (refusal(row, error, now)) } }
         }))
         (section("incidents", "Incidents that name it", html! {
             @if view.incidents.rows.is_empty() { p { "None." } } @else { (parts::incidents("incidents", &view.incidents, now)) }
@@ -62,14 +62,19 @@ fn facts(row: &DeviceRow, now: Timestamp) -> Markup {
     }
 }
 
-fn models(models: &[ModelTwin], now: Timestamp) -> Markup {
+/// A refusal of this device's, with whether it stands.
+fn refusal(row: &DeviceRow, error: &LastError, now: Timestamp) -> Markup {
+    html! { @for one in row.refusals().filter(|one| std::ptr::eq(one.error, error)) { (parts::refusal(one, now)) } }
+}
+
+fn models(row: &DeviceRow, now: Timestamp) -> Markup {
     let caption = html! { "By the device's own word (its twin)" };
     let heads = ["Model", "Answers", "Wanted", "State", "Since", "Generation", "Last refusal"];
     table(
         "models",
         caption,
         &heads,
-        html! { @for model in models {
+        html! { @for model in &row.models {
             tr data-key={"model-" (model.model)} {
                 th scope="row" { (parts::model(&model.model)) }
                 td { @match &model.version { Some(version) => (version), None => span .quiet { "none" } } }
@@ -77,7 +82,7 @@ fn models(models: &[ModelTwin], now: Timestamp) -> Markup {
                 td { (parts::standing(model.state)) }
                 td { (time(model.since, now)) }
                 td { (model.generation) }
-                td { @if let Some(error) = &model.last_error { (parts::refusal(error, now)) } }
+                td { @if let Some(error) = &model.last_error { (refusal(row, error, now)) } }
             }
         } },
     )

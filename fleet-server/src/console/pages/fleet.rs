@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use maud::{Markup, html};
-use tern_protocol::twin::LastError;
 
 use crate::{
     console::{
@@ -10,8 +9,10 @@ use crate::{
         place::Place,
         view::FleetView,
     },
+    devices::foremost,
     forms::{DeviceRow, VersionRow},
     store::Counts,
+    wording::DIGITS,
 };
 
 pub(super) fn page(view: &FleetView, open_incidents: u64, place: &Place, now: Timestamp) -> Markup {
@@ -85,14 +86,9 @@ fn device_row(device: &DeviceRow, now: Timestamp) -> Markup {
                 @if device.generation != device.desired_generation { span .quiet { " (wanted: " (device.desired_generation) ")" } }
             }
             td { (device.device_class) }
-            td { @if let Some(error) = newest_error(device) { (parts::refusal(error, now)) } }
+            td { @if let Some(refusal) = foremost(device.refusals()) { (parts::refusal_in_short(refusal, now)) } }
         }
     }
-}
-
-fn newest_error(device: &DeviceRow) -> Option<&LastError> {
-    let of_models = device.models.iter().filter_map(|m| m.last_error.as_ref());
-    device.last_error.iter().chain(of_models).max_by_key(|error| error.at)
 }
 
 fn versions(rows: &[VersionRow], caption: Markup) -> Markup {
@@ -117,6 +113,6 @@ pub(super) fn version_cells(row: &VersionRow, now: Timestamp) -> Markup {
         td { (row.devices) }
         td { (crate::wording::size(row.bytes.0)) }
         td { (time(row.published, now)) " by " (parts::word(&row.published_by)) }
-        td { code title=(row.manifest) { (row.manifest.to_string()[..12]) } }
+        td { code title=(row.manifest) { (row.manifest.to_string()[..DIGITS]) } }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         view::{BlindSpots, Listed, ModelView, Running},
     },
     forms::VersionRow,
-    wording::plain,
+    wording::{count, plain},
 };
 
 /// The columns of a version.
@@ -71,18 +71,24 @@ fn running(list: &Listed<Running>) -> Markup {
     }
 }
 
-fn blind_spots(known: Option<&BlindSpots>) -> Markup {
-    let Some(known) = known else {
+fn blind_spots(spots: Option<&BlindSpots>) -> Markup {
+    let Some(spots) = spots else { return html! { p { "No version is signed yet." } } };
+    let of = html! {
+        (spots.version)
+        @if spots.devices > 0 { ", which answers on " (count(usize::try_from(spots.devices).unwrap_or(usize::MAX), "device")) "," }
+        @else { ", the newest signed version (none answers anywhere)," }
+    };
+    let Some(known) = &spots.sees else {
         return html! { p {
             (parts::mark("warn", "No reference profile."))
-            " Decay of the inputs cannot be seen: build a profile with " code { "tern decay fit" } " and publish it with the next version."
+            " Decay of the inputs of " (of) " cannot be seen: build a profile with " code { "tern decay fit" } " and publish it with the next version."
         } };
     };
     let rest = html! { "the profile lists all" };
     html! {
         p {
             strong { "Quiet is never \u{201c}no decay\u{201d}. " }
-            "The profile of " (known.version) " was fitted on " (known.windows) " windows of about "
+            "The profile of " (of) " was fitted on " (known.windows) " windows of about "
             (format!("{:.0}", known.window_rows)) " rows. A change smaller than below, or one that lasts fewer than about ten windows, is likely to pass unseen. "
             "One device alarms for nothing once in about " (format!("{:.0}", known.false_alarm_every)) " windows, in expectation."
         }

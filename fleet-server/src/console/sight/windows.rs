@@ -3,21 +3,24 @@
 //! A window whose sketch cannot be read, or which was counted under another contract than the one that is drawn, has no
 //! point; a chart without a point is left out.
 
-use std::collections::BTreeMap;
-
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tern_protocol::{
     ids::{DeviceId, ModelName, ModelVersion},
     report::v1::{Feature, Item, Window},
 };
 
-use super::super::chart::{Chart, Series};
+use super::super::chart::{Chart, MAX_POINTS, Series};
 use crate::{forms::incident::IncidentRow, profiles::Known, store::Telemetry};
 
 /// Lines of one chart.
 const LINES: usize = 4;
 /// Features that an incident's page draws.
 const FEATURES: usize = 3;
+
+/// Changes of version that a chart marks: the newest.
+const CHANGES: usize = 4;
+/// A device whose newest window is older than so many of its usual pauses is not in the mean of the others.
+const STALE: i32 = 3;
 
 type OfDevices = [(DeviceId, Vec<Telemetry>)];
 
@@ -31,6 +34,7 @@ pub(super) fn version(windows: &[Telemetry]) -> Option<ModelVersion> {
 pub(super) fn of_device(model: &ModelName, windows: &[Telemetry], known: Option<&Known>) -> Vec<Chart> {
     let of = |what: &str| format!("{what} of {}", model.model);
     let id = |what: &str| format!("{what}-{}", model.model);
+    let changes = changes(windows);
     let latency = vec![line("p50", windows, |w| quantile(w, 0.5)), line("p95", windows, |w| quantile(w, 0.95))];
     let errors = vec![line("wrong by labels", windows, wrong)];
     let charts = [
@@ -38,7 +42,16 @@ pub(super) fn of_device(model: &ModelName, windows: &[Telemetry], known: Option<
         chart(id("errors"), of("Labels that contradict a prediction"), "%", errors),
         chart(id("inputs"), of("Inputs: mean distance from the reference"), "reference sd", features(windows, known)),
     ];
-    charts.into_iter().filter(|chart| !chart.series.is_empty()).collect()
+    let charts = charts.into_iter().filter(|chart| !chart.series.is_empty());
+    charts.map(|chart| Chart { moments: changes.clone(), ..chart }).collect()
+}
+
+/// Where another version than before closed a window.
+fn changes(windows: &[Telemetry]) -> Vec<(Timestamp, String)> {
+    let all: Vec<_> = each(windows).collect();
+    let changed = all.windows(2).filter(|pair| pair[0].1.version != pair[1].1.version);
+    let changed: Vec<_> = changed.map(|pair| (pair[1].0, pair[1].1.version.to_string())).collect();
+    changed[changed.len().saturating_sub(CHANGES)..].to_vec()
 }
 
 /// Charts of a model over several devices: one line each for the first, all in the words below.
@@ -57,7 +70,8 @@ pub(super) fn of_fleet(devices: &OfDevices) -> Vec<Chart> {
     charts.into_iter().filter(|chart| !chart.series.is_empty()).collect()
 }
 
-/// How the features that an incident names went, on the devices that it names and in the mean of the others.
+/// How the features that an incident names went, on the devices that it names and in the mean of the others. The windows
+/// are of the incident's version, around its time.
 pub(super) fn of_incident(row: &IncidentRow, devices: &OfDevices, known: Option<&Known>) -> Vec<Chart> {
     let named = |device: &DeviceId| row.devices.contains(device);
     let mut charts = Vec::new();
@@ -76,7 +90,9 @@ pub(super) fn of_incident(row: &IncidentRow, devices: &OfDevices, known: Option<
         ));
     }
     charts.retain(|chart| !chart.series.is_empty());
-    charts
+    let ended = row.resolved.map(|at| (at, "resolved".to_owned()));
+    let moments: Vec<_> = [(row.since, "since".to_owned())].into_iter().chain(ended).collect();
+    charts.into_iter().map(|chart| Chart { moments: moments.clone(), ..chart }).collect()
 }
 
 /// A line for each named device, as far as there is room, and one for the mean of the others.
@@ -88,19 +104,49 @@ fn compare(
     let (accused, others): (Vec<_>, Vec<_>) = devices.iter().partition(|(device, _)| named(device));
     let mut lines: Vec<Series> =
         accused.into_iter().take(LINES - 1).map(|(device, windows)| line(device.as_str(), windows, &value)).collect();
-    let mut at: BTreeMap<Timestamp, (f64, u32)> = BTreeMap::new();
-    for (when, window) in others.iter().flat_map(|(_, windows)| each(windows)) {
-        if let Some(value) = value(window) {
-            // Devices report at different seconds: they are held against each other by the ten seconds.
-            let second = when.as_second().div_euclid(10) * 10;
-            let (sum, count) = at.entry(Timestamp::from_second(second).unwrap_or(when)).or_default();
-            *sum += value;
-            *count += 1;
-        }
+    let mut points = mean(&others, value);
+    // What nobody is held against says nothing.
+    let accused = || lines.iter().flat_map(|line| line.points.iter().map(|(at, _)| *at));
+    if let (Some(first), Some(last)) = (accused().min(), accused().max()) {
+        points.retain(|(at, _)| (first..=last).contains(at));
     }
-    let points: Vec<_> = at.into_iter().map(|(at, (sum, count))| (at, sum / f64::from(count))).collect();
+    let every = points.len().div_ceil(MAX_POINTS).max(1);
+    let points = points.into_iter().step_by(every).collect();
     lines.push(Series { name: "mean of other devices".into(), points });
     lines
+}
+
+/// The mean over the newest windows of these devices, anew whenever one of them closes a window: devices report at
+/// different seconds, and each counts with what it last said.
+fn mean(devices: &[&(DeviceId, Vec<Telemetry>)], value: impl Fn(&Window) -> Option<f64>) -> Vec<(Timestamp, f64)> {
+    let mut closes = Vec::new();
+    for (device, (_, windows)) in devices.iter().enumerate() {
+        let lasts = pause(windows).saturating_mul(STALE);
+        closes.extend(each(windows).filter_map(|(at, window)| {
+            let stale = at.saturating_add(lasts).unwrap_or(Timestamp::MAX);
+            Some((at, device, value(window)?, stale))
+        }));
+    }
+    closes.sort_by_key(|(at, ..)| *at);
+    let mut newest: Vec<Option<(f64, Timestamp)>> = vec![None; devices.len()];
+    let mut points: Vec<(Timestamp, f64)> = Vec::new();
+    for (at, device, value, stale) in closes {
+        newest[device] = Some((value, stale));
+        let counted = newest.iter().flatten().filter(|(_, stale)| *stale >= at);
+        let (sum, count) = counted.fold((0.0, 0u32), |(sum, count), (value, _)| (sum + value, count + 1));
+        points.pop_if(|(before, _)| *before == at);
+        points.push((at, sum / f64::from(count)));
+    }
+    points
+}
+
+/// The usual time between two windows of a device: that between their commits on average, and no less than one lasts.
+fn pause(windows: &[Telemetry]) -> SignedDuration {
+    let lasts = each(windows).map(|(_, window)| window.end_ms.saturating_sub(window.start_ms)).max().unwrap_or(0);
+    let (first, last) = (each(windows).next(), each(windows).next_back());
+    let spanned = first.zip(last).map(|((first, _), (last, _))| last.duration_since(first)).unwrap_or_default();
+    let between = i32::try_from(each(windows).count().saturating_sub(1)).unwrap_or(i32::MAX).max(1);
+    (spanned / between).max(SignedDuration::from_millis(lasts))
 }
 
 /// The inputs that lie farthest from their reference in the newest window.
@@ -114,7 +160,9 @@ fn features(windows: &[Telemetry], known: Option<&Known>) -> Vec<Series> {
         newest.features.iter().enumerate().filter_map(|(n, f)| Some((n, location(f)?.abs()))).collect();
     order.sort_by(|a, b| b.1.total_cmp(&a.1));
     let one = |(n, _): (usize, f64)| {
-        let value = |w: &Window| fits(w, Some(known)).then(|| w.features.get(n).and_then(location)).flatten();
+        // Another version has another reference: its distances are none of this one's.
+        let is_same = |w: &Window| w.version == newest.version && fits(w, Some(known));
+        let value = |w: &Window| is_same(w).then(|| w.features.get(n).and_then(location)).flatten();
         Some(line(names.get(n)?, windows, value))
     };
     order.into_iter().take(LINES).filter_map(one).collect()
@@ -172,7 +220,7 @@ fn line(name: &str, windows: &[Telemetry], value: impl Fn(&Window) -> Option<f64
 
 fn chart(id: String, title: String, unit: &'static str, series: Vec<Series>) -> Chart {
     let series = series.into_iter().filter(|line| !line.points.is_empty()).collect();
-    Chart { id, title, unit, series, limit: None }
+    Chart { id, title, unit, series, limit: None, moments: Vec::new() }
 }
 
 #[cfg(test)]
@@ -181,6 +229,11 @@ mod tests {
         contract::{Contract, DataType, Derived, TensorContract, Violation},
         digest::Digest,
         report::v1::{Clock, Feedback, Numeric, System},
+    };
+    use tern_stats::{
+        numeric::Accumulator,
+        profile::{Baseline, Kind, Profile, Spec, fit},
+        window::{Sums, Window as Counted},
     };
 
     use super::*;
@@ -198,6 +251,18 @@ mod tests {
         };
         let contract = Contract { inputs: vec![input], outputs: vec![], prediction: None };
         Known::new(contract, Digest::of(b"contract"), Reference::Absent)
+    }
+
+    fn profile() -> Profile {
+        let values: Vec<f64> = (0..600).map(|i| f64::from(i * 37 % 101)).collect();
+        let spec = Spec::numeric("mean(image)", &values).unwrap();
+        let Kind::Numeric(ruler) = &spec.kind else { panic!("numbers") };
+        let mut sums = Accumulator::new(ruler.clone());
+        let windows = values.chunks(10).map(|chunk| {
+            chunk.iter().for_each(|value| sums.update(Some(*value)));
+            Counted { rows: 10, features: vec![Sums::Numeric(sums.take())], ..Counted::default() }
+        });
+        fit(&Baseline::new(&[spec], &windows.collect::<Vec<_>>())).unwrap()
     }
 
     fn window(second: i64, s1: f64, feedback: Vec<Feedback>) -> Telemetry {
@@ -250,6 +315,76 @@ mod tests {
         let [accused, others] = &charts[0].series[..] else { panic!("two lines") };
         assert_eq!((accused.name.as_str(), values(accused)), ("a", vec![0.0, 3.0]));
         assert_eq!((others.name.as_str(), values(others)), ("mean of other devices", vec![2.0, 1.0]));
+    }
+
+    #[test]
+    fn the_mean_of_the_others_turns_when_they_do() {
+        // Each closes a window every ten seconds, three seconds after the one before it.
+        let late = |name: &str, seconds: i64, values: &[f64]| {
+            let (name, mut windows) = device(name, values);
+            windows.iter_mut().for_each(|window| window.received += seconds * 1000);
+            (name, windows)
+        };
+        let fleet = [
+            device("a", &[0.0, 0.0, 50.0, 50.0, 50.0]),
+            late("b", 3, &[0.0, 0.0, 0.0, 20.0]),
+            late("c", 6, &[0.0, 0.0, 0.0, 40.0]),
+        ];
+        let charts = of_incident(&incident(&["mean(image)"]), &fleet, Some(&known()));
+        let others = &charts[0].series[1];
+        let told: Vec<_> = others.points.iter().map(|(at, value)| (at.as_second(), *value)).collect();
+        assert_eq!(told[told.len() - 3..], [(26, 0.0), (33, 1.0), (36, 3.0)], "as they are, at each close");
+        assert!(told.iter().all(|(at, _)| (0..=40).contains(at)), "within the windows of the accused");
+    }
+
+    #[test]
+    fn a_device_that_fell_silent_leaves_the_mean_and_long_series_stay_whole() {
+        let long = vec![10.0; MAX_POINTS];
+        let fleet = [device("a", &long), device("b", &long), device("c", &[70.0, 70.0])];
+        let charts = of_incident(&incident(&["mean(image)"]), &fleet, Some(&known()));
+        let others = &charts[0].series[1].points;
+        assert_eq!(
+            (others[0].1, others[4].1, others[5].1),
+            (4.0, 4.0, 1.0),
+            "three pauses of ten seconds after its last"
+        );
+        let twice = [device("a", &long), device("b", &long), device("c", &long)];
+        let mut twice = twice;
+        twice[2].1.iter_mut().for_each(|window| window.received += 5000);
+        let charts = of_incident(&incident(&["mean(image)"]), &twice, Some(&known()));
+        let others = &charts[0].series[1].points;
+        assert!(others.len() <= MAX_POINTS && others[0].0.as_second() == 0, "thinned, not cut");
+    }
+
+    #[test]
+    fn an_incident_says_when_it_began_and_ended() {
+        let mut row = incident(&["mean(image)"]);
+        row.resolved = Some(row.since + SignedDuration::from_hours(1));
+        let charts = of_incident(&row, &[device("a", &[1.0])], Some(&known()));
+        let named: Vec<_> = charts[0].moments.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!(named, ["since", "resolved"]);
+    }
+
+    #[test]
+    fn a_change_of_version_is_marked_and_distances_are_of_the_version_that_answers() {
+        let (_, mut windows) = device("a", &[10.0, 20.0, 30.0]);
+        let feedback = vec![Feedback { n: 4, errors: 1 }];
+        for (place, telemetry) in windows.iter_mut().enumerate() {
+            let Item::Window(window) = &mut telemetry.item else { panic!("a window") };
+            window.feedback = feedback.clone();
+            if place > 0 {
+                window.version = "1.1.0".parse().unwrap();
+            }
+        }
+        let model = "demo/m".parse().unwrap();
+        let known = Known::new(known().contract, Digest::of(b"contract"), Reference::Fits(Box::new(profile())));
+        let charts = of_device(&model, &windows, Some(&known));
+        let [errors, inputs] = &charts[..] else { panic!("two charts: {charts:?}") };
+        assert_eq!(errors.series[0].points.len(), 3);
+        assert_eq!(values(&inputs.series[0]), [2.0, 3.0]);
+        for chart in [errors, inputs] {
+            assert_eq!(chart.moments, [(Timestamp::from_second(10).unwrap(), "1.1.0".to_owned())]);
+        }
     }
 
     #[test]

@@ -97,7 +97,14 @@ fn chart(id: &str) -> Chart {
         points: (0..40).map(|n| (at(n - 40), scale * (10.0 + f64::from(n as i32 % 7)))).collect(),
     };
     let series = vec![line("p50", 1.0), line(HOSTILE, 2.0)];
-    Chart { id: id.into(), title: "Latency".into(), unit: "ms", series, limit: Some((28.0, "alarm")) }
+    Chart {
+        id: id.into(),
+        title: "Latency".into(),
+        unit: "ms",
+        series,
+        limit: Some((28.0, "alarm")),
+        moments: vec![(at(-20), HOSTILE.into())],
+    }
 }
 
 fn incident(number: u64) -> IncidentLine {
@@ -201,10 +208,13 @@ fn model_view() -> ModelView {
         running: list(vec![Running { version: "1.0.0".parse().unwrap(), device: "cam-001".parse().unwrap() }]),
         blind_spots: Some(BlindSpots {
             version: "1.0.0".parse().unwrap(),
-            windows: 60,
-            window_rows: 200.0,
-            false_alarm_every: 1000.0,
-            features: list(vec![sight("mean(image)", Some(0.62), false), sight(HOSTILE, None, true)]),
+            devices: 3,
+            sees: Some(Sees {
+                windows: 60,
+                window_rows: 200.0,
+                false_alarm_every: 1000.0,
+                features: list(vec![sight("mean(image)", Some(0.62), false), sight(HOSTILE, None, true)]),
+            }),
         }),
         charts: vec![chart("error")],
         incidents: list(vec![incident(3)]),

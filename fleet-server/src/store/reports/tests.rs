@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     events::EventKind,
     ingest::{ledger::MAX_AHEAD, samples::window},
-    store::FiguresQuery,
+    store::{Around, FiguresQuery},
 };
 
 const STREAM: Stream = Stream([1; 16]);
@@ -144,6 +144,42 @@ async fn late_labels_reach_figures_and_their_window() {
     assert_eq!(windows(None, 1).await.unwrap()[0].id, 2, "the newest");
     assert_eq!(windows(Some(0), 1).await.unwrap()[0].id, 1, "from there on");
     assert_eq!(windows(Some(2), 9).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn windows_around_a_span_are_of_its_version_and_few_before_and_after() {
+    let Scratch { store, folder: _folder } = scratch();
+    let of = |sequence, version: &str| {
+        let Content::Window { mut window, .. } = row(sequence).content else { panic!("a window") };
+        window.version = version.parse().unwrap();
+        let bytes = postcard::to_stdvec(&Item::Window(window.clone())).unwrap();
+        NewRow { sequence, content: Content::Window { window, bytes } }
+    };
+    for hour in 1..=12 {
+        let rows = vec![of(2 * hour, "1.0.0"), of(2 * hour + 1, "2.0.0")];
+        let at = later(i64::try_from(hour).unwrap());
+        store.commit_report(Batch { device: device(), stream: STREAM, rows }, at).await.unwrap().unwrap();
+    }
+    store
+        .commit_report(Batch { device: device(), stream: STREAM, rows: vec![late(26, 8, 0)] }, later(13))
+        .await
+        .unwrap()
+        .unwrap();
+    let hours = async |until, within, beside| {
+        let span = Around { since: later(5), until, within, beside };
+        let version = "demo/m@1.0.0".parse().unwrap();
+        let found = store.windows_around(device(), version, span).await.unwrap();
+        let of_one = |item: &Item| matches!(item, Item::Window(window) if window.version == "1.0.0".parse().unwrap());
+        assert!(found.iter().all(|telemetry| of_one(&telemetry.item)), "no other version");
+        found.iter().map(|item| (item.received - millis(now())) / 3_600_000).collect::<Vec<_>>()
+    };
+    assert_eq!(hours(Some(later(7)), 9, 2).await, [3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(hours(None, 9, 1).await, [4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(hours(None, 2, 1).await, [4, 11, 12], "of a long one the newest");
+    let span = Around { since: later(4), until: Some(later(4)), within: 1, beside: 0 };
+    let found = store.windows_around(device(), "demo/m@1.0.0".parse().unwrap(), span).await.unwrap();
+    let Item::Window(window) = &found[0].item else { panic!("a window") };
+    assert_eq!(window.feedback, [Feedback { n: 3, errors: 1 }, Feedback::default()], "late labels are in it");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod head;
 mod http;
 mod ids;
 mod infer;
+mod label;
 mod ledger;
 mod loader;
 mod orders;

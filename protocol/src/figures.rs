@@ -43,8 +43,9 @@ pub struct ModelFigures {
 /// The payload of `m/system`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SystemFigures {
-    /// Processor time of control and worker since these figures were made before, in percent of one core.
-    pub cpu_percent: f64,
+    /// Processor time of control and worker since these figures were made before, in percent of one core; none in the first
+    /// figures after a start, which have no span to measure over.
+    pub cpu_percent: Option<f64>,
     /// Resident memory of control and worker, in bytes.
     pub rss_bytes: u64,
     /// Free bytes where Tern keeps its files.
@@ -86,7 +87,7 @@ mod tests {
         assert_eq!(text, wanted);
         assert_eq!(serde_json::from_str::<ModelFigures>(wanted).unwrap(), model);
         let system = SystemFigures {
-            cpu_percent: 1.0,
+            cpu_percent: Some(1.0),
             rss_bytes: 2,
             disk_free_bytes: 3,
             outbox_rows: 4,
@@ -98,5 +99,7 @@ mod tests {
         let text = serde_json::to_string(&system).unwrap();
         assert!(text.starts_with(r#"{"cpu_percent":1.0,"rss_bytes":2,"disk_free_bytes":3,"outbox_rows":4"#), "{text}");
         assert_eq!(serde_json::from_str::<SystemFigures>(&text).unwrap(), system);
+        let first = serde_json::to_string(&SystemFigures { cpu_percent: None, ..system }).unwrap();
+        assert!(first.starts_with(r#"{"cpu_percent":null,"#), "{first}");
     }
 }

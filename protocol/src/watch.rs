@@ -12,6 +12,10 @@ use tern_stats::{
 
 use crate::contract::{Contract, Derived, Part, TensorContract, Watched};
 
+mod truth;
+
+pub use truth::Truth;
+
 /// Beyond this a double does not tell neighbouring integers apart.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 

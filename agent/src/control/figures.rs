@@ -1,4 +1,7 @@
 //! Figures for people and dashboards: retained JSON of `m/<model>` and `m/system`, made at a bounded rate.
+//!
+//! The first are made at the start, before the server's settings are known; when the next are due follows the settings in
+//! force at each look. What is measured over a span is left out of the first.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,26 +30,28 @@ const PER_REPORT: u32 = 5;
 #[derive(Debug)]
 pub(super) struct FiguresSide {
     out: watch::Sender<Figures>,
-    due: Duration,
-    made: Duration,
-    reading: Reading,
+    last: Option<Made>,
     inferences: BTreeMap<ModelVersion, u64>,
     models: BTreeMap<ModelName, ModelFigures>,
     system: Option<SystemFigures>,
 }
 
+/// When figures were made, and what the device said then.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    uptime: Duration,
+    reading: Reading,
+}
+
 impl FiguresSide {
     pub(super) fn new(out: watch::Sender<Figures>) -> Self {
-        Self {
-            out,
-            due: Duration::ZERO,
-            made: Duration::ZERO,
-            reading: Reading::default(),
-            inferences: BTreeMap::new(),
-            models: BTreeMap::new(),
-            system: None,
-        }
+        Self { out, last: None, inferences: BTreeMap::new(), models: BTreeMap::new(), system: None }
     }
+}
+
+/// Whether figures are to be made anew: the first at once, others by the report interval that holds now.
+fn is_due(last: Option<&Made>, uptime: Duration, report: Duration) -> bool {
+    last.is_none_or(|last| uptime >= last.uptime.saturating_add(interval(report)))
 }
 
 /// How often figures are made, for this report interval.
@@ -57,12 +62,12 @@ fn interval(report: Duration) -> Duration {
 impl Control {
     /// Makes the figures anew where they are due, and hands over those that differ in more than their time.
     pub(super) fn publish_figures(&mut self, now: &Now) {
-        if now.uptime < self.figures.due {
+        if !is_due(self.figures.last.as_ref(), now.uptime, self.telemetry.machine.report_interval()) {
             return;
         }
-        let period = now.uptime.saturating_sub(self.figures.made);
-        self.figures.due = now.uptime + interval(self.telemetry.machine.report_interval());
-        self.figures.made = now.uptime;
+        let made = Made { uptime: now.uptime, reading: now.reading };
+        let last = self.figures.last.replace(made);
+        let period = last.map_or(Duration::ZERO, |last| now.uptime.saturating_sub(last.uptime));
         let mut shown = self.figures.out.borrow().clone();
         let before = shown.clone();
         let names: Vec<ModelName> = self.machines.keys().cloned().collect();
@@ -77,12 +82,11 @@ impl Control {
                 self.figures.models.insert(name.clone(), figures);
             }
         }
-        let system = self.system_figures(now, period);
+        let system = self.system_figures(now, last.as_ref());
         if self.figures.system.as_ref() != Some(&system) {
             show(&mut shown, system_topic, &SystemFigures { at: now.time, ..system.clone() });
             self.figures.system = Some(system);
         }
-        self.figures.reading = now.reading;
         if shown != before {
             self.figures.out.send_replace(shown);
         }
@@ -122,12 +126,10 @@ impl Control {
         })
     }
 
-    fn system_figures(&self, now: &Now, period: Duration) -> SystemFigures {
-        let (reading, before, page) = (&now.reading, &self.figures.reading, self.telemetry.outbox.page());
-        let cpu = |r: &Reading| r.worker_cpu_ms.saturating_add(r.control_cpu_ms);
-        let cpu_ms = cpu(reading).saturating_sub(cpu(before));
+    fn system_figures(&self, now: &Now, last: Option<&Made>) -> SystemFigures {
+        let (reading, page) = (&now.reading, self.telemetry.outbox.page());
         SystemFigures {
-            cpu_percent: per_second(cpu_ms as f64 / 10.0, period),
+            cpu_percent: cpu_percent(last, now),
             rss_bytes: reading.worker_rss_bytes.saturating_add(reading.control_rss_bytes),
             disk_free_bytes: reading.disk_free_bytes,
             outbox_rows: page.waiting.saturating_add(page.offered),
@@ -137,6 +139,14 @@ impl Control {
             at: Timestamp::UNIX_EPOCH,
         }
     }
+}
+
+/// Processor time since the last figures, in percent of one core; none where there are no figures before.
+fn cpu_percent(last: Option<&Made>, now: &Now) -> Option<f64> {
+    let last = last?;
+    let cpu = |r: &Reading| r.worker_cpu_ms.saturating_add(r.control_cpu_ms);
+    let ms = cpu(&now.reading).saturating_sub(cpu(&last.reading));
+    Some(per_second(ms as f64 / 10.0, now.uptime.saturating_sub(last.uptime)))
 }
 
 /// With one decimal: enough for people, and quiet figures stay the same.
@@ -155,6 +165,36 @@ fn show(shown: &mut Figures, topic: String, figures: &impl Serialize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn made(seconds: u64, cpu_ms: u64) -> Made {
+        let reading = Reading { worker_cpu_ms: cpu_ms, control_cpu_ms: cpu_ms, ..Reading::default() };
+        Made { uptime: Duration::from_secs(seconds), reading }
+    }
+
+    #[test]
+    fn when_figures_are_due_follows_the_settings_in_force() {
+        let seconds = Duration::from_secs;
+        assert!(is_due(None, Duration::ZERO, seconds(900)), "the first at once");
+        let first = made(1, 0);
+        // By the defaults, until the server's settings come.
+        assert!(!is_due(Some(&first), seconds(180), seconds(900)));
+        assert!(is_due(Some(&first), seconds(181), seconds(900)));
+        assert!(is_due(Some(&first), seconds(11), seconds(2)));
+        assert!(!is_due(Some(&first), seconds(10), seconds(2)));
+        assert!(is_due(Some(&first), seconds(2), seconds(1)));
+        assert!(!is_due(Some(&first), seconds(181), seconds(3600)), "and later where they are longer");
+    }
+
+    #[test]
+    fn processor_time_is_measured_over_a_real_span() {
+        let now = |seconds, cpu_ms| {
+            let Made { uptime, reading } = made(seconds, cpu_ms);
+            Now { uptime, reading, time: Timestamp::UNIX_EPOCH, trusted: true }
+        };
+        assert_eq!(cpu_percent(None, &now(0, 700)), None, "what was used before the first look");
+        assert_eq!(cpu_percent(Some(&made(1, 700)), &now(11, 950)), Some(5.0));
+        assert_eq!(cpu_percent(Some(&made(1, 700)), &now(11, 600)), Some(0.0));
+    }
 
     #[test]
     fn figures_follow_the_report_interval_within_bounds() {

@@ -2,14 +2,14 @@
 //!
 //! Each label is answered by itself. The status is 200 where at least one request is remembered, 404 where none is, and 400
 //! where the model's contract names no prediction, for then there is nothing to be right or wrong. A request is remembered
-//! by the version that answered it; the newest one that knows the id decides.
+//! by the version that answered it; the newest one that knows the id decides, also whether its output could have said the label
+//! at all. A label that it could not is a mistake of whoever sent it, and leaves the row open for the right one.
 
 use hyper::{StatusCode, body::Incoming, header::HeaderMap};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tern_protocol::watch::Watch;
 
-use super::{failure::Failure, head::Few, infer, predictions::Labelled, service::Service, slots::Held};
+use super::{failure::Failure, head::Few, infer, label::Label, predictions::Labelled, service::Service, slots::Held};
 use crate::clock::Moment;
 
 /// Most labels in one request: as many as rows in an inference.
@@ -28,35 +28,27 @@ struct Item {
     label: Label,
 }
 
-/// The truth, as a client writes it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Label {
-    Flag(bool),
-    Whole(i64),
-    Number(f64),
-    Text(String),
-}
-
 /// What became of one label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Accepted,
     AlreadyLabelled,
+    BadLabel,
     UnknownRow,
     UnknownId,
     NoPrediction,
 }
 
 impl Fate {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Accepted, Self::AlreadyLabelled, Self::UnknownRow, Self::UnknownId, Self::NoPrediction];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Accepted, Self::AlreadyLabelled, Self::BadLabel, Self::UnknownRow, Self::UnknownId, Self::NoPrediction];
 
     /// Its name in answers and in metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::AlreadyLabelled => "already-labelled",
+            Self::BadLabel => "bad-label",
             Self::UnknownRow => "unknown-row",
             Self::UnknownId => "unknown-id",
             Self::NoPrediction => "no-prediction",
@@ -104,11 +96,12 @@ fn judge(versions: &[Held], item: &Item, now: Moment) -> Fate {
             continue;
         }
         can_be_labelled = true;
-        let label = item.label.text(loaded.ledger.watch());
+        let label = loaded.ledger.watch().told(&item.label.0);
         let row = usize::try_from(item.row).unwrap_or(usize::MAX);
-        match loaded.predictions.label(&item.id, row, &label, now) {
+        match loaded.predictions.label(&item.id, row, label.as_deref(), now) {
             Labelled::Unknown => {}
             Labelled::NoRow => return Fate::UnknownRow,
+            Labelled::Bad => return Fate::BadLabel,
             Labelled::Already => return Fate::AlreadyLabelled,
             Labelled::Accepted { is_error } => {
                 loaded.counters.labelled(is_error);
@@ -119,41 +112,16 @@ fn judge(versions: &[Held], item: &Item, now: Moment) -> Fate {
     if can_be_labelled { Fate::UnknownId } else { Fate::NoPrediction }
 }
 
-impl Label {
-    /// As predictions are told: a number as the contract writes it.
-    fn text(&self, watch: &Watch) -> String {
-        match self {
-            Self::Flag(flag) => flag.to_string(),
-            // Beyond 2^53 a double would be another number.
-            Self::Whole(whole) if whole.unsigned_abs() > 1 << 53 => whole.to_string(),
-            Self::Whole(whole) => watch.label_of(*whole as f64),
-            Self::Number(number) => watch.label_of(*number),
-            Self::Text(text) => text.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_numbers_text_or_flags_and_rows_begin_at_0() {
-        let json = r#"{"feedback":[{"id":"a","label":3},{"id":"b","row":2,"label":"x","note":1},
-            {"id":"c","label":9007199254740993},{"id":"d","label":2.5},{"id":"e","label":true},{"id":"f","label":3.0}]}"#;
+    fn items_hold_an_id_and_a_label_and_rows_begin_at_0() {
+        let json = r#"{"feedback":[{"id":"a","label":3},{"id":"b","row":2,"label":null,"note":1}]}"#;
         let body: Body = serde_json::from_str(json).unwrap();
-        let contract = serde_json::from_value(json!({
-            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 1]}],
-            "outputs": [{"name": "y", "datatype": "INT64", "shape": [-1]}],
-            "prediction": {"label": "y"},
-        }));
-        let watch = Watch::new(&contract.unwrap());
-        let texts: Vec<_> = body.feedback.0.iter().map(|item| item.label.text(&watch)).collect();
-        assert_eq!(texts, ["3", "x", "9007199254740993", "2.5", "true", "3"]);
         assert_eq!((body.feedback.0[0].row, body.feedback.0[1].row), (0, 2));
-        for wrong in
-            [r#"{"id":"a"}"#, r#"{"label":1}"#, r#"{"id":"a","label":null}"#, r#"{"id":"a","label":1,"row":-1}"#]
-        {
+        for wrong in [r#"{"id":"a"}"#, r#"{"label":1}"#, r#"{"id":"a","label":1,"row":-1}"#] {
             assert!(serde_json::from_str::<Item>(wrong).is_err(), "{wrong}");
         }
     }

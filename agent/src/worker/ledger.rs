@@ -267,8 +267,8 @@ mod tests {
         let folded = fold(&ledger, &[3, 4], 1);
         due(&ledger, &counters, &predictions);
         predictions.remember("r", folded.increment, folded.predicted, Moment::now());
-        predictions.label("r", 0, "3", Moment::now());
-        predictions.label("r", 1, "3", Moment::now());
+        predictions.label("r", 0, Some("3"), Moment::now());
+        predictions.label("r", 1, Some("3"), Moment::now());
         let told = due(&ledger, &counters, &predictions);
         let [late] = &told[..] else { panic!("{told:?}") };
         assert_eq!((late.number, late.rows), (2, 0));

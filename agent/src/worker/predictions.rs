@@ -50,6 +50,8 @@ pub(super) enum Labelled {
     Accepted { is_error: bool },
     /// There was one before, and that one counts.
     Already,
+    /// It is none that the model could have predicted; the row still waits for one.
+    Bad,
     /// The request has no such row.
     NoRow,
     /// No such request is remembered.
@@ -101,15 +103,17 @@ impl Predictions {
         memory.forget(now);
     }
 
-    /// Takes a label for a row of a request; the first one counts.
-    pub(super) fn label(&self, id: &str, row: usize, label: &str, now: Moment) -> Labelled {
+    /// Takes a label for a row of a request, none where it is of a wrong kind; the first good one counts.
+    pub(super) fn label(&self, id: &str, row: usize, label: Option<&str>, now: Moment) -> Labelled {
         let mut memory = self.lock();
         memory.forget(now);
         let Some(request) = memory.requests.get_mut(id) else { return Labelled::Unknown };
         let Some(predicted) = request.rows.get_mut(row) else { return Labelled::NoRow };
-        if std::mem::replace(&mut predicted.is_labelled, true) {
+        if predicted.is_labelled {
             return Labelled::Already;
         }
+        let Some(label) = label else { return Labelled::Bad };
+        predicted.is_labelled = true;
         let is_error = *predicted.label != *label;
         let place = (request.increment, predicted.bin);
         let labels = memory.late.entry(place).or_default();
@@ -160,13 +164,18 @@ mod tests {
     }
 
     #[test]
-    fn the_first_label_of_a_row_counts() {
+    fn the_first_good_label_of_a_row_counts() {
         let (all, now) = (Predictions::default(), Moment::now());
         all.remember("a", 7, rows(&["3", "4"]), now);
-        assert_eq!(all.label("a", 0, "3", now), Labelled::Accepted { is_error: false });
-        assert_eq!(all.label("a", 1, "3", now), Labelled::Accepted { is_error: true });
-        assert_eq!(all.label("a", 1, "4", now), Labelled::Already);
-        assert_eq!((all.label("a", 2, "3", now), all.label("b", 0, "3", now)), (Labelled::NoRow, Labelled::Unknown));
+        assert_eq!(all.label("a", 0, None, now), Labelled::Bad, "and the row waits for a good one");
+        assert_eq!(all.label("a", 0, Some("3"), now), Labelled::Accepted { is_error: false });
+        assert_eq!(all.label("a", 0, None, now), Labelled::Already);
+        assert_eq!(all.label("a", 1, Some("3"), now), Labelled::Accepted { is_error: true });
+        assert_eq!(all.label("a", 1, Some("4"), now), Labelled::Already);
+        assert_eq!(
+            (all.label("a", 2, Some("3"), now), all.label("b", 0, Some("3"), now)),
+            (Labelled::NoRow, Labelled::Unknown)
+        );
         let late = [
             LateLabels { increment: 7, bin: 0, n: 1, errors: 0 },
             LateLabels { increment: 7, bin: 1, n: 1, errors: 1 },
@@ -178,9 +187,9 @@ mod tests {
     fn an_id_that_is_used_again_stands_for_its_newest_request() {
         let (all, now) = (Predictions::default(), Moment::now());
         all.remember("a", 1, rows(&["3"]), now);
-        all.label("a", 0, "3", now);
+        all.label("a", 0, Some("3"), now);
         all.remember("a", 2, rows(&["9"]), now);
-        assert_eq!(all.label("a", 0, "9", now), Labelled::Accepted { is_error: false });
+        assert_eq!(all.label("a", 0, Some("9"), now), Labelled::Accepted { is_error: false });
         assert_eq!(all.take_labels().iter().map(|late| late.increment).collect::<Vec<_>>(), [1, 2]);
     }
 
@@ -191,8 +200,8 @@ mod tests {
             all.remember(&i.to_string(), 1, rows(&["3"]), now);
         }
         assert_eq!(all.lock().requests.len(), MAX_REQUESTS);
-        assert_eq!(all.label(&(2 * MAX_REQUESTS - 1).to_string(), 0, "3", now), Labelled::Unknown);
-        assert!(matches!(all.label(&(2 * MAX_REQUESTS).to_string(), 0, "3", now), Labelled::Accepted { .. }));
+        assert_eq!(all.label(&(2 * MAX_REQUESTS - 1).to_string(), 0, Some("3"), now), Labelled::Unknown);
+        assert!(matches!(all.label(&(2 * MAX_REQUESTS).to_string(), 0, Some("3"), now), Labelled::Accepted { .. }));
 
         let late = now.after(MAX_AGE);
         all.remember("young", 1, rows(&["3"]), late);
@@ -213,6 +222,6 @@ mod tests {
         drop(memory);
         let huge = "x".repeat(MAX_BYTES);
         all.remember("huge", 1, rows(&[&huge]), late);
-        assert_eq!(all.label("huge", 0, "3", late), Labelled::Unknown);
+        assert_eq!(all.label("huge", 0, Some("3"), late), Labelled::Unknown);
     }
 }

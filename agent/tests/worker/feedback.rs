@@ -73,6 +73,29 @@ async fn each_label_is_told_what_became_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_label_of_a_wrong_kind_counts_nowhere_and_can_be_corrected() {
+    let mut bench = Bench::start(LIMITS, &[&Bundle::watched("1.0.0")]).await;
+    let mut client = Client::unix(&bench.socket);
+    ask(&mut client, Some("mine"), &[0, 1]);
+    let labels = [json!("three"), json!(8.5), json!(true), Value::Null, json!([1]), json!({"a": 1}), json!(1u64 << 63)];
+    let mut items: Vec<Value> = labels.iter().map(|label| json!({"id": "mine", "label": label})).collect();
+    items.push(json!({"id": "mine", "row": 1, "label": label(1)}));
+    let reply = send(&mut client, &json!(items));
+    let mut fates = vec!["bad-label"; labels.len()];
+    fates.push("accepted");
+    assert_eq!((reply.status, statuses(&reply)), (200, fates.iter().map(|fate| (*fate).to_owned()).collect()));
+    let right = send(&mut client, &json!([{"id": "mine", "label": label(0)}]));
+    assert_eq!((right.status, statuses(&right)), (200, vec!["accepted".to_owned()]));
+
+    let counted = bench.increments(|sum| sum.labels.iter().map(|late| late.n).sum::<u64>() >= 2).await;
+    let sum = counted.labels.iter().fold((0, 0), |(n, errors), late| (n + late.n, errors + late.errors));
+    assert_eq!(sum, (2, 0));
+    client.await_figure("tern_labels_total{model=\"meter-digits\",version=\"1.0.0\",slot=\"1\"} 2");
+    client.await_figure("tern_label_errors_total{model=\"meter-digits\",version=\"1.0.0\",slot=\"1\"} 0");
+    client.await_figure("tern_feedback_total{status=\"bad-label\"} 7");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_late_label_names_the_increment_and_the_bin_of_its_row() {
     let bundle = Bundle::watched("1.0.0");
     let profile: tern_stats::profile::Profile = serde_json::from_slice(&bundle.reference).unwrap();
@@ -127,7 +150,7 @@ async fn what_is_no_feedback_is_refused_with_words() {
         (r#"{"feedback": []}"#, "feedback holds no label"),
         (r#"{"feedback": [{"id": "a"}]}"#, "missing field `label`"),
         (r#"{"feedback": [{"id": 3, "label": 1}]}"#, "invalid type"),
-        (r#"{"feedback": [{"id": "a", "label": [1]}]}"#, "malformed feedback"),
+        (r#"{"feedback": [{"id": "a", "label": [1}]}"#, "malformed feedback"),
     ] {
         let reply = client.post(path, "", body.as_bytes());
         assert_eq!((reply.status, reply.error().contains(words)), (400, true), "{}", reply.error());

@@ -14,7 +14,7 @@ use tern_protocol::{
 };
 
 use crate::{
-    broker::{Answer, Connection, Denied, End, Identity, Policy, Publication, Rejected},
+    broker::{Answer, Connection, Denied, End, Identity, Passing, Policy, Publication, Rejected},
     clock,
     devices::{MAX_LABELS, MAX_TWIN_MODELS},
     events::EventKind,
@@ -299,7 +299,7 @@ impl Policy for Transport {
 
     fn on_publish<'a>(&'a self, message: Publication<'a>) -> Answer<'a, Result<(), Rejected>> {
         Box::pin(async move {
-            let rejected = |reason: &str| Rejected { reason: reason.into(), passing: false };
+            let rejected = |reason: &str| Rejected { reason: reason.into(), passing: Passing::Never };
             let device: DeviceId = message.client.parse().map_err(|_| rejected("unknown-device"))?;
             let channel = topics::may_publish(&self.0.settings.fleet, &device, message.topic, message.retain)
                 .map_err(|refusal| rejected(&refusal.to_string()))?;
@@ -312,7 +312,8 @@ impl Policy for Transport {
                 Err(NotTaken(refusal, words)) => {
                     self.refuse(&device, kind, refusal, words);
                     // Overload and a full disk pass, and dropped connections would only come back at once.
-                    Err(Rejected { passing: refusal == IngestRefusal::Store, ..rejected(refusal.code()) })
+                    let passing = if refusal == IngestRefusal::Store { Passing::Perhaps } else { Passing::Never };
+                    Err(Rejected { passing, ..rejected(refusal.code()) })
                 }
             }
         })

@@ -65,7 +65,7 @@ impl<'r> Fleet<'r> {
             cameras.sort_by_key(|camera| draws::draw(self.script.seed ^ 0xD15C, self.reports * 8 + *camera as u64));
             for camera in cameras {
                 let drawn = draws::draw(self.script.seed ^ 0xF00D, self.reports * 8 + camera as u64);
-                if drawn % 8 == 0 {
+                if drawn.is_multiple_of(8) {
                     continue;
                 }
                 let more = 20 + drawn / 8 % 91;

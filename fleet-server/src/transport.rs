@@ -72,6 +72,7 @@ closed! { IngestRefusal, code, "Why a device is kept out or a message is not tak
     ReportTooFar = "report-too-far", "A report far ahead of what is committed of its stream.";
     ReportHoles = "report-holes", "A report that leaves too many holes in its stream.";
     ReportStreams = "report-streams", "A report of one stream too many.";
+    ReportRate = "report-rate", "A report of a device that has sent too much for now; it is asked for again.";
     Store = "store", "The store failed.";
 }
 
@@ -96,7 +97,7 @@ impl From<&BatchRefusal> for IngestRefusal {
     }
 }
 
-/// Why a message is not taken: the code to count, the words for the event.
+/// Why a message is not taken: the code to count, the words for the event; where they were said before there are none.
 struct NotTaken(IngestRefusal, String);
 
 impl From<StoreError> for NotTaken {
@@ -191,6 +192,10 @@ impl Transport {
                 let format = matches!(error, ReportError::UnknownFormat(_));
                 let code = if format { IngestRefusal::ReportFormat } else { IngestRefusal::ReportCodec };
                 NotTaken(code, error.to_string())
+            }
+            ingest::Refused::TooMuch { is_news } => {
+                let words = "it has sent more than it may: its reports are held and taken at a steady rate";
+                NotTaken(IngestRefusal::ReportRate, if is_news { words.into() } else { String::new() })
             }
             ingest::Refused::Batch(refusal) => NotTaken((&refusal).into(), refusal.to_string()),
             ingest::Refused::Failed(error) => {
@@ -310,9 +315,17 @@ impl Policy for Transport {
                     Ok(())
                 }
                 Err(NotTaken(refusal, words)) => {
-                    self.refuse(&device, kind, refusal, words);
-                    // Overload and a full disk pass, and dropped connections would only come back at once.
-                    let passing = if refusal == IngestRefusal::Store { Passing::Perhaps } else { Passing::Never };
+                    if words.is_empty() {
+                        self.0.metrics.ingest_refused(refusal);
+                    } else {
+                        self.refuse(&device, kind, refusal, words);
+                    }
+                    // What passes: dropped connections would only come back at once.
+                    let passing = match refusal {
+                        IngestRefusal::Store => Passing::Perhaps,
+                        IngestRefusal::ReportRate => Passing::Surely,
+                        _ => Passing::Never,
+                    };
                     Err(Rejected { passing, ..rejected(refusal.code()) })
                 }
             }

@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 
 pub use counters::{Counters, Refusal};
 pub use mqtt::{PublishError, Qos};
-pub use policy::{Answer, Connection, Denied, End, Identity, Policy, Publication, Rejected};
+pub use policy::{Answer, Connection, Denied, End, Identity, Passing, Policy, Publication, Rejected};
 pub use self_test::{SelfTest, SelfTestStep};
 
 use front::Front;

@@ -14,7 +14,7 @@ use tern_protocol::{
 };
 
 use crate::{
-    broker::{Answer, Connection, Denied, End, Identity, Policy, Publication, Rejected},
+    broker::{Answer, Connection, Denied, End, Identity, Passing, Policy, Publication, Rejected},
     clock,
     devices::{MAX_LABELS, MAX_TWIN_MODELS},
     events::EventKind,
@@ -72,6 +72,7 @@ closed! { IngestRefusal, code, "Why a device is kept out or a message is not tak
     ReportTooFar = "report-too-far", "A report far ahead of what is committed of its stream.";
     ReportHoles = "report-holes", "A report that leaves too many holes in its stream.";
     ReportStreams = "report-streams", "A report of one stream too many.";
+    ReportRate = "report-rate", "A report of a device that has sent too much for now; it is asked for again.";
     Store = "store", "The store failed.";
 }
 
@@ -96,7 +97,7 @@ impl From<&BatchRefusal> for IngestRefusal {
     }
 }
 
-/// Why a message is not taken: the code to count, the words for the event.
+/// Why a message is not taken: the code to count, the words for the event; where they were said before there are none.
 struct NotTaken(IngestRefusal, String);
 
 impl From<StoreError> for NotTaken {
@@ -191,6 +192,10 @@ impl Transport {
                 let format = matches!(error, ReportError::UnknownFormat(_));
                 let code = if format { IngestRefusal::ReportFormat } else { IngestRefusal::ReportCodec };
                 NotTaken(code, error.to_string())
+            }
+            ingest::Refused::TooMuch { is_news } => {
+                let words = "it has sent more than it may: its reports are held and taken at a steady rate";
+                NotTaken(IngestRefusal::ReportRate, if is_news { words.into() } else { String::new() })
             }
             ingest::Refused::Batch(refusal) => NotTaken((&refusal).into(), refusal.to_string()),
             ingest::Refused::Failed(error) => {
@@ -299,7 +304,7 @@ impl Policy for Transport {
 
     fn on_publish<'a>(&'a self, message: Publication<'a>) -> Answer<'a, Result<(), Rejected>> {
         Box::pin(async move {
-            let rejected = |reason: &str| Rejected { reason: reason.into(), passing: false };
+            let rejected = |reason: &str| Rejected { reason: reason.into(), passing: Passing::Never };
             let device: DeviceId = message.client.parse().map_err(|_| rejected("unknown-device"))?;
             let channel = topics::may_publish(&self.0.settings.fleet, &device, message.topic, message.retain)
                 .map_err(|refusal| rejected(&refusal.to_string()))?;
@@ -310,9 +315,18 @@ impl Policy for Transport {
                     Ok(())
                 }
                 Err(NotTaken(refusal, words)) => {
-                    self.refuse(&device, kind, refusal, words);
-                    // Overload and a full disk pass, and dropped connections would only come back at once.
-                    Err(Rejected { passing: refusal == IngestRefusal::Store, ..rejected(refusal.code()) })
+                    if words.is_empty() {
+                        self.0.metrics.ingest_refused(refusal);
+                    } else {
+                        self.refuse(&device, kind, refusal, words);
+                    }
+                    // What passes: dropped connections would only come back at once.
+                    let passing = match refusal {
+                        IngestRefusal::Store => Passing::Perhaps,
+                        IngestRefusal::ReportRate => Passing::Surely,
+                        _ => Passing::Never,
+                    };
+                    Err(Rejected { passing, ..rejected(refusal.code()) })
                 }
             }
         })

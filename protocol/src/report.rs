@@ -8,7 +8,7 @@ mod rows;
 mod sums;
 pub mod v1;
 
-pub use rows::{Opened, OpenedRow, open};
+pub use rows::{Body, OpenedRow};
 pub use sums::NotSums;
 
 use v1::Report;
@@ -17,8 +17,11 @@ use v1::Report;
 pub const NEWEST: u8 = 1;
 /// Longest payload, in bytes; also the packet limit of the broker, less the topic.
 pub const MAX_BYTES: usize = 1 << 20;
-/// Longest report after decompression, in bytes.
-pub const MAX_DECODED_BYTES: usize = 16 << 20;
+/// Longest report after decompression, in bytes: writers fill 128 KiB, or send one row alone that may be
+/// [`MAX_ROW_BYTES`] long.
+pub const MAX_DECODED_BYTES: usize = 4 << 20;
+/// Longest row, in bytes: a row must fit into a report of its own that does not compress.
+pub const MAX_ROW_BYTES: usize = MAX_BYTES;
 
 /// How the body is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

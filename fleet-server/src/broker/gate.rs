@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::links::{Kind, Links};
-use super::policy::{End, Policy, Publication};
+use super::policy::{End, Passing, Policy, Publication};
 use super::{Counters, Refusal};
 
 /// Where a withheld will goes: no filter can match it, since `$` filters are refused.
@@ -30,7 +30,8 @@ const NOWHERE: &str = "$withheld";
 /// Longest keep-alive that a client may ask for, in seconds; longer, or none, would keep dead links for hours.
 pub(super) const KEEP_ALIVE_SECONDS: u16 = 3_600;
 
-/// How long a message that may be taken later waits before each further attempt: 30 s together.
+/// How long a message that may be taken later waits before each further attempt: 30 s together. One that will be taken
+/// goes on with the last.
 const PAUSES_MILLIS: [u64; 8] = [100, 250, 650, 1_000, 2_000, 4_000, 8_000, 14_000];
 
 /// The hook types that [`Gate`] answers.
@@ -127,13 +128,13 @@ impl Gate {
     ) -> Result<(), Refusal> {
         let publication =
             Publication { client, topic: &message.topic, payload: &message.payload, retain: message.retain, will };
-        let mut pauses = PAUSES_MILLIS.into_iter().map(Duration::from_millis);
+        let mut attempts = 0;
         while let Err(rejected) = self.policy.on_publish(publication).await {
-            let pause = pauses.next().filter(|_| rejected.passing);
-            if !stands(pause, ending.as_mut()).await {
+            if !stands(pause(rejected.passing, attempts), ending.as_mut()).await {
                 tracing::warn!(client, topic = &*message.topic, %rejected, "MQTT message rejected");
                 return Err(Refusal::Rejected);
             }
+            attempts += 1;
         }
         self.counters.messages.fetch_add(1, Relaxed);
         self.counters.bytes.fetch_add(message.payload.len() as u64, Relaxed);
@@ -232,6 +233,17 @@ impl Gate {
     }
 }
 
+/// How long a message waits that was rejected after so many others; none where it is given up.
+fn pause(passing: Passing, attempts: usize) -> Option<Duration> {
+    let last = PAUSES_MILLIS.len() - 1;
+    let millis = match passing {
+        Passing::Never => None,
+        Passing::Perhaps => PAUSES_MILLIS.get(attempts),
+        Passing::Surely => PAUSES_MILLIS.get(attempts.min(last)),
+    };
+    millis.copied().map(Duration::from_millis)
+}
+
 /// Waits for `pause`; says whether there was one and the connection still stands after it.
 async fn stands(pause: Option<Duration>, ending: Option<&mut watch::Receiver<Option<End>>>) -> bool {
     let (Some(pause), Some(ending)) = (pause, ending) else { return false };
@@ -292,6 +304,16 @@ impl Handler for Hooked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_passes_is_waited_for_and_what_may_pass_is_given_up() {
+        let waits = |passing| (0..100).map_while(|attempts| pause(passing, attempts)).collect::<Vec<_>>();
+        assert!(waits(Passing::Never).is_empty());
+        assert_eq!(waits(Passing::Perhaps).iter().sum::<Duration>(), Duration::from_secs(30));
+        let surely = waits(Passing::Surely);
+        assert_eq!((surely.len(), surely[99]), (100, Duration::from_secs(14)));
+        assert_eq!(surely[..8], waits(Passing::Perhaps));
+    }
 
     #[test]
     fn wildcards_reserved_and_empty_topics_are_no_topics() {

@@ -40,7 +40,7 @@ pub trait Policy: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Rejected`]; the message is not acknowledged. Where the reason may pass, the broker holds the connection and asks
-    /// again for half a minute; otherwise it drops the connection. A last will is asked about once.
+    /// again, as [`Passing`] says; otherwise it drops the connection. A last will is asked about once.
     fn on_publish<'a>(&'a self, message: Publication<'a>) -> Answer<'a, Result<(), Rejected>>;
 
     /// A client is connected. After a take-over the new connection comes before the end of the old one: compare
@@ -102,8 +102,19 @@ pub struct Denied {
 pub struct Rejected {
     /// For the log; the client sees only the connection drop.
     pub reason: String,
-    /// Whether the same message may be taken a little later, as where a disk is full.
-    pub passing: bool,
+    /// Whether the same message may be taken a little later.
+    pub passing: Passing,
+}
+
+/// Whether what stands against a message passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passing {
+    /// Never: the message is wrong.
+    Never,
+    /// It may, as where a disk is full: the broker asks again for half a minute.
+    Perhaps,
+    /// It does, as where a client sent too much: the broker asks again for as long as the client waits.
+    Surely,
 }
 
 /// Why a connection ended.

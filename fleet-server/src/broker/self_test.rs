@@ -141,7 +141,7 @@ async fn client(name: &str, kind: Kind, core: &Core, links: &Arc<Links>) -> anyh
 #[cfg(test)]
 mod tests {
     use super::super::gate::Gate;
-    use super::super::policy::{Answer, Connection, Denied, End, Policy, Publication, Rejected};
+    use super::super::policy::{Answer, Connection, Denied, End, Passing, Policy, Publication, Rejected};
     use super::super::{Counters, Limits, Refusal};
     use super::*;
 
@@ -161,7 +161,7 @@ mod tests {
             false
         }
         fn on_publish<'a>(&'a self, _: Publication<'a>) -> Answer<'a, Result<(), Rejected>> {
-            Box::pin(async { Err(Rejected { reason: "nothing is taken".into(), passing: false }) })
+            Box::pin(async { Err(Rejected { reason: "nothing is taken".into(), passing: Passing::Never }) })
         }
         fn on_connected(&self, connection: &Connection) {
             panic!("the policy heard of {connection:?}");

@@ -8,11 +8,12 @@ use jiff::{SignedDuration, Timestamp};
 use tern_protocol::{
     digest::Digest,
     ids::ModelVersion,
-    report::v1::{Correction, Feature, Item, Window},
+    report::v1::{Correction, Feature, Item, MAX_CELLS, Window},
 };
 use tern_stats::{
     numeric::{CLIP, DIFFERENCE_CLIP},
     profile::{FeatureProfile, Kind, Profile},
+    window::Sums,
 };
 
 use super::Poison;
@@ -73,11 +74,17 @@ fn judge_window(window: &Window, known: &Known, now: Timestamp) -> Result<(), Fa
         Reference::Absent if !is_blind(window) => {
             return Err((Poison::RowShape, "it watches features, its version has no profile".into()));
         }
+        // Bins that no profile names are still no more than a profile may have.
+        Reference::Absent | Reference::Unfit(_) if window.confidence.len().max(window.feedback.len()) > MAX_CELLS => {
+            return Err((Poison::RowShape, format!("more than {MAX_CELLS} bins of confidence")));
+        }
         Reference::Absent | Reference::Unfit(_) => {}
     }
     window.latencies().map_err(|_| (Poison::RowSketch, "its latency is no sketch".to_owned()))?;
-    window.sums().map_err(|_| (Poison::RowSketch, "its unseen categories are no sketch".to_owned()))?;
-    Ok(())
+    let mut features = window.features.iter().chain(&window.outputs);
+    // One by one: a sketch of a few bytes unfolds to kilobytes.
+    let sketches = features.try_for_each(|feature| Sums::try_from(feature).map(drop));
+    sketches.map_err(|_| (Poison::RowSketch, "its unseen categories are no sketch".to_owned()))
 }
 
 fn judge_times(window: &Window, now: Timestamp) -> Result<(), Fault> {

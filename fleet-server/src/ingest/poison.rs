@@ -34,11 +34,12 @@ poisons! {
     RowMalformed = "row-malformed", "A row that cannot be read.";
     RowInconsistent = "row-inconsistent", "A row that contradicts itself.";
     RowVersion = "row-version", "A row of a version that was never published.";
+    RowDemand = "row-demand", "A row of a version that was never demanded of the device.";
     RowShape = "row-shape", "A row that is counted in another way than its version's profile or contract.";
     RowSketch = "row-sketch", "A row whose sketches are none.";
     RowTime = "row-time", "A row of a time that cannot be.";
     RowCount = "row-count", "A row with a count that cannot be.";
-    RowEvents = "row-events", "An event too many in one report.";
+    RowEvents = "row-events", "An event too many, in one report or over time.";
 }
 
 impl Poison {

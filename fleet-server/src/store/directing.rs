@@ -187,6 +187,18 @@ impl Store {
     }
 }
 
+/// Whether this version is or ever was demanded of the device. A trigger notes what comes to be demanded.
+pub(super) fn was_demanded(
+    connection: &Connection,
+    device: &DeviceId,
+    model: &ModelVersion,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM demanded WHERE device = ?1 AND team = ?2 AND model_id = ?3 AND version = ?4";
+    let ModelVersion { name, version } = model;
+    let key = params![device.as_str(), name.team.as_str(), name.model.as_str(), version.to_string()];
+    Ok(connection.prepare_cached(sql)?.exists(key)?)
+}
+
 fn sign_anew(
     connection: &Connection,
     devices: &[DeviceId],

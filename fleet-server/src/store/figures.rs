@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tern_protocol::{
     ids::{DeviceId, ModelName, ModelVersion},
-    report::v1::{Correction, Item, Window},
+    report::v1::{Correction, Item},
 };
 
 use super::{Store, StoreError, damaged, devices::version_of, from_json, integer, millis, natural, parse, to_json};
-use crate::ingest::{MOST, Tally};
+use crate::ingest::{Entry, MOST, Tally};
 
 /// What one device and version have come to.
 #[derive(Debug, Clone, PartialEq)]
@@ -259,32 +259,30 @@ const INSERT: &str = "INSERT INTO telemetry
     (device, team, model_id, version, received, start, end, rows, kind, number, item)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
-pub(super) fn insert_window(
+/// Adds a row of telemetry, inside the caller's transaction.
+pub(super) fn insert(
     connection: &Connection,
     device: &DeviceId,
-    window: &Window,
+    entry: &Entry,
     bytes: &[u8],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let (team, model) = (window.model.team.as_str(), window.model.model.as_str());
-    let (version, rows, number) = (window.version.to_string(), integer(window.rows), integer(window.number));
-    let (start, end) = (window.start_ms, window.end_ms);
-    let row = params![device.as_str(), team, model, version, millis(now), start, end, rows, "window", number, bytes];
-    connection.prepare_cached(INSERT)?.execute(row)?;
-    Ok(())
-}
-
-pub(super) fn insert_correction(
-    connection: &Connection,
-    device: &DeviceId,
-    correction: &Correction,
-    bytes: &[u8],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let (team, model) = (correction.model.team.as_str(), correction.model.model.as_str());
-    let (version, number, now) = (correction.version.to_string(), integer(correction.window), millis(now));
-    let row = params![device.as_str(), team, model, version, now, now, now, 0, "correction", number, bytes];
-    connection.prepare_cached(INSERT)?.execute(row)?;
+    let Entry { model: ModelVersion { name, version }, kind, number, times, rows, tally: _ } = entry;
+    let (received, version) = (millis(now), version.to_string());
+    let (start, end) = times.unwrap_or((received, received));
+    connection.prepare_cached(INSERT)?.execute(params![
+        device.as_str(),
+        name.team.as_str(),
+        name.model.as_str(),
+        version,
+        received,
+        start,
+        end,
+        integer(*rows),
+        kind,
+        integer(*number),
+        bytes,
+    ])?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0004.sql"),
     include_str!("migrations/0005.sql"),
     include_str!("migrations/0006.sql"),
+    include_str!("migrations/0007.sql"),
 ];
 
 /// Brings the schema up to date.
@@ -69,6 +70,49 @@ mod tests {
         assert_eq!((cursor, check.as_str()), (0, "ok"));
         // The server before still writes: it knows the older columns only.
         connection.execute("INSERT INTO reports VALUES ('cam-1', x'01', 2, 1, x'00')", []).unwrap();
+    }
+
+    #[test]
+    fn what_was_ever_demanded_is_known_from_before_and_from_now_on() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        for (index, step) in STEPS[..6].iter().enumerate() {
+            connection.execute_batch(step).unwrap();
+            connection.pragma_update(None, "user_version", index as i64 + 1).unwrap();
+        }
+        let rows = r#"INSERT INTO devices (device, enrolled, device_class, own_labels, operator_labels, agent_version,
+                key_sha256, certificate_expires) VALUES ('cam-1', 1, 'c', '{}', '{}', '0', 'k', 9);
+            INSERT INTO desired_models VALUES ('cam-1', 'm', 'demo', '1.3.0', '{}');
+            INSERT INTO assignments (at, actor, model, selector, reason, devices)
+                VALUES (1, 'a', 'demo/m@1.0.0-rc.1', '*', 'r', '{"cam-1":4,"cam-2":5}');
+            INSERT INTO rollouts (id, team, model_id, version, selector, policy, state, phase, revision, created,
+                created_by, reason) VALUES ('r1', 'demo', 'm', '1.2.0', '*', '', '', '', 1, 1, 'a', 'r');
+            INSERT INTO rollout_devices (rollout, device, stage, round, at, generation, previous)
+                VALUES ('r1', 'cam-1', 0, 0, 1, 1, '{"model":"demo/m","version":"1.1.0"}'),
+                    ('r1', 'cam-3', 0, 0, 1, 1, NULL);"#;
+        connection.execute_batch(rows).unwrap();
+        apply(&mut connection).unwrap();
+        let known = |connection: &Connection| {
+            let sql = "SELECT device || ' ' || team || '/' || model_id || '@' || version FROM demanded ORDER BY 1";
+            let mut statement = connection.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+            rows.collect::<Result<Vec<_>, _>>().unwrap()
+        };
+        let mut expected = vec![
+            "cam-1 demo/m@1.0.0-rc.1",
+            "cam-1 demo/m@1.1.0",
+            "cam-1 demo/m@1.2.0",
+            "cam-1 demo/m@1.3.0",
+            "cam-2 demo/m@1.0.0-rc.1",
+            "cam-3 demo/m@1.2.0",
+        ];
+        assert_eq!(known(&connection), expected);
+        for version in ["1.2.0", "1.4.0", "1.4.0"] {
+            connection.execute("DELETE FROM desired_models", []).unwrap();
+            let insert = "INSERT INTO desired_models VALUES ('cam-1', 'm', 'demo', ?1, '{}')";
+            connection.execute(insert, [version]).unwrap();
+        }
+        expected.insert(4, "cam-1 demo/m@1.4.0");
+        assert_eq!(known(&connection), expected);
     }
 
     #[test]

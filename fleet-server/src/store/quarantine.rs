@@ -77,7 +77,7 @@ pub(super) fn keep(
     kept: &[Quarantined],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    // A report may bring 4,096 rows, or one of 16 MiB: what would go again at once is not written first.
+    // A report may bring 4,096 rows, or one of 4 MiB: what would go again at once is not written first.
     let newest = kept.len().saturating_sub(OF_DEVICE.0 as usize);
     for Quarantined { poison, words, place, bytes } in &kept[newest..] {
         let sql = "INSERT INTO quarantine

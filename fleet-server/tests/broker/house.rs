@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use tern_fleet_server::broker::{Answer, Connection, Denied, End, Identity, Policy, Publication, Rejected};
+use tern_fleet_server::broker::{Answer, Connection, Denied, End, Identity, Passing, Policy, Publication, Rejected};
 use tokio::sync::watch;
 
 /// Every wait in these tests ends by then.
@@ -58,6 +58,10 @@ impl House {
 
     pub(crate) fn revoke(&self, client: &str) {
         self.revoked.lock().unwrap().insert(client.into());
+    }
+
+    pub(crate) fn hold(&self) {
+        self.released.send_replace(false);
     }
 
     pub(crate) fn release(&self) {
@@ -122,11 +126,15 @@ impl Policy for House {
     fn on_publish<'a>(&'a self, message: Publication<'a>) -> Answer<'a, Result<(), Rejected>> {
         Box::pin(async move {
             if message.topic.ends_with("/bad") {
-                return Err(Rejected { reason: "does not decode".into(), passing: false });
+                return Err(Rejected { reason: "does not decode".into(), passing: Passing::Never });
             }
             if message.topic.ends_with("/full") && !*self.released.borrow() {
                 self.arrived.send_modify(|arrived| *arrived += 1);
-                return Err(Rejected { reason: "the disk is full".into(), passing: true });
+                return Err(Rejected { reason: "the disk is full".into(), passing: Passing::Perhaps });
+            }
+            if message.topic.ends_with("/flood") && !*self.released.borrow() {
+                self.arrived.send_modify(|arrived| *arrived += 1);
+                return Err(Rejected { reason: "it sent too much".into(), passing: Passing::Surely });
             }
             if message.topic.ends_with("/slow") {
                 self.arrived.send_modify(|arrived| *arrived += 1);

@@ -7,7 +7,7 @@ use tern_fleet_server::{
     config::Config,
     disk,
     forms::{
-        Page,
+        Assigned, Page,
         incident::{IncidentKind, IncidentRow, Severity},
     },
     hooks,
@@ -19,7 +19,7 @@ use tern_protocol::{
 use tern_stats::{categorical, numeric, profile::Kind, window::Sums};
 
 use super::{
-    MODEL,
+    MODEL, assign,
     ingest::{contract, profile, report, reporter, told, watching, window},
     rig::{Mqtt, Rig, eventually},
 };
@@ -93,6 +93,7 @@ async fn a_stuck_sensor_becomes_one_incident_that_is_told_seen_and_resolved() {
     let mut camera = Camera::new(contract(&uploads));
     rig.publish_bundle(MODEL, uploads).await.reply.empty();
     let device = rig.enrol("cam-1").await;
+    assign(&rig, MODEL, "*").await.ok::<Assigned>();
     let mut mqtt = reporter(&rig, &device).await;
 
     camera.sends(&mut mqtt, &device, 12, false).await;
@@ -167,6 +168,7 @@ async fn windows_of_a_version_without_a_profile_are_counted_and_said_to_be_unwat
     let rig = Rig::start().await;
     rig.publish(MODEL, b"weights").await;
     let device = rig.enrol("cam-1").await;
+    assign(&rig, MODEL, "*").await.ok::<Assigned>();
     let mut mqtt = reporter(&rig, &device).await;
     assert_eq!(told(&mut mqtt, &device, report([(1, Item::Window(Box::new(window(1))))])).await, 1);
     let watch = eventually(async || rig.server().fleet().store.watches(None).await.unwrap().pop()).await;

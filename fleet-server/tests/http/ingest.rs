@@ -77,6 +77,7 @@ async fn world() -> (Rig, Enrolled) {
     let rig = Rig::start().await;
     rig.publish(MODEL, b"weights").await;
     let device = rig.enrol("cam-1").await;
+    assign(&rig, MODEL, "*").await.ok::<Assigned>();
     (rig, device)
 }
 
@@ -190,6 +191,58 @@ async fn a_row_that_cannot_be_true_holds_nothing_back() {
     assert_eq!(codes, expected.map(|(sequence, code)| (sequence, code.to_owned())));
     assert_eq!(rig.metric("tern_quarantined_total{code=\"row-version\"}").await, 1);
     rig.event("report-quarantined", "row-version").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_speaks_of_what_was_ever_demanded_of_it_and_of_nothing_else() {
+    const OLD: &str = "demo/m@0.9.0";
+    let rig = Rig::start().await;
+    rig.publish(MODEL, b"weights").await;
+    rig.publish(OLD, b"weights").await;
+    let device = rig.enrol("cam-1").await;
+    assign(&rig, OLD, "*").await.ok::<Assigned>();
+    let mut mqtt = reporter(&rig, &device).await;
+    let of = |number, version: &str| {
+        (number, Item::Window(Box::new(Window { version: version.parse().unwrap(), ..window(number) })))
+    };
+    assert_eq!(told(&mut mqtt, &device, report([of(1, "0.9.0"), of(2, "1.0.0")])).await, 2);
+    assert_eq!((rows(&rig).await, kept(&rig).await[0].code.clone()), (10, "row-demand".into()));
+    rig.event("report-quarantined", "row-demand").await;
+    assert_eq!(rig.metric("tern_quarantined_total{code=\"row-demand\"}").await, 1);
+    // Demanded, and given up again before the device says anything of it.
+    assign(&rig, MODEL, "*").await.ok::<Assigned>();
+    assign(&rig, OLD, "*").await.ok::<Assigned>();
+    assert_eq!(told(&mut mqtt, &device, report([of(3, "1.0.0")])).await, 3);
+    assert_eq!((rows(&rig).await, kept(&rig).await.len()), (20, 1));
+}
+
+/// A report of one event with a text of so many bytes: little to send, much to keep.
+fn lengthy(sequence: u64, length: usize) -> Vec<u8> {
+    let kind = report::v1::EventKind::WorkerRestarted { cause: "x".repeat(length) };
+    report([(sequence, Item::Event(report::v1::Event { at_ms: 1, generation: Default::default(), kind }))])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_is_held_told_of_once_and_taken_at_a_steady_rate() {
+    let (rig, device) = world().await;
+    let mut mqtt = reporter(&rig, &device).await;
+    let withheld = "tern_ingest_refusals_total{code=\"report-rate\"}";
+    for sequence in 1..=23 {
+        assert_eq!(told(&mut mqtt, &device, lengthy(sequence, 4_190_000)).await, sequence);
+    }
+    assert_eq!(rig.metric(withheld).await, 0, "92 MiB at once pass");
+    let mut sequence = 23;
+    // Until one was held; its watermark follows all the same, on the same connection.
+    while rig.metric(withheld).await == 0 {
+        sequence += 1;
+        assert!(sequence < 200, "96 MiB are the most");
+        assert_eq!(told(&mut mqtt, &device, lengthy(sequence, 64 << 10)).await, sequence);
+    }
+    rig.event("report-refused", "report-rate").await;
+    let events: serde_json::Value = rig.admin().get("/api/v1/events?limit=1000").await.ok();
+    let events = events["items"].as_array().unwrap();
+    assert_eq!(events.iter().filter(|event| event["code"] == "report-rate").count(), 1);
+    assert!(!events.iter().any(|event| event["kind"] == "device-offline"), "it was never cut off");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -315,6 +368,7 @@ async fn figures_and_windows_join_sums_with_the_versions_profile() {
     let contract = contract(&uploads);
     rig.publish_bundle(MODEL, uploads).await.reply.empty();
     let device = rig.enrol("cam-1").await;
+    assign(&rig, MODEL, "*").await.ok::<Assigned>();
     let mut mqtt = reporter(&rig, &device).await;
     let mut latency = Latency::default();
     (0..10).for_each(|_| latency.record(2_000.0));

@@ -140,22 +140,30 @@ fn values_that_contradict_each_other_are_refused() {
     assert_eq!(numeric(|f| f.cells = vec![0; MAX_CELLS + 1]), inconsistent("too many cells"));
 }
 
+type Kept = (u64, Result<Item, ReportError>, Vec<u8>);
+
+fn open(payload: &[u8]) -> Result<(Stream, Vec<Kept>), ReportError> {
+    let mut rows = Vec::new();
+    let stream = Body::of(payload)?.rows(|row| rows.push((row.sequence, row.item, row.bytes.to_vec())))?;
+    Ok((stream, rows))
+}
+
 #[test]
 fn a_report_opens_row_by_row() {
     let rows = |report: &Report| {
-        let opened = open(&encode(report, Codec::Zstd).unwrap()).unwrap();
-        assert_eq!(opened.stream, report.stream);
-        opened.rows
+        let (stream, rows) = open(&encode(report, Codec::Zstd).unwrap()).unwrap();
+        assert_eq!(stream, report.stream);
+        rows
     };
-    for (opened, row) in rows(&report()).into_iter().zip(report().rows) {
-        assert_eq!(postcard::from_bytes::<Item>(&opened.bytes).as_ref(), Ok(&row.item));
-        assert_eq!((opened.sequence, opened.item), (row.sequence, Ok(row.item)));
+    for ((sequence, item, bytes), row) in rows(&report()).into_iter().zip(report().rows) {
+        assert_eq!(postcard::from_bytes::<Item>(&bytes).as_ref(), Ok(&row.item));
+        assert_eq!((sequence, item), (row.sequence, Ok(row.item)));
     }
     let mut odd = report();
     first_window(&mut odd).end_ms = 0;
     let opened = rows(&odd);
-    assert_eq!(opened[0].item, Err(ReportError::Inconsistent("a window that ends before it starts")));
-    assert!(opened.len() == 8 && opened[1..].iter().all(|row| row.item.is_ok()));
+    assert_eq!(opened[0].1, Err(ReportError::Inconsistent("a window that ends before it starts")));
+    assert!(opened.len() == 8 && opened[1..].iter().all(|row| row.1.is_ok()));
 }
 
 #[test]
@@ -166,11 +174,31 @@ fn what_stands_before_a_row_that_cannot_be_read_is_kept() {
     // The item's kind follows the row's number of one byte.
     bytes[at + 1] = 9;
     assert_eq!(decode(&bytes), Err(ReportError::Malformed));
-    let opened = open(&bytes).unwrap();
-    assert_eq!(opened.rows.iter().map(|row| row.sequence).collect::<Vec<_>>(), [10, 11]);
-    assert!(opened.rows[0].item.is_ok());
-    assert_eq!(opened.rows[1].item, Err(ReportError::Malformed));
-    assert!(opened.rows[1].bytes.len() > second.len());
+    let (_, rows) = open(&bytes).unwrap();
+    assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), [10, 11]);
+    assert!(rows[0].1.is_ok());
+    assert_eq!(rows[1].1, Err(ReportError::Malformed));
+    assert!(rows[1].2.len() > second.len());
+}
+
+#[test]
+fn a_row_is_read_up_to_its_longest_and_those_before_it_count() {
+    let text = |length| {
+        Item::Event(Event {
+            at_ms: 1,
+            generation: Generation(4),
+            kind: EventKind::WorkerRestarted { cause: "x".repeat(length) },
+        })
+    };
+    let of = |length| {
+        let rows = vec![Row { sequence: 1, item: text(1) }, Row { sequence: 2, item: text(length) }];
+        open(&encode(&Report { stream: Stream([1; 16]), rows }, Codec::Zstd).unwrap()).unwrap().1
+    };
+    let around = postcard::to_stdvec(&text(MAX_ROW_BYTES / 2)).unwrap().len() - MAX_ROW_BYTES / 2;
+    let rows = of(MAX_ROW_BYTES - around);
+    assert_eq!((rows[1].2.len(), rows[1].1.is_ok()), (MAX_ROW_BYTES, true));
+    let rows = of(MAX_ROW_BYTES - around + 1);
+    assert_eq!((rows[0].1.is_ok(), &rows[1].1), (true, &Err(ReportError::Malformed)));
 }
 
 #[test]
@@ -198,8 +226,8 @@ proptest! {
         let index = index % bytes.len();
         bytes[index] = byte;
         if let Ok(read) = decode(&bytes) {
-            let opened = open(&bytes).unwrap();
-            let items: Vec<_> = opened.rows.into_iter().map(|row| row.item.unwrap()).collect();
+            let (_, rows) = open(&bytes).unwrap();
+            let items: Vec<_> = rows.into_iter().map(|row| row.1.unwrap()).collect();
             prop_assert_eq!(items, read.rows.into_iter().map(|row| row.item).collect::<Vec<_>>());
         }
     }
@@ -208,6 +236,7 @@ proptest! {
     fn arbitrary_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..400), head in any::<bool>()) {
         if head && bytes.len() > 2 { bytes[0] = 1; bytes[1] %= 2; }
         let _ = decode(&bytes);
+        let _ = open(&bytes);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tern_stats::{
     cells::Edges,
     numeric::Accumulator,
     profile::{Baseline, Bin, Confidence, Spec, fit},
-    window::{Sums, Window as StatsWindow},
+    window::Window as StatsWindow,
 };
 
 use super::*;
@@ -123,6 +123,20 @@ fn sums_that_their_counts_cannot_have() {
     assert_eq!(of(&|s| s.s2 = 1e308), Some(Poison::RowCount));
     assert_eq!(of(&|s| s.s2 = -1.0), Some(Poison::RowCount));
     assert_eq!(of(&|s| s.sd_sum = 55.0), Some(Poison::RowCount));
+}
+
+#[test]
+fn bins_are_bounded_where_no_profile_names_them() {
+    for reference in [Reference::Absent, Reference::Unfit(String::new())] {
+        let known = known(reference);
+        let of = |bins: usize, labels: usize| {
+            let (confidence, feedback) = (vec![0; bins], vec![Feedback::default(); labels]);
+            let window = Window { confidence, feedback, ..samples::window(1, 10) };
+            judge(&Item::Window(Box::new(window)), Some(&known), now()).err().map(|(poison, _)| poison)
+        };
+        assert_eq!(of(MAX_CELLS, MAX_CELLS), None);
+        assert_eq!((of(MAX_CELLS + 1, 0), of(0, MAX_CELLS + 1)), (Some(Poison::RowShape), Some(Poison::RowShape)));
+    }
 }
 
 #[test]

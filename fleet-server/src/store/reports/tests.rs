@@ -1,6 +1,6 @@
 //! Rows count once whatever comes when; figures, telemetry and quarantine against a real file.
 
-use tern_protocol::report::v1::{Feedback, Item};
+use tern_protocol::report::v1::{Correction, Feedback, Item, Window};
 
 use super::*;
 use crate::{
@@ -22,6 +22,21 @@ fn scratch() -> Scratch {
     Scratch { store, folder }
 }
 
+/// The version of the samples was demanded of these devices once.
+async fn demanded(store: &Store, devices: &'static [&str]) {
+    let note = |connection: &Connection| {
+        let sql = "INSERT INTO demanded (device, team, model_id, version) VALUES (?1, 'demo', 'm', '1.0.0')";
+        devices.iter().try_for_each(|device| connection.execute(sql, [device]).map(drop)).map_err(StoreError::from)
+    };
+    store.write(note).await.unwrap();
+}
+
+async fn world() -> Scratch {
+    let scratch = scratch();
+    demanded(&scratch.store, &["cam-1", "cam-2"]).await;
+    scratch
+}
+
 fn now() -> Timestamp {
     "2026-06-01T00:00:00Z".parse().unwrap()
 }
@@ -37,15 +52,17 @@ fn device() -> DeviceId {
 /// The window of ten rows with this number, as that row.
 fn row(sequence: u64) -> NewRow {
     let window = Box::new(Window { confidence: vec![4, 6], ..window(sequence, 10) });
-    let bytes = postcard::to_stdvec(&Item::Window(window.clone())).unwrap();
-    NewRow { sequence, content: Content::Window { window, bytes } }
+    let entry = Box::new(Entry::from(&*window));
+    let bytes = postcard::to_stdvec(&Item::Window(window)).unwrap();
+    NewRow { sequence, content: Content::Counted { entry, bytes } }
 }
 
 fn late(sequence: u64, of: u64, bin: u32) -> NewRow {
     let window = window(of, 0);
     let correction = Correction { model: window.model, version: window.version, window: of, bin, n: 3, errors: 1 };
-    let bytes = postcard::to_stdvec(&Item::Correction(correction.clone())).unwrap();
-    NewRow { sequence, content: Content::Correction { correction, bytes } }
+    let entry = Box::new(Entry::from(&correction));
+    let bytes = postcard::to_stdvec(&Item::Correction(correction)).unwrap();
+    NewRow { sequence, content: Content::Counted { entry, bytes } }
 }
 
 fn poisoned(sequence: u64, bytes: Vec<u8>) -> NewRow {
@@ -66,7 +83,7 @@ async fn tally(store: &Store) -> Tally {
 
 #[tokio::test]
 async fn duplicated_and_reordered_rows_count_once() {
-    let Scratch { store, folder: _folder } = scratch();
+    let Scratch { store, folder: _folder } = world().await;
     let first = send(&store, STREAM, vec![row(3), row(4)]).await;
     assert_eq!((first.watermark, first.began, first.new, first.known), (0, true, 2, 0));
     let again = send(&store, STREAM, vec![row(1), row(3), row(4), row(6)]).await;
@@ -81,7 +98,7 @@ async fn duplicated_and_reordered_rows_count_once() {
 
 #[tokio::test]
 async fn rows_stay_known_when_their_telemetry_is_gone() {
-    let Scratch { store, folder } = scratch();
+    let Scratch { store, folder } = world().await;
     send(&store, STREAM, (1..=30).map(row).collect()).await;
     assert_eq!(store.forget_telemetry(now(), 10).await.unwrap(), 0, "not old enough");
     assert_eq!(store.forget_telemetry(later(1), 10).await.unwrap(), 10);
@@ -99,7 +116,7 @@ async fn rows_stay_known_when_their_telemetry_is_gone() {
 
 #[tokio::test]
 async fn a_refused_batch_changes_nothing() {
-    let Scratch { store, folder: _folder } = scratch();
+    let Scratch { store, folder: _folder } = world().await;
     send(&store, STREAM, vec![row(1)]).await;
     let far = Batch { device: device(), stream: STREAM, rows: vec![row(2), row(2 + MAX_AHEAD)] };
     let refused = store.commit_report(far, now()).await.unwrap();
@@ -109,7 +126,7 @@ async fn a_refused_batch_changes_nothing() {
 
 #[tokio::test]
 async fn a_device_begins_so_many_streams_and_silent_ones_give_way() {
-    let Scratch { store, folder: _folder } = scratch();
+    let Scratch { store, folder: _folder } = world().await;
     let of = |number: i64| Stream((number as u128).to_be_bytes());
     for number in 0..MAX_STREAMS {
         send(&store, of(number), vec![row(1)]).await;
@@ -125,7 +142,7 @@ async fn a_device_begins_so_many_streams_and_silent_ones_give_way() {
 
 #[tokio::test]
 async fn late_labels_reach_figures_and_their_window() {
-    let Scratch { store, folder: _folder } = scratch();
+    let Scratch { store, folder: _folder } = world().await;
     send(&store, STREAM, vec![row(1), row(2), late(3, 1, 1), late(4, 9, 0)]).await;
     assert_eq!((tally(&store).await.labels, tally(&store).await.label_errors), (6, 2));
     assert_eq!(tally(&store).await.confidence, [8, 12]);
@@ -184,7 +201,7 @@ async fn windows_around_a_span_are_of_its_version_and_few_before_and_after() {
 
 #[tokio::test]
 async fn a_poisoned_row_is_committed_and_kept_apart() {
-    let Scratch { store, folder: _folder } = scratch();
+    let Scratch { store, folder: _folder } = world().await;
     let taken = send(&store, STREAM, vec![row(1), poisoned(2, vec![7]), row(3)]).await;
     assert_eq!((taken.watermark, taken.new), (3, 3));
     assert_eq!(taken.quarantined, [(Poison::RowShape, "odd".to_owned())]);
@@ -196,8 +213,52 @@ async fn a_poisoned_row_is_committed_and_kept_apart() {
 }
 
 #[tokio::test]
-async fn quarantine_is_bounded_by_entries_and_bytes_and_counts_repetitions() {
+async fn what_was_never_demanded_of_a_device_does_not_count_and_holds_nothing_back() {
     let Scratch { store, folder: _folder } = scratch();
+    let taken = send(&store, STREAM, vec![row(1), late(2, 1, 0), row(3)]).await;
+    assert_eq!((taken.watermark, taken.new), (3, 3));
+    assert_eq!(taken.quarantined.iter().map(|(poison, _)| *poison).collect::<Vec<_>>(), [Poison::RowDemand; 3]);
+    assert!(store.telemetry_after(0, 9).await.unwrap().is_empty());
+    assert!(store.figures(FiguresQuery { limit: 9, ..FiguresQuery::default() }).await.unwrap().is_empty());
+    assert_eq!(store.quarantined(0, 9).await.unwrap().len(), 3);
+    // Of another device it says nothing.
+    demanded(&store, &["cam-2"]).await;
+    assert_eq!(send(&store, STREAM, vec![row(4)]).await.quarantined.len(), 1);
+    demanded(&store, &["cam-1"]).await;
+    assert!(send(&store, STREAM, vec![row(5), late(6, 1, 0)]).await.quarantined.is_empty());
+    assert_eq!((tally(&store).await.windows, tally(&store).await.labels), (1, 3));
+}
+
+#[tokio::test]
+async fn what_a_report_costs_is_no_less_than_what_the_database_grows_by() {
+    let Scratch { store, folder } = world().await;
+    let told = |sequence| {
+        let event = NewEvent::new(EventKind::WorkerRestarted, "signal 9".repeat(9)).of_device(&device());
+        NewRow { sequence, content: Content::Told(Box::new(event)) }
+    };
+    let reports: Vec<Vec<NewRow>> = vec![
+        (1..=4096).map(|sequence| late(sequence, 1, 0)).collect(),
+        (4097..=8192).map(row).collect(),
+        (8193..=12288).map(told).collect(),
+    ];
+    let pages = || {
+        let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+        store.read(|connection| Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?))
+    };
+    for rows in reports {
+        let before = pages().await.unwrap();
+        let cost = send(&store, STREAM, rows).await.cost;
+        let grown = usize::try_from(pages().await.unwrap() - before).unwrap();
+        assert!(grown <= cost.bytes && cost.bytes < 4 * grown, "{grown} bytes cost {}", cost.bytes);
+    }
+    let again = send(&store, STREAM, (1..=4096).map(row).collect()).await;
+    assert_eq!((again.known, again.cost), (4096, Cost { bytes: ROW_BYTES, events: 0 }));
+    drop(folder);
+}
+
+#[tokio::test]
+async fn quarantine_is_bounded_by_entries_and_bytes_and_counts_repetitions() {
+    let Scratch { store, folder: _folder } = world().await;
     let report =
         |bytes: Vec<u8>| Quarantined { poison: Poison::ReportMalformed, words: "x".into(), place: None, bytes };
     for byte in 0..70u8 {
@@ -219,7 +280,7 @@ async fn quarantine_is_bounded_by_entries_and_bytes_and_counts_repetitions() {
 
 #[tokio::test]
 async fn a_flood_of_odd_rows_is_not_written_to_be_deleted_at_once() {
-    let Scratch { store, folder } = scratch();
+    let Scratch { store, folder } = world().await;
     let odd = |sequence: u64| {
         let bytes = [&sequence.to_be_bytes()[..], &[7; 4000]].concat();
         let content = Content::Poisoned { poison: Poison::RowShape, words: "odd".into(), bytes };
@@ -235,7 +296,7 @@ async fn a_flood_of_odd_rows_is_not_written_to_be_deleted_at_once() {
 
 #[tokio::test]
 async fn an_event_of_a_row_is_recorded_once() {
-    let Scratch { store, folder: _folder } = scratch();
+    let Scratch { store, folder: _folder } = world().await;
     let told = || {
         let event = NewEvent::new(EventKind::WorkerRestarted, "signal 9").of_device(&device());
         NewRow { sequence: 1, content: Content::Told(Box::new(event)) }
@@ -248,7 +309,7 @@ async fn an_event_of_a_row_is_recorded_once() {
 
 #[tokio::test]
 async fn figures_come_page_by_page_and_by_model_and_device() {
-    let Scratch { store, folder: _folder } = scratch();
+    let Scratch { store, folder: _folder } = world().await;
     for name in ["cam-1", "cam-2"] {
         let batch = Batch { device: name.parse().unwrap(), stream: STREAM, rows: vec![row(1)] };
         store.commit_report(batch, now()).await.unwrap().unwrap();
@@ -268,7 +329,7 @@ async fn figures_come_page_by_page_and_by_model_and_device() {
 
 #[tokio::test]
 async fn a_damaged_stream_is_said_and_not_guessed() {
-    let Scratch { store, folder: _folder } = scratch();
+    let Scratch { store, folder: _folder } = world().await;
     send(&store, STREAM, vec![row(1)]).await;
     let spoil = |connection: &Connection| Ok(connection.execute("UPDATE streams SET ahead = '[[1,5]]'", [])?);
     store.write(spoil).await.unwrap();
@@ -278,7 +339,7 @@ async fn a_damaged_stream_is_said_and_not_guessed() {
 
 #[tokio::test]
 async fn what_the_detector_is_behind_is_known_from_the_ends_of_the_table() {
-    let Scratch { store, folder: _folder } = scratch();
+    let Scratch { store, folder: _folder } = world().await;
     let behind = async |cursor| store.detector_rows(cursor, 2).await.unwrap().1;
     assert_eq!((behind(0).await, behind(7).await), (0, 0), "nothing is there");
     send(&store, STREAM, (1..=9).map(row).collect()).await;

@@ -22,10 +22,11 @@ fn scratch() -> Scratch {
     Scratch { store, folder }
 }
 
-/// The version of the samples was demanded of these devices once.
+/// The version of the samples and the next were demanded of these devices once.
 async fn demanded(store: &Store, devices: &'static [&str]) {
     let note = |connection: &Connection| {
-        let sql = "INSERT INTO demanded (device, team, model_id, version) VALUES (?1, 'demo', 'm', '1.0.0')";
+        let sql = "INSERT INTO demanded (device, team, model_id, version)
+                   VALUES (?1, 'demo', 'm', '1.0.0'), (?1, 'demo', 'm', '2.0.0')";
         devices.iter().try_for_each(|device| connection.execute(sql, [device]).map(drop)).map_err(StoreError::from)
     };
     store.write(note).await.unwrap();
@@ -165,12 +166,13 @@ async fn late_labels_reach_figures_and_their_window() {
 
 #[tokio::test]
 async fn windows_around_a_span_are_of_its_version_and_few_before_and_after() {
-    let Scratch { store, folder: _folder } = scratch();
+    let Scratch { store, folder: _folder } = world().await;
     let of = |sequence, version: &str| {
-        let Content::Window { mut window, .. } = row(sequence).content else { panic!("a window") };
-        window.version = version.parse().unwrap();
-        let bytes = postcard::to_stdvec(&Item::Window(window.clone())).unwrap();
-        NewRow { sequence, content: Content::Window { window, bytes } }
+        let window =
+            Box::new(Window { version: version.parse().unwrap(), confidence: vec![4, 6], ..window(sequence, 10) });
+        let entry = Box::new(Entry::from(&*window));
+        let bytes = postcard::to_stdvec(&Item::Window(window)).unwrap();
+        NewRow { sequence, content: Content::Counted { entry, bytes } }
     };
     for hour in 1..=12 {
         let rows = vec![of(2 * hour, "1.0.0"), of(2 * hour + 1, "2.0.0")];

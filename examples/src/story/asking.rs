@@ -123,13 +123,13 @@ impl Teller {
         id.context("a rollout that was there a moment ago")
     }
 
-    /// Waits until the rollout is in `phase` and has nothing more to demand.
-    pub(super) async fn await_rollout(&self, id: &str, phase: &str) -> anyhow::Result<Ended> {
+    /// Waits until the rollout is over and has nothing more to demand.
+    pub(super) async fn await_rollout(&self, id: &str) -> anyhow::Result<Ended> {
         let mut last = None;
         let waited = self
-            .until(&format!("rollout {id} to be {phase}"), async |teller: &Self| {
+            .until(&format!("rollout {id} to be over"), async |teller: &Self| {
                 let detail: RolloutDetail = teller.world.operator.standing(&["rollout", "status", id]).await?;
-                let is_over = detail.row.phase.to_string() == phase && detail.row.closed.is_some();
+                let is_over = detail.row.closed.is_some();
                 last = Some(detail);
                 Ok(is_over)
             })

@@ -17,6 +17,8 @@ use crate::{facts::RolloutFact, play::Play, processes::Program};
 const RENEWED_WINDOWS: u64 = 6;
 /// The scene in which they are.
 const RENEWED: &str = "renewed";
+/// How often 1.1.0 is rolled out where chaos kills workers on probation.
+const MOST_TRIES: u32 = 4;
 /// How a version spreads in the story: two devices, then all. A single failure is one too many.
 const POLICY: &str = "\
 silence_seconds = 60
@@ -64,7 +66,15 @@ impl Teller {
         let clock = self.begin("the retrain hook publishes 1.1.0, trained on fouled images as well");
         self.all_fouled(play, "1.1.0 spreads");
         let rollout = self.rollout_of("1.1.0").await?;
-        let end = self.await_rollout(&rollout, "finished").await?;
+        let mut end = self.await_rollout(&rollout).await?;
+        let mut tries = 1;
+        while self.options.chaos.is_some() && end.phase == "aborted" && tries < MOST_TRIES {
+            // A device cannot tell a worker that was killed on probation from a version that kills its worker. A person can.
+            self.order_rollout("1.1.0", tries, "the workers were killed, the version is good").await?;
+            let again = self.rollout_of("1.1.0").await?;
+            (end, tries) = (self.await_rollout(&again).await?, tries + 1);
+        }
+        ensure!(end.phase == "finished", "the rollout of 1.1.0 ended as {}: {:?}", end.phase, end.codes);
         self.wait("1.1.0 to answer everywhere", |row| answers(row, "1.1.0")).await?;
         let served = play.score().phase("1.1.0 spreads");
         self.note_rollout("1.1.0", &end);
@@ -115,12 +125,10 @@ impl Teller {
         let scene = format!("{version} is tried");
         self.all_fouled(play, &scene);
         self.publish(version).await?;
-        let (model, policy) = (format!("{MODEL}@{version}"), self.policy_file());
-        let policy = policy.to_str().context("a path")?;
-        let create = ["rollout", "create", &model, "--to", "*", "--policy", policy, "--start", "--reason", reason];
-        self.world.operator.run(&create).await?;
+        self.order_rollout(version, 0, reason).await?;
         let rollout = self.rollout_of(version).await?;
-        let end = self.await_rollout(&rollout, "aborted").await?;
+        let end = self.await_rollout(&rollout).await?;
+        ensure!(end.phase == "aborted", "the rollout of {version} ended as {}", end.phase);
         self.wait("1.1.0 to answer everywhere", |row| answers(row, "1.1.0")).await?;
         let served = play.score().phase(&scene);
         let others: BTreeMap<_, _> = served.versions.iter().filter(|(v, _)| *v != "1.1.0").collect();
@@ -129,6 +137,14 @@ impl Teller {
         }
         ensure!(served.versions.contains_key("1.1.0"), "nothing was answered by 1.1.0 while {version} was tried");
         Ok(end)
+    }
+
+    /// Orders a rollout. The key keeps a command that is tried again from ordering two.
+    async fn order_rollout(&self, version: &str, number: u32, reason: &str) -> anyhow::Result<()> {
+        let (model, policy) = (format!("{MODEL}@{version}"), self.policy_file());
+        let (policy, key) = (policy.to_str().context("a path")?, format!("story-{version}-{number}"));
+        let create = ["rollout", "create", &model, "--to", "*", "--policy", policy, "--start", "--reason", reason];
+        self.world.operator.run(&[&create[..], &["--idempotency-key", &key]].concat()).await.map(drop)
     }
 
     fn all_fouled(&self, play: &Play, scene: &str) {

@@ -119,6 +119,7 @@ mod tests {
             manifest: Digest::of(b"m"),
             swap: Default::default(),
             probation: Default::default(),
+            candidate: false,
         };
         let now: Timestamp = "2026-06-01T00:00:00.5Z".parse().unwrap();
         let signed = director.sign(&device, Generation(7), vec![model.clone()], now).unwrap();

@@ -58,9 +58,18 @@ pub struct DesiredModel {
     /// What it must survive before it counts as committed.
     #[serde(default)]
     pub probation: Probation,
+    /// Whether the team's candidate role lists it, not its release role; only for devices that allow candidates.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub candidate: bool,
 }
 
 impl DesiredModel {
+    /// The TUF path of its manifest.
+    pub fn target_path(&self) -> String {
+        let version = self.model_version();
+        if self.candidate { version.candidate_path() } else { version.target_path() }
+    }
+
     /// The model and version together.
     pub fn model_version(&self) -> ModelVersion {
         ModelVersion { name: self.model.clone(), version: self.version.clone() }
@@ -281,6 +290,7 @@ mod tests {
                 manifest: Digest::of(b"manifest"),
                 swap: Swap::Beside,
                 probation: Probation::default(),
+                candidate: false,
             }],
             settings: Settings::default(),
         }

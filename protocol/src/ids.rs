@@ -192,10 +192,25 @@ impl ModelVersion {
         format!("models/{}/{}/{}/manifest.json", self.name.team, self.name.model, self.version)
     }
 
+    /// The TUF target path of its manifest while it is a candidate.
+    pub fn candidate_path(&self) -> String {
+        format!("candidates/{}/{}/{}/manifest.json", self.name.team, self.name.model, self.version)
+    }
+
     /// The version whose manifest has this TUF target path, or none where the path is not of that form.
     pub fn from_target_path(path: &str) -> Option<Self> {
+        Self::from_path(path, "models")
+    }
+
+    /// The candidate whose manifest has this TUF target path, or none where the path is not of that form.
+    pub fn from_candidate_path(path: &str) -> Option<Self> {
+        Self::from_path(path, "candidates")
+    }
+
+    fn from_path(path: &str, folder: &str) -> Option<Self> {
+        let path = path.strip_prefix(folder)?;
         let mut parts = path.split('/');
-        let (Some("models"), Some(team), Some(model), Some(version), Some("manifest.json"), None) =
+        let (Some(""), Some(team), Some(model), Some(version), Some("manifest.json"), None) =
             (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return None;
@@ -280,7 +295,9 @@ mod tests {
     fn target_path_and_model_version_are_inverse() {
         let version: ModelVersion = "demo/meter-digits@1.0.0".parse().unwrap();
         assert_eq!(version.target_path(), "models/demo/meter-digits/1.0.0/manifest.json");
-        assert_eq!(ModelVersion::from_target_path(&version.target_path()), Some(version));
+        assert_eq!(ModelVersion::from_target_path(&version.target_path()), Some(version.clone()));
+        assert_eq!(ModelVersion::from_candidate_path(&version.candidate_path()), Some(version.clone()));
+        assert_eq!(ModelVersion::from_target_path(&version.candidate_path()), None);
         for path in ["models/demo/x/1.0.0/manifest.json/y", "models/../x/1.0.0/manifest.json", "models/a/b/1.0.0/other"]
         {
             assert_eq!(ModelVersion::from_target_path(path), None, "{path}");

@@ -44,6 +44,9 @@ codes! {
     FloorUnreadable = "floor-unreadable", "A recorded floor cannot be read or written: installs stop.";
     UnknownTarget = "unknown-target", "The version is not among the team's signed targets.";
     ManifestDigest = "manifest-digest", "A manifest differs from its signed digest, or from the one demanded.";
+    Recalled = "recalled", "The version's team took it out of service.";
+    BelowFloor = "below-floor", "The version lies below the floor that its team signed.";
+    CandidateNotAllowed = "candidate-not-allowed", "The device's own configuration takes no candidate versions.";
     Manifest = "manifest", "A manifest is not valid.";
     WrongClass = "wrong-class", "The version does not allow this device class.";
     AgentTooOld = "agent-too-old", "The version needs a newer agent.";

@@ -11,6 +11,7 @@ use sigstore_tuf::{Metadata, Root, TrustedMetadataSet};
 
 use crate::{
     digest::Digest,
+    ids::TeamId,
     keys::{KeyId, KeySet, PublicKey},
 };
 
@@ -18,6 +19,11 @@ use crate::{
 pub const DIRECTOR: &str = "x-tern-director";
 /// Timestamp's member that says when it was signed.
 pub const ISSUED: &str = "x-tern-issued";
+
+/// The TUF role of a team's candidates. No team can have this name: names of teams have no dot.
+pub fn candidate_role(team: &TeamId) -> String {
+    format!("{team}.candidate")
+}
 
 mod provider;
 pub use provider::install_provider;
@@ -37,21 +43,19 @@ pub enum TufError {
 pub fn director_keys(root: &Root) -> Result<KeySet, TufError> {
     let missing = || TufError::Missing(DIRECTOR);
     let role = root.extra.get(DIRECTOR).ok_or_else(missing)?;
-    let threshold = role.get("threshold").and_then(serde_json::Value::as_u64).ok_or_else(missing)?;
-    let ids = role.get("keyids").and_then(serde_json::Value::as_array).ok_or_else(missing)?;
+    keys_of(root, role).ok_or_else(missing)
+}
+
+fn keys_of(root: &Root, role: &serde_json::Value) -> Option<KeySet> {
+    let threshold = usize::try_from(role.get("threshold")?.as_u64()?).ok()?;
     let mut keys = BTreeMap::new();
-    for id in ids {
-        let id = id.as_str().ok_or_else(missing)?;
-        let key = root.keys.get(id).ok_or_else(missing)?;
-        let key = serde_json::to_value(key).and_then(serde_json::from_value::<PublicKey>).map_err(|_| missing())?;
-        key.bytes().map_err(|_| missing())?;
+    for id in role.get("keyids")?.as_array()? {
+        let id = id.as_str()?;
+        let key = serde_json::to_value(root.keys.get(id)?).and_then(serde_json::from_value::<PublicKey>).ok()?;
+        key.bytes().ok()?;
         keys.insert(KeyId(id.into()), key);
     }
-    let threshold = usize::try_from(threshold).map_err(|_| missing())?;
-    if threshold == 0 || keys.len() < threshold {
-        return Err(missing());
-    }
-    Ok(KeySet::new(keys, threshold))
+    (threshold > 0 && keys.len() >= threshold).then(|| KeySet::new(keys, threshold))
 }
 
 /// When a timestamp role was signed: a lower bound of the present time.
@@ -100,6 +104,17 @@ pub fn role_floors(trusted: &TrustedMetadataSet, teams: &[&str]) -> Vec<RoleFloo
         add(team, key_set, trusted.targets_role(team).map(|t| t.version));
     }
     floors
+}
+
+/// Root's own keys, at their threshold: they sign rescue tickets.
+///
+/// # Errors
+/// Where a key is not Ed25519.
+pub fn root_keys(root: &Root) -> Result<KeySet, TufError> {
+    let missing = || TufError::Missing("root");
+    let role = root.role("root").ok_or_else(missing)?;
+    let role = serde_json::json!({"keyids": role.keyids, "threshold": role.threshold});
+    keys_of(root, &role).ok_or_else(missing)
 }
 
 fn key_set_digest(keyids: &[String], threshold: usize) -> Digest {

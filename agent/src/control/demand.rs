@@ -181,7 +181,8 @@ mod tests {
     fn demand(model: &str) -> DesiredModel {
         let (manifest, version) = (Digest::of(model.as_bytes()), "1.0.0".parse().unwrap());
         let model = model.parse().unwrap();
-        DesiredModel { model, version, manifest, swap: Default::default(), probation: Default::default() }
+        let (swap, probation) = Default::default();
+        DesiredModel { model, version, manifest, swap, probation, candidate: false }
     }
 
     fn machine(desired: DesiredModel, generation: u64) -> (ModelName, Machine) {

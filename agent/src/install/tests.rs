@@ -14,7 +14,14 @@ pub(super) fn version(text: &str) -> VersionRef {
 pub(super) fn demand(text: &str) -> DesiredModel {
     let VersionRef { version, manifest } = version(text);
     let probation = Probation { min_inferences: 10, min_seconds: 60 };
-    DesiredModel { model: "vision/digits".parse().unwrap(), version, manifest, swap: Swap::Beside, probation }
+    DesiredModel {
+        model: "vision/digits".parse().unwrap(),
+        version,
+        manifest,
+        swap: Swap::Beside,
+        probation,
+        candidate: false,
+    }
 }
 
 pub(super) fn record(state: ModelState, active: Option<&str>) -> ModelRecord {

@@ -134,6 +134,7 @@ fn wanted(manifest: &[u8]) -> DesiredModel {
         manifest: Digest::of(manifest),
         swap: Swap::Beside,
         probation: Probation::default(),
+        candidate: false,
     }
 }
 

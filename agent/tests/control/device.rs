@@ -59,6 +59,7 @@ impl Device {
             manifest: active_ref.manifest,
             swap: Swap::Beside,
             probation: Probation::default(),
+            candidate: false,
         };
         let record = ModelRecord {
             desired: Some(demand.clone()),

@@ -184,12 +184,14 @@ fn is_unsuited(code: RefusalCode) -> bool {
     use RefusalCode as C;
     match code {
         C::WrongClass | C::AgentTooOld | C::OverBudget | C::ContractMismatch | C::UnknownFormat => true,
+        C::CandidateNotAllowed => true,
         C::Signature | C::WrongDevice | C::WrongFleet | C::OldGeneration | C::Equivocation | C::Expired => false,
         C::Malformed | C::Metadata | C::Rollback | C::FloorUnreadable | C::UnknownTarget | C::ManifestDigest => false,
         C::Manifest | C::NoSpace | C::BlobDigest | C::BlobLength | C::Fetch | C::LoadFailed | C::GoldenMismatch => {
             false
         }
         C::ProbeDied | C::SwapFailed | C::ProbationFailed | C::AttemptsExhausted | C::Other => false,
+        C::Recalled | C::BelowFloor => false,
     }
 }
 

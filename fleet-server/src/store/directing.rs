@@ -240,6 +240,7 @@ fn assign(
         manifest,
         swap: Swap::default(),
         probation: order.probation,
+        candidate: false,
     };
     // All are checked before the first is changed: an assignment happens as a whole or not at all.
     let mut plan = Vec::new();

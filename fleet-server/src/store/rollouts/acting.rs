@@ -173,6 +173,7 @@ impl Work<'_> {
             manifest,
             swap: before.as_ref().map_or_else(Swap::default, |model| model.swap),
             probation: place.probation,
+            candidate: false,
         };
         match at {
             Some(at) => models[at] = wanted,
@@ -234,7 +235,7 @@ impl Work<'_> {
         let found = listed(self.connection, &wanted)?;
         let (manifest, _) = found.ok_or_else(|| damaged("take-back", format!("{wanted} is gone")))?;
         let (swap, probation) = (Swap::default(), Probation::default());
-        Ok(DesiredModel { model: wanted.name, version: wanted.version, manifest, swap, probation })
+        Ok(DesiredModel { model: wanted.name, version: wanted.version, manifest, swap, probation, candidate: false })
     }
 }
 

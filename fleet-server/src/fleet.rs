@@ -26,6 +26,7 @@ use crate::{
     director::Director,
     disk::blobs::Blobs,
     events::EventKind,
+    http::wires::Wires,
     ingest::Ingest,
     metrics::{Gauges, Metrics},
     profiles::Profiles,
@@ -70,6 +71,8 @@ pub struct Fleet {
     pub pulse: Pulse,
     /// Who wakes on what was committed.
     pub bells: Bells,
+    /// The HTTPS connections of devices.
+    pub wires: Arc<Wires>,
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
     runtime: tokio::runtime::Handle,
@@ -126,6 +129,7 @@ impl Fleet {
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             pulse: Pulse::new(clock::now()),
             bells: Bells::default(),
+            wires: Arc::default(),
             live: RwLock::default(),
             muted: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
@@ -158,6 +162,14 @@ impl Fleet {
     /// Whether the device has a connection.
     pub fn is_connected(&self, device: &DeviceId) -> bool {
         self.current().is_some_and(|live| live.broker.live(device.as_str()) > 0)
+    }
+
+    /// Cuts every connection that the device has, MQTT and HTTPS; says how many there were. Whatever keeps it out must be
+    /// on record before, or it is back at once.
+    pub fn cut(&self, device: &DeviceId) -> usize {
+        self.delivery.settled(device);
+        let sessions = self.current().map_or(0, |live| live.broker.cut(device.as_str()));
+        sessions + self.wires.cut(device)
     }
 
     /// Runs `work`, which blocks, where it may.

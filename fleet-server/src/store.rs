@@ -23,6 +23,7 @@ mod reports;
 mod rollouts;
 mod settings;
 mod sights;
+mod standing;
 mod tokens;
 mod twins;
 
@@ -54,6 +55,7 @@ pub use reports::{Batch, BatchRefusal, Committed, Content, NewRow};
 pub use rollouts::{Carried, CreateRefusal, Happened, NewRollout, RolloutRecord, VerbRefusal};
 pub use settings::FleetSettings;
 pub use sights::{Counts, IncidentsOf};
+pub use standing::{RenewedCertificate, Revocation};
 pub use twins::{Heard, TwinKept};
 
 /// Jobs that wait for the writer; one more makes its caller wait.

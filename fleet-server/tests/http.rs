@@ -6,6 +6,8 @@
 mod access;
 #[path = "http/decay.rs"]
 mod decay;
+#[path = "http/identity.rs"]
+mod identity;
 #[path = "http/ingest.rs"]
 mod ingest;
 #[path = "http/readers.rs"]

@@ -69,13 +69,13 @@ fn an_honest_answer_becomes_an_identity_with_its_record() {
     let response = server.response("cam-1", &key);
     let files = check(&token, &key, &response).unwrap();
     disk::make_folder(&config.state_dir).unwrap();
-    settle(&config, &token, &key, &response).unwrap();
+    settle(&config, &token, &key, &response, false).unwrap();
     let identity = Identity::load(&config.identity_dir()).unwrap().unwrap();
     assert_eq!((identity.enrolment.device.as_str(), &identity.root), ("cam-1", &server.root));
     let state = Store::open(&config.state_dir).state();
     assert_eq!(state.root_pin, Some(token.root_sha256));
     assert_eq!(state.time_floor.to_string(), "2026-06-01T00:00:00Z");
-    assert!(files.install(&config.identity_dir()).is_err(), "an identity is never replaced");
+    assert!(files.install(&config.identity_dir(), false).is_err(), "an identity is not replaced unasked");
     assert!(!config.state_dir.join("identity.new").exists());
 }
 

@@ -1,0 +1,32 @@
+-- Why a device is out and since when it has a double; `boots` is the JSON of what its machine and its agent said of their
+-- starts. `issuer` is the SHA-256 of the authority that made its certificate; null where that was the first there was.
+ALTER TABLE devices ADD COLUMN revoked_by TEXT;
+ALTER TABLE devices ADD COLUMN revoke_reason TEXT;
+ALTER TABLE devices ADD COLUMN cloned INTEGER;
+ALTER TABLE devices ADD COLUMN clone_evidence TEXT;
+ALTER TABLE devices ADD COLUMN boots TEXT;
+ALTER TABLE devices ADD COLUMN issuer TEXT;
+
+-- The newest rows of a stream by number and digest, and under which start of the agent they came: `ingest::memory`.
+ALTER TABLE streams ADD COLUMN recent BLOB;
+
+-- Tokens that make many devices, one for each serial number in their list.
+CREATE TABLE claims (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    secret_hash TEXT NOT NULL UNIQUE,
+    labels TEXT NOT NULL,
+    ordered_by TEXT NOT NULL,
+    ordered INTEGER NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT;
+CREATE TABLE claim_serials (
+    claim INTEGER NOT NULL REFERENCES claims (id) ON DELETE CASCADE,
+    serial TEXT NOT NULL,
+    device TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    used INTEGER,
+    used_key TEXT,
+    PRIMARY KEY (claim, serial),
+    UNIQUE (claim, device)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX claim_serials_device ON claim_serials (device);

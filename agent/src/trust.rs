@@ -18,6 +18,7 @@ use tern_protocol::{
     keys::KeySet,
     manifest::{self, Manifest, ManifestError},
     refusal::RefusalCode,
+    standing::{Disallowed, InvalidStanding},
     tuf::{self, RoleFloor, TufError},
 };
 
@@ -30,9 +31,13 @@ use crate::{
 
 mod cache;
 mod repository;
+mod standings;
 use cache::Cache;
 pub use repository::HttpRepository;
 use repository::Shared;
+use standings::Said;
+mod known;
+pub(crate) use known::known_root;
 
 /// Why metadata or a manifest is not believed.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +86,12 @@ pub enum TrustError {
         /// What the targets role names.
         signed: String,
     },
+    /// What the team says of its versions is not of its form.
+    #[error(transparent)]
+    Standing(#[from] InvalidStanding),
+    /// The team says that the version may not run.
+    #[error(transparent)]
+    Disallowed(#[from] Disallowed),
     /// The manifest cannot be had, or is not valid.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -96,7 +107,12 @@ impl From<TrustError> for Refusal {
             TrustError::Cache(_) | TrustError::Floors(_) | TrustError::Tuf(Tuf::Io { .. }) => {
                 RefusalCode::FloorUnreadable
             }
-            TrustError::Tuf(_) | TrustError::Lacking(_) | TrustError::ImplausibleTime { .. } => RefusalCode::Metadata,
+            TrustError::Tuf(_)
+            | TrustError::Lacking(_)
+            | TrustError::Standing(_)
+            | TrustError::ImplausibleTime { .. } => RefusalCode::Metadata,
+            TrustError::Disallowed(Disallowed::Recalled { .. }) => RefusalCode::Recalled,
+            TrustError::Disallowed(Disallowed::BelowFloor { .. }) => RefusalCode::BelowFloor,
             TrustError::UnknownTarget(_) => RefusalCode::UnknownTarget,
             TrustError::OtherManifest { .. } | TrustError::Manifest(ManifestError::DigestMismatch) => {
                 RefusalCode::ManifestDigest
@@ -143,6 +159,11 @@ impl Trust {
         Ok(Self { repository, cache, root, store, clock, director, turn: tokio::sync::Mutex::new(()) })
     }
 
+    /// The root that enrolment pinned.
+    pub fn pinned_root(&self) -> &[u8] {
+        &self.root
+    }
+
     /// The keys that sign desired states.
     pub fn director(&self) -> KeySet {
         self.director.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -165,10 +186,10 @@ impl Trust {
         let _turn = self.turn.lock().await;
         let mut updater = self.refreshed().await?;
         let version = wanted.model_version();
-        let path = version.target_path();
+        let path = wanted.target_path();
         let target = updater.get_target_info(&path, self.clock.now()).await?;
-        let seen = tuf::role_floors(updater.trusted(), &[version.name.team.as_str()]);
-        self.hold(&seen, None).await?;
+        self.hold_team(&mut updater, &version.name.team, wanted.candidate, std::slice::from_ref(&wanted.model)).await?;
+        self.store.read(|s| s.standing(&wanted.model)).allows(&wanted.version)?;
         let target = target.ok_or_else(|| TrustError::UnknownTarget(version.to_string()))?;
         let signed = target.hashes.get("sha256").cloned().unwrap_or_default();
         if signed != wanted.manifest.to_string() {
@@ -203,7 +224,7 @@ impl Trust {
         if issued > desired::latest_believed(floor) {
             return Err(TrustError::ImplausibleTime { issued, floor });
         }
-        self.hold(&tuf::role_floors(trusted, &[]), Some(issued)).await?;
+        self.hold(&tuf::role_floors(trusted, &[]), Some(issued), Vec::new()).await?;
         Ok(updater)
     }
 
@@ -211,14 +232,14 @@ impl Trust {
     async fn follow_root(&self, updater: &Updater) -> Result<(), TrustError> {
         let floors = tuf::role_floors(updater.trusted(), &[]);
         let root: Vec<RoleFloor> = floors.into_iter().filter(|f| f.role == "root").collect();
-        self.hold(&root, None).await?;
+        self.hold(&root, None, Vec::new()).await?;
         let keys = tuf::director_keys(updater.trusted().root())?;
         *self.director.lock().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
 
     /// Checks verified versions against their floors and raises those, durably, before anything is acted on.
-    async fn hold(&self, seen: &[RoleFloor], issued: Option<Timestamp>) -> Result<(), TrustError> {
+    async fn hold(&self, seen: &[RoleFloor], issued: Option<Timestamp>, said: Vec<Said>) -> Result<(), TrustError> {
         if let Some(fault) = self.cache.fault() {
             return Err(TrustError::Cache(fault));
         }
@@ -229,6 +250,9 @@ impl Trust {
         self.store
             .update(move |state| {
                 state.raise_floors(&seen);
+                for Said { model, key_set, standing } in &said {
+                    state.take_standing(model, *key_set, standing);
+                }
                 if let Some(issued) = issued {
                     state.raise_time(issued);
                 }
@@ -247,5 +271,7 @@ fn path_of(path: &str, digest: &Digest) -> String {
     whole.trim_start_matches(tern_protocol::api::TUF_TARGETS).to_owned()
 }
 
+#[cfg(test)]
+mod standings_tests;
 #[cfg(test)]
 mod tests;

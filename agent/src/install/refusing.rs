@@ -6,12 +6,18 @@ use tern_protocol::{
     twin::{LastError, ModelState},
 };
 
-use super::{Context, Effects, FIRST_PAUSE, LONGEST_FETCH_PAUSE, LONGEST_PAUSE, Machine, Refusal, Step};
+use super::{
+    Context, Effects, FIRST_PAUSE, LONGEST_FETCH_PAUSE, LONGEST_PAUSE, Machine, Refusal, Step, recall::is_forbidding,
+};
 use crate::state::{Refused, VersionRef};
 
 impl Machine {
     pub(super) fn is_refused(&self, wanted: &VersionRef, agent: &Version) -> bool {
         self.record.refused.as_ref().is_some_and(|r| {
+            // What is judged anew each time: see `forbidden`.
+            if is_forbidding(r.code) {
+                return false;
+            }
             let for_good = r.code == RefusalCode::ProbationFailed;
             r.manifest == wanted.manifest && r.agent == *agent && (for_good || r.generation == self.record.generation)
         })

@@ -22,7 +22,7 @@ use crate::{
     clock,
     enrolment::{self, OrderError},
     fleet::Fleet,
-    forms::{Assigned, Assignment, DeviceRow, EnrolmentOrder, EnrolmentTicket, WhoAmI},
+    forms::{Assigned, Assignment, DeviceRow, EnrolmentOrder, EnrolmentTicket, TrustVersions, WhoAmI},
     identity::Permission,
     selector::Selector,
     store::{AssignRefusal, AssignmentOrder},
@@ -43,6 +43,12 @@ pub(super) async fn whoami(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) 
         server_version: env!("CARGO_PKG_VERSION").into(),
         solo: fleet.settings.solo,
     }))
+}
+
+/// `GET /api/v1/trust`.
+pub(super) async fn trust(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Answer<Json<TrustVersions>> {
+    operator(&fleet, &headers, Permission::Read).await?;
+    Ok(Json(fleet.repository.versions()))
 }
 
 /// `?replace=true`: the device may be in service already.

@@ -4,7 +4,7 @@ use std::{path::Path, pin::Pin};
 
 use sigstore_tuf::{Error, Repository, Root, Updater};
 
-use super::{Cache, TrustError};
+use super::{TrustError, cache::Cache};
 
 /// A repository that is never asked.
 struct Nowhere;
@@ -23,6 +23,7 @@ impl Repository for Nowhere {
 
 /// The newest root that `pinned` and the cache in `state_dir/tuf` lead to.
 pub(crate) fn known_root(state_dir: &Path, pinned: &[u8]) -> Result<Root, TrustError> {
-    let cache = std::sync::Arc::new(Cache::new(&state_dir.join("tuf")));
+    let folder = state_dir.join("tuf");
+    let cache = std::sync::Arc::new(Cache::new(&folder, &folder));
     Ok(Updater::new(Nowhere, pinned)?.with_store(cache).trusted().root().clone())
 }

@@ -53,10 +53,11 @@ impl Trust {
         updater.get_target_info(&format!("models/{team}/-/-/manifest.json"), self.clock.now()).await?;
         let candidates = tuf::candidate_role(team);
         let names = [team.as_str(), candidates.as_str()];
-        let seen = tuf::role_floors(updater.trusted(), if candidate { &names } else { &names[..1] });
+        let roles = if candidate { &names[..] } else { &names[..1] };
+        let seen = tuf::role_floors(updater.trusted(), roles);
         let key_set = seen.iter().find(|floor| floor.role == team.as_str()).map(|floor| floor.key_set);
         let (Some(key_set), Some(role)) = (key_set, updater.trusted().targets_role(team.as_str())) else {
-            self.hold(&seen, None, Vec::new()).await?;
+            self.client.hold(updater, roles, None).await?;
             // Nobody could take a candidate back of a team that cannot be heard.
             return if candidate {
                 Err(TrustError::UnknownTarget(format!("the release role of {team}")))
@@ -71,6 +72,6 @@ impl Trust {
             standing: said.get(&model.model).cloned().unwrap_or_default(),
         };
         let said = models.iter().map(of).collect();
-        self.hold(&seen, None, said).await
+        self.client.hold_with(updater, roles, said).await
     }
 }

@@ -8,9 +8,10 @@ use super::*;
 const SOURCES: [&str; 2] = [include_str!("../../src/http.rs"), include_str!("../../src/http/rollout_routes.rs")];
 
 /// Routes of operators: each wants this permission and nothing less.
-const OPERATORS: [(&str, &str, Permission); 31] = [
+const OPERATORS: [(&str, &str, Permission); 32] = [
     ("GET", "/api/v1/whoami", Read),
     ("GET", "/api/v1/models", Read),
+    ("GET", "/api/v1/trust", Read),
     ("GET", "/api/v1/models/{team}/{model}", Read),
     ("GET", "/api/v1/models/{team}/{model}/{version}", Read),
     ("PUT", "/api/v1/manifests/{team}/{model}/{version}", Publish),

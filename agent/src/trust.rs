@@ -167,6 +167,7 @@ impl Trust {
         let version = wanted.model_version();
         let path = version.target_path();
         let target = updater.get_target_info(&path, self.clock.now()).await?;
+        tuf::check_keys(updater.trusted(), &[version.name.team.as_str()])?;
         let seen = tuf::role_floors(updater.trusted(), &[version.name.team.as_str()]);
         self.hold(&seen, None).await?;
         let target = target.ok_or_else(|| TrustError::UnknownTarget(version.to_string()))?;
@@ -209,6 +210,7 @@ impl Trust {
 
     /// A newer root counts even where the rest of a refresh fails: it may be what takes a stolen key out.
     async fn follow_root(&self, updater: &Updater) -> Result<(), TrustError> {
+        tuf::check_keys(updater.trusted(), &[])?;
         let floors = tuf::role_floors(updater.trusted(), &[]);
         let root: Vec<RoleFloor> = floors.into_iter().filter(|f| f.role == "root").collect();
         self.hold(&root, None).await?;

@@ -1,0 +1,43 @@
+//! The attack suite: whoever holds the fleet server, the network, and fewer than the threshold of any offline role's keys
+//! cannot make a device run a model that its team did not release; and during every attack the active version answers.
+//!
+//! One folder an attack. Each begins with what its attacker holds, what he tries, and what must happen.
+
+#[path = "arbitrary_install/attack.rs"]
+mod arbitrary_install;
+#[path = "endless_data/attack.rs"]
+mod endless_data;
+#[path = "fast_forward/attack.rs"]
+mod fast_forward;
+#[path = "freeze/attack.rs"]
+mod freeze;
+#[path = "key_compromise/attack.rs"]
+mod key_compromise;
+#[path = "lost_records/attack.rs"]
+mod lost_records;
+#[path = "malicious_mirror/attack.rs"]
+mod malicious_mirror;
+#[path = "mix_and_match/attack.rs"]
+mod mix_and_match;
+#[path = "replay/attack.rs"]
+mod replay;
+mod rig;
+#[path = "rollback/attack.rs"]
+mod rollback;
+#[path = "wrong_software/attack.rs"]
+mod wrong_software;
+
+/// Every attack, by its folder.
+const ATTACKS: [&str; 11] = [
+    "arbitrary_install",
+    "endless_data",
+    "fast_forward",
+    "freeze",
+    "key_compromise",
+    "lost_records",
+    "malicious_mirror",
+    "mix_and_match",
+    "replay",
+    "rollback",
+    "wrong_software",
+];

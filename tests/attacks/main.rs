@@ -3,6 +3,8 @@
 //!
 //! One folder an attack. Each begins with what its attacker holds, what he tries, and what must happen.
 
+#![expect(clippy::unwrap_used, reason = "a broken rig should fail loudly")]
+
 #[path = "arbitrary_install/attack.rs"]
 mod arbitrary_install;
 #[path = "endless_data/attack.rs"]

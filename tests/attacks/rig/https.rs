@@ -11,7 +11,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -31,8 +30,6 @@ pub(crate) enum Trick {
     Cut(usize),
     /// Bytes without end, under a promised length or none.
     Endless(Option<u64>),
-    /// One byte a second.
-    Drip,
     /// A part that was not asked for.
     WrongRange,
     /// These bytes, which claim to be the file in this encoding.
@@ -232,18 +229,6 @@ fn play(stream: &mut Tls, state: &State, trick: &Trick, file: Vec<u8>, count: &d
             send(stream, "200 OK", &[], whole.max(*after as u64 + 1), part)?;
             count(part.len() as u64);
             None
-        }
-        Trick::Drip => {
-            send(stream, "200 OK", &[], whole, b"")?;
-            for byte in file {
-                if state.stop.load(Ordering::Relaxed) {
-                    return None;
-                }
-                stream.write_all(&[byte]).and_then(|()| stream.flush()).ok()?;
-                count(1);
-                thread::park_timeout(Duration::from_secs(1));
-            }
-            Some(())
         }
         Trick::Endless(promised) => endless(stream, state, *promised, count),
     }

@@ -149,9 +149,9 @@ impl Publication {
             "targets.json": at(version), format!("{TEAM}.json"): at(version),
             format!("{candidate_name}.json"): at(version),
         });
-        let snapshot = Role::new("snapshot", version, 7, json!({"meta": meta}), &[keys.snapshot.clone()]);
+        let snapshot = Role::new("snapshot", version, 7, json!({"meta": meta}), std::slice::from_ref(&keys.snapshot));
         let rest = json!({tuf::ISSUED: in_days(0), "meta": {"snapshot.json": at(version)}});
-        let timestamp = Role::new("timestamp", version, 7, rest, &[keys.timestamp.clone()]);
+        let timestamp = Role::new("timestamp", version, 7, rest, std::slice::from_ref(&keys.timestamp));
         let mut content = Files::new();
         for release in releases.iter().chain(candidates) {
             release.add_to(&mut content);

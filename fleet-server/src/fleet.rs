@@ -75,6 +75,7 @@ pub struct Fleet {
     pub bells: Bells,
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
+    used: Mutex<HashMap<String, Moment>>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -133,6 +134,7 @@ impl Fleet {
             bells: Bells::default(),
             live: RwLock::default(),
             muted: Mutex::default(),
+            used: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
         })
     }
@@ -195,6 +197,23 @@ impl Fleet {
         self.runtime.spawn(async move {
             if let Err(error) = fleet.store.record(event, clock::now()).await {
                 tracing::error!(%error, "an event was not recorded");
+            }
+        });
+    }
+
+    /// Notes that a token is in use, once a minute for each.
+    pub fn token_used(self: &Arc<Self>, name: &str) {
+        {
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            if used.get(name).is_some_and(|last| last.elapsed() < MUTED) {
+                return;
+            }
+            used.insert(name.to_owned(), Moment::now());
+        }
+        let (fleet, name) = (self.clone(), name.to_owned());
+        self.spawn(async move {
+            if let Err(error) = fleet.store.token_used(name, clock::now()).await {
+                tracing::error!(%error, "the use of a token was not noted");
             }
         });
     }

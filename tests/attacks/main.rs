@@ -7,10 +7,16 @@
 
 #[path = "arbitrary_install/attack.rs"]
 mod arbitrary_install;
+#[path = "client_takeover/attack.rs"]
+mod client_takeover;
 #[path = "endless_data/attack.rs"]
 mod endless_data;
+#[path = "enrolment_token/attack.rs"]
+mod enrolment_token;
 #[path = "fast_forward/attack.rs"]
 mod fast_forward;
+#[path = "foreign_topic/attack.rs"]
+mod foreign_topic;
 #[path = "freeze/attack.rs"]
 mod freeze;
 #[path = "key_compromise/attack.rs"]
@@ -23,23 +29,35 @@ mod malicious_mirror;
 mod mix_and_match;
 #[path = "replay/attack.rs"]
 mod replay;
+#[path = "request_floods/attack.rs"]
+mod request_floods;
 mod rig;
 #[path = "rollback/attack.rs"]
 mod rollback;
+#[path = "stranger/attack.rs"]
+mod stranger;
 #[path = "wrong_software/attack.rs"]
 mod wrong_software;
+#[path = "zip_bombs/attack.rs"]
+mod zip_bombs;
 
 /// Every attack, by its folder.
-const ATTACKS: [&str; 11] = [
+const ATTACKS: [&str; 17] = [
     "arbitrary_install",
+    "client_takeover",
     "endless_data",
+    "enrolment_token",
     "fast_forward",
+    "foreign_topic",
     "freeze",
     "key_compromise",
     "lost_records",
     "malicious_mirror",
     "mix_and_match",
     "replay",
+    "request_floods",
     "rollback",
+    "stranger",
     "wrong_software",
+    "zip_bombs",
 ];

@@ -24,7 +24,9 @@ use tern_protocol::{
 };
 
 pub(crate) mod device;
+pub(crate) mod fleet;
 pub(crate) mod https;
+pub(crate) mod intruder;
 pub(crate) mod mqtt;
 pub(crate) mod release;
 pub(crate) mod repository;

@@ -117,13 +117,7 @@ impl Device {
 
     /// Resident memory of control: now, and at most since [`Self::forget_peak`].
     pub(crate) fn memory(&self) -> (u64, u64) {
-        let pid = self.child.as_ref().expect("a running agent").id();
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let kilobytes = |key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key)).expect("a figure of the kernel");
-            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-        };
-        (kilobytes("VmRSS:") << 10, kilobytes("VmHWM:") << 10)
+        memory(self.child.as_ref().expect("a running agent").id())
     }
 
     /// Lets the kernel's peak of resident memory begin anew.
@@ -147,6 +141,16 @@ impl Drop for Device {
             let _ = child.wait();
         }
     }
+}
+
+/// Resident memory of a process: now, and at its peak.
+pub(crate) fn memory(pid: u32) -> (u64, u64) {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let bytes = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).expect("a figure of the kernel");
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    };
+    (bytes("VmRSS:"), bytes("VmHWM:"))
 }
 
 /// Bytes of all files below; those that are gone meanwhile do not count.

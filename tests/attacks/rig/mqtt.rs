@@ -200,20 +200,25 @@ impl Peer {
     }
 
     fn write(&mut self, head: u8, body: &[u8]) -> std::io::Result<()> {
-        let mut packet = vec![head];
-        let mut length = body.len();
-        loop {
-            let byte = (length & 0x7f) as u8;
-            length >>= 7;
-            packet.push(if length > 0 { byte | 0x80 } else { byte });
-            if length == 0 {
-                break;
-            }
-        }
-        packet.extend_from_slice(body);
-        self.stream.write_all(&packet)?;
+        self.stream.write_all(&packet(head, body))?;
         self.stream.flush()
     }
+}
+
+/// A packet: its first byte, the length of its body, its body.
+pub(crate) fn packet(head: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![head];
+    let mut length = body.len();
+    loop {
+        let byte = (length & 0x7f) as u8;
+        length >>= 7;
+        packet.push(if length > 0 { byte | 0x80 } else { byte });
+        if length == 0 {
+            break;
+        }
+    }
+    packet.extend_from_slice(body);
+    packet
 }
 
 fn text(body: &[u8], at: &mut usize) -> String {

@@ -41,8 +41,8 @@ impl Score {
     }
 
     /// The attack is over.
-    pub(crate) fn end(self, answers: u64) {
-        let Self { attack, variants, refusals } = self;
+    pub(crate) fn end(&mut self, answers: u64) {
+        let Self { attack, variants, refusals } = *self;
         let mut sum = SUM.lock().unwrap_or_else(PoisonError::into_inner);
         sum.attacks += 1;
         sum.variants += variants;

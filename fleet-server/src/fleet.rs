@@ -15,7 +15,7 @@ use tern_protocol::{
     topics::{Channel, DeviceTopic},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     accesses::Accesses,
@@ -69,6 +69,8 @@ pub struct Fleet {
     pub metrics: Metrics,
     /// Places for readers of `/api/v1/stream`.
     pub streams: Arc<Semaphore>,
+    /// Wakes streams when a token was revoked.
+    pub revocations: watch::Sender<()>,
     /// What wakes the reconciler of rollouts.
     pub pulse: Pulse,
     /// Who wakes on what was committed.
@@ -130,6 +132,7 @@ impl Fleet {
             profiles: Profiles::default(),
             metrics: Metrics::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            revocations: watch::channel(()).0,
             pulse: Pulse::new(clock::now()),
             bells: Bells::default(),
             live: RwLock::default(),

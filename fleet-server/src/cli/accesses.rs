@@ -1,13 +1,20 @@
 //! `tern accesses`: who read what, and who was refused.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use tern_protocol::ids::{DeviceId, ModelName};
 
-use super::{args, client::Client, output::Printer};
+use super::{
+    args,
+    client::{Client, with_query},
+    output::Printer,
+};
 use crate::forms::{AccessRow, Page};
+
+/// Rows of a page.
+const PAGE_ROWS: usize = 1000;
 
 /// Which accesses to show.
 #[derive(Debug, Args)]
@@ -39,15 +46,23 @@ pub(super) async fn run(client: &Client, order: Accesses, printer: &mut Printer<
         ("since", since.map(|since| since.to_string())),
     ];
     let query: Vec<_> = named.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
-    // The server lists from the oldest, people want the newest: only so many are kept on the way.
-    let (mut newest, keep) = (VecDeque::new(), order.last as usize);
-    client
-        .pages("/api/v1/accesses", &query, "after", |page: Vec<AccessRow>| {
-            newest.extend(page);
-            newest.drain(..newest.len().saturating_sub(keep));
-        })
-        .await?;
-    let page = Page { items: Vec::from(newest), next: None };
+    let (mut items, mut before): (Vec<AccessRow>, _) = (Vec::new(), i64::MAX.to_string());
+    let most = order.last as usize;
+    while items.len() < most {
+        let limit = (most - items.len()).min(PAGE_ROWS).to_string();
+        let paging = [("before", before.as_str()), ("limit", &limit)];
+        let path = with_query("/api/v1/accesses", &[&query[..], &paging].concat());
+        let page: Page<AccessRow> = client.get(&path).await?;
+        items.extend(page.items);
+        match page.next {
+            Some(next) if next != before => before = next,
+            _ => break,
+        }
+    }
+    items.truncate(most);
+    // Newest first from the server, oldest first for people.
+    items.reverse();
+    let page = Page { items, next: None };
     printer.result(&page, |p| {
         let rows = page.items.iter().map(|access| row(access, p)).collect();
         p.table(&["ID", "AT", "WHO", "WHAT", "OF", "WHY", "OUTCOME", "TIMES"], rows, "no accesses")

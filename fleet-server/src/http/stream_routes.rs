@@ -59,6 +59,7 @@ fn last_seen(headers: &HeaderMap) -> Answer<Option<i64>> {
 
 async fn follow(fleet: Arc<Fleet>, reader: Operator, headers: HeaderMap, mut after: i64, feed: Feed) {
     let (mut changes, mut checked) = (fleet.store.changes(), Moment::now());
+    let (mut revocations, mut asks) = (fleet.revocations.subscribe(), false);
     // The head leaves with the first bytes, and a reader wants to know that it is connected.
     if !feed.keep_alive().await {
         return;
@@ -77,18 +78,29 @@ async fn follow(fleet: Arc<Fleet>, reader: Operator, headers: HeaderMap, mut aft
                 return;
             }
         }
-        // A token that was revoked or has expired in between ends the stream, also one that still reads what is long past.
-        if checked.elapsed() >= sse::KEEP_ALIVE {
+        // A token that was revoked in between ends the stream at once, one that has expired soon, also where it still reads
+        // what is long past.
+        if asks || checked.elapsed() >= sse::KEEP_ALIVE {
             if operator_on(&fleet, &headers, Permission::Read, &Resource::DEVICES).await.is_err() {
                 return;
             }
             checked = Moment::now();
         }
+        asks = false;
         if is_full {
             continue;
         }
         sleep(PAUSE).await;
-        match timeout(sse::KEEP_ALIVE, changes.changed()).await {
+        let woken = async {
+            tokio::select! {
+                changed = changes.changed() => changed,
+                revoked = revocations.changed() => {
+                    asks = true;
+                    revoked
+                }
+            }
+        };
+        match timeout(sse::KEEP_ALIVE, woken).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,
             Err(_) if feed.keep_alive().await => {}

@@ -93,19 +93,24 @@ pub(super) async fn revoke(
     let Query(Why { reason }) = why.map_err(|e| Refused::new(Refusal::BadQuery, e.body_text()))?;
     check_reason(&reason)?;
     let revoked = fleet.store.revoke_token(name, operator, reason, clock::now()).await?;
-    revoked.map(|()| StatusCode::NO_CONTENT).map_err(|refusal| refused(&refusal))
+    revoked.map_err(|refusal| refused(&refusal))?;
+    // Streams that are open ask for their token again.
+    fleet.revocations.send_replace(());
+    Ok(StatusCode::NO_CONTENT)
 }
 
-/// `?device=&actor=&model=team/model&since=`, beside those of a list.
+/// `?device=&actor=&model=team/model&since=&before=`, beside those of a list.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct OfQuery {
     device: Option<String>,
     actor: Option<String>,
     model: Option<String>,
     since: Option<Timestamp>,
+    before: Option<i64>,
 }
 
-/// `GET /api/v1/accesses`: oldest first; `next` is the `after` of the following page.
+/// `GET /api/v1/accesses`: oldest first; `next` is the `after` of the following page. With `before`, newest first; `next` is
+/// the next `before`.
 pub(super) async fn accesses(
     State(fleet): State<Arc<Fleet>>,
     headers: HeaderMap,
@@ -122,6 +127,7 @@ pub(super) async fn accesses(
         model: of.model.as_deref().map(query::name).transpose()?,
         since: of.since,
         after: list.after.unwrap_or(0),
+        before: of.before,
         limit: limit + 1,
     };
     let rows = fleet.store.accesses(query).await?;

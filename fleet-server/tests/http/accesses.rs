@@ -137,6 +137,11 @@ async fn the_log_is_for_auditors_goes_on_page_by_page_and_is_cut_to_their_teams(
         path = format!("/api/v1/accesses?limit=1&after={next}");
     }
     assert!(seen.len() >= 6 && seen.is_sorted(), "{seen:?}");
+    let page: Page<AccessRow> = auditor.get(&format!("/api/v1/accesses?limit=2&before={}", i64::MAX)).await.ok();
+    let newest: Vec<_> = page.items.iter().map(|row| row.id).collect();
+    assert_eq!(newest, seen.iter().rev().take(2).copied().collect::<Vec<_>>());
+    let page: Page<AccessRow> = auditor.get(&format!("/api/v1/accesses?before={}", newest[1])).await.ok();
+    assert_eq!((page.items[0].id, page.next), (seen[seen.len() - 3], None));
     let of_team = holder(&rig, "demo-auditor", "auditor", json!({"teams": ["demo"]})).await;
     let page: Page<AccessRow> = of_team.get("/api/v1/accesses").await.ok();
     assert_eq!(page.items.iter().map(|row| row.resource.as_str()).collect::<Vec<_>>(), ["demo/m@1.0.0"]);
@@ -145,4 +150,23 @@ async fn the_log_is_for_auditors_goes_on_page_by_page_and_is_cut_to_their_teams(
     let future = log(&rig, "since=2100-01-01T00:00:00Z").await;
     assert_eq!(future, []);
     assert_eq!(auditor.get("/api/v1/accesses?since=yesterday").await.problem(), (400, "bad-query".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_recorded_is_not_read() {
+    let rig = Rig::start().await;
+    rig.publish(MODEL, b"model").await;
+    let device = rig.enrol("cam-1").await;
+    assign(&rig, MODEL, "*").await.ok::<Assigned>();
+    let database = rusqlite::Connection::open(rig.folder.path().join("data/server.db")).unwrap();
+    database.execute("ALTER TABLE accesses RENAME TO elsewhere", []).unwrap();
+    let digest = Digest::of(b"model");
+    let (caller, admin) = (rig.device(&device), rig.admin());
+    let own = format!("/api/v1/blobs/sha256/{digest}");
+    for (caller, path) in [(&caller, blob_path(&digest)), (&admin, own), (&admin, "/api/v1/models/demo/m/1.0.0".into())]
+    {
+        assert_eq!(caller.get(&path).await.problem(), (500, "internal".into()), "{path}");
+    }
+    database.execute("ALTER TABLE elsewhere RENAME TO accesses", []).unwrap();
+    assert_eq!(caller.get(&blob_path(&digest)).await.body.as_ref(), b"model");
 }

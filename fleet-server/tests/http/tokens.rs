@@ -1,5 +1,6 @@
 //! Tokens: made once, shown once, ended at once; nobody makes a mightier one than their own.
 
+use http_body_util::BodyExt;
 use tern_fleet_server::forms::{EventRow, TokenIssued, TokenRow, WhoAmI};
 
 use super::*;
@@ -109,4 +110,25 @@ async fn nobody_makes_a_mightier_token_and_the_last_admin_stays() {
     revoke(&second, "admin").await.empty();
     assert_eq!(admin.get("/api/v1/whoami").await.problem(), (401, "bad-token".into()));
     assert_eq!(revoke(&second, "second").await.problem(), (409, "last-admin".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_token_ends_its_open_stream_and_no_other() {
+    let rig = Rig::start().await;
+    let eve = holder(&rig, "eve", "viewer", json!({})).await;
+    let (status, mut stream) = eve.open("/api/v1/stream", &[]).await;
+    let (other, mut kept) = rig.admin().open("/api/v1/stream", &[]).await;
+    assert_eq!((status, other), (StatusCode::OK, StatusCode::OK));
+    revoke(&rig.admin(), "eve").await.empty();
+    let end = async { while stream.frame().await.is_some_and(|frame| frame.is_ok()) {} };
+    tokio::time::timeout(rig::DEADLINE, end).await.expect("the stream ends");
+    rig.order("cam-1").await;
+    let told = async {
+        let mut text = String::new();
+        while !text.contains("enrolment-ordered") {
+            let bytes = kept.frame().await.unwrap().unwrap().into_data().unwrap();
+            text.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+    };
+    tokio::time::timeout(rig::DEADLINE, told).await.expect("the other goes on");
 }

@@ -24,15 +24,15 @@ pub(super) fn tokens() -> Value {
     json!({"items": [ann, bob]})
 }
 
-/// Two accesses.
+/// Two accesses, newest first.
 pub(super) fn accesses() -> Value {
     json!({"items": [
-        {"id": 1, "at": "2026-06-01T00:00:00Z", "kind": "device", "actor": "cam-1", "action": "read-blob",
-         "resource": "0123456789", "model": "demo/m", "version": "1.0.0", "reason": "generation 7",
-         "outcome": "granted", "code": "", "times": 1},
         {"id": 2, "at": "2026-06-01T00:00:00Z", "kind": "stranger", "actor": "-", "address": "10.0.0.1",
          "action": "request", "resource": "/api/v1/models", "model": null, "version": null,
-         "reason": "GET /api/v1/models", "outcome": "refused", "code": "bad-token", "times": 41}
+         "reason": "GET /api/v1/models", "outcome": "refused", "code": "bad-token", "times": 41},
+        {"id": 1, "at": "2026-06-01T00:00:00Z", "kind": "device", "actor": "cam-1", "action": "read-blob",
+         "resource": "0123456789", "model": "demo/m", "version": "1.0.0", "reason": "generation 7",
+         "outcome": "granted", "code": "", "times": 1}
     ]})
 }
 
@@ -104,7 +104,7 @@ fn accesses_are_shown_with_who_what_and_why() {
     let shown = desk.tern(&args);
     assert_eq!(shown.code, 0, "{}", shown.err);
     let asked = desk.state(|s| s.requests.last().unwrap().clone());
-    for part in ["device=cam-1", "actor=ann", "model=demo%2Fm", "since=2"] {
+    for part in ["device=cam-1", "actor=ann", "model=demo%2Fm", "since=2", "limit=5"] {
         assert!(asked.contains(part), "{asked}");
     }
     let lines: Vec<_> = shown.out.lines().collect();

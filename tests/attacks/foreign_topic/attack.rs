@@ -14,7 +14,7 @@ fn nobody_speaks_or_listens_in_anothers_place() {
     let mut fleet = Fleet::new("foreign_topic");
     let insider = fleet.insider("cam-2");
     let open =
-        |fleet: &Fleet| Session::open(fleet.mqtt, &fleet.ca(), Some(&insider), "cam-2", None).ok().expect("a session");
+        |fleet: &Fleet| Session::open(fleet.mqtt, &fleet.ca(), Some(&insider), "cam-2", None).expect("a session");
     let count = |fleet: &Fleet, code: &str| fleet.metric(&format!("tern_mqtt_refusals_total{{code=\"{code}\"}}"));
     let generation = fleet.device.status()["twin"]["generation"].clone();
     for (below, retain) in [

@@ -76,7 +76,7 @@ async fn holder(fleet: &Arc<Fleet>, headers: &HeaderMap) -> Answer<Operator> {
     let unknown = || Refused::new(Refusal::BadToken, "the token is unknown or revoked: log in again with `tern login`");
     let Some(token) = bearer(headers) else { return Err(unknown()) };
     match fleet.store.presented(secret_hash(token), clock::now()).await? {
-        Presented::Unknown => Err(unknown()),
+        Presented::Unknown | Presented::Revoked(_) => Err(unknown()),
         Presented::Expired(_) => {
             Err(Refused::new(Refusal::ExpiredToken, "the token has expired: ask an admin for a new one"))
         }

@@ -16,7 +16,7 @@ use crate::{
     accesses::{Access, Action, Who},
     clock,
     fleet::Fleet,
-    identity::secret_hash,
+    identity::{Operator, secret_hash},
     store::Presented,
 };
 
@@ -80,11 +80,14 @@ impl Asked {
     }
 
     async fn who(&self, fleet: &Arc<Fleet>) -> Who {
-        if let Some(token) = bearer(&self.headers)
-            && let Ok(Presented::Counts(crate::identity::Operator { name, .. }) | Presented::Expired(name)) =
-                fleet.store.presented(secret_hash(token), clock::now()).await
-        {
-            return Who::Operator(name);
+        if let Some(token) = bearer(&self.headers) {
+            // A store that does not answer leaves the address, which is better than nothing.
+            match fleet.store.presented(secret_hash(token), clock::now()).await {
+                Ok(Presented::Counts(Operator { name, .. }) | Presented::Expired(name) | Presented::Revoked(name)) => {
+                    return Who::Operator(name);
+                }
+                Ok(Presented::Unknown) | Err(_) => {}
+            }
         }
         let holder = self.peer.holder.clone();
         holder.map_or_else(|| Who::Stranger(self.peer.address.ip()), |holder| Who::Device(holder.device))

@@ -17,8 +17,10 @@ const MAX_TOKENS: i64 = 10_000;
 /// What a presented token is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presented {
-    /// Nobody's, or revoked.
+    /// Nobody's.
     Unknown,
+    /// This token's, which was revoked.
+    Revoked(String),
     /// This token's, whose time is over.
     Expired(String),
     /// It counts.
@@ -160,7 +162,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn presented(&self, hash: Digest, now: Timestamp) -> Result<Presented, StoreError> {
         self.read(move |connection| {
-            let sql = "SELECT name, role, teams, devices, expires FROM tokens WHERE hash = ?1 AND revoked IS NULL";
+            let sql = "SELECT name, role, teams, devices, expires, revoked FROM tokens WHERE hash = ?1";
             let mut statement = connection.prepare_cached(sql)?;
             let found = statement.query_row([hash.to_string()], |row| Ok(presented(row, now))).optional()?;
             found.unwrap_or(Ok(Presented::Unknown))
@@ -235,8 +237,10 @@ fn from_row(row: &Row<'_>) -> Result<(TokenRow, Operator), StoreError> {
 
 fn presented(row: &Row<'_>, now: Timestamp) -> Result<Presented, StoreError> {
     let operator = holder(row)?;
-    let expires: Option<i64> = row.get(4)?;
-    Ok(if expires.is_some_and(|expires| expires <= millis(now)) {
+    let (expires, revoked): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(5)?);
+    Ok(if revoked.is_some() {
+        Presented::Revoked(operator.name)
+    } else if expires.is_some_and(|expires| expires <= millis(now)) {
         Presented::Expired(operator.name)
     } else {
         Presented::Counts(operator)

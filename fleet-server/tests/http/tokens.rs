@@ -1,7 +1,7 @@
 //! Tokens: made once, shown once, ended at once; nobody makes a mightier one than their own.
 
 use http_body_util::BodyExt;
-use tern_fleet_server::forms::{EventRow, TokenIssued, TokenRow, WhoAmI};
+use tern_fleet_server::forms::{AccessRow, EventRow, TokenIssued, TokenRow, WhoAmI};
 
 use super::*;
 
@@ -44,6 +44,8 @@ async fn a_token_is_shown_once_says_who_it_is_and_ends_at_once() {
 
     revoke(&admin, "ann").await.empty();
     assert_eq!(ann.get("/api/v1/whoami").await.problem(), (401, "bad-token".into()));
+    let log: Page<AccessRow> = admin.get("/api/v1/accesses?actor=ann").await.ok();
+    assert_eq!(log.items.last().unwrap().code, "bad-token", "the log knows whose it was");
     assert_eq!(revoke(&admin, "ann").await.problem(), (404, "not-found".into()));
     let page: Page<TokenRow> = admin.get("/api/v1/tokens").await.ok();
     let row = page.items.iter().find(|row| row.name == "ann").unwrap();

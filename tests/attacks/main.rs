@@ -34,6 +34,8 @@ mod request_floods;
 mod rig;
 #[path = "rollback/attack.rs"]
 mod rollback;
+#[path = "stolen_server/attack.rs"]
+mod stolen_server;
 #[path = "stranger/attack.rs"]
 mod stranger;
 #[path = "wrong_software/attack.rs"]
@@ -42,7 +44,7 @@ mod wrong_software;
 mod zip_bombs;
 
 /// Every attack, by its folder.
-const ATTACKS: [&str; 17] = [
+const ATTACKS: [&str; 18] = [
     "arbitrary_install",
     "client_takeover",
     "endless_data",
@@ -57,6 +59,7 @@ const ATTACKS: [&str; 17] = [
     "replay",
     "request_floods",
     "rollback",
+    "stolen_server",
     "stranger",
     "wrong_software",
     "zip_bombs",

@@ -34,6 +34,7 @@ pub(crate) mod score;
 pub(crate) mod witness;
 
 use device::Device;
+use fleet::Fleet;
 use https::{Desk, Https};
 use mqtt::Mqtt;
 use release::{MODEL, Release};
@@ -162,6 +163,43 @@ impl Rig {
         rig.await_committed("1.0.0");
         rig.witness = Some(Witness::start(rig.device.socket(), "1.0.0"));
         rig
+    }
+
+    /// A real server's device, after its server was replaced on the same addresses by one of the attacker's, who has
+    /// everything of the data folder. `keys` are the fleet's by then, and `roots` lead to them.
+    pub(crate) fn steal(fleet: Fleet, keys: Keys, roots: Vec<Role>) -> Self {
+        let Fleet { server, data, https, mqtt, device, score, witness, scratch } = fleet;
+        let generation = device.status()["twin"]["generation"].as_u64().expect("a generation");
+        drop(server);
+        let authority = Arc::new(Authority::open(&data.join("ca")).unwrap());
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mqtt = Mqtt::start(mqtt, authority.mqtt(&names, clock::now()).unwrap());
+        let https = Https::start(https, authority.https(&names, clock::now()).unwrap(), Box::new(|_, _, _| None));
+        // The server counts the versions of its online roles by the clock.
+        let version = u64::try_from(clock::now().as_second()).unwrap() + 1000;
+        let (active, next) = (Release::quickstart("1.0.0"), Release::quickstart("1.1.0"));
+        let variants = 0;
+        Self {
+            keys,
+            authority,
+            roots,
+            https,
+            mqtt,
+            device,
+            active,
+            next,
+            generation,
+            version,
+            witness,
+            score,
+            variants,
+            _scratch: scratch,
+        }
+    }
+
+    /// The version that the next root must have.
+    pub(crate) fn next_root(&self) -> u64 {
+        self.roots.last().map_or(1, Role::version) + 1
     }
 
     /// The next publication, honest so far, that lists these beside the active version. Its versions are higher than any before.

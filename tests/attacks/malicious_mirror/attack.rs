@@ -14,6 +14,11 @@ use crate::rig::{
 #[test]
 fn a_mirror_that_lies_is_refused() {
     let mut rig = Rig::new("malicious_mirror");
+    tried(&mut rig);
+    rig.finish();
+}
+
+pub(crate) fn tried(rig: &mut Rig) {
     // Where a redirect would lead: it must never be asked.
     let elsewhere = Https::start(
         "127.0.0.1:0".parse().unwrap(),
@@ -21,10 +26,9 @@ fn a_mirror_that_lies_is_refused() {
         Box::new(|_, _, _| None),
     );
     let there = format!("https://localhost:{}/", elsewhere.address.port());
-    metadata(&mut rig, &there);
-    content(&mut rig, &there);
+    metadata(rig, &there);
+    content(rig, &there);
     assert_eq!(elsewhere.traffic("").requests, 0, "no redirect is followed");
-    rig.finish();
 }
 
 /// An evil version is listed; `trick` is played on paths that end so.

@@ -22,46 +22,44 @@ use crate::rig::{
 #[test]
 fn what_was_signed_for_another_place_or_time_is_refused() {
     let mut rig = Rig::new("replay");
+    tried(&mut rig);
+    rig.finish();
+}
+
+pub(crate) fn tried(rig: &mut Rig) {
     let past = {
         let demand = rig.active.desired();
         let state = rig.state(demand.clone());
         let bytes = rig.send(&state, &[&rig.keys.director]);
-        await_generation(&rig);
+        await_generation(rig);
         rig.demand(demand);
-        await_generation(&rig);
+        await_generation(rig);
         bytes
     };
-    let before = last_error(&rig);
+    let before = last_error(rig);
     rig.mqtt.send("desired", past);
     rig.expect_state_refusal("an old generation", &before, refused(OldGeneration, "was taken over before"));
-    signed(&mut rig, "another device's", refused(WrongDevice, "is for device cam-2"), |s| {
+    signed(rig, "another device's", refused(WrongDevice, "is for device cam-2"), |s| {
         s.device = "cam-2".parse().unwrap()
     });
-    signed(&mut rig, "another fleet's", refused(WrongFleet, "is for fleet other"), |s| {
-        s.fleet = "other".parse().unwrap()
-    });
-    signed(&mut rig, "expired", refused(Expired, "desired state expired at"), |s| {
-        s.expires = in_days(-1).parse().unwrap()
-    });
-    signed(&mut rig, "of a format to come", refused(UnknownFormat, "has format 2"), |s| s.format = 2);
-    signed(&mut rig, "from the far future", refused(Malformed, "correct the server's clock"), |s| {
+    signed(rig, "another fleet's", refused(WrongFleet, "is for fleet other"), |s| s.fleet = "other".parse().unwrap());
+    signed(rig, "expired", refused(Expired, "desired state expired at"), |s| s.expires = in_days(-1).parse().unwrap());
+    signed(rig, "of a format to come", refused(UnknownFormat, "has format 2"), |s| s.format = 2);
+    signed(rig, "from the far future", refused(Malformed, "correct the server's clock"), |s| {
         (s.issued, s.expires) = (in_days(500).parse().unwrap(), in_days(501).parse().unwrap());
     });
-    signed(&mut rig, "with one model twice", refused(Malformed, "one name twice"), |s| {
-        s.models.push(s.models[0].clone())
-    });
+    signed(rig, "with one model twice", refused(Malformed, "one name twice"), |s| s.models.push(s.models[0].clone()));
     let floor = rig.device.status()["twin"]["generation"].as_u64().expect("a generation");
     let twin = |s: &mut DesiredState| s.generation = Generation(floor);
-    signed(&mut rig, "another one under the same number", refused(Equivocation, "carry generation"), twin);
-    signed(&mut rig, "number 0", refused(OldGeneration, ""), |s| s.generation = Generation(0));
-    by_others(&mut rig);
+    signed(rig, "another one under the same number", refused(Equivocation, "carry generation"), twin);
+    signed(rig, "number 0", refused(OldGeneration, ""), |s| s.generation = Generation(0));
+    by_others(rig);
     // What was refused has raised nothing.
     assert_eq!(rig.device.status()["twin"]["generation"], floor);
     wait("the equivocation is reported", || {
         let is_it = |item: &Item| matches!(item, Item::Event(event) if matches!(&event.kind, EventKind::Refused { code, .. } if *code == Equivocation));
         rig.mqtt.items().iter().any(is_it).then_some(())
     });
-    rig.finish();
 }
 
 fn last_error(rig: &Rig) -> Value {

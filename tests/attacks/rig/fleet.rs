@@ -22,21 +22,23 @@ use super::{
 };
 
 pub(crate) struct Fleet {
-    server: Child,
+    pub(super) server: Server,
     pub(crate) data: PathBuf,
     pub(crate) https: SocketAddr,
     pub(crate) mqtt: SocketAddr,
     pub(crate) device: Device,
     pub(crate) score: Score,
-    witness: Option<Witness>,
-    scratch: tempfile::TempDir,
+    pub(crate) witness: Option<Witness>,
+    pub(crate) scratch: tempfile::TempDir,
 }
 
-impl Drop for Fleet {
+pub(super) struct Server(Child);
+
+impl Drop for Server {
     fn drop(&mut self) {
         // Both fail only where it is gone already.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -68,7 +70,7 @@ impl Fleet {
         run.args(["--desired-resend-seconds", "1", "--report-interval-seconds", "1", "--window-seconds", "1"]);
         run.arg("--data-dir").arg(&data).arg("--ready-file").arg(&ready);
         let log = fs::File::create(scratch.path().join("server.log")).unwrap();
-        let server = run.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let server = Server(run.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let addresses: Value = wait("the server listens", || serde_json::from_slice(&fs::read(&ready).ok()?).ok());
         let address = |name: &str| addresses[name].as_str().expect("an address").parse().unwrap();
         let (https, mqtt) = (address("https"), address("mqtt"));
@@ -163,7 +165,7 @@ impl Fleet {
 
     /// Resident memory of the server.
     pub(crate) fn memory(&self) -> u64 {
-        super::device::memory(self.server.id()).0
+        super::device::memory(self.server.0.id()).0
     }
 
     /// One variant was refused as it must be: the device is untouched and answers, the server does its work.

@@ -3,7 +3,7 @@
 //!
 //! Root 2 of 3, targets 2 of 3, the team 2 of 2; candidate, snapshot, timestamp and director one key each.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tern_protocol::{api, digest::Digest, keys::SigningKey, signed::sign_value, tuf};
@@ -24,6 +24,11 @@ pub(crate) struct Keys {
     pub(crate) snapshot: Key,
     pub(crate) timestamp: Key,
     pub(crate) director: Key,
+}
+
+/// The key in a server's data folder.
+pub(crate) fn key_in(data: &Path, name: &str) -> Key {
+    Arc::new(tern_fleet_server::keyfile::read(&data.join(name)).unwrap())
 }
 
 pub(crate) fn key() -> Key {

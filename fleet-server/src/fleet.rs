@@ -15,9 +15,10 @@ use tern_protocol::{
     topics::{Channel, DeviceTopic},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    accesses::Accesses,
     broker::{BrokerHandle, Qos},
     ca::Authority,
     clock::{self, Moment},
@@ -48,7 +49,9 @@ pub struct Fleet {
     /// What `init` fixed.
     pub settings: FleetSettings,
     /// The records.
-    pub store: Store,
+    pub store: Arc<Store>,
+    /// Who read what, and who was refused.
+    pub accesses: Accesses,
     /// The blobs.
     pub blobs: Arc<Blobs>,
     /// The TUF repository.
@@ -67,6 +70,8 @@ pub struct Fleet {
     pub metrics: Metrics,
     /// Places for readers of `/api/v1/stream`.
     pub streams: Arc<Semaphore>,
+    /// Wakes streams when a token was revoked.
+    pub revocations: watch::Sender<()>,
     /// What wakes the reconciler of rollouts.
     pub pulse: Pulse,
     /// Who wakes on what was committed.
@@ -75,6 +80,7 @@ pub struct Fleet {
     pub wires: Arc<Wires>,
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
+    used: Mutex<HashMap<String, Moment>>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -115,9 +121,11 @@ pub struct Parts {
 impl Fleet {
     /// A fleet that nobody is connected to yet. Must be called inside the server's runtime.
     pub fn new(parts: Parts) -> Arc<Self> {
+        let store = Arc::new(parts.store);
         Arc::new(Self {
             settings: parts.settings,
-            store: parts.store,
+            accesses: Accesses::new(store.clone()),
+            store,
             blobs: Arc::new(parts.blobs),
             repository: Arc::new(parts.repository),
             authority: parts.authority,
@@ -127,11 +135,13 @@ impl Fleet {
             profiles: Profiles::default(),
             metrics: Metrics::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            revocations: watch::channel(()).0,
             pulse: Pulse::new(clock::now()),
             bells: Bells::default(),
             wires: Arc::default(),
             live: RwLock::default(),
             muted: Mutex::default(),
+            used: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
         })
     }
@@ -202,6 +212,23 @@ impl Fleet {
         self.runtime.spawn(async move {
             if let Err(error) = fleet.store.record(event, clock::now()).await {
                 tracing::error!(%error, "an event was not recorded");
+            }
+        });
+    }
+
+    /// Notes that a token is in use, once a minute for each.
+    pub fn token_used(self: &Arc<Self>, name: &str) {
+        {
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            if used.get(name).is_some_and(|last| last.elapsed() < MUTED) {
+                return;
+            }
+            used.insert(name.to_owned(), Moment::now());
+        }
+        let (fleet, name) = (self.clone(), name.to_owned());
+        self.spawn(async move {
+            if let Err(error) = fleet.store.token_used(name, clock::now()).await {
+                tracing::error!(%error, "the use of a token was not noted");
             }
         });
     }

@@ -1,5 +1,6 @@
 //! Forms that `tern` and the server exchange on `/api/v1`: JSON, additive, readers ignore what they do not know.
 
+mod access;
 mod identity;
 pub mod incident;
 pub mod rollouts;
@@ -19,6 +20,7 @@ use tern_protocol::{
     twin::{LastError, ModelTwin},
 };
 
+pub use access::{AccessRow, ScopeForm, TokenIssued, TokenOrder, TokenRow};
 pub use identity::{Barred, Reidentification, Revocation, Revoked};
 pub use telemetry::{EstimatedAccuracy, FeatureRow, FiguresRow, QuarantineRow, WindowRow};
 
@@ -27,14 +29,26 @@ pub use telemetry::{EstimatedAccuracy, FeatureRow, FiguresRow, QuarantineRow, Wi
 pub struct WhoAmI {
     /// The token's name.
     pub name: String,
-    /// Its role: `viewer`, `publisher`, `operator`, `admin`.
+    /// Its role: `viewer`, `publisher`, `approver`, `operator`, `auditor`, `admin`.
     pub role: String,
+    /// What of the fleet it is for.
+    #[serde(default)]
+    pub scope: ScopeForm,
     /// The fleet that the server serves.
     pub fleet: FleetId,
     /// The server's version.
     pub server_version: String,
     /// Whether the server was made with `init --solo`, whose keys all lie on one machine.
     pub solo: bool,
+}
+
+/// `GET /api/v1/trust`: what is published, for whoever makes a rescue ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustVersions {
+    /// How many of root's keys must sign what root signs.
+    pub root_threshold: usize,
+    /// The version of every TUF role, by its name.
+    pub roles: BTreeMap<String, u64>,
 }
 
 /// A page of a list. `next` is the `cursor` of the following page.

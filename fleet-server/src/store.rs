@@ -7,6 +7,7 @@
 //!
 //! Never: the network, keys, the clock (time comes as an argument).
 
+mod accesses;
 mod catalog;
 mod decay;
 mod deliveries;
@@ -40,6 +41,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use accesses::AccessQuery;
 pub use catalog::{ManifestOutcome, NewVersion, SignedVersion};
 pub use decay::{Advance, DetectorState, DeviceState, RunState, TelemetryRow, VersionState};
 pub use deliveries::{Delivery, Outcome, Work};
@@ -56,6 +58,7 @@ pub use rollouts::{Carried, CreateRefusal, Happened, NewRollout, RolloutRecord, 
 pub use settings::FleetSettings;
 pub use sights::{Counts, IncidentsOf};
 pub use standing::{RenewedCertificate, Revocation};
+pub use tokens::{NewToken, Presented, TokenRefusal};
 pub use twins::{Heard, TwinKept};
 
 /// Jobs that wait for the writer; one more makes its caller wait.

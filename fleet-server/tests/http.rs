@@ -4,6 +4,8 @@
 
 #[path = "http/access.rs"]
 mod access;
+#[path = "http/accesses.rs"]
+mod accesses;
 #[path = "http/decay.rs"]
 mod decay;
 #[path = "http/identity.rs"]
@@ -16,8 +18,12 @@ mod readers;
 mod rig;
 #[path = "http/rollouts.rs"]
 mod rollouts;
+#[path = "http/scopes.rs"]
+mod scopes;
 #[path = "http/streams.rs"]
 mod streams;
+#[path = "http/tokens.rs"]
+mod tokens;
 
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;
@@ -190,7 +196,7 @@ async fn the_bytes_that_are_sent_are_those_of_the_row() {
 async fn operator_routes_want_a_token_that_allows_it() {
     let rig = Rig::start().await;
     let viewer = Secret::generate().unwrap();
-    let operator = Operator { name: "eye".into(), role: Role::Viewer };
+    let operator = Operator::new("eye", Role::Viewer);
     rig.server().fleet().store.add_token(viewer.hash(), operator, clock::now()).await.unwrap();
     let reads = ["whoami", "models", "models/demo/m", "models/demo/m/1.0.0", "devices", "devices/x", "events"];
     for path in reads {

@@ -6,11 +6,11 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use ring::rand::SecureRandom;
 use serde_json::json;
-use tern_protocol::ids::Version;
+use tern_protocol::ids::{ModelName, Version};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Control, EVENTS, Wires, figures::FiguresSide, listeners, salvage, socket, telemetry::TelemetrySide,
+    Control, EVENTS, Wires, figures::FiguresSide, listeners, socket, standings::Standings, telemetry::TelemetrySide,
     worker::WorkerSide,
 };
 use crate::{
@@ -25,11 +25,14 @@ use crate::{
     notify::Beats,
     outbox::{self, Boots, Outbox},
     probe::ProbeLimits,
+    renewal::{Keeper, Signs},
+    rescue,
     self_exec::SelfExec,
+    state::ModelRecord,
     store::{Origin, Store},
     supervisor::{Listener, Supervisor, Timing},
     telemetry::Telemetry,
-    tls,
+    tls::Credentials,
     trust::{HttpRepository, Trust},
     vitals::Vitals,
 };
@@ -65,6 +68,10 @@ impl Setup {
             );
         };
         let store = Store::open(&config.state_dir);
+        if store.fault().is_none() {
+            // A ticket that was asked for is not needed any more.
+            rescue::forget_nonce(&config.state_dir);
+        }
         disk::Reserve::new(&config.state_dir).refill();
         let clock = DeviceClock::new(store.read(|s| s.time_floor));
         let agent = agent_version();
@@ -76,8 +83,11 @@ impl Setup {
         let control_socket = listeners::unix(&self.config.control_socket(), 0o600)?;
         control_socket.set_nonblocking(true)?;
         let control_socket = tokio::net::UnixListener::from_std(control_socket)?;
-        let tls = tls::client_config(self.identity.authority(), Some(self.identity.tls()), self.clock.clone())?;
+        let credentials = self.identity.credentials()?;
+        let tls = credentials.config(self.clock.clone())?;
         let installer = Arc::new(self.installer(&tls)?);
+        let signs = Signs::default();
+        let keeper = self.keeper(credentials, &tls, signs.clone())?;
         let (boot, since) = (random_boot()?, self.clock.now());
         let beats = Beats::default();
         // Full: see EVENTS.
@@ -99,6 +109,7 @@ impl Setup {
             tls: Some(tls),
             reconnect_max: Duration::from_secs(self.config.reconnect_max_seconds),
             status: link::status(&boot, &self.agent.to_string(), since),
+            signs,
         };
         let link = Link { options, twin, figures, reports, events: link_in, stop, beat: beats.link.clone() };
         let limits = self.config.limits();
@@ -118,6 +129,7 @@ impl Setup {
             refusals: BTreeMap::new(),
             tallies: BTreeMap::new(),
             telemetry,
+            standings: Standings::default(),
             figures: FiguresSide::new(figures_out),
             infer_tcp,
             announced: false,
@@ -136,7 +148,16 @@ impl Setup {
         control.boot_machines().await;
         let link = tokio::spawn(link.run());
         let socket = tokio::spawn(socket::serve(control_socket, events_in));
-        Ok((control, Wires { events, link_events, stop_link, link, feeder, socket }))
+        let keeper = tokio::spawn(keeper.run());
+        Ok((control, Wires { events, link_events, stop_link, link, feeder, socket, keeper }))
+    }
+
+    /// Whoever looks after the certificate, with an identity of its own.
+    fn keeper(&self, credentials: Credentials, tls: &rustls::ClientConfig, signs: Signs) -> anyhow::Result<Keeper> {
+        let folder = self.config.identity_dir();
+        let identity = Identity::load(&folder)?.context("the identity went away")?;
+        let remote = Remote::new(&identity.enrolment.server, tls)?;
+        Ok(Keeper { identity, folder, credentials, remote, clock: self.clock.clone(), signs })
     }
 
     /// Opens the outbox, and records that this start did.
@@ -147,7 +168,7 @@ impl Setup {
             budget: self.config.outbox_bytes,
             boots,
             clock: self.clock.clone(),
-            generation: self.store.read(|s| s.generation_floor().generation),
+            generation: self.store.read(|s| s.generation()),
             patience: outbox::PATIENCE,
         };
         let opened = tokio::task::spawn_blocking(move || Outbox::open(options)).await;
@@ -203,13 +224,14 @@ impl Control {
     /// Makes a machine of each commit record, as the boot table says.
     async fn boot_machines(&mut self) {
         let records = match self.store.origin() {
-            Origin::Nowhere => salvage::records(&self.installer.bundles, self.clock.now()),
+            Origin::Nowhere => self.last_served().await,
             Origin::Database | Origin::Copy => self.store.read(|s| s.models.clone()),
         };
         for (name, record) in records {
             let before = record.clone();
-            let mut cx = super::context(&self.started, &self.clock, &self.agent, &mut self.numbers);
-            let Some((machine, effects)) = Machine::boot(record, &mut cx) else {
+            let mut cx = super::context(&self.started, &self.clock, (&self.agent, &self.config), &mut self.numbers);
+            let standing = self.store.read(|s| s.standing(&name));
+            let Some((machine, effects)) = Machine::boot(record, standing, &mut cx) else {
                 let forgotten = name.clone();
                 if let Err(error) = self.store.update(move |s| drop(s.models.remove(&forgotten))).await {
                     tracing::warn!(%error, model = %name, "a removed model is not forgotten");
@@ -222,6 +244,17 @@ impl Control {
                 None => self.tell_changes(&name, &before),
             }
         }
+        self.tell_silent();
+    }
+
+    /// The records to serve by when there are no others; says to everybody that they are all there is.
+    async fn last_served(&mut self) -> BTreeMap<ModelName, ModelRecord> {
+        let served = Store::last_served(&self.config.state_dir, self.clock.now()).unwrap_or_else(|error| {
+            tracing::error!(error = format!("{error:#}"), "what was served is not known either: nothing is served");
+            BTreeMap::new()
+        });
+        self.note_unreadable().await;
+        served
     }
 }
 

@@ -15,8 +15,8 @@ use tern_protocol::{
 
 use super::{
     body,
-    caller::{Renewing, operator},
-    fleet_routes::check_reason,
+    caller::{Renewing, operator_on, permit},
+    fleet_routes::{check_reason, facts},
     problem::{Answer, Refusal, Refused},
     query,
 };
@@ -24,11 +24,20 @@ use crate::{
     enrolment::{self, RenewalRefusal},
     fleet::Fleet,
     forms::{EnrolmentTicket, Reidentification, Revocation, Revoked},
-    identity::Permission,
+    identity::{Operator, Permission, policy::Resource},
 };
 
 fn no_such(device: &DeviceId) -> Refused {
     Refused::new(Refusal::NotFound, format!("no device is called {device}"))
+}
+
+/// An operator who may act on this device, in service or out of it.
+async fn operable(fleet: &Arc<Fleet>, headers: &HeaderMap, id: &str) -> Answer<(Operator, DeviceId)> {
+    let operator = operator_on(fleet, headers, Permission::Operate, &Resource::NONE).await?;
+    let id: DeviceId = query::name(id)?;
+    let row = fleet.store.device(id.clone()).await?.ok_or_else(|| no_such(&id))?;
+    permit(fleet, &operator, Permission::Operate, &Resource::device(facts(&row)))?;
+    Ok((operator, id))
 }
 
 /// `POST /api/v1/devices/{id}/revoke`.
@@ -38,8 +47,7 @@ pub(super) async fn revoke(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Json<Revoked>> {
-    let operator = operator(&fleet, &headers, Permission::Operate).await?;
-    let id: DeviceId = query::name(&id)?;
+    let (operator, id) = operable(&fleet, &headers, &id).await?;
     let Revocation { reason } = body::json(body).await?;
     check_reason(&reason)?;
     let revoked = enrolment::revoke(&fleet, id.clone(), reason, operator.name).await?;
@@ -53,8 +61,7 @@ pub(super) async fn reidentify(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Json<EnrolmentTicket>> {
-    let operator = operator(&fleet, &headers, Permission::Operate).await?;
-    let id: DeviceId = query::name(&id)?;
+    let (operator, id) = operable(&fleet, &headers, &id).await?;
     let order: Reidentification = body::json(body).await?;
     check_reason(&order.reason)?;
     let ticket = enrolment::reidentify(&fleet, id.clone(), order, operator.name).await?;

@@ -15,7 +15,8 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0005.sql"),
     include_str!("migrations/0006.sql"),
     include_str!("migrations/0007.sql"),
-    include_str!("migrations/0010.sql"),
+    include_str!("migrations/0008.sql"),
+    include_str!("migrations/0009.sql"),
 ];
 
 /// Brings the schema up to date.
@@ -114,6 +115,19 @@ mod tests {
         }
         expected.insert(4, "cam-1 demo/m@1.4.0");
         assert_eq!(known(&connection), expected);
+    }
+
+    #[test]
+    fn accesses_and_tokens_are_kept() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        apply(&mut connection).unwrap();
+        let rows = "INSERT INTO accesses (at, kind, actor, address, action, resource, reason, outcome, code, times)
+                        VALUES (1, 'operator', 'ann', '', 'read-blob', 'd', 'r', 'granted', '', 1);
+                    INSERT INTO tokens (hash, name, role, created) VALUES ('h', 'ann', 'viewer', 1);";
+        connection.execute_batch(rows).unwrap();
+        for change in ["UPDATE accesses SET actor = 'x'", "DELETE FROM accesses", "DELETE FROM tokens"] {
+            assert!(connection.execute(change, []).is_err(), "{change}");
+        }
     }
 
     #[test]

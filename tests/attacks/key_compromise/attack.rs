@@ -6,8 +6,7 @@ use tern_protocol::refusal::RefusalCode::{ManifestDigest, Metadata, Signature, U
 
 use crate::rig::{
     Rig, refused,
-    release::TEAM,
-    repository::{Key, Keys, candidate_name, key},
+    repository::{Key, Keys, key},
 };
 
 #[test]
@@ -105,14 +104,6 @@ fn offline_roles(rig: &mut Rig) {
     evil.add_to(&mut publication.content);
     let expected = refused(UnknownTarget, "is not among its team's signed targets");
     rig.attempt("a release in the candidate's role", publication.files(), &evil, expected);
-    // The snapshot says nothing of the team's role.
-    let evil = rig.evil();
-    let mut publication = rig.publication(&[&evil]);
-    for name in [TEAM.to_owned(), candidate_name()] {
-        publication.snapshot.signed["meta"].as_object_mut().expect("meta").remove(&format!("{name}.json"));
-    }
-    publication.team.signers.truncate(1);
-    rig.attempt("a snapshot that hides the team's role", publication.files(), &evil, refused(Metadata, ""));
 }
 
 /// The director alone moves a device among versions that its team signed, and nowhere else.

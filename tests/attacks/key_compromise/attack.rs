@@ -2,11 +2,12 @@
 //! fewer keys than their threshold: one of root's, one of targets', one of the team's two, or a candidate's. He signs whatever these keys can sign.
 //! No new version may come of it.
 
-use tern_protocol::refusal::RefusalCode::{ManifestDigest, Metadata, Signature, UnknownTarget};
+use tern_protocol::refusal::RefusalCode::{ManifestDigest, Metadata, Rollback, Signature, UnknownTarget};
 
 use crate::rig::{
-    Rig, refused,
-    repository::{Key, Keys, key},
+    Expected, Rig, refused,
+    release::TEAM,
+    repository::{Key, Keys, candidate_name, key},
 };
 
 #[test]
@@ -104,6 +105,17 @@ fn offline_roles(rig: &mut Rig) {
     evil.add_to(&mut publication.content);
     let expected = refused(UnknownTarget, "is not among its team's signed targets");
     rig.attempt("a release in the candidate's role", publication.files(), &evil, expected);
+    // The snapshot says nothing of the team's role.
+    let evil = rig.evil();
+    let mut publication = rig.publication(&[&evil]);
+    for name in [TEAM.to_owned(), candidate_name()] {
+        publication.snapshot.signed["meta"].as_object_mut().expect("meta").remove(&format!("{name}.json"));
+    }
+    publication.team.signers.truncate(1);
+    // The device asks twice, for the install and for what the team says. Whichever is first is refused by the cached snapshot,
+    // which pins the role; the next one by the role's floor.
+    let expected = Expected { again: Rollback, ..refused(Metadata, "") };
+    rig.attempt("a snapshot that hides the team's role", publication.files(), &evil, expected);
 }
 
 /// The director alone moves a device among versions that its team signed, and nowhere else.

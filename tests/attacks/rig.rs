@@ -27,6 +27,7 @@ pub(crate) mod device;
 pub(crate) mod fleet;
 pub(crate) mod https;
 pub(crate) mod intruder;
+mod listener;
 pub(crate) mod mqtt;
 pub(crate) mod release;
 pub(crate) mod repository;

@@ -60,16 +60,15 @@ impl Rig {
         Some((Self { machine, uptime: Duration::ZERO, candidates: true, numbers, agent }, effects))
     }
 
+    /// The machine, and the context that it is asked in.
+    fn parts(&mut self) -> (&mut Machine, Context<'_>) {
+        let Self { machine, uptime, candidates, numbers, agent } = self;
+        (machine, Context { uptime: *uptime, time: Timestamp::UNIX_EPOCH, agent, candidates: *candidates, numbers })
+    }
+
     pub(super) fn on(&mut self, event: Event) -> Effects {
-        let time = Timestamp::UNIX_EPOCH;
-        let mut cx = Context {
-            uptime: self.uptime,
-            time,
-            agent: &self.agent,
-            candidates: self.candidates,
-            numbers: &mut self.numbers,
-        };
-        self.machine.on(event, &mut cx)
+        let (machine, mut cx) = self.parts();
+        machine.on(event, &mut cx)
     }
 
     /// Starts the worker with what is to be restored.
@@ -79,15 +78,8 @@ impl Rig {
 
     /// The same, where bringing the active version back ends so.
     pub(super) fn up_with(&mut self, outcome: Result<(), Refusal>) -> Effects {
-        let time = Timestamp::UNIX_EPOCH;
-        let mut cx = Context {
-            uptime: self.uptime,
-            time,
-            agent: &self.agent,
-            candidates: self.candidates,
-            numbers: &mut self.numbers,
-        };
-        let restored = self.machine.restore(&mut cx);
+        let (machine, mut cx) = self.parts();
+        let restored = machine.restore(&mut cx);
         let mut effects = self.on(Event::WorkerUp);
         if let Some((slot, _)) = restored {
             effects.extend(self.on(Event::Swapped(slot, outcome)));

@@ -18,8 +18,7 @@ use tern_protocol::{
 use tokio::sync::Notify;
 
 use crate::{
-    clock::{DeviceClock, Moment},
-    fetch::jittered,
+    clock::{DeviceClock, Moment, jittered},
     http::Remote,
     identity::Identity,
     tls::Credentials,

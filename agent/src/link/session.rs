@@ -11,8 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{Options, pauses::Pauses, payload, topic};
 use crate::{
-    clock::Moment,
-    fetch::jittered,
+    clock::{Moment, jittered},
     renewal::{Signs, says_expired},
 };
 
@@ -83,7 +82,7 @@ pub(super) async fn poll(mut event_loop: EventLoop, sender: mpsc::Sender<Seen>, 
         }
         if lost {
             let stood = since.take().map_or(Duration::ZERO, Moment::elapsed);
-            tokio::time::sleep(jittered(pauses.next(stood, longest))).await;
+            tokio::time::sleep(jittered(pauses.next(stood, longest), 0.5)).await;
         }
     }
 }

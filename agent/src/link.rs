@@ -102,7 +102,8 @@ impl Link {
         let (client, event_loop) = session::connect(&self.options)?;
         // Never full for long: see POLLED.
         let (sender, polled) = mpsc::channel(POLLED);
-        let poller = tokio::spawn(session::poll(event_loop, sender, self.options.reconnect_max, self.options.signs.clone()));
+        let poller =
+            tokio::spawn(session::poll(event_loop, sender, self.options.reconnect_max, self.options.signs.clone()));
         let Self { options, twin, figures, reports, events, stop, beat } = self;
         let desired = topic(&options, Channel::Desired);
         let watermark = topic(&options, Channel::Watermark);

@@ -88,7 +88,7 @@ impl Keeper {
                 }
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), "the device's certificate was not renewed");
-                    tokio::time::sleep(jittered(pause)).await;
+                    tokio::time::sleep(jittered(pause, 0.5)).await;
                     pause = (pause * 2).min(PAUSES.1);
                 }
             }

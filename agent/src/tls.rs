@@ -231,7 +231,13 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let authorities = self.authorities(intermediates)?;
         let start = unix_time(valid_from(std::iter::once(end_entity).chain(intermediates)));
-        roots(&authorities, &self.provider)?.verify_server_cert(end_entity, intermediates, server_name, ocsp, now.max(start))
+        roots(&authorities, &self.provider)?.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp,
+            now.max(start),
+        )
     }
 
     fn verify_tls12_signature(

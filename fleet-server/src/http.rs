@@ -34,7 +34,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
-use tern_protocol::api::RENEW;
 use tokio::time::timeout;
 
 use crate::fleet::Fleet;
@@ -49,7 +48,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let quick = Router::new()
         .route("/api/v1/enrol", post(device_routes::enrol))
-        .route(RENEW, post(identity_routes::renew))
+        .route("/api/v1/renew", post(identity_routes::renew))
         .route("/tuf/metadata/{name}", get(device_routes::metadata))
         .route("/tuf/targets/{*path}", get(device_routes::target))
         .route("/api/v1/whoami", get(fleet_routes::whoami))

@@ -19,7 +19,8 @@ pub(super) fn check(patient: &Patient) -> Option<Finding> {
 
 fn judge(end: Timestamp, now: Timestamp) -> Finding {
     if end <= now {
-        let remedy = "the running agent renews it once it reaches the server; where that refuses, enrol the device again";
+        let remedy =
+            "the running agent renews it once it reaches the server; where that refuses, enrol the device again";
         return Finding::warn("certificate", format!("expired at {end}"), remedy);
     }
     if end.duration_since(now) < SOON {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertifiedIssuer, IsCa, PKCS_ECDSA_P256_SHA256};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, PKCS_ECDSA_P256_SHA256};
 use serde_json::json;
 use tern_protocol::{keys::SigningKey, signed::sign_value};
 

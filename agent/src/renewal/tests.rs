@@ -77,8 +77,12 @@ fn a_renewed_certificate_is_of_the_same_name_and_key_or_the_old_one_stays() {
     let name = parsed.params.distinguished_name.get(&rcgen::DnType::CommonName);
     assert_eq!(name, Some(&rcgen::DnValue::Utf8String("cam-1".into())));
     let before = std::fs::read(folder.join("device.pem")).unwrap();
-    let bad =
-        [ca.certificate("cam-2", &key, 2028), ca.certificate("cam-1", &self::key(), 2028), "x".into(), "x".repeat(20_000)];
+    let bad = [
+        ca.certificate("cam-2", &key, 2028),
+        ca.certificate("cam-1", &self::key(), 2028),
+        "x".into(),
+        "x".repeat(20_000),
+    ];
     for pem in bad {
         assert!(identity.replace_certificate(&folder, pem).is_err());
         assert_eq!(std::fs::read(folder.join("device.pem")).unwrap(), before);

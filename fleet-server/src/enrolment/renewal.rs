@@ -24,7 +24,9 @@ pub enum RenewalRefusal {
     #[error("the certificate request names {0:?}, the certificate another device")]
     Name(String),
     /// It is for another key: a new key takes a new enrolment.
-    #[error("the certificate request is for another key: a new key takes a new token from `tern device enroll --replace`")]
+    #[error(
+        "the certificate request is for another key: a new key takes a new token from `tern device enroll --replace`"
+    )]
     ForeignKey,
     /// The device was put out or enrolled anew in between.
     #[error("the device is not in service with this key any more: enrol it again with `tern device enroll`")]

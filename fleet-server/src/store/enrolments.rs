@@ -236,8 +236,8 @@ fn install(connection: &Connection, token: &UsedToken, order: &Order, now: Times
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (device) DO UPDATE SET enrolled = ?2, device_class = ?3, own_labels = ?4, operator_labels = ?5,
              agent_version = ?6, key_sha256 = ?7, certificate_expires = ?8, issuer = ?9, revoked = NULL,
-             revoked_by = NULL, revoke_reason = NULL, cloned = NULL, clone_evidence = NULL, boots = NULL, online = 0,
-             boot = NULL, last_seen = NULL, twin = NULL, twin_generation = 0",
+             revoked_by = NULL, revoke_reason = NULL, cloned = NULL, clone_evidence = NULL, online = 0, boot = NULL,
+             last_seen = NULL, twin = NULL, twin_generation = 0",
         params![
             device,
             millis(now),

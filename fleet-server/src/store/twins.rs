@@ -84,6 +84,8 @@ impl Store {
                 // The last will of a session that was cut: what dashboards see is then true.
                 if !status.online {
                     retain(connection, &heard.topic, &heard.payload)?;
+                    let event = NewEvent::new(EventKind::DeviceOffline, "its session was cut");
+                    events::insert(connection, &event.by(heard.device.as_str()).of_device(&heard.device), now)?;
                 }
                 return Ok(!status.online);
             }

@@ -1,14 +1,10 @@
--- Why a device is out and since when it has a double; `boots` is the JSON of what its machine and its agent said of their
--- starts. `issuer` is the SHA-256 of the authority that made its certificate; null where that was the first there was.
+-- Why a device is out, and since when and by which signs it has a double. `issuer` is the SHA-256 of the authority that
+-- made its certificate; null where that was the first there was.
 ALTER TABLE devices ADD COLUMN revoked_by TEXT;
 ALTER TABLE devices ADD COLUMN revoke_reason TEXT;
 ALTER TABLE devices ADD COLUMN cloned INTEGER;
 ALTER TABLE devices ADD COLUMN clone_evidence TEXT;
-ALTER TABLE devices ADD COLUMN boots TEXT;
 ALTER TABLE devices ADD COLUMN issuer TEXT;
-
--- The newest rows of a stream by number and digest, and under which start of the agent they came: `ingest::memory`.
-ALTER TABLE streams ADD COLUMN recent BLOB;
 
 -- Tokens that make many devices, one for each serial number in their list.
 CREATE TABLE claims (

@@ -10,7 +10,6 @@ ALTER TABLE devices ADD COLUMN issuer TEXT;
 CREATE TABLE claims (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     secret_hash TEXT NOT NULL UNIQUE,
-    labels TEXT NOT NULL,
     ordered_by TEXT NOT NULL,
     ordered INTEGER NOT NULL,
     expires INTEGER NOT NULL
@@ -26,3 +25,4 @@ CREATE TABLE claim_serials (
     UNIQUE (claim, device)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX claim_serials_device ON claim_serials (device);
+CREATE INDEX claim_serials_serial ON claim_serials (serial);

@@ -11,7 +11,9 @@ mod incident_routes;
 mod leftover;
 pub mod listener;
 pub mod problem;
+mod proposal_routes;
 mod publish_routes;
+mod publishing;
 mod query;
 mod range;
 mod reader_routes;
@@ -59,6 +61,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/figures", get(telemetry_routes::figures))
         .route("/api/v1/quarantine", get(telemetry_routes::quarantine))
         .route("/api/v1/assignments", post(fleet_routes::assign))
+        .merge(proposal_routes::router())
         .merge(rollout_routes::router())
         .route("/api/v1/events", get(fleet_routes::events))
         .route("/api/v1/readers", get(reader_routes::list).post(reader_routes::add))
@@ -74,7 +77,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .layer(middleware::from_fn(in_time));
     let streams = Router::new()
         .route("/blobs/sha256/{digest}", get(device_routes::blob))
-        .route("/api/v1/blobs/sha256/{digest}", put(publish_routes::put_blob));
+        .route("/api/v1/blobs/sha256/{digest}", get(publish_routes::get_blob).put(publish_routes::put_blob));
     quick
         .merge(streams)
         .fallback(not_found)

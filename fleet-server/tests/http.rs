@@ -8,6 +8,8 @@ mod access;
 mod decay;
 #[path = "http/ingest.rs"]
 mod ingest;
+#[path = "http/proposals.rs"]
+mod proposals;
 #[path = "http/readers.rs"]
 mod readers;
 #[path = "http/rig.rs"]

@@ -1,14 +1,18 @@
 //! Who may call which route: every route of the server against every role, strangers, and certificates of the wrong kind.
 
-use tern_fleet_server::identity::Permission::{self, Operate, Publish, Read};
+use tern_fleet_server::identity::Permission::{self, Approve, Operate, Publish, Read, ReadModel};
 
 use super::*;
 
 /// The sources that name routes. One that is in them and not in the tables below fails the test.
-const SOURCES: [&str; 2] = [include_str!("../../src/http.rs"), include_str!("../../src/http/rollout_routes.rs")];
+const SOURCES: [&str; 3] = [
+    include_str!("../../src/http.rs"),
+    include_str!("../../src/http/rollout_routes.rs"),
+    include_str!("../../src/http/proposal_routes.rs"),
+];
 
 /// Routes of operators: each wants this permission and nothing less.
-const OPERATORS: [(&str, &str, Permission); 31] = [
+const OPERATORS: [(&str, &str, Permission); 37] = [
     ("GET", "/api/v1/whoami", Read),
     ("GET", "/api/v1/models", Read),
     ("GET", "/api/v1/models/{team}/{model}", Read),
@@ -17,6 +21,12 @@ const OPERATORS: [(&str, &str, Permission); 31] = [
     ("GET", "/api/v1/teams/{team}/metadata", Read),
     ("PUT", "/api/v1/teams/{team}/metadata", Publish),
     ("PUT", "/api/v1/blobs/sha256/{digest}", Publish),
+    ("GET", "/api/v1/blobs/sha256/{digest}", ReadModel),
+    ("POST", "/api/v1/teams/{team}/proposals", Publish),
+    ("GET", "/api/v1/proposals", Read),
+    ("GET", "/api/v1/proposals/{id}", Read),
+    ("POST", "/api/v1/proposals/{id}/signatures", Approve),
+    ("POST", "/api/v1/proposals/{id}/withdraw", Read),
     ("POST", "/api/v1/enrolments", Operate),
     ("GET", "/api/v1/devices", Read),
     ("GET", "/api/v1/devices/{id}", Read),

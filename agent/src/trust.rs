@@ -164,6 +164,7 @@ impl Trust {
         let version = wanted.model_version();
         let path = version.target_path();
         let target = updater.get_target_info(&path, self.clock.now()).await?;
+        tuf::check_keys(updater.trusted(), &[version.name.team.as_str()])?;
         self.client.hold(&updater, &[version.name.team.as_str()], None).await?;
         let target = target.ok_or_else(|| TrustError::UnknownTarget(version.to_string()))?;
         let signed = target.hashes.get("sha256").cloned().unwrap_or_default();
@@ -183,6 +184,7 @@ impl Trust {
 
     async fn refreshed(&self) -> Result<Updater, TrustError> {
         let (updater, outcome) = self.client.refresh(self.clock.now()).await?;
+        tuf::check_keys(updater.trusted(), &[])?;
         // The director follows a newer root even where the rest of the refresh fails.
         let keys = tuf::director_keys(updater.trusted().root())?;
         *self.director.lock().unwrap_or_else(PoisonError::into_inner) = keys;

@@ -1,6 +1,7 @@
 //! `tern` against a server of our own making over real TLS: the publish flow, refusals, wrong certificates and tokens.
 #![expect(clippy::disallowed_methods, reason = "tests write scratch files")]
 
+mod access;
 mod dashboards;
 mod fake;
 mod profile;
@@ -122,6 +123,12 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
         "rollout status m-1-1-0 -w --timeout 5m",
         "rollout abort m-1-1-0 --reason x",
         "completions fish --config x.toml",
+        "whoami",
+        "token create ann --role publisher --team vision --team audio --expires 90d --out f",
+        "token list",
+        "token revoke ann --reason left",
+        "accesses --device cam-1 --actor - --model demo/m --since 1d --last 3",
+        "policy test policy.toml",
     ] {
         assert!(parses(line).is_ok(), "{line}: {:?}", parses(line).err());
     }

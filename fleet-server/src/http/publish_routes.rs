@@ -13,25 +13,26 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use tern_protocol::{
     digest::Digest,
-    ids::ModelName,
+    ids::{ModelName, ModelVersion},
     manifest::{self, Manifest},
 };
 use tokio::time::timeout;
 
 use super::{
     body,
-    caller::operator,
+    caller::{operator_on, permit},
     problem::{Answer, Refusal, Refused},
     publishing::{complete, judged, needs_other, noted, publish, publish_refused},
     query::{self, ListQuery},
     serve_blob,
 };
 use crate::{
+    accesses::{Access, Action, Who},
     clock,
     disk::blobs::{BlobError, Incoming},
     fleet::Fleet,
-    forms::{ManifestStored, TeamMetadata, VersionDetail},
-    identity::Permission,
+    forms::{ManifestStored, TeamMetadata, VersionDetail, VersionRow},
+    identity::{Operator, Permission, policy::Resource},
     proposals::{Envelope, Signed, Verdict, valid_keys},
     repository::{self, PublishRefusal, RoleKind, TeamRole},
     store::{ManifestOutcome, NewVersion},
@@ -48,8 +49,8 @@ pub(super) async fn versions(
     headers: HeaderMap,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
-    list(&fleet, None, &ListQuery::of(query)?).await
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
+    list(&fleet, &reader, None, &ListQuery::of(query)?).await
 }
 
 /// `GET /api/v1/models/{team}/{model}`.
@@ -59,14 +60,16 @@ pub(super) async fn versions_of(
     headers: HeaderMap,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     let name = ModelName { team: query::name(&team)?, model: query::name(&model)? };
-    list(&fleet, Some(name), &ListQuery::of(query)?).await
+    permit(&fleet, &reader, Permission::Read, &Resource::team(&name.team))?;
+    list(&fleet, &reader, Some(name), &ListQuery::of(query)?).await
 }
 
-async fn list(fleet: &Arc<Fleet>, of: Option<ModelName>, query: &ListQuery) -> Answer<Response> {
+async fn list(fleet: &Arc<Fleet>, reader: &Operator, of: Option<ModelName>, query: &ListQuery) -> Answer<Response> {
     let rows = fleet.store.versions(of, query.paging()?).await?;
-    Ok(query::page(rows, query.limit()?, |row| row.model.to_string()))
+    let keep = |row: &VersionRow| reader.scope.has_team(&row.model.name.team);
+    Ok(query::page_of(rows, query.limit()?, |row| row.model.to_string(), keep))
 }
 
 /// `GET /api/v1/models/{team}/{model}/{version}`.
@@ -75,11 +78,16 @@ pub(super) async fn version(
     path: Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Answer<Json<VersionDetail>> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     let model = query::model_version(path)?;
+    permit(&fleet, &reader, Permission::Read, &Resource::team(&model.name.team))?;
     let words = format!("{model} was never published here");
-    let found = fleet.store.version(model).await?;
-    found.map(Json).ok_or_else(|| Refused::new(Refusal::UnknownVersion, words))
+    let found = fleet.store.version(model.clone()).await?;
+    let found = found.ok_or_else(|| Refused::new(Refusal::UnknownVersion, words))?;
+    let route = "GET /api/v1/models/{team}/{model}/{version}";
+    let access = Access::granted(Who::Operator(reader.name), Action::ReadManifest, &model, route);
+    fleet.accesses.note(access.of(&model)).await?;
+    Ok(Json(found))
 }
 
 /// `PUT /api/v1/manifests/{team}/{model}/{version}`.
@@ -89,8 +97,9 @@ pub(super) async fn put_manifest(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Json<ManifestStored>> {
-    let publisher = operator(&fleet, &headers, Permission::Publish).await?;
+    let publisher = operator_on(&fleet, &headers, Permission::Publish, &Resource::NONE).await?;
     let model = query::model_version(path)?;
+    permit(&fleet, &publisher, Permission::Publish, &Resource::team(&model.name.team))?;
     let bytes = body::whole(body, manifest::MAX_BYTES).await?;
     let (digest, team) = (Digest::of(&bytes), model.name.team.clone());
     if !fleet.repository.teams().contains(&team) {
@@ -158,10 +167,11 @@ pub(super) async fn put_blob(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<StatusCode> {
-    operator(&fleet, &headers, Permission::Publish).await?;
+    let publisher = operator_on(&fleet, &headers, Permission::Publish, &Resource::NONE).await?;
     let digest: Digest = query::name(&digest)?;
     let limit = fleet.store.blob_limit(digest).await?;
     let limit = limit.ok_or_else(|| Refused::new(Refusal::UnknownBlob, "upload the manifest that names it first"))?;
+    of_their_teams(&fleet, &publisher, Permission::Publish, digest).await?;
     if fleet.blocking(move |fleet| fleet.blobs.length(&digest)).await??.is_some() {
         return Ok(StatusCode::NO_CONTENT);
     }
@@ -178,18 +188,34 @@ pub(super) async fn put_blob(
     Ok(StatusCode::CREATED)
 }
 
-/// `GET /api/v1/blobs/sha256/{digest}`: for who reviews what is proposed.
-pub(super) async fn get_blob(
+/// `GET /api/v1/blobs/sha256/{digest}`: a blob of a bundle, for whoever may read models of its team.
+pub(super) async fn read_blob(
     State(fleet): State<Arc<Fleet>>,
     Path(digest): Path<String>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::ReadModel).await?;
+    let reader = operator_on(&fleet, &headers, Permission::ReadModel, &Resource::NONE).await?;
     let digest: Digest = query::name(&digest)?;
-    if fleet.store.blob_limit(digest).await?.is_none() {
-        return Err(Refused::new(Refusal::UnknownBlob, "no manifest names it"));
-    }
+    let version = of_their_teams(&fleet, &reader, Permission::ReadModel, digest).await?;
+    let route = "GET /api/v1/blobs/sha256/{digest}";
+    let access = Access::granted(Who::Operator(reader.name), Action::ReadBlob, digest, route);
+    fleet.accesses.note(access.of(&version)).await?;
     serve_blob::answer(&fleet.blobs, digest, &headers).await
+}
+
+/// A version that names the blob and is of a team that the operator may do this to.
+async fn of_their_teams(
+    fleet: &Arc<Fleet>,
+    operator: &Operator,
+    permission: Permission,
+    blob: Digest,
+) -> Answer<ModelVersion> {
+    let versions = fleet.store.versions_with_blob(blob).await?;
+    let unknown = || Refused::new(Refusal::UnknownBlob, "no manifest names this blob");
+    let first = versions.first().ok_or_else(unknown)?;
+    let own = versions.iter().find(|version| operator.scope.has_team(&version.name.team)).unwrap_or(first);
+    permit(fleet, operator, permission, &Resource::team(&own.name.team))?;
+    Ok(own.clone())
 }
 
 /// Some bytes of the body, gathered so that the disk sees few large writes.
@@ -244,8 +270,9 @@ pub(super) async fn team(
     headers: HeaderMap,
     query: Result<Query<RoleQuery>, QueryRejection>,
 ) -> Answer<Json<TeamMetadata>> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     let role = role(&team, query)?;
+    permit(&fleet, &reader, Permission::Read, &Resource::team(&role.team))?;
     fleet.repository.team(&role, clock::now()).map(Json).map_err(publish_refused)
 }
 
@@ -257,8 +284,9 @@ pub(super) async fn put_team(
     query: Result<Query<RoleQuery>, QueryRejection>,
     body: Body,
 ) -> Answer<Response> {
-    let publisher = operator(&fleet, &headers, Permission::Publish).await?;
+    let publisher = operator_on(&fleet, &headers, Permission::Publish, &Resource::NONE).await?;
     let role = role(&team, query)?;
+    permit(&fleet, &publisher, Permission::Publish, &Resource::team(&role.team))?;
     let bytes = body::whole(body, repository::MAX_TEAM_BYTES).await?;
     let listing = fleet.repository.inspect(&role, &bytes).map_err(|e| noted(&fleet, &role, &publisher.name, e))?;
     let manifests = complete(&fleet, listing.versions).await?;

@@ -214,6 +214,12 @@ impl State {
                 self.last_body = body;
                 Ok(super::dashboards::issued())
             }
+            ("POST", ["tokens"]) => {
+                self.last_body = body;
+                Ok(super::access::issued())
+            }
+            ("GET", ["tokens"]) => Ok(super::access::tokens()),
+            ("GET", ["accesses"]) => Ok(super::access::accesses()),
             ("GET", ["rollouts"]) => Ok(json!({"items": self.rollouts})),
             ("GET", ["rollouts", _]) => Ok(super::rollouts::next(&mut self.rollouts)),
             ("GET", ["rollouts", _, "plan"]) => Ok(super::rollouts::plan()),

@@ -15,6 +15,7 @@ mod load;
 mod metadata;
 mod refusal;
 mod role;
+mod role_keys;
 pub mod solo;
 pub(crate) mod standing;
 
@@ -32,7 +33,7 @@ use sigstore_tuf::{Metadata, Targets, TrustedMetadataSet};
 use tern_protocol::{
     digest::Digest,
     ids::{ModelVersion, TeamId},
-    keys::{KeyId, KeySet, SigningKey},
+    keys::{KeySet, SigningKey},
     tuf,
 };
 
@@ -40,7 +41,6 @@ use crate::{
     director::whole_seconds,
     disk::{self, Access},
     forms::TeamMetadata,
-    proposals,
     store::SignedVersion,
 };
 
@@ -305,19 +305,6 @@ impl Published {
         known.then_some(()).ok_or_else(|| PublishRefusal::UnknownTeam(role.clone()))
     }
 
-    fn role_keys(&self, role: &TeamRole) -> Result<KeySet, PublishRefusal> {
-        let unknown = || PublishRefusal::UnknownTeam(role.clone());
-        let delegations = self.trusted.targets_role("targets").and_then(|targets| targets.delegations.as_ref());
-        let delegations = delegations.ok_or_else(unknown)?;
-        let name = role.to_string();
-        let delegated = delegations.roles.iter().find(|delegated| delegated.name == name).ok_or_else(unknown)?;
-        let key = |id: &String| {
-            let key = delegations.keys.get(id).and_then(|key| serde_json::to_value(key).ok())?;
-            serde_json::from_value(key).ok().map(|key| (KeyId(id.clone()), key))
-        };
-        Ok(KeySet::new(delegated.keyids.iter().filter_map(key), delegated.threshold))
-    }
-
     fn version_of(&self, role: &TeamRole) -> u64 {
         let snapshot = self.trusted.snapshot();
         snapshot.and_then(|s| s.meta.get(&format!("{role}.json"))).map_or(0, |meta| meta.version)
@@ -356,13 +343,6 @@ impl Published {
             standing::not_lowered(&self.listing(role).standings, &offered.standings)?;
         }
         Ok(offered)
-    }
-
-    /// Whether what the role has published still carries enough signatures of the keys that count now.
-    fn counts(&self, role: &TeamRole) -> bool {
-        let (Some(bytes), Ok(keys)) = (self.teams.get(role), self.role_keys(role)) else { return false };
-        let Ok(envelope) = serde_json::from_slice::<proposals::Envelope>(bytes) else { return false };
-        proposals::valid_keys(&envelope, &keys).is_ok_and(|valid| valid.len() >= keys.threshold())
     }
 }
 

@@ -29,6 +29,7 @@ mod profile;
 mod proposals;
 mod publish;
 mod record;
+mod rescue;
 mod rollout;
 mod telemetry;
 mod token;
@@ -138,6 +139,7 @@ async fn dispatch(
         Command::Device(args::Device::Figures { device, model }) => {
             telemetry::figures(&client()?, device.as_ref(), model.as_ref(), printer).await
         }
+        Command::Device(args::Device::Rescue(order)) => rescue::run(client, &order, printer).await,
         Command::Device(args::Device::Quarantine) => telemetry::quarantine(&client()?, printer).await,
         Command::Assign(order) => fleet::assign(&client()?, order, printer).await,
         Command::Rollout(order) => rollout::run(&client()?, order, printer).await,

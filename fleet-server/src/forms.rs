@@ -41,6 +41,15 @@ pub struct WhoAmI {
     pub solo: bool,
 }
 
+/// `GET /api/v1/trust`: what is published, for whoever makes a rescue ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustVersions {
+    /// How many of root's keys must sign what root signs.
+    pub root_threshold: usize,
+    /// The version of every TUF role, by its name.
+    pub roles: BTreeMap<String, u64>,
+}
+
 /// A page of a list. `next` is the `cursor` of the following page.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Page<T> {

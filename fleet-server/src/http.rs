@@ -66,6 +66,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .merge(proposal_routes::router())
         .merge(rollout_routes::router())
         .route("/api/v1/events", get(fleet_routes::events))
+        .route("/api/v1/trust", get(fleet_routes::trust))
         .route("/api/v1/readers", get(reader_routes::list).post(reader_routes::add))
         .route("/api/v1/readers/{name}", delete(reader_routes::remove))
         .route("/api/v1/tokens", get(token_routes::list).post(token_routes::create))

@@ -18,6 +18,7 @@ mod role;
 mod role_keys;
 pub mod solo;
 pub(crate) mod standing;
+mod versions;
 
 use std::{
     collections::BTreeMap,

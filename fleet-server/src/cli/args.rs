@@ -180,6 +180,33 @@ pub(super) enum Device {
     },
     /// Reports and rows that could not be used
     Quarantine,
+    /// Make and sign the ticket that gives new floors to a device which lost its own
+    ///
+    /// `tern-agent rescue` prints the nonce on the device, and takes the ticket there. Root's keys sign it, as many as root's
+    /// threshold: those at hand with --key, those of other people each with --add on their machine, which needs no server.
+    #[command(verbatim_doc_comment)]
+    Rescue(Rescue),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rescue {
+    /// The device's name
+    pub device: DeviceId,
+    /// What the device printed: 32 hexadecimal digits
+    #[arg(long, value_name = "HEX", value_parser = nonce)]
+    pub nonce: String,
+    /// A root key to sign with, once for each
+    #[arg(long = "key", value_name = "FILE", required = true)]
+    pub keys: Vec<PathBuf>,
+    /// How long the ticket is good for: a number and s, m, h or d
+    #[arg(long, default_value = "7d", value_parser = duration, conflicts_with = "add")]
+    pub valid: Duration,
+    /// Where to write the ticket [default: DEVICE.ticket, or the file of --add]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Add signatures to this ticket, which somebody else made
+    #[arg(long, value_name = "FILE")]
+    pub add: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -300,6 +327,11 @@ pub(super) fn age(text: &str) -> Result<Duration, String> {
     let rule = "write a number and s, m, h or d, such as 12h or 90d, at most 3650d";
     let seconds = seconds(text).filter(|seconds| (1..=MOST).contains(seconds)).ok_or(rule)?;
     Ok(Duration::from_secs(seconds))
+}
+
+fn nonce(text: &str) -> Result<String, String> {
+    let is_one = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if is_one { Ok(text.into()) } else { Err("it is the 32 hexadecimal digits that `tern-agent rescue` prints".into()) }
 }
 
 pub(super) fn spoken(text: &str) -> Result<String, String> {

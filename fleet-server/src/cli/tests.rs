@@ -6,6 +6,7 @@ mod dashboards;
 mod fake;
 mod profile;
 mod proposals;
+mod rescue;
 mod rollouts;
 
 use std::{
@@ -115,6 +116,8 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
         "device enroll cam-1 --label site=hall-2 --label row=3 --valid 2d",
         "device list --selector site=hall-2,class!=old",
         "device show cam-1 --output table",
+        "device rescue cam-1 --nonce 00112233445566778899aabbccddeeff --key a --key b --valid 2d --out f",
+        "device rescue cam-1 --nonce 00112233445566778899aabbccddeeff --key a --add f",
         "assign demo/m@1.0.0 --to * --reason first_try --probation-inferences 5 --probation-seconds 9",
         "events --after 7 --last 3",
         "rollout create demo/m@1.0.0 --to * --reason x --canary 2 --bake 10m --then 50% --then 100% --start",
@@ -147,6 +150,8 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
         "model recall demo/m@1.0.0 --reason x --on-recall wait",
         "model floor demo/m --reason x",
         "device enroll Cam_1",
+        "device rescue cam-1 --nonce 0 --key a",
+        "device rescue cam-1 --nonce 00112233445566778899aabbccddeeff",
         "device enroll cam-1 --valid 1y",
         "assign demo/m@1.0.0 --to *",
         "assign demo/m@1.0.0 --to * --reason _",

@@ -22,7 +22,7 @@ use crate::{
     clock,
     enrolment::{self, OrderError},
     fleet::Fleet,
-    forms::{Assigned, Assignment, DeviceRow, EnrolmentOrder, EnrolmentTicket, EventRow, WhoAmI},
+    forms::{Assigned, Assignment, DeviceRow, EnrolmentOrder, EnrolmentTicket, EventRow, TrustVersions, WhoAmI},
     identity::{
         Operator, Permission,
         policy::{DeviceFacts, Resource},
@@ -47,6 +47,12 @@ pub(super) async fn whoami(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) 
         server_version: env!("CARGO_PKG_VERSION").into(),
         solo: fleet.settings.solo,
     }))
+}
+
+/// `GET /api/v1/trust`.
+pub(super) async fn trust(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Answer<Json<TrustVersions>> {
+    operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
+    Ok(Json(fleet.repository.versions()))
 }
 
 /// `?replace=true`: the device may be in service already.

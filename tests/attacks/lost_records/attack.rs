@@ -22,7 +22,11 @@ fn without_both_records_nothing_is_installed() {
     for (variant, demand) in [("a version nobody released", evil.desired()), ("a released one", rig.next.desired())] {
         let before = rig.device.status()["twin"]["last_error"].clone();
         rig.demand(demand);
-        rig.expect_state_refusal(variant, &before, refused(FloorUnreadable, "desired state is issued at"));
+        rig.expect_state_refusal(
+            variant,
+            &before,
+            refused(FloorUnreadable, "neither state.db nor state.copy can be read"),
+        );
     }
     rig.end_without_update();
 }

@@ -176,6 +176,7 @@ impl State {
             ("GET", ["whoami"]) => {
                 Ok(json!({"name": "ann", "role": "admin", "fleet": "demo", "server_version": "0.1.0", "solo": true}))
             }
+            ("GET", ["trust"]) => Ok(super::rescue::published()),
             ("GET", ["figures"]) => Ok(json!({"items": [{
                 "device": "cam-1", "model": "demo/meter-digits@1.0.0", "rows": 900, "inferences": 450, "errors": 3,
                 "violations": 0, "windows": 9, "labels": 40, "label_errors": 4, "accuracy": 0.9,

@@ -74,6 +74,8 @@ pub(crate) fn refused(code: RefusalCode, words: &'static str) -> Expected {
 pub(crate) struct Rig {
     pub(crate) keys: Keys,
     pub(crate) authority: Arc<Authority>,
+    /// The pinned root.
+    root: Vec<u8>,
     /// Roots after the pinned one; every publication has them.
     pub(crate) roots: Vec<Role>,
     pub(crate) https: Https,
@@ -88,6 +90,8 @@ pub(crate) struct Rig {
     pub(crate) witness: Option<Witness>,
     pub(crate) score: Score,
     variants: u64,
+    /// Of witnesses that have ended.
+    answers: u64,
     _scratch: tempfile::TempDir,
 }
 
@@ -108,6 +112,18 @@ fn registrar(authority: Arc<Authority>, root: Vec<u8>, mqtt: Arc<Mutex<String>>)
         };
         serde_json::to_vec(&answer).ok()
     })
+}
+
+fn enrol(device: &Device, https: &Https, authority: &Authority, root: &[u8]) {
+    let token = EnrolmentToken {
+        server: format!("https://localhost:{}", https.address.port()),
+        device: device.name.parse().unwrap(),
+        secret: "once".into(),
+        ca_sha256: authority.sha256(),
+        root_sha256: Digest::of(root),
+    };
+    let (enrolled, said) = device.enrol(&token.encode());
+    assert!(enrolled, "{said}");
 }
 
 impl Rig {
@@ -131,20 +147,13 @@ impl Rig {
         let https = Https::start(any, authority.https(&names, clock::now()).unwrap(), desk);
         let mut device = Device::new(scratch.path(), "cam-1", config);
         device.environment = environment.to_vec();
-        let token = EnrolmentToken {
-            server: format!("https://localhost:{}", https.address.port()),
-            device: device.name.parse().unwrap(),
-            secret: "once".into(),
-            ca_sha256: authority.sha256(),
-            root_sha256: Digest::of(&root),
-        };
-        let (enrolled, said) = device.enrol(&token.encode());
-        assert!(enrolled, "{said}");
+        enrol(&device, &https, &authority, &root);
         device.start();
         let (active, next) = (Release::quickstart("1.0.0"), Release::quickstart("1.1.0"));
         let mut rig = Self {
             keys,
             authority,
+            root,
             roots: Vec::new(),
             https,
             mqtt,
@@ -156,6 +165,7 @@ impl Rig {
             witness: None,
             score,
             variants: 0,
+            answers: 0,
             _scratch: scratch,
         };
         rig.publish_honestly();
@@ -182,6 +192,7 @@ impl Rig {
         Self {
             keys,
             authority,
+            root: Vec::new(),
             roots,
             https,
             mqtt,
@@ -193,6 +204,7 @@ impl Rig {
             witness,
             score,
             variants,
+            answers: 0,
             _scratch: scratch,
         }
     }
@@ -204,10 +216,15 @@ impl Rig {
 
     /// The next publication, honest so far, that lists these beside the active version. Its versions are higher than any before.
     pub(crate) fn publication(&mut self, more: &[&Release]) -> Publication {
+        self.publication_of(more, &[])
+    }
+
+    /// The same with these candidates.
+    pub(crate) fn publication_of(&mut self, more: &[&Release], candidates: &[&Release]) -> Publication {
         self.version += 10;
         let mut releases = vec![&self.active, &self.next];
         releases.extend(more);
-        let mut publication = Publication::honest(&self.keys, self.version, &releases, &[]);
+        let mut publication = Publication::honest(&self.keys, self.version, &releases, candidates);
         publication.roots.clone_from(&self.roots);
         publication
     }
@@ -249,6 +266,18 @@ impl Rig {
     pub(crate) fn demand(&mut self, demand: DesiredModel) {
         let state = self.state(demand);
         self.send(&state, &[&self.keys.director]);
+    }
+
+    /// Has the device run another version honestly, which is then what it takes back to; the witness looks away meanwhile.
+    pub(crate) fn install(&mut self, demand: &DesiredModel, version: &str) {
+        if let Some(witness) = self.witness.take() {
+            self.answers += witness.end();
+        }
+        self.demand(demand.clone());
+        self.await_committed(version);
+        if version == self.active.named.version.to_string() {
+            self.witness = Some(Witness::start(self.device.socket(), version));
+        }
     }
 
     pub(crate) fn await_committed(&self, version: &str) {
@@ -311,6 +340,12 @@ impl Rig {
         self.score.refused();
     }
 
+    /// What was tried was refused in another way than by a refusal of a demand, as the test has asserted.
+    pub(crate) fn refused_otherwise(&mut self, variant: &str) {
+        self.assert_untouched(variant);
+        self.score.refused();
+    }
+
     /// The active version is what it was, and answers.
     pub(crate) fn assert_untouched(&self, variant: &str) {
         let model = self.device.model(MODEL);
@@ -335,10 +370,18 @@ impl Rig {
         self.witness = Some(witness);
     }
 
-    /// Ends an attack after which nothing is installed any more.
-    pub(crate) fn end_without_update(mut self) {
-        let answers = self.witness.take().expect("a witness").end();
-        self.score.end(answers);
+    /// Has the operator enrol the device again, under the same root; what it serves stays.
+    pub(crate) fn enrol_again(&mut self) {
+        let root = self.root.clone();
+        let witness = self.witness.take().expect("a witness");
+        {
+            let _silence = witness.silence();
+            self.device.kill();
+            std::fs::remove_dir_all(self.device.state("identity")).unwrap();
+            enrol(&self.device, &self.https, &self.authority, &root);
+            self.device.start();
+        }
+        (self.witness, self.generation) = (Some(witness), 0);
     }
 
     /// Ends the attack: an honest release is taken over after all of it, so it was the attacks that were refused.
@@ -351,6 +394,6 @@ impl Rig {
         self.await_committed(&version);
         let witness = Witness::start(self.device.socket(), &version);
         witness.still_answered("after the attack");
-        self.score.end(answers + witness.end());
+        self.score.end(self.answers + answers + witness.end());
     }
 }

@@ -66,6 +66,19 @@ impl Device {
         ended(command)
     }
 
+    /// Asks for a rescue, or brings a ticket; whether it was granted, and what was said.
+    pub(crate) fn rescue(&self, ticket: Option<&[u8]>) -> (bool, String) {
+        let mut command = program("agent");
+        command.args(["rescue", "--json"]);
+        if let Some(bytes) = ticket {
+            let file = self.folder.join("ticket.json");
+            put(&file, bytes);
+            command.arg("--ticket").arg(&file);
+        }
+        command.arg("--config").arg(&self.config);
+        ended(command)
+    }
+
     /// Starts the agent and waits until it serves what it has.
     pub(crate) fn start(&mut self) {
         let ready = self.folder.join("ready.json");

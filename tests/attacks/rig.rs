@@ -7,7 +7,6 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -29,6 +28,7 @@ pub(crate) mod https;
 pub(crate) mod intruder;
 mod listener;
 pub(crate) mod mqtt;
+mod patience;
 pub(crate) mod release;
 pub(crate) mod repository;
 pub(crate) mod score;
@@ -38,27 +38,13 @@ use device::Device;
 use fleet::Fleet;
 use https::{Desk, Https};
 use mqtt::Mqtt;
+pub(crate) use patience::wait;
 use release::{MODEL, Release};
 use repository::{Files, Key, Keys, Publication, Role};
 use score::Score;
 use witness::Witness;
 
 pub(crate) const FLEET: &str = "plant";
-/// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Polls until there is something.
-#[track_caller]
-pub(crate) fn wait<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
-    let started = clock::Moment::now();
-    loop {
-        if let Some(found) = poll() {
-            return found;
-        }
-        assert!(started.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::park_timeout(Duration::from_millis(15));
-    }
-}
 
 /// What a demand is to end in.
 #[derive(Debug, Clone, Copy)]

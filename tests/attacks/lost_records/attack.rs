@@ -3,6 +3,8 @@
 //! forges the ticket that gives a device new floors, with every key but root's quorum; or has one that was made for another
 //! device or day. None may count; and the one that does must be no way back.
 
+use std::fs;
+
 use serde_json::Value;
 use tern_protocol::{
     ids::Generation,
@@ -12,7 +14,7 @@ use tern_protocol::{
 };
 
 use crate::{
-    rig::{FLEET, Rig, refused, repository::in_days},
+    rig::{FLEET, Rig, fleet::Fleet, refused, repository::in_days, wait},
     rollback::lose,
 };
 
@@ -98,4 +100,35 @@ fn rescue(rig: &mut Rig) {
     rig.demand(rig.next.desired());
     rig.expect_state_refusal("a generation older than the ticket says", &before, refused(OldGeneration, ""));
     rig.generation = generation;
+}
+
+/// The way out for the honest: root's keys give the device new floors, and it follows its server again.
+#[test]
+fn a_rescued_device_takes_over_what_its_server_demands() {
+    let mut fleet = Fleet::new("lost_records");
+    let witness = fleet.witness.take().expect("a witness");
+    {
+        let _silence = witness.silence();
+        fleet.device.kill();
+        ["state.db", "state.copy"].iter().for_each(|record| lose(&fleet.device.folder.join("state"), record));
+        fleet.device.start();
+    }
+    witness.still_answered("without its records");
+    let (asked, said) = fleet.device.rescue(None);
+    assert!(asked, "{said}");
+    let asked: Value = serde_json::from_str(&said).unwrap();
+    let nonce = asked["asked"]["nonce"].as_str().expect("a nonce").to_owned();
+    let key = fleet.data.join("keys/root-1.key").display().to_string();
+    let ticket = fleet.scratch.path().join("cam-1.ticket");
+    let out = ticket.display().to_string();
+    fleet.tern(&["device", "rescue", "cam-1", "--nonce", &nonce, "--key", &key, "--out", &out]);
+    let (rescued, said) = fleet.device.rescue(Some(&fs::read(&ticket).unwrap()));
+    assert!(rescued, "{said}");
+    wait("the device follows its server", || {
+        let (page, row) = (fleet.device.status(), fleet.operate("GET", "/api/v1/devices/cam-1", b"").json());
+        let follows = page["twin"]["generation"] == row["desired_generation"] && page["twin"]["generation"] != 0;
+        (follows && page["fault"].is_null() && page["twin"]["last_error"].is_null()).then_some(())
+    });
+    witness.still_answered("after the rescue");
+    witness.end();
 }

@@ -1,6 +1,7 @@
 //! The attacker holds the server, the network and every online key, and knows a fault of a version that its team has released
 //! once, and recalled since, or left below its floor. It may even lie on the device's disk, proven. He demands it, with and
-//! without the team's word in reach, and serves what was signed before the recall. It must not run again.
+//! without the team's word in reach, and serves what was signed before the recall. It must not run again. And
+//! when its team takes back what runs, that stops, whatever the server demands.
 
 use serde_json::{Value, json};
 use tern_protocol::{
@@ -8,7 +9,7 @@ use tern_protocol::{
     standing,
 };
 
-use crate::rig::{Rig, https::Trick, refused, repository::Files};
+use crate::rig::{Rig, https::Trick, refused, release::MODEL, repository::Files, wait};
 
 const REASON: &str = "it reads sevens as ones";
 
@@ -25,6 +26,39 @@ fn what_its_team_took_back_does_not_run_again() {
     let mut rig = Rig::new("recalled");
     tried(&mut rig);
     rig.finish();
+}
+
+/// The team recalls what runs: it stops, stays so over a restart, and a version that may run takes its place.
+#[test]
+fn what_runs_stops_when_its_team_takes_it_back() {
+    let mut rig = Rig::with("recalled", "trust_refresh_seconds = 1\n", &[]);
+    let answers = rig.witness.take().expect("a witness").end();
+    let recalled = saying(&mut rig, json!({"recalled": {"1.0.0": REASON}}));
+    rig.https.serve(recalled.clone());
+    let is_stopped = |rig: &Rig| {
+        wait("the model stops", || {
+            let model = rig.device.model(MODEL);
+            let is_stopped = model["state"] == "stopped" && model["version"].is_null();
+            is_stopped.then(|| assert_eq!(model["last_error"]["code"], "recalled", "{model}"))
+        });
+    };
+    is_stopped(&rig);
+    rig.score.refused();
+    rig.device.kill();
+    rig.https.serve(Files::new());
+    rig.device.start();
+    is_stopped(&rig);
+    rig.score.refused();
+    rig.demand(rig.active.desired());
+    wait("the demand for it is taken over", || {
+        (rig.device.status()["twin"]["generation"] == rig.generation).then_some(())
+    });
+    is_stopped(&rig);
+    rig.score.refused();
+    rig.https.serve(recalled);
+    rig.demand(rig.next.desired());
+    rig.await_committed("1.1.0");
+    rig.score.end(answers);
 }
 
 pub(crate) fn tried(rig: &mut Rig) {

@@ -5,7 +5,10 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -307,7 +310,9 @@ async fn wait_for_file(file: &Path) -> anyhow::Result<()> {
 fn free_ports(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
     const FIRST: u16 = 12_000;
     const COUNT: u32 = 20_000;
-    let begin = std::process::id().wrapping_mul(7_919) % COUNT;
+    static WORLDS: AtomicU32 = AtomicU32::new(0);
+    let before = WORLDS.fetch_add(1, Ordering::Relaxed).wrapping_mul(101);
+    let begin = std::process::id().wrapping_mul(7_919).wrapping_add(before) % COUNT;
     let ports = (0..COUNT).filter_map(|step| u16::try_from((begin + step) % COUNT).ok()).map(|offset| FIRST + offset);
     let free = ports.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
     let listeners: Vec<_> = free.take(count).collect();

@@ -14,6 +14,8 @@ mod devices;
 mod identity;
 #[path = "http/ingest.rs"]
 mod ingest;
+#[path = "http/proposals.rs"]
+mod proposals;
 #[path = "http/publishing.rs"]
 mod publishing;
 #[path = "http/readers.rs"]

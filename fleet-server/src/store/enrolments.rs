@@ -11,7 +11,7 @@ use tern_protocol::{
     ids::{DeviceClass, DeviceId, Labels},
 };
 
-use super::{NewEvent, Revocation, Store, StoreError, events, from_json, millis, rollouts, standing, to_json};
+use super::{NewEvent, Revocation, Store, StoreError, events, from_json, millis, rollouts, service, to_json};
 use crate::events::EventKind;
 
 /// An order for a one-time token.
@@ -119,7 +119,7 @@ impl Store {
             let event = NewEvent::new(EventKind::DeviceReidentified, reason.clone()).by(order.ordered_by.clone());
             events::insert(connection, &event.of_device(&order.device), now)?;
             let out = Revocation { device: order.device.clone(), reason, actor: order.ordered_by.clone() };
-            standing::revoke(connection, &out, now)?;
+            service::revoke(connection, &out, now)?;
             insert(connection, &order, now)?;
             Ok(true)
         })

@@ -76,6 +76,9 @@ fn version() -> VersionRow {
         published_by: HOSTILE.into(),
         signed: true,
         devices: 3,
+        candidate: false,
+        recalled: None,
+        floor: None,
     }
 }
 

@@ -31,6 +31,15 @@ kinds! {
     DeviceRefused = "device-refused", "A device refused something.";
     VersionPublished = "version-published", "A team's signed metadata lists a version for the first time.";
     VersionWithdrawn = "version-withdrawn", "A team's signed metadata lists a version no more.";
+    CandidatePublished = "candidate-published", "A team's signed list of candidates names a version for the first time.";
+    CandidateWithdrawn = "candidate-withdrawn", "A team's signed list of candidates names a version no more.";
+    VersionRecalled = "version-recalled", "A team's signed metadata says that a version may run no more.";
+    FloorRaised = "floor-raised", "A team's signed metadata wants newer versions of a model only.";
+    DemandsSettled = "demands-settled", "Versions that may not run any more are not demanded any more.";
+    ProposalMade = "proposal-made", "Somebody proposed a team's next list of versions.";
+    ProposalSigned = "proposal-signed", "Somebody signed a proposed list.";
+    ProposalWithdrawn = "proposal-withdrawn", "Somebody took a proposed list back.";
+    ProposalVoid = "proposal-void", "Another list was published: the signatures of a proposed one count for nothing.";
     ManifestReplaced = "manifest-replaced", "A version that was never signed got another manifest.";
     MetadataExpiring = "metadata-expiring", "Metadata could not be signed anew; devices refuse what is expired.";
     Assigned = "assigned", "An operator assigned a version.";

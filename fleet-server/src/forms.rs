@@ -2,6 +2,7 @@
 
 mod access;
 pub mod incident;
+pub mod proposals;
 pub mod rollouts;
 mod telemetry;
 
@@ -76,6 +77,15 @@ pub struct VersionRow {
     pub signed: bool,
     /// On how many devices it answers, by their twins.
     pub devices: u64,
+    /// Whether the team's list of candidates names it: devices may opt in to run it.
+    #[serde(default)]
+    pub candidate: bool,
+    /// Why it may run no more, where its team recalled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recalled: Option<String>,
+    /// The lowest version that its team lets run, where this one lies below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Version>,
 }
 
 /// `GET /api/v1/models/{team}/{model}/{version}`.

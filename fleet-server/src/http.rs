@@ -11,7 +11,9 @@ mod incident_routes;
 mod leftover;
 pub mod listener;
 pub mod problem;
+mod proposal_routes;
 mod publish_routes;
+mod publishing;
 mod query;
 mod range;
 mod reader_routes;
@@ -61,6 +63,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/figures", get(telemetry_routes::figures))
         .route("/api/v1/quarantine", get(telemetry_routes::quarantine))
         .route("/api/v1/assignments", post(fleet_routes::assign))
+        .merge(proposal_routes::router())
         .merge(rollout_routes::router())
         .route("/api/v1/events", get(fleet_routes::events))
         .route("/api/v1/trust", get(fleet_routes::trust))

@@ -18,12 +18,14 @@ mod events;
 mod figures;
 mod incidents;
 mod migrations;
+mod proposals;
 mod quarantine;
 mod readers;
 mod reports;
 mod rollouts;
 mod settings;
 mod sights;
+mod standings;
 mod tokens;
 mod twins;
 
@@ -50,6 +52,7 @@ pub use enrolments::{Enrolled, EnrolmentRefusal, NewEnrolment, OrderRefusal, Use
 pub use events::NewEvent;
 pub use figures::{Around, Figures, FiguresQuery, Telemetry};
 pub use incidents::{IncidentChange, OpenIncident, Response, Statement};
+pub use proposals::{NewProposal, ProposalRefusal, ProposeRefusal};
 pub use quarantine::Quarantined;
 pub use readers::{NewReader, ReaderRefusal};
 pub use reports::{Batch, BatchRefusal, Committed, Content, NewRow};

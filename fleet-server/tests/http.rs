@@ -12,6 +12,8 @@ mod decay;
 mod devices;
 #[path = "http/ingest.rs"]
 mod ingest;
+#[path = "http/proposals.rs"]
+mod proposals;
 #[path = "http/publishing.rs"]
 mod publishing;
 #[path = "http/readers.rs"]

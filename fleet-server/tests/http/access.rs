@@ -7,7 +7,7 @@ use tern_fleet_server::identity::Permission::{self, Administer, Approve, Audit, 
 use super::*;
 
 /// Routes of operators: each wants this permission and nothing less.
-const OPERATORS: [(&str, &str, Permission); 37] = [
+const OPERATORS: [(&str, &str, Permission); 42] = [
     ("GET", "/api/v1/whoami", Read),
     ("GET", "/api/v1/models", Read),
     ("GET", "/api/v1/trust", Read),
@@ -18,6 +18,11 @@ const OPERATORS: [(&str, &str, Permission); 37] = [
     ("PUT", "/api/v1/teams/{team}/metadata", Publish),
     ("GET", "/api/v1/blobs/sha256/{digest}", ReadModel),
     ("PUT", "/api/v1/blobs/sha256/{digest}", Publish),
+    ("POST", "/api/v1/teams/{team}/proposals", Publish),
+    ("GET", "/api/v1/proposals", Read),
+    ("GET", "/api/v1/proposals/{id}", Read),
+    ("POST", "/api/v1/proposals/{id}/signatures", Approve),
+    ("POST", "/api/v1/proposals/{id}/withdraw", Read),
     ("POST", "/api/v1/enrolments", Operate),
     ("GET", "/api/v1/devices", Read),
     ("GET", "/api/v1/devices/{id}", Read),

@@ -74,6 +74,9 @@ fn version() -> VersionRow {
         published_by: HOSTILE.into(),
         signed: true,
         devices: 3,
+        candidate: false,
+        recalled: None,
+        floor: None,
     }
 }
 

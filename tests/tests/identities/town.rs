@@ -149,9 +149,9 @@ impl Town {
         self.world.processes.lock().await.agents.iter().map(Daemon::pid).collect()
     }
 
-    /// Waits until the server has counted what the devices have: `(rows, rows)`, which are equal and not zero.
-    pub(crate) async fn books(&self) -> u64 {
-        self.until("both sides have counted the same", async || {
+    /// Waits until the devices and the server have counted so many rows, all of them reported.
+    pub(crate) async fn counted(&self, rows: u64) {
+        self.until(&format!("both sides have counted {rows} rows"), async || {
             let (mut own, mut waiting) = (0, 0);
             for device in &self.world.devices {
                 let page = self.status(device).await?;
@@ -160,9 +160,9 @@ impl Town {
             }
             let server: u64 =
                 self.list::<FiguresRow>(&["device", "figures"]).await.into_iter().map(|row| row.rows).sum();
-            (own > 0 && own == server && waiting == 0).then_some(own)
+            ((own, server, waiting) == (rows, rows, 0)).then_some(())
         })
-        .await
+        .await;
     }
 
     async fn status(&self, device: &Device) -> Option<StatusPage> {

@@ -1,6 +1,8 @@
 //! Who a device is, over the life of its certificate, with real processes: renewed in time, renewed late, put out, and let
 //! in again. Cameras ask all the while, and each answer is counted once.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "identities/town.rs"]
 mod town;
 

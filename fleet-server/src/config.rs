@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use tern_protocol::desired::Settings;
 
-use crate::{ca::DEVICE_LIFE, disk, hooks};
+use crate::{disk, hooks};
 
 /// Longest configuration file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -41,8 +41,8 @@ pub struct Config {
     pub window_seconds: u32,
     /// How long windows are kept; figures are kept for ever.
     pub telemetry_days: u32,
-    /// Life of a device's certificate, in seconds; a year where absent. For tests.
-    pub certificate_life_seconds: Option<u32>,
+    /// Life of a device's certificate; its agent renews it while a third is left.
+    pub certificate_life_seconds: u32,
     /// Log filter, such as `info` or `info,tern_fleet_server=debug`.
     pub log: String,
     /// What incidents call.
@@ -64,7 +64,7 @@ impl Default for Config {
             report_interval_seconds: Settings::default().report_interval_seconds,
             window_seconds: Settings::default().window_seconds,
             telemetry_days: 30,
-            certificate_life_seconds: None,
+            certificate_life_seconds: 365 * 86_400,
             log: "info".into(),
             hooks: hooks::config::Config::default(),
         }
@@ -102,7 +102,7 @@ impl Config {
         ensure!((1..=86_400).contains(&self.report_interval_seconds), "report_interval_seconds must be 1 to 86400");
         ensure!((1..=86_400).contains(&self.window_seconds), "window_seconds must be 1 to 86400");
         ensure!((1..=3650).contains(&self.telemetry_days), "telemetry_days must be 1 to 3650");
-        ensure!(self.certificate_life_seconds != Some(0), "certificate_life_seconds must not be 0");
+        ensure!(self.certificate_life_seconds > 0, "certificate_life_seconds must not be 0");
         if let Some(host) = &self.public_host {
             let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
             let good = (1..=253).contains(&host.len()) && host.chars().all(plain);
@@ -119,7 +119,7 @@ impl Config {
 
     /// Life of a device's certificate.
     pub fn certificate_life(&self) -> SignedDuration {
-        self.certificate_life_seconds.map_or(DEVICE_LIFE, |life| SignedDuration::from_secs(i64::from(life)))
+        SignedDuration::from_secs(self.certificate_life_seconds.into())
     }
 
     /// How long telemetry is kept.

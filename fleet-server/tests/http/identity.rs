@@ -260,7 +260,7 @@ async fn every_fault_in_renewing_is_refused_by_its_own_name() {
 async fn a_live_session_outlives_the_certificate_that_it_began_with() {
     let mut rig = Rig::start().await;
     rig.stop().await;
-    rig.start_again(Config { certificate_life_seconds: Some(5), ..rig.config() }).await;
+    rig.start_again(Config { certificate_life_seconds: 5, ..rig.config() }).await;
     let (device, idle) = (rig.enrol("cam-1").await, rig.enrol("cam-2").await);
     let (mut session, mut unrenewed) = (agent(&rig, &device, 0).await, agent(&rig, &idle, 0).await);
     let end = holder(&device.response.certificate_pem).not_after;

@@ -72,8 +72,13 @@ impl House {
             names: vec!["localhost".into()],
         };
         let free = "127.0.0.1:0".parse().expect("an address");
-        let config =
-            Config { data_dir: order.data_dir.clone(), https_listen: free, mqtt_listen: free, ..Config::default() };
+        let config = Config {
+            data_dir: order.data_dir.clone(),
+            https_listen: free,
+            mqtt_listen: free,
+            requests_at_once: u32::MAX,
+            ..Config::default()
+        };
         let server = runtime.block_on(async {
             init(&order).await.expect("a server can be made");
             Server::start(config).await.expect("it starts")

@@ -64,7 +64,8 @@ async fn two_machines_on_one_certificate_are_both_put_out_until_one_has_a_new_id
         (EnrolmentToken::decode(&ticket.token).unwrap(), KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap());
     let response = rig.stranger().post("/api/v1/enrol", &enrolment_request(&token, &key)).await.ok();
     let new = Enrolled { name: "cam-1".into(), token, key, response };
-    speak(&rig, &new, &["one"]).await;
+    let mut session = speaks(&rig, &new, "one").await;
+    session.acknowledged(new.topic("m/system"), true, "{}").await;
     let row: DeviceRow = rig.admin().get("/api/v1/devices/cam-1").await.ok();
     assert!(row.online && row.kept_out().is_none());
     // Its double has the old identity still, and that is nobody's.

@@ -7,6 +7,10 @@
 
 #[path = "arbitrary_install/attack.rs"]
 mod arbitrary_install;
+#[path = "candidate/attack.rs"]
+mod candidate;
+#[path = "candidate_opt_in/attack.rs"]
+mod candidate_opt_in;
 #[path = "client_takeover/attack.rs"]
 mod client_takeover;
 #[path = "endless_data/attack.rs"]
@@ -27,6 +31,8 @@ mod lost_records;
 mod malicious_mirror;
 #[path = "mix_and_match/attack.rs"]
 mod mix_and_match;
+#[path = "recalled/attack.rs"]
+mod recalled;
 #[path = "replay/attack.rs"]
 mod replay;
 #[path = "request_floods/attack.rs"]
@@ -44,8 +50,10 @@ mod wrong_software;
 mod zip_bombs;
 
 /// Every attack, by its folder.
-const ATTACKS: [&str; 18] = [
+const ATTACKS: [&str; 21] = [
     "arbitrary_install",
+    "candidate",
+    "candidate_opt_in",
     "client_takeover",
     "endless_data",
     "enrolment_token",
@@ -56,6 +64,7 @@ const ATTACKS: [&str; 18] = [
     "lost_records",
     "malicious_mirror",
     "mix_and_match",
+    "recalled",
     "replay",
     "request_floods",
     "rollback",

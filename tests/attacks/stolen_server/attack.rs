@@ -8,7 +8,8 @@
 use tern_protocol::refusal::RefusalCode::{Metadata, UnknownTarget};
 
 use crate::{
-    arbitrary_install, endless_data, fast_forward, freeze, key_compromise, malicious_mirror, mix_and_match, replay,
+    arbitrary_install, candidate, endless_data, fast_forward, freeze, key_compromise, malicious_mirror, mix_and_match,
+    recalled, replay,
     rig::{
         Rig,
         fleet::Fleet,
@@ -55,6 +56,8 @@ fn whoever_holds_the_server_makes_no_device_run_what_was_not_released() {
     malicious_mirror::tried(&mut rig);
     endless_data::tried(&mut rig);
     replay::tried(&mut rig);
+    candidate::tried(&mut rig);
+    recalled::tried(&mut rig);
     rollback::tried(&mut rig);
     freeze::tried(&mut rig);
     fast_forward::tried(&mut rig);

@@ -16,6 +16,7 @@ use tern_protocol::{
     digest::Digest,
     enrolment::MAX_PEM_BYTES,
     ids::{DeviceId, FleetId},
+    tuf,
 };
 
 use crate::{
@@ -55,6 +56,7 @@ pub struct Identity {
     /// The device's certificate, PEM.
     pub certificate_pem: Vec<u8>,
     authorities: Vec<CertificateDer<'static>>,
+    authorities_sha256: Digest,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
@@ -107,7 +109,7 @@ impl Identity {
         if chain.is_empty() || authorities.is_empty() {
             return Err(anyhow!("device.pem or ca.pem holds no certificate"));
         }
-        Ok(Self { enrolment, root, certificate_pem, authorities, chain, key })
+        Ok(Self { enrolment, root, certificate_pem, authorities, authorities_sha256: Digest::of(ca), chain, key })
     }
 
     /// The CAs, as TLS wants them.
@@ -118,6 +120,36 @@ impl Identity {
     /// The CAs, of which any may end the server's chain.
     pub fn authorities(&self) -> &[CertificateDer<'static>] {
         &self.authorities
+    }
+
+    /// SHA-256 of `ca.pem`.
+    pub fn authorities_sha256(&self) -> Digest {
+        self.authorities_sha256
+    }
+
+    /// Whether the certificate was made by the newest CA, which stands last.
+    pub fn is_of_newest_authority(&self) -> bool {
+        let (Some(own), Some(newest)) = (self.chain.first(), self.authorities.last()) else { return false };
+        match (x509_parser::parse_x509_certificate(own), x509_parser::parse_x509_certificate(newest)) {
+            (Ok((_, own)), Ok((_, newest))) => own.issuer().as_raw() == newest.subject().as_raw(),
+            _ => false,
+        }
+    }
+
+    /// Makes the certificates in `pem` the CAs of the identity in `folder`, which is this one; no other counts then.
+    ///
+    /// # Errors
+    /// Where they are none, too many, or no CAs, or the disk refuses; the old ones stay then.
+    pub fn replace_authorities(&mut self, folder: &Path, pem: &[u8]) -> anyhow::Result<()> {
+        let authorities: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let authorities: Vec<CertificateDer<'static>> = authorities.map_err(|e| anyhow!("the CA bundle: {e:?}"))?;
+        if !(1..=tuf::MAX_AUTHORITIES).contains(&authorities.len()) || !authorities.iter().all(is_authority) {
+            return Err(anyhow!("the CA bundle must hold 1 to {} CAs and nothing else", tuf::MAX_AUTHORITIES));
+        }
+        Credentials::new(authorities.clone(), self.tls())?;
+        disk::write_file(&folder.join("ca.pem"), pem, disk::SECRET).context("write ca.pem")?;
+        (self.authorities, self.authorities_sha256) = (authorities, Digest::of(pem));
+        Ok(())
     }
 
     /// The same as credentials that may change while the agent runs.
@@ -214,6 +246,10 @@ impl Files {
         }
         Ok(())
     }
+}
+
+fn is_authority(der: &CertificateDer<'_>) -> bool {
+    x509_parser::parse_x509_certificate(der).is_ok_and(|(_, parsed)| parsed.is_ca())
 }
 
 /// A request for a certificate of this name.

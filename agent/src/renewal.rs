@@ -1,9 +1,12 @@
-//! The device's certificate, renewed while it lives and after, for the same key, without a restart.
+//! The device's certificate, renewed while it lives and after, for the same key, without a restart; and whom the device
+//! trusts, where the operators' targets role says that.
 //!
 //! It is due once less than a third of its life is left by the device's time, and once the server says that it has expired.
 //! A device without a clock may not know either, and the server's word may be lost on the way: where the machine's clock is
 //! not believed, a lost link is reason to ask too, at most once an hour. A try that failed is followed by another after a
 //! pause that doubles to an hour. The new certificate is on the disk before a connection shows it.
+//! A CA bundle that targets list is asked for every `trust_refresh_seconds`; it is on the disk before a connection
+//! trusts it. A certificate that the newest CA in it did not make is renewed, once an hour at most.
 //! Never: the key leaves, or what runs is touched. A session that stands goes on: the server lets it live as long as the
 //! newest certificate.
 
@@ -13,11 +16,13 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tern_protocol::{
     api,
+    digest::Digest,
     enrolment::{RenewalRequest, RenewalResponse},
 };
 use tokio::sync::Notify;
 
 use crate::{
+    bundle::Installer,
     clock::{DeviceClock, Moment, jittered},
     http::Remote,
     identity::Identity,
@@ -73,18 +78,43 @@ pub struct Keeper {
     pub clock: DeviceClock,
     /// What the link sees.
     pub signs: Signs,
+    /// Who knows what the operators say.
+    pub installer: Arc<Installer>,
+    /// How often they are asked.
+    pub refresh: Duration,
+}
+
+/// What is to be done.
+enum Wanted {
+    Renewal,
+    Authorities,
+}
+
+/// When what was done last.
+struct Record {
+    renewed: Option<Moment>,
+    ask: Moment,
 }
 
 impl Keeper {
-    /// Renews the certificate whenever that is due, for ever.
+    /// Renews the certificate and takes CAs over whenever that is due, for ever.
     pub async fn run(mut self) {
-        let (mut pause, mut renewed) = (PAUSES.0, None);
+        let again = |refresh| Moment::now().after(jittered(refresh, 0.1));
+        let (mut pause, mut record) = (PAUSES.0, Record { renewed: None, ask: again(self.refresh) });
         loop {
-            self.is_wanted(renewed).await;
+            if matches!(self.wanted(&record).await, Wanted::Authorities) {
+                record.ask = again(self.refresh);
+                match self.take_authorities().await {
+                    Ok(true) => record.renewed = None,
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "whom to trust is not known anew"),
+                }
+                continue;
+            }
             match self.renew().await {
                 Ok(end) => {
                     tracing::info!(%end, "the device's certificate was renewed");
-                    (pause, renewed) = (PAUSES.0, Some(Moment::now()));
+                    (pause, record.renewed) = (PAUSES.0, Some(Moment::now()));
                 }
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), "the device's certificate was not renewed");
@@ -95,30 +125,45 @@ impl Keeper {
         }
     }
 
-    /// Waits until there is a reason to renew.
-    async fn is_wanted(&self, renewed: Option<Moment>) {
+    /// Waits until there is something to do.
+    async fn wanted(&self, record: &Record) -> Wanted {
+        let is_in_doubt = || record.renewed.is_none_or(|at| at.elapsed() >= DOUBT);
         loop {
+            if record.ask.remaining().is_zero() {
+                return Wanted::Authorities;
+            }
             // A certificate that cannot be read is best replaced.
             let due = self.identity.validity().map_or(Timestamp::MIN, due);
-            let left = due.duration_since(self.clock.now());
-            let Ok(left) = Duration::try_from(left) else { return };
-            if left.is_zero() {
-                return;
+            let left = Duration::try_from(due.duration_since(self.clock.now())).unwrap_or_default();
+            if left.is_zero() || !self.identity.is_of_newest_authority() && is_in_doubt() {
+                return Wanted::Renewal;
             }
             tokio::select! {
-                () = tokio::time::sleep(left.min(LOOK)) => {}
-                () = self.signs.expired.notified() => return,
+                () = tokio::time::sleep(left.min(LOOK).min(record.ask.remaining())) => {}
+                () = self.signs.expired.notified() => return Wanted::Renewal,
                 () = self.signs.lost.notified() => {
-                    if !self.clock.is_trusted() && renewed.is_none_or(|at| at.elapsed() >= DOUBT) {
-                        return;
+                    if !self.clock.is_trusted() && is_in_doubt() {
+                        return Wanted::Renewal;
                     }
                 }
             }
         }
     }
 
+    /// Takes over the CAs that targets list; says whether they are others than before.
+    async fn take_authorities(&mut self) -> anyhow::Result<bool> {
+        let Some(pem) = self.installer.trust.authorities(&self.identity.authorities_sha256()).await? else {
+            return Ok(false);
+        };
+        self.identity.replace_authorities(&self.folder, &pem)?;
+        self.credentials.trust(self.identity.authorities().to_vec())?;
+        tracing::info!(count = self.identity.authorities().len(), "the server's CAs are others now");
+        Ok(true)
+    }
+
     async fn renew(&mut self) -> anyhow::Result<Timestamp> {
-        let request = RenewalRequest { csr_pem: self.identity.signing_request()? };
+        let authorities = self.identity.authorities().iter().map(|der| Digest::of(der)).collect();
+        let request = RenewalRequest { csr_pem: self.identity.signing_request()?, authorities };
         let body = serde_json::to_vec(&request).context("the request")?;
         let answer = self.remote.post_json(api::RENEW, body, MAX_BYTES).await?;
         let answer: RenewalResponse = serde_json::from_slice(&answer).context("the answer")?;

@@ -29,6 +29,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
+mod authorities;
 mod cache;
 pub(crate) mod client;
 mod known;
@@ -71,6 +72,9 @@ pub enum TrustError {
         /// The floor of time.
         floor: Timestamp,
     },
+    /// The CA bundle is not what targets list.
+    #[error("the CA bundle is not to be used: {0}")]
+    Authorities(String),
     /// Something that Tern needs is not in the metadata.
     #[error(transparent)]
     Lacking(#[from] TufError),
@@ -108,6 +112,7 @@ impl From<TrustError> for Refusal {
             }
             TrustError::Tuf(_)
             | TrustError::Lacking(_)
+            | TrustError::Authorities(_)
             | TrustError::Standing(_)
             | TrustError::ImplausibleTime { .. } => RefusalCode::Metadata,
             TrustError::Disallowed(Disallowed::Recalled { .. }) => RefusalCode::Recalled,

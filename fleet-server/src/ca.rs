@@ -20,6 +20,7 @@ use rustls::{
 use tern_protocol::{digest::Digest, enrolment::MAX_PEM_BYTES, ids::DeviceId};
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
+pub mod rotation;
 mod verifier;
 
 use verifier::ClientVerifier;
@@ -73,6 +74,8 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     pem: String,
     device_life: SignedDuration,
+    /// Whoever comes after, while both count.
+    next: Option<Box<Self>>,
 }
 
 impl std::fmt::Debug for Authority {
@@ -87,29 +90,44 @@ impl Authority {
     /// # Errors
     /// Where there is no randomness or the disk refuses.
     pub fn create(folder: &Path, name: &str, now: Timestamp) -> anyhow::Result<Self> {
+        Self::create_as(folder, "ca", name, now)
+    }
+
+    fn create_as(folder: &Path, stem: &str, name: &str, now: Timestamp) -> anyhow::Result<Self> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("make the authority's key")?;
         let mut params = params(name, now, AUTHORITY_LIFE)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).context("sign the authority's certificate")?;
-        disk::write(&folder.join("ca.key"), key.serialize_pem().as_bytes(), Access::Private)?;
-        disk::write(&folder.join("ca.pem"), certificate.pem().as_bytes(), Access::Public)?;
+        disk::write(&folder.join(format!("{stem}.key")), key.serialize_pem().as_bytes(), Access::Private)?;
+        disk::write(&folder.join(format!("{stem}.pem")), certificate.pem().as_bytes(), Access::Public)?;
         Self::new(&certificate.pem(), key)
     }
 
-    /// The authority in `folder`.
+    /// The authority in `folder`, with the next where a rotation is under way.
     ///
     /// # Errors
     /// Where a file is missing or damaged, or they do not belong together.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
-        let text = |name: &str| {
-            let path = folder.join(name);
+        let rotated = folder.join("next.pem").exists().then(|| Self::open_as(folder, "next")).transpose()?;
+        let Some(next) = rotated else { return Self::open_as(folder, "ca") };
+        let key = disk::read(&folder.join("ca.key"), MAX_FILE)?;
+        if key == disk::read(&folder.join("next.key"), MAX_FILE)? {
+            // The old one was being retired.
+            return Ok(next);
+        }
+        Ok(Self { next: Some(Box::new(next)), ..Self::open_as(folder, "ca")? })
+    }
+
+    fn open_as(folder: &Path, stem: &str) -> anyhow::Result<Self> {
+        let text = |kind: &str| {
+            let path = folder.join(format!("{stem}.{kind}"));
             let bytes = disk::read(&path, MAX_FILE).with_context(|| format!("read {}", path.display()))?;
             let bytes = bytes.with_context(|| format!("{} is missing: restore it from a backup", path.display()))?;
             String::from_utf8(bytes).with_context(|| format!("{} is no text", path.display()))
         };
-        let key = KeyPair::from_pem(&text("ca.key")?).context("read the authority's key")?;
-        Self::new(&text("ca.pem")?, key)
+        let key = KeyPair::from_pem(&text("key")?).context("read the authority's key")?;
+        Self::new(&text("pem")?, key)
     }
 
     fn new(pem: &str, key: KeyPair) -> anyhow::Result<Self> {
@@ -120,13 +138,14 @@ impl Authority {
             bail!("ca.pem and ca.key do not belong together: restore both from one backup");
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key).context("use the authority's certificate")?;
-        Ok(Self { issuer, certificate, pem: pem.to_owned(), device_life: DEVICE_LIFE })
+        Ok(Self { issuer, certificate, pem: pem.to_owned(), device_life: DEVICE_LIFE, next: None })
     }
 
     /// The same, whose devices' certificates live so long.
     #[must_use]
     pub fn with_device_life(self, device_life: SignedDuration) -> Self {
-        Self { device_life, ..self }
+        let next = self.next.map(|next| Box::new(next.with_device_life(device_life)));
+        Self { device_life, next, ..self }
     }
 
     /// The authority's certificate.
@@ -197,7 +216,9 @@ impl Authority {
         let leaf = params.signed_by(&key, &self.issuer).context("sign the server's certificate")?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).context("trust the authority")?;
+        for authority in std::iter::once(self).chain(self.next.as_deref()) {
+            roots.add(authority.certificate.clone()).context("trust the authority")?;
+        }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
         let verifier = if may_be_absent { verifier.allow_unauthenticated() } else { verifier };
         let verifier = verifier.build().context("verify client certificates")?;

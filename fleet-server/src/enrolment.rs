@@ -182,7 +182,7 @@ pub async fn enrol(
     let now = clock::now();
     let (device, csr) = (request.device.clone(), request.csr_pem);
     // The certificate is made before the token is used up, so that a bad request costs no token; it leaves only after.
-    let certified = fleet.blocking(move |fleet| fleet.authority.certify(&device, &csr, now)).await?;
+    let certified = fleet.blocking(move |fleet| fleet.authority.newest().certify(&device, &csr, now)).await?;
     let certificate = match certified {
         Ok(certificate) => certificate,
         Err(refusal) => return Ok(Err(refusal.into())),
@@ -212,7 +212,8 @@ fn response(fleet: &Fleet, certificate_pem: String) -> anyhow::Result<EnrolmentR
     Ok(EnrolmentResponse {
         fleet: fleet.settings.fleet.clone(),
         certificate_pem,
-        ca_pem: fleet.authority.pem().to_owned(),
+        // The one that the token pins stands first.
+        ca_pem: fleet.authority.bundle_pem(),
         root_base64: BASE64_STANDARD.encode(fleet.repository.root()),
         mqtt_address: fleet.live()?.mqtt_address.clone(),
     })

@@ -29,6 +29,8 @@ kinds! {
     DeviceCloned = "device-cloned", "Two machines live on one certificate: both are kept out.";
     DeviceReidentified = "device-reidentified", "An operator ordered a new identity for a device.";
     CertificateRenewed = "certificate-renewed", "A device got a certificate for the key that it has.";
+    AuthorityRotated = "authority-rotated", "Another certificate authority counts beside the old one.";
+    AuthorityRetired = "authority-retired", "The old certificate authority counts no more.";
     DeviceOnline = "device-online", "A device said that it is there.";
     DeviceOffline = "device-offline", "A device said goodbye, or its last will did.";
     DeviceRunning = "device-running", "Another version answers on a device.";

@@ -105,7 +105,7 @@ pub async fn add(
 ) -> anyhow::Result<Result<ReaderIssued, AddRefusal>> {
     let (now, live) = (clock::now(), fleet.live()?);
     let (name, csr) = (order.name.common_name(), order.csr_pem);
-    let certified = fleet.blocking(move |fleet| fleet.authority.certify_client(&name, &csr, now)).await?;
+    let certified = fleet.blocking(move |fleet| fleet.authority.newest().certify_client(&name, &csr, now)).await?;
     let certificate = match certified {
         Ok(certificate) => certificate,
         Err(refusal) => return Ok(Err(refusal.into())),
@@ -126,7 +126,7 @@ pub async fn add(
         name: order.name,
         fleet: fleet.settings.fleet.clone(),
         certificate_pem: certificate.pem,
-        ca_pem: fleet.authority.pem().to_owned(),
+        ca_pem: fleet.authority.bundle_pem(),
         expires: certificate.expires,
         mqtt_address: live.mqtt_address.clone(),
     }))

@@ -10,6 +10,7 @@
 //! its devices. Of a fleet made with `--solo` it holds the targets key too, and signs targets anew at half their life;
 //! otherwise that is the operators' part. Never: root or release keys; SQL; the network. All methods block.
 
+mod authorities;
 mod listing;
 mod load;
 mod metadata;
@@ -236,7 +237,7 @@ impl Repository {
         let within = |life: SignedDuration| now.saturating_add(life / 2).unwrap_or(Timestamp::MAX);
         let key = self.targets_key.as_ref().filter(|_| published.targets_expire() <= within(TARGETS_LIFE));
         let renewed =
-            key.map(|key| Self::put(&mut published, |p| p.with_new_targets(&self.folder, &self.keys, key, now)));
+            key.map(|key| Self::put(&mut published, |p| p.with_new_targets(&self.folder, &self.keys, key, None, now)));
         let anew = match &renewed {
             Some(Ok(())) => true,
             // Freshness must not wait for targets that still count.

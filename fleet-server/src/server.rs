@@ -1,6 +1,7 @@
 //! `tern-server`: makes a data folder, or serves one. The start and the shutdown are lists; the work is in the modules.
 
 mod args;
+pub mod ca;
 mod init;
 mod upkeep;
 
@@ -23,7 +24,7 @@ use tokio::{
 
 use crate::{
     broker::{self, Broker, BrokerConfig, SelfTest},
-    ca::Authority,
+    ca::{Authority, rotation::BUNDLE},
     clock,
     config::Config,
     console, decay,
@@ -72,6 +73,10 @@ fn carry_out(arguments: args::Arguments) -> anyhow::Result<()> {
             let order = order.checked()?;
             runtime.block_on(init(&order))?;
             println!("{}", order.words());
+            Ok(())
+        }
+        args::Command::Ca(order) => {
+            println!("{}", runtime.block_on(ca::carry_out(&order.order()))?);
             Ok(())
         }
         args::Command::Run(order) => {
@@ -222,6 +227,20 @@ impl Server {
     }
 }
 
+/// Lays the CA bundle of a rotation out. Devices keep what they have where that fails.
+fn lay_authorities(repository: &Repository, ca: &Path, now: Timestamp) -> anyhow::Result<()> {
+    let bundle = disk::read(&ca.join(BUNDLE), tuf::MAX_CA_BUNDLE_BYTES).context("read the CA bundle")?;
+    let Some(pem) = bundle else { return Ok(()) };
+    match repository.put_authorities(&pem, now) {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::warn!("targets do not list ca/{BUNDLE} as it is: no device trusts it before a ceremony does")
+        }
+        Err(error) => tracing::error!(error = format!("{error:#}"), "the CA bundle was not laid out"),
+    }
+    Ok(())
+}
+
 /// Opens what the data folder holds, mending what a crash left.
 async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
     let folder = &config.data_dir;
@@ -234,6 +253,7 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
     };
     let repository = Repository::open(&folder.join("tuf"), online, now).context("open the TUF repository")?;
     let repository = if settings.solo { solo(repository, &keys) } else { repository };
+    lay_authorities(&repository, &folder.join("ca"), now)?;
     let key = keyfile::read(&keys.join("director-1.key"))?;
     let known = repository.director_keys().context("read the director's keys from root")?;
     ensure!(

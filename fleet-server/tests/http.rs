@@ -30,6 +30,8 @@ mod readers;
 mod rig;
 #[path = "http/rollouts.rs"]
 mod rollouts;
+#[path = "http/rotation.rs"]
+mod rotation;
 #[path = "http/scopes.rs"]
 mod scopes;
 #[path = "http/streams.rs"]

@@ -104,6 +104,9 @@ pub struct EnrolmentResponse {
 pub struct RenewalRequest {
     /// A PKCS#10 request, PEM, for the same key and of the same name.
     pub csr_pem: String,
+    /// SHA-256 of each CA certificate that the device trusts: the newest that the server has makes the certificate.
+    #[serde(default)]
+    pub authorities: Vec<Digest>,
 }
 
 /// The answer.

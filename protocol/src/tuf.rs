@@ -19,6 +19,12 @@ use crate::{
 pub const DIRECTOR: &str = "x-tern-director";
 /// Timestamp's member that says when it was signed.
 pub const ISSUED: &str = "x-tern-issued";
+/// Path of the top-level target that holds the CAs which devices are to trust for the server, PEM, the newest last.
+pub const CA_BUNDLE: &str = "ca/bundle.pem";
+/// Longest CA bundle, in bytes.
+pub const MAX_CA_BUNDLE_BYTES: u64 = 64 << 10;
+/// Most CAs in a bundle.
+pub const MAX_AUTHORITIES: usize = 8;
 
 /// The TUF role of a team's candidates. No team can have this name: names of teams have no dot.
 pub fn candidate_role(team: &TeamId) -> String {

@@ -7,6 +7,7 @@
 mod town;
 
 use jiff::SignedDuration;
+use tern_examples::cameras::Camera;
 use tern_fleet_server::clock;
 use town::Town;
 
@@ -178,5 +179,54 @@ async fn machines_of_a_list_become_devices_by_their_serials() {
     assert_eq!(labels, ["line=a", "site=hall-1"]);
     let again = town.agent(&town.machine("other"), &["enroll", "--serial", "SN-0042", "--token", &token]).await;
     assert!(String::from_utf8_lossy(&again.stderr).contains("used-enrolment"), "{again:?}");
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_is_replaced_under_agents_that_go_on() {
+    let town = Town::start(3600).await;
+    for (index, device) in town.world.devices.iter().enumerate() {
+        town.restarted(index, async || {
+            let config = std::fs::read_to_string(&device.config).unwrap();
+            town.write(&format!("config/{}.toml", device.name), &format!("trust_refresh_seconds = 1\n{config}"));
+        })
+        .await;
+        town.device(&device.name, "is back", |row| row.online && row.models.iter().any(|m| m.version.is_some())).await;
+    }
+    town.until("both answer", async || {
+        let mut cameras = town.world.devices.iter().map(|device| Camera::new(device.address.clone()));
+        let (mut one, mut two) = (cameras.next()?, cameras.next()?);
+        (one.look(&town.digits[0]).await.is_ok() && two.look(&town.digits[0]).await.is_ok()).then_some(())
+    })
+    .await;
+    let (pids, witness) = (town.pids().await, town.witness());
+    town.world.stop_server().await.unwrap();
+    let rotated = town.server(&["ca", "rotate"]).await;
+    assert!(rotated.0, "{}", rotated.1);
+    let early = town.server(&["ca", "retire"]).await;
+    assert!(!early.0 && early.1.contains("2 devices know the old authority only"), "{}", early.1);
+    town.world.start_server().await.unwrap();
+    // Both fetch the bundle and have their certificate renewed, by themselves.
+    for device in ["cam-1", "cam-2"] {
+        town.event(device, "certificate-renewed", 0).await;
+    }
+    let ca = |name: &str| std::fs::read_to_string(town.world.server_folder().join("ca").join(name)).unwrap();
+    town.write("server/operator/ca.pem", &ca("bundle.pem"));
+    town.world.log_in().await.unwrap();
+    town.world.stop_server().await.unwrap();
+    let retired = town.server(&["ca", "retire"]).await;
+    assert!(retired.0, "{}", retired.1);
+    let before = town.scratch.join("devices/cam-1/identity/ca.pem");
+    town.world.start_server().await.unwrap();
+    for device in ["cam-1", "cam-2"] {
+        town.device(device, "is in service under the new authority", |row| row.online).await;
+    }
+    town.until("cam-1 trusts the new one alone", async || {
+        (std::fs::read_to_string(&before).unwrap() == ca("ca.pem")).then_some(())
+    })
+    .await;
+    let seen = witness.dismiss().await;
+    assert_eq!((seen.failed, seen.first_failure), (0, None));
+    assert_eq!(town.pids().await, pids, "no agent was started again");
     town.stop().await;
 }

@@ -87,7 +87,7 @@ impl Setup {
         let tls = credentials.config(self.clock.clone())?;
         let installer = Arc::new(self.installer(&tls)?);
         let signs = Signs::default();
-        let keeper = self.keeper(credentials, &tls, signs.clone())?;
+        let keeper = self.keeper(credentials, &tls, signs.clone(), installer.clone())?;
         let (boot, since) = (random_boot()?, self.clock.now());
         let beats = Beats::default();
         // Full: see EVENTS.
@@ -153,11 +153,18 @@ impl Setup {
     }
 
     /// Whoever looks after the certificate, with an identity of its own.
-    fn keeper(&self, credentials: Credentials, tls: &rustls::ClientConfig, signs: Signs) -> anyhow::Result<Keeper> {
+    fn keeper(
+        &self,
+        credentials: Credentials,
+        tls: &rustls::ClientConfig,
+        signs: Signs,
+        installer: Arc<Installer>,
+    ) -> anyhow::Result<Keeper> {
         let folder = self.config.identity_dir();
         let identity = Identity::load(&folder)?.context("the identity went away")?;
         let remote = Remote::new(&identity.enrolment.server, tls)?;
-        Ok(Keeper { identity, folder, credentials, remote, clock: self.clock.clone(), signs })
+        let refresh = Duration::from_secs(self.config.trust_refresh_seconds);
+        Ok(Keeper { identity, folder, credentials, remote, clock: self.clock.clone(), signs, installer, refresh })
     }
 
     /// Opens the outbox, and records that this start did.

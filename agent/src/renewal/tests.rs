@@ -2,11 +2,9 @@
 
 use std::io;
 
-use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256};
-use tern_protocol::digest::Digest;
-
 use super::*;
 use crate::identity::{Enrolment, Files};
+use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256};
 
 #[test]
 fn a_third_of_its_life_before_its_end_a_certificate_is_due() {
@@ -31,7 +29,12 @@ struct Ca(CertifiedIssuer<'static, KeyPair>);
 
 impl Ca {
     fn new() -> Self {
+        Self::named("first")
+    }
+
+    fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
@@ -144,4 +147,29 @@ fn connections_show_the_newest_certificate_and_trust_the_newest_authorities() {
     let (chain, _) = Identity::load(&other).unwrap().unwrap().tls();
     let (_, own_key) = identity.tls();
     assert!(credentials.show((chain, own_key)).is_err(), "a certificate of another key");
+}
+
+#[test]
+fn a_bundle_of_cas_takes_the_place_of_those_before_or_nothing_changes() {
+    let (scratch, ca, key) = (tempfile::tempdir().unwrap(), Ca::new(), key());
+    let folder = scratch.path().join("identity");
+    files(&ca, &key).install(&folder, false).unwrap();
+    let mut identity = Identity::load(&folder).unwrap().unwrap();
+    let before = std::fs::read(folder.join("ca.pem")).unwrap();
+    assert_eq!(identity.authorities_sha256(), Digest::of(&before));
+    let next = Ca::named("next");
+    let leaf = ca.certificate("cam-1", &key, 2028);
+    for bad in ["", "x", &leaf, &format!("{}{leaf}", next.0.pem()), &next.0.pem().repeat(9)] {
+        assert!(identity.replace_authorities(&folder, bad.as_bytes()).is_err(), "{bad}");
+        assert_eq!(std::fs::read(folder.join("ca.pem")).unwrap(), before);
+        assert_eq!(identity.authorities().len(), 1);
+    }
+    assert!(identity.is_of_newest_authority());
+    let both = format!("{}{}", ca.0.pem(), next.0.pem());
+    identity.replace_authorities(&folder, both.as_bytes()).unwrap();
+    assert!(!identity.is_of_newest_authority(), "the newest stands last");
+    let loaded = Identity::load(&folder).unwrap().unwrap();
+    assert_eq!((loaded.authorities().len(), loaded.authorities_sha256()), (2, Digest::of(both.as_bytes())));
+    identity.replace_certificate(&folder, next.certificate("cam-1", &key, 2028)).unwrap();
+    assert!(identity.is_of_newest_authority());
 }

@@ -114,7 +114,7 @@ pub async fn claim(fleet: &Arc<Fleet>, request: ClaimRequest) -> anyhow::Result<
     };
     let (name, csr) = (device.clone(), request.csr_pem);
     // As for a token of one device: a bad request costs nothing, and the certificate leaves only after the record.
-    let certificate = match fleet.blocking(move |fleet| fleet.authority.certify(&name, &csr, now)).await? {
+    let certificate = match fleet.blocking(move |fleet| fleet.authority.newest().certify(&name, &csr, now)).await? {
         Ok(certificate) => certificate,
         Err(refusal) => return Ok(Err(refusal.into())),
     };

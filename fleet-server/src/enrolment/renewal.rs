@@ -43,13 +43,13 @@ pub async fn renew(
     request: RenewalRequest,
 ) -> anyhow::Result<Result<RenewalResponse, RenewalRefusal>> {
     let now = clock::now();
-    let (device, csr) = (holder.device.clone(), request.csr_pem);
+    let (device, csr, trusted) = (holder.device.clone(), request.csr_pem, request.authorities);
     let certified = fleet.blocking(move |fleet| {
         let name = ca::requested_name(&csr)?;
         if name.as_deref() != Some(device.as_str()) {
             return Err(RenewalRefusal::Name(name.unwrap_or_default()));
         }
-        Ok(fleet.authority.certify(&device, &csr, now)?)
+        Ok(fleet.authority.newest_of(&trusted).certify(&device, &csr, now)?)
     });
     let certificate = match certified.await? {
         Ok(certificate) if certificate.key_sha256 == holder.key_sha256 => certificate,

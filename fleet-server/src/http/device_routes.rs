@@ -85,12 +85,17 @@ pub(super) async fn metadata(State(fleet): State<Arc<Fleet>>, _: Device, Path(na
     Ok(document(bytes, caching))
 }
 
-/// `GET /tuf/targets/…`: manifests, only of versions that are demanded of the device.
+/// `GET /tuf/targets/…`: manifests, only of versions that are demanded of the device; the CA bundle, for every device.
 pub(super) async fn target(
     State(fleet): State<Arc<Fleet>>,
     Device(device): Device,
     Path(path): Path<String>,
 ) -> Answer<Response> {
+    if let Some(digest) = authorities(&path) {
+        let bytes = fleet.blocking(move |fleet| fleet.repository.authorities(&digest)).await??;
+        let bytes = bytes.ok_or_else(|| Refused::new(Refusal::NotFound, "there is no such CA bundle"))?;
+        return Ok(document(bytes, "private, immutable, max-age=31536000"));
+    }
     let not_demanded = || Refused::new(Refusal::BlobNotDemanded, "nothing demanded of this device has this manifest");
     let (version, digest, kind) = consistent_target(&path).ok_or_else(not_demanded)?;
     let generation = fleet.store.demand_of_version(device.clone(), version.clone()).await?.ok_or_else(not_demanded)?;
@@ -100,6 +105,11 @@ pub(super) async fn target(
     tokio::try_join!(fleet.accesses.note(access), fetches)?;
     let bytes = fleet.blocking(move |fleet| fleet.repository.manifest(&version, &digest, kind)).await??;
     Ok(document(bytes.ok_or_else(not_demanded)?, "private, immutable, max-age=31536000"))
+}
+
+/// The digest in `ca/<sha256>.bundle.pem`.
+fn authorities(path: &str) -> Option<Digest> {
+    path.strip_prefix("ca/")?.strip_suffix(".bundle.pem")?.parse().ok()
 }
 
 /// The version and digest in `models/<team>/<model>/<version>/<sha256>.manifest.json`, or below `candidates`.

@@ -57,6 +57,7 @@ impl Published {
         folder: &Path,
         keys: &OnlineKeys,
         key: &SigningKey,
+        authorities: Option<(Digest, usize)>,
         now: Timestamp,
     ) -> anyhow::Result<(Self, Vec<Write>)> {
         let mut envelope: Value = serde_json::from_slice(&self.targets).context("read targets")?;
@@ -64,6 +65,9 @@ impl Published {
         let mut signed = envelope["signed"].take();
         signed["version"] = json!(version);
         signed["expires"] = json!(whole_seconds(now.saturating_add(TARGETS_LIFE).unwrap_or(Timestamp::MAX)));
+        if let Some((digest, length)) = authorities {
+            signed["targets"][tuf::CA_BUNDLE] = json!({"length": length, "hashes": {"sha256": digest}});
+        }
         let targets = sign_value(signed, &[key]).context("sign targets")?;
         let files = online(&self.trusted, keys, &targets, &self.teams, &self.versions(), now)?;
         let trusted = self.prove(&files, &targets, &self.teams, None, now)?;

@@ -6,7 +6,10 @@ use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
 use tern_protocol::ids::{FleetId, TeamId};
 
-use super::InitOrder;
+use super::{
+    InitOrder,
+    ca::{CaOrder, CaStep},
+};
 use crate::config::Config;
 
 /// The fleet server of Tern.
@@ -29,6 +32,9 @@ pub(super) enum Command {
     Init(Init),
     /// Serve a data folder.
     Run(Box<Run>),
+    /// Replace the certificate authority, with an overlap in which both count; the server must not run.
+    #[command(subcommand)]
+    Ca(Ca),
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +64,34 @@ impl Init {
              `tern-server init --solo` makes all keys on this machine, which is for trials only"
         );
         Ok(InitOrder { data_dir: self.data_dir, fleet: self.fleet, teams: self.teams, names: self.names })
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Ca {
+    /// Make the next authority. Devices trust it once the targets role lists ca/bundle.pem, and get certificates of it.
+    Rotate {
+        /// The data folder.
+        #[arg(long, default_value = "/var/lib/tern-server")]
+        data_dir: PathBuf,
+    },
+    /// Let the old authority count no more, once no device knows it alone.
+    Retire {
+        /// The data folder.
+        #[arg(long, default_value = "/var/lib/tern-server")]
+        data_dir: PathBuf,
+        /// Even where devices know the old one only: they have to be enrolled again.
+        #[arg(long)]
+        leave_behind: bool,
+    },
+}
+
+impl Ca {
+    pub(super) fn order(self) -> CaOrder {
+        match self {
+            Self::Rotate { data_dir } => CaOrder { data_dir, step: CaStep::Rotate },
+            Self::Retire { data_dir, leave_behind } => CaOrder { data_dir, step: CaStep::Retire { leave_behind } },
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use tern_protocol::{digest::Digest, ids::DeviceId};
 
-use super::{NewEvent, Store, StoreError, events, millis, time};
+use super::{NewEvent, Store, StoreError, events, millis, parse, time};
 use crate::{events::EventKind, forms::Barred};
 
 /// An operator's order to put a device out.
@@ -46,6 +46,20 @@ impl Store {
             let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?));
             let stands = connection.query_row(sql, [device], row).optional()?;
             stands.map(|(since, by, reason)| Ok(Barred { since: time(since)?, by, reason })).transpose()
+        })
+        .await
+    }
+
+    /// The devices in service whose certificate was made by another authority than this one, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn certified_by_others(&self, issuer: Digest) -> Result<Vec<DeviceId>, StoreError> {
+        self.read(move |connection| {
+            let sql = "SELECT device FROM devices WHERE revoked IS NULL AND issuer IS NOT ?1 ORDER BY device";
+            let mut statement = connection.prepare(sql)?;
+            let names = statement.query_map([issuer.to_string()], |row| row.get::<_, String>(0))?;
+            names.map(|name| parse("device", &name?)).collect()
         })
         .await
     }

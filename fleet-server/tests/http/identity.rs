@@ -34,7 +34,7 @@ fn csr(name: &str, key: &KeyPair) -> RenewalRequest {
     let mut params = CertificateParams::default();
     params.distinguished_name = Default::default();
     params.distinguished_name.push(DnType::CommonName, name);
-    RenewalRequest { csr_pem: params.serialize_request(key).unwrap().pem().unwrap() }
+    RenewalRequest { csr_pem: params.serialize_request(key).unwrap().pem().unwrap(), authorities: vec![] }
 }
 
 fn holder(pem: &str) -> Holder {
@@ -236,14 +236,14 @@ async fn every_fault_in_renewing_is_refused_by_its_own_name() {
     assert_eq!(ask(rig.device(&device), &csr("cam-1", &new_key())).await, (403, "foreign-key".into()));
     assert_eq!(ask(rig.device(&device), &csr("cam-1", &other.key)).await, (403, "foreign-key".into()));
     assert_eq!(ask(rig.device(&device), &csr("cam-2", &device.key)).await, (422, "bad-csr".into()));
-    let junk = RenewalRequest { csr_pem: "junk".into() };
+    let junk = RenewalRequest { csr_pem: "junk".into(), authorities: vec![] };
     assert_eq!(ask(rig.device(&device), &junk).await, (422, "bad-csr".into()));
     // A request whose signature is not by its key proves nothing.
     let mut forged = good.csr_pem.lines().map(ToOwned::to_owned).collect::<Vec<_>>();
     let last = forged.len() - 2;
     let flipped = if forged[last].starts_with('A') { "B" } else { "A" };
     forged[last].replace_range(..1, flipped);
-    let forged = RenewalRequest { csr_pem: forged.join("\n") };
+    let forged = RenewalRequest { csr_pem: forged.join("\n"), authorities: vec![] };
     assert_eq!(ask(rig.device(&device), &forged).await, (422, "bad-csr".into()));
     let row: DeviceRow = rig.admin().get("/api/v1/devices/cam-1").await.ok();
     assert_eq!(row.certificate_expires, holder(&device.response.certificate_pem).not_after);

@@ -234,6 +234,14 @@ impl Town {
         self.row(name).await.certificate_expires
     }
 
+    /// What `tern-server ARGS` said on the folder of this server, and whether it did it.
+    pub(crate) async fn server(&self, args: &[&str]) -> (bool, String) {
+        let mut command = self.programs.command(Program::Server);
+        let output = command.args(args).arg("--data-dir").arg(self.world.server_folder()).output().await.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     /// Ends everything; the folder goes.
     pub(crate) async fn stop(self) {
         self.world.stop().await.expect("every process ends when asked");

@@ -33,6 +33,8 @@ pub(super) struct Publisher {
     pub(super) hidden: std::sync::atomic::AtomicBool,
     /// The team's keys; none for the one that signs everything else.
     pub(super) team_keys: Mutex<Vec<SigningKey>>,
+    /// What targets and the team list themselves.
+    listed: Mutex<[Value; 2]>,
 }
 
 impl Repository for Publisher {
@@ -50,7 +52,8 @@ type Fetched<'a> = Pin<Box<dyn Future<Output = sigstore_tuf::Result<Option<Vec<u
 impl Publisher {
     fn new() -> Self {
         let (files, said, candidate, hidden, team_keys) = Default::default();
-        Self { key: SigningKey::generate().unwrap(), files, said, candidate, hidden, team_keys }
+        let listed = Mutex::new([json!({}), json!({})]);
+        Self { key: SigningKey::generate().unwrap(), files, said, candidate, hidden, team_keys, listed }
     }
 
     fn fetch(&self, name: &str, limit: u64) -> Fetched<'_> {
@@ -95,6 +98,8 @@ impl Publisher {
         let candidates =
             head("targets", json!({"targets": if is_candidate { of(&candidate_path) } else { json!({}) }}));
         let mut team = json!({"targets": if is_candidate { json!({}) } else { of(&path) }});
+        let [top, teams] = self.listed.lock().unwrap().clone();
+        team["targets"].as_object_mut().unwrap().extend(teams.as_object().unwrap().clone());
         if let Some(said) = self.said.lock().unwrap().clone() {
             team[standing::MODELS] = said;
         }
@@ -110,7 +115,7 @@ impl Publisher {
             delegation("vision.candidate", &[id], "candidates/vision/*/*/manifest.json"),
         ];
         let keys: BTreeMap<_, _> = signers.iter().chain([&key]).map(|k| (k.public().id().0, k.public())).collect();
-        let targets = head("targets", json!({"targets": {}, "delegations": {"keys": keys, "roles": roles}}));
+        let targets = head("targets", json!({"targets": top, "delegations": {"keys": keys, "roles": roles}}));
         let at = json!({"version": version});
         let meta = match self.hidden.load(std::sync::atomic::Ordering::Relaxed) {
             true => json!({"targets.json": at}),
@@ -340,4 +345,36 @@ async fn unreadable_floors_stop_the_install() {
         fs::write(device.folder.path().join(name), b"rot").unwrap();
     }
     assert_eq!(device.code().await, RefusalCode::FloorUnreadable);
+}
+
+#[tokio::test]
+async fn authorities_are_what_targets_list_and_nobody_elses_word() {
+    let device = Device::new();
+    let (trust, ..) = device.start();
+    let (known, bundle) = (Digest::of(b"before"), b"a bundle".to_vec());
+    let publish = |version, top: Value, team: Value, served: &[u8]| {
+        *device.publisher.listed.lock().unwrap() = [top, team];
+        device.publisher.publish(version, LATER, &device.manifest);
+        let path = path_of(tuf::CA_BUNDLE, &Digest::of(&bundle));
+        device.publisher.files.lock().unwrap().insert(path, served.to_vec());
+    };
+    let of = |length: usize, hash: Digest| json!({tuf::CA_BUNDLE: {"length": length, "hashes": {"sha256": hash}}});
+    let good = of(bundle.len(), Digest::of(&bundle));
+    assert_eq!(trust.authorities(&known).await.unwrap(), None, "none is listed");
+    // A team is not asked whom devices trust.
+    publish(8, json!({}), good.clone(), &bundle);
+    assert_eq!(trust.authorities(&known).await.unwrap(), None);
+    publish(9, good.clone(), json!({}), &bundle);
+    assert_eq!(trust.authorities(&known).await.unwrap(), Some(bundle.clone()));
+    assert_eq!(trust.authorities(&Digest::of(&bundle)).await.unwrap(), None, "it is the one");
+    publish(10, good.clone(), json!({}), b"b bundle");
+    assert!(matches!(trust.authorities(&known).await, Err(TrustError::Authorities(_))), "other bytes");
+    let long = usize::try_from(tuf::MAX_CA_BUNDLE_BYTES).unwrap() + 1;
+    publish(11, of(long, Digest::of(&bundle)), json!({}), &bundle);
+    assert!(matches!(trust.authorities(&known).await, Err(TrustError::Authorities(_))), "too long");
+    publish(12, of(8, Digest::of(b"not served")), json!({}), &bundle);
+    assert!(matches!(trust.authorities(&known).await, Err(TrustError::Tuf(_))), "not there");
+    // A server that is set back lists what was listed once, and is not believed.
+    publish(9, good, json!({}), &bundle);
+    assert!(trust.authorities(&known).await.is_err());
 }

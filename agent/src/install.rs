@@ -355,25 +355,6 @@ impl Machine {
         self.retry(cx, fx);
         self.judge(cx, fx);
     }
-
-    /// Nothing can be recorded any more: no install goes on. What serves, serves; a take-back stands, unrecorded.
-    fn unrecordable(&mut self, durable: ModelRecord, why: &str, cx: &mut Context<'_>, fx: &mut Effects) {
-        self.abandon(fx);
-        (self.halted, self.recorded) = (true, durable.clone());
-        // Its load may be what was not carried out any more; if it was, it is drained when it answers.
-        self.serving.coming = None;
-        if !matches!(self.record.state, ModelState::RolledBack | ModelState::Stopped) {
-            let demand = (self.record.desired.take(), self.record.generation);
-            self.record = durable;
-            (self.record.desired, self.record.generation) = demand;
-            let standing = &self.standing;
-            self.record.candidate.take_if(|v| standing.allows(&v.version).is_err());
-            self.expel_serving(cx);
-        }
-        let version = self.record.desired.as_ref().map(|d| d.version.clone());
-        self.note(&Refusal::new(RefusalCode::FloorUnreadable, why), version, cx);
-        self.serve(cx, fx);
-    }
 }
 
 /// The version that a demand names.

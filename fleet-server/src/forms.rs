@@ -19,7 +19,7 @@ use tern_protocol::{
     twin::{LastError, ModelTwin},
 };
 
-pub use access::{AccessRow, ScopeForm};
+pub use access::{AccessRow, ScopeForm, TokenIssued, TokenOrder, TokenRow};
 pub use telemetry::{EstimatedAccuracy, FeatureRow, FiguresRow, QuarantineRow, WindowRow};
 
 /// `GET /api/v1/whoami`.

@@ -13,6 +13,7 @@
 mod load;
 mod metadata;
 pub mod solo;
+mod versions;
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +36,7 @@ use tern_protocol::{
 use crate::{
     director::whole_seconds,
     disk::{self, Access},
-    forms::{TeamMetadata, TrustVersions},
+    forms::TeamMetadata,
     store::SignedVersion,
 };
 
@@ -144,19 +145,6 @@ impl Repository {
     /// The newest root: its bytes.
     pub fn root(&self) -> Vec<u8> {
         self.lock().trusted.root_bytes().to_vec()
-    }
-
-    /// What is published: root's threshold, and the version of every role, by its name.
-    pub fn versions(&self) -> TrustVersions {
-        let published = self.lock();
-        let root = published.trusted.root();
-        let timestamp = published.trusted.timestamp().map(|t| ("timestamp".to_owned(), t.version));
-        let snapshot = published.trusted.snapshot();
-        let named = snapshot.into_iter().flat_map(|s| &s.meta);
-        let named = named.filter_map(|(file, meta)| Some((file.strip_suffix(".json")?.to_owned(), meta.version)));
-        let snapshot = snapshot.map(|s| ("snapshot".to_owned(), s.version));
-        let roles = [("root".to_owned(), root.version)].into_iter().chain(timestamp).chain(snapshot).chain(named);
-        TrustVersions { root_threshold: root.role("root").map_or(0, |role| role.threshold), roles: roles.collect() }
     }
 
     /// The director's keys that root names.

@@ -3,6 +3,7 @@
 use std::{path::Path, pin::Pin};
 
 use sigstore_tuf::{Error, Repository, Root, Updater};
+use tern_protocol::tuf;
 
 use super::{TrustError, cache::Cache};
 
@@ -25,5 +26,7 @@ impl Repository for Nowhere {
 pub(crate) fn known_root(state_dir: &Path, pinned: &[u8]) -> Result<Root, TrustError> {
     let folder = state_dir.join("tuf");
     let cache = std::sync::Arc::new(Cache::new(&folder, &folder));
-    Ok(Updater::new(Nowhere, pinned)?.with_store(cache).trusted().root().clone())
+    let updater = Updater::new(Nowhere, pinned)?.with_store(cache);
+    tuf::check_keys(updater.trusted(), &[])?;
+    Ok(updater.trusted().root().clone())
 }

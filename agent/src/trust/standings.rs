@@ -59,6 +59,7 @@ impl Trust {
         let candidates = tuf::candidate_role(team);
         let names = [team.as_str(), candidates.as_str()];
         let roles = if candidate { &names[..] } else { &names[..1] };
+        tuf::check_keys(updater.trusted(), roles)?;
         let seen = tuf::role_floors(updater.trusted(), roles);
         let key_set = seen.iter().find(|floor| floor.role == team.as_str()).map(|floor| floor.key_set);
         let (Some(key_set), Some(role)) = (key_set, updater.trusted().targets_role(team.as_str())) else {

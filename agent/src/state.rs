@@ -268,6 +268,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn garbage_is_nothing_that_a_fallback_or_an_install_needs() {
+        let (mut state, model) = (State::new(None, Timestamp::UNIX_EPOCH), "vision/digits".parse().unwrap());
+        let version = |text: &str| {
+            let manifest = Digest::of(text.as_bytes());
+            Some(VersionRef { version: text.parse().unwrap(), manifest, candidate: false })
+        };
+        let (active, previous, candidate) = (version("1.1.0"), version("1.0.0"), version("1.2.0"));
+        let record = ModelRecord { active, previous, candidate, ..ModelRecord::new(Timestamp::UNIX_EPOCH) };
+        state.models.insert(model, record);
+        let kept: Vec<_> = state.manifests().copied().collect();
+        assert_eq!(kept, ["1.1.0", "1.0.0", "1.2.0"].map(|text| Digest::of(text.as_bytes())));
+    }
+
+    #[test]
     fn a_standing_counts_afresh_under_new_keys_and_its_floor_only_rises_under_the_same() {
         let (mut state, model) = (State::new(None, Timestamp::UNIX_EPOCH), "vision/digits".parse().unwrap());
         let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));

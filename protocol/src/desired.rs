@@ -387,6 +387,15 @@ mod tests {
     }
 
     #[test]
+    fn a_floor_without_a_state_admits_its_own_generation() {
+        let mut device = Device::new();
+        device.floor = GenerationFloor { generation: Generation(5), digest: None };
+        assert!(matches!(device.offered(|_| {}), Ok(Admitted::New { floor, .. }) if floor.digest.is_some()));
+        let old = DesiredRefusal::OldGeneration { offered: Generation(4), floor: Generation(5) };
+        assert_eq!(device.offered(|s| s.generation = Generation(4)), Err(old));
+    }
+
+    #[test]
     fn two_teams_cannot_claim_one_name_on_a_device() {
         let add = |s: &mut DesiredState| {
             let mut twin = s.models[0].clone();

@@ -27,6 +27,8 @@ mod lost_records;
 mod malicious_mirror;
 #[path = "mix_and_match/attack.rs"]
 mod mix_and_match;
+#[path = "recalled/attack.rs"]
+mod recalled;
 #[path = "replay/attack.rs"]
 mod replay;
 #[path = "request_floods/attack.rs"]
@@ -44,7 +46,7 @@ mod wrong_software;
 mod zip_bombs;
 
 /// Every attack, by its folder.
-const ATTACKS: [&str; 18] = [
+const ATTACKS: [&str; 19] = [
     "arbitrary_install",
     "client_takeover",
     "endless_data",
@@ -56,6 +58,7 @@ const ATTACKS: [&str; 18] = [
     "lost_records",
     "malicious_mirror",
     "mix_and_match",
+    "recalled",
     "replay",
     "request_floods",
     "rollback",

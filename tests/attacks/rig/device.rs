@@ -81,6 +81,15 @@ impl Device {
         });
     }
 
+    /// Asks for a rescue, or brings the ticket; the answer, as JSON.
+    pub(crate) fn rescue(&self, more: &[&str]) -> String {
+        let mut command = program("agent");
+        command.args(["rescue", "--json"]).args(more).arg("--config").arg(&self.config);
+        let (done, said) = ended(command);
+        assert!(done, "{said}");
+        said
+    }
+
     /// Ends the agent as a power cut would.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("a running agent");

@@ -11,6 +11,7 @@ use hyper::{Response, StatusCode, body::Incoming, header};
 use tern_protocol::{api, digest::Digest, refusal::RefusalCode};
 
 use crate::{
+    clock,
     disk::{self, BlobError, Blobs, Part},
     http::{self, Flow, HttpError, Pace, Remote},
     install::Refusal,
@@ -125,7 +126,7 @@ pub async fn blob(
             return Err(error);
         }
         tracing::debug!(%error, attempt, "fetch will go on");
-        tokio::time::sleep(jittered(rules.pause.saturating_mul(1 << attempt.min(8)))).await;
+        tokio::time::sleep(clock::jittered(rules.pause.saturating_mul(1 << attempt.min(8)), 0.5)).await;
         attempt += 1;
     }
 }
@@ -165,14 +166,6 @@ async fn from(source: &Remote, blobs: &Blobs, digest: &Digest, length: u64, rule
         Err(FetchError::Blob(BlobError::Digest { .. })) if resumed => once(source, blobs, digest, length, rules).await,
         done => done,
     }
-}
-
-/// Half of `pause` and a random share of the other half.
-pub fn jittered(pause: Duration) -> Duration {
-    let mut byte = [0; 1];
-    // Without randomness the fleet keeps step, which is worse manners but no harm.
-    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut byte);
-    pause.mul_f64(0.5 + f64::from(byte[0]) / 512.0)
 }
 
 async fn once(remote: &Remote, blobs: &Blobs, digest: &Digest, length: u64, rules: &Rules) -> Result<(), FetchError> {

@@ -170,6 +170,8 @@ pub struct Installer {
     pub probe: ProbeLimits,
     /// How to start one.
     pub programs: SelfExec,
+    /// What sources of blobs must keep to.
+    pub rules: Rules,
     /// One probe at a time: two would measure each other.
     pub turn: tokio::sync::Mutex<()>,
 }
@@ -193,7 +195,7 @@ impl Installer {
         self.bundles.keep(digest, bytes).map_err(|e| disk_refusal("cannot keep the manifest", &e))?;
         for file in &manifest.files {
             let (sources, blobs) = (&self.sources, &self.bundles.blobs);
-            fetch::blob(sources, blobs, &file.sha256, file.length.0, &Rules::default()).await?;
+            fetch::blob(sources, blobs, &file.sha256, file.length.0, &self.rules).await?;
         }
         coming.came();
         Ok(())

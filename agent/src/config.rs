@@ -91,6 +91,10 @@ pub struct Config {
     /// of the enrolment is always one as well.
     #[serde(default)]
     pub sources: Vec<SourceConfig>,
+    /// A source that brings less than 60 KiB of a blob in this time, or less than 1 KiB of metadata in a quarter of it, is
+    /// given up for the next.
+    #[serde(default = "defaults::source_patience_seconds")]
+    pub source_patience_seconds: u64,
     /// The log's filter, in the syntax of `RUST_LOG`.
     #[serde(default = "defaults::log")]
     pub log: String,
@@ -165,6 +169,10 @@ mod defaults {
     pub(super) fn reconnect_max_seconds() -> u64 {
         60
     }
+    pub(super) fn source_patience_seconds() -> u64 {
+        60
+    }
+
     pub(super) fn trust_refresh_seconds() -> u64 {
         3600
     }
@@ -307,6 +315,7 @@ impl Config {
             ("probe_wall_seconds", self.probe_wall_seconds, 1, 3600),
             ("reconnect_max_seconds", self.reconnect_max_seconds, 1, 3600),
             ("trust_refresh_seconds", self.trust_refresh_seconds, 1, 86_400),
+            ("source_patience_seconds", self.source_patience_seconds, 1, 3600),
         ];
         for (key, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
@@ -358,6 +367,7 @@ mod tests {
             ("checkpoint_interval_seconds = 0", "checkpoint_interval_seconds"),
             ("reconnect_max_seconds = 0", "reconnect_max_seconds"),
             ("trust_refresh_seconds = 0", "trust_refresh_seconds"),
+            ("source_patience_seconds = 0", "source_patience_seconds"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(matches!(error, ConfigError::BadValue { key, .. } if key == wanted), "{text}: {error}");

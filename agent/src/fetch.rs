@@ -29,10 +29,10 @@ pub struct Rules {
     pub pause: Duration,
 }
 
-impl Default for Rules {
-    fn default() -> Self {
-        let (idle, window) = (Duration::from_secs(30), Duration::from_secs(60));
-        Self { pace: Pace { idle, window, window_bytes: 60 << 10 }, attempts: 4, pause: Duration::from_millis(500) }
+impl Rules {
+    /// Those for sources that keep to the pace which this patience asks for.
+    pub fn of_patience(patience: Duration) -> Self {
+        Self { pace: Pace::of_blobs(patience), attempts: 4, pause: Duration::from_millis(500) }
     }
 }
 

@@ -37,10 +37,22 @@ pub struct Pace {
     pub window_bytes: u64,
 }
 
+impl Pace {
+    /// What metadata keeps to: 1 KiB in a quarter of the patience.
+    pub fn of_metadata(patience: Duration) -> Self {
+        Self { idle: patience / 4, window: patience / 4, window_bytes: 1 << 10 }
+    }
+
+    /// What blobs keep to: 60 KiB in all of it.
+    pub fn of_blobs(patience: Duration) -> Self {
+        Self { idle: patience / 2, window: patience, window_bytes: 60 << 10 }
+    }
+}
+
 impl Default for Pace {
     /// What metadata keeps to on the slowest radio that is worth the name.
     fn default() -> Self {
-        Self { idle: Duration::from_secs(15), window: Duration::from_secs(15), window_bytes: 1 << 10 }
+        Self::of_metadata(Duration::from_secs(60))
     }
 }
 

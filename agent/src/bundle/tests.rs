@@ -120,6 +120,7 @@ fn installer(remote: Remote) -> (tempfile::TempDir, Arc<Installer>) {
         disk_bytes: 1 << 20,
         probe: ProbeLimits::default(),
         programs: SelfExec::current().unwrap(),
+        rules: Rules::of_patience(std::time::Duration::from_secs(60)),
         turn: tokio::sync::Mutex::default(),
     };
     (folder, Arc::new(installer))

@@ -19,6 +19,8 @@ use crate::{
     clock::{DeviceClock, Moment},
     config::Config,
     disk,
+    fetch::Rules,
+    http::Pace,
     identity::Identity,
     install::Machine,
     link::{self, Figures, Link},
@@ -184,8 +186,10 @@ impl Setup {
     fn installer(&self, tls: &rustls::ClientConfig) -> anyhow::Result<Installer> {
         let others: Vec<String> = self.config.sources.iter().map(|source| source.url.clone()).collect();
         let sources = Sources::over_tls(&others, &self.identity.enrolment.server, tls)?;
-        let repositories =
-            sources.map(|remote| -> Arc<dyn Repository> { Arc::new(HttpRepository::new(remote.clone())) });
+        let patience = Duration::from_secs(self.config.source_patience_seconds);
+        let repositories = sources.map(|remote| -> Arc<dyn Repository> {
+            Arc::new(HttpRepository::new(remote.clone()).at_pace(Pace::of_metadata(patience)))
+        });
         let (root, store, clock) = (self.identity.root.clone(), self.store.clone(), self.clock.clone());
         let trust = Trust::open(repositories, &self.config.state_dir, root, store, clock)
             .context("the TUF root of this device's enrolment; enrol it again")?;
@@ -204,6 +208,7 @@ impl Setup {
             disk_bytes: self.config.disk_bytes,
             probe,
             programs: self.programs.clone(),
+            rules: Rules::of_patience(patience),
             turn: tokio::sync::Mutex::default(),
         })
     }

@@ -41,6 +41,8 @@ mod recalled;
 mod replay;
 #[path = "request_floods/attack.rs"]
 mod request_floods;
+#[path = "revoked_certificate/attack.rs"]
+mod revoked_certificate;
 mod rig;
 #[path = "rollback/attack.rs"]
 mod rollback;
@@ -56,7 +58,7 @@ mod wrong_software;
 mod zip_bombs;
 
 /// Every attack, by its folder.
-const ATTACKS: [&str; 24] = [
+const ATTACKS: [&str; 25] = [
     "arbitrary_install",
     "candidate",
     "candidate_opt_in",
@@ -75,6 +77,7 @@ const ATTACKS: [&str; 24] = [
     "recalled",
     "replay",
     "request_floods",
+    "revoked_certificate",
     "rollback",
     "slow_retrieval",
     "stolen_server",

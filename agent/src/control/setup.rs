@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     disk,
     fetch::Rules,
-    http::Pace,
+    http::{Pace, Remote},
     identity::Identity,
     install::Machine,
     link::{self, Figures, Link},

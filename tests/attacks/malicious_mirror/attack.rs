@@ -56,14 +56,14 @@ fn metadata(rig: &mut Rig, there: &str) {
         play("a redirect", Trick::Redirect(format!("{there}{file}")), refused(Fetch, "the server answered 302"));
         play("half an answer", Trick::Cut(100), refused(Fetch, ""));
         play("other bytes", Trick::Bytes(b"{}".to_vec()), refused(Metadata, ""));
-        play("an encoding", Trick::Encoded("gzip", vec![0x1f, 0x8b, 8, 0]), refused(Metadata, ""));
+        play("an encoding", Trick::Encoded("gzip", vec![0x1f, 0x8b, 8, 0]), refused(Fetch, "was not asked for"));
         play("a part", Trick::WrongRange, refused(Fetch, "the server answered 206"));
     }
 }
 
 fn content(rig: &mut Rig, there: &str) {
     let manifest = |evil: &crate::rig::release::Release| evil.manifest_path();
-    trick(rig, "404 for the manifest", manifest, Trick::Status(404), refused(Fetch, "is not on the server"));
+    trick(rig, "404 for the manifest", manifest, Trick::Status(404), refused(Fetch, "is not there"));
     trick(rig, "500 for the manifest", manifest, Trick::Status(500), refused(Fetch, "the server answered 500"));
     trick(rig, "other bytes for the manifest", manifest, Trick::Bytes(b"{}".to_vec()), refused(ManifestDigest, ""));
     trick(rig, "half a manifest", manifest, Trick::Cut(100), refused(Fetch, ""));
@@ -84,5 +84,5 @@ fn content(rig: &mut Rig, there: &str) {
     );
     trick(rig, "a length that is a lie", model, Trick::Length(7), refused(BlobLength, "signed are"));
     let encoded = Trick::Encoded("gzip", vec![0x1f, 0x8b, 8, 0]);
-    trick(rig, "an encoding of the model", model, encoded, refused(BlobLength, "signed are"));
+    trick(rig, "an encoding of the model", model, encoded, refused(Fetch, "was not asked for"));
 }

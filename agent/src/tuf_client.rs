@@ -186,8 +186,11 @@ impl Session {
     async fn bring_one(&mut self, wanted: &Wanted, name: &str) -> anyhow::Result<()> {
         let found = self.updater.get_target_info(name, self.now).await;
         let found = found.map_err(|e| anyhow::anyhow!(http::chain(&e)))?;
-        let delegations = self.updater.trusted().targets_role("targets").and_then(|t| t.delegations.as_ref());
-        let delegated: Vec<&str> = delegations.iter().flat_map(|d| &d.roles).map(|r| r.name.as_str()).collect();
+        // The search ends where the target is found: a role that it did not reach is not one that is hidden.
+        let trusted = self.updater.trusted();
+        let delegations = trusted.targets_role("targets").and_then(|t| t.delegations.as_ref());
+        let delegated = delegations.iter().flat_map(|d| &d.roles).map(|r| r.name.as_str());
+        let delegated: Vec<&str> = delegated.filter(|role| trusted.targets_role(role).is_some()).collect();
         self.client.hold(&self.updater, &delegated, None).await?;
         let Some(found) = found else { bail!("no trusted role lists it") };
         let file = wanted.folder.join(http::encoded(name, b""));

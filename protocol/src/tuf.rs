@@ -115,7 +115,7 @@ pub struct RoleFloor {
 /// delegates and that is not there all the same has version 0, so that hiding a role is going backwards.
 pub fn role_floors(trusted: &TrustedMetadataSet, teams: &[&str]) -> Vec<RoleFloor> {
     let root = trusted.root();
-    let top = |name: &str| root.role(name).map(|r| key_set_digest(&r.keyids, r.threshold));
+    let top = |name: &str| top_key_set(root, name);
     let mut floors = Vec::new();
     let mut add = |role: &str, key_set: Option<Digest>, version: Option<u64>| {
         if let (Some(key_set), Some(version)) = (key_set, version) {
@@ -135,6 +135,11 @@ pub fn role_floors(trusted: &TrustedMetadataSet, teams: &[&str]) -> Vec<RoleFloo
         add(team, key_set, Some(trusted.targets_role(team).map_or(0, |t| t.version)));
     }
     floors
+}
+
+/// The digest of the keys that count for a top-level role.
+pub fn top_key_set(root: &Root, role: &str) -> Option<Digest> {
+    root.role(role).map(|r| key_set_digest(&r.keyids, r.threshold))
 }
 
 /// The digest of the keys that count for a role which `targets` delegates; none where it does not.

@@ -82,7 +82,8 @@ impl Client {
         let heard = Heard::new(repository.clone());
         let mut updater = self.updater(heard.clone())?;
         let mut outcome = updater.refresh(now).await;
-        if recovery::is_called_for(&outcome)
+        let root = updater.trusted().root();
+        if self.store.read(|state| recovery::is_called_for(&outcome, root, |role, keys| state.floor(role, keys)))
             && let Some(other) = self.recovered(&heard, now).await?
         {
             (updater, outcome) = (other, Ok(()));

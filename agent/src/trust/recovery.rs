@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use sigstore_tuf::{Error, Metadata, MetadataStore, Result, Snapshot, Targets, Timestamp, TrustedMetadataSet};
+use sigstore_tuf::{Error, Metadata, MetadataStore, Result, Root, Snapshot, Targets, Timestamp, TrustedMetadataSet};
 use tern_protocol::{
     digest::Digest,
     tuf::{self, RoleFloor},
@@ -19,9 +19,17 @@ use tern_protocol::{
 
 use super::cache::Cache;
 
-/// Whether a refresh failed only because something goes back.
-pub(super) fn is_called_for(outcome: &Result<()>) -> bool {
-    matches!(outcome, Err(Error::Rollback { role, .. }) if role.ends_with("(via snapshot)") || role.ends_with("(via timestamp)"))
+/// Whether a refresh failed only because something goes back that may. `floor` gives the floor of a role under a set of keys.
+pub(super) fn is_called_for(outcome: &Result<()>, root: &Root, floor: impl Fn(&str, &Digest) -> u64) -> bool {
+    match outcome {
+        // Under keys that signed it before it may not, and then nothing further is asked for.
+        Err(Error::Rollback { role, .. }) if role.ends_with("(via timestamp)") => {
+            tuf::top_key_set(root, "snapshot").is_some_and(|keys| floor("snapshot", &keys) == 0)
+        }
+        // Which keys a team has stands in targets, which nobody has read yet.
+        Err(Error::Rollback { role, .. }) => role.ends_with("(via snapshot)"),
+        _ => false,
+    }
 }
 
 /// What was trusted last, as the cache has it.

@@ -9,19 +9,24 @@ use std::{ffi::OsString, io, process::ExitCode};
 use clap::{CommandFactory, Parser};
 
 mod accesses;
+mod approve;
 mod args;
+mod check;
 mod client;
 mod config;
 mod dashboard;
 mod device;
+mod difference;
 mod fleet;
 mod incident;
 mod keys;
+mod lists;
 mod login;
 mod model;
 mod output;
 mod policy;
 mod profile;
+mod proposals;
 mod publish;
 mod record;
 mod rescue;
@@ -51,8 +56,10 @@ struct World<'a> {
 
 /// Runs `tern` with `args`, which do not begin with the program's name.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<_> = args.into_iter().collect();
+    let itself = check::Itself::of_process(args.len());
     let world = World {
-        environment: Environment::of_process(),
+        environment: Environment { itself, ..Environment::of_process() },
         input: &mut io::stdin(),
         out: &mut io::stdout(),
         err: &mut io::stderr(),
@@ -72,6 +79,9 @@ fn run(args: impl IntoIterator<Item = OsString>, world: World<'_>) -> u8 {
         }
     };
     let World { environment, input, out, err, watched } = world;
+    if matches!(cli.command, Command::CheckVersion) {
+        return check::child();
+    }
     let mut printer = Printer::new(out, err, cli.output, watched, crate::clock::now());
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -101,6 +111,17 @@ async fn dispatch(
         Command::Login(order) => login::run(order, environment, place, input, printer).await,
         Command::Whoami => login::whoami(&client()?, printer).await,
         Command::Model(args::Model::Publish(order)) => publish::run(&order, environment, &settings()?, printer).await,
+        Command::Model(args::Model::Approve(order)) => {
+            approve::run(&order, environment, &settings()?, input, printer).await
+        }
+        Command::Model(args::Model::Recall(order)) => lists::recall(&order, environment, &settings()?, printer).await,
+        Command::Model(args::Model::Floor(order)) => lists::floor(&order, environment, &settings()?, printer).await,
+        Command::Model(args::Model::Proposals { team }) => proposals::list(&client()?, team.as_ref(), printer).await,
+        Command::Model(args::Model::Withdraw { proposal, reason }) => {
+            proposals::withdraw(&client()?, proposal, reason, printer).await
+        }
+        // It ends before the runtime starts.
+        Command::CheckVersion => Ok(()),
         Command::Model(args::Model::Profile(order)) => profile::run(&order, printer),
         Command::Model(args::Model::List { model }) => model::list(&client()?, model.as_ref(), printer).await,
         Command::Model(args::Model::Show { model }) => model::show(&client()?, &model, printer).await,
@@ -109,6 +130,12 @@ async fn dispatch(
             device::list(&client()?, selector.as_deref(), printer).await
         }
         Command::Device(args::Device::Show { device }) => device::show(&client()?, &device, printer).await,
+        Command::Device(args::Device::Revoke { device, reason }) => {
+            device::revoke(&client()?, &device, reason, printer).await
+        }
+        Command::Device(args::Device::Reidentify { device, reason, valid }) => {
+            device::reidentify(&client()?, &device, reason, valid, printer).await
+        }
         Command::Dashboard(args::Dashboard::Add { name, out }) => dashboard::add(&client()?, name, &out, printer).await,
         Command::Dashboard(args::Dashboard::List) => dashboard::list(&client()?, printer).await,
         Command::Dashboard(args::Dashboard::Remove { name, reason }) => {

@@ -27,10 +27,12 @@ use crate::{
     director::Director,
     disk::blobs::Blobs,
     events::EventKind,
+    http::wires::Wires,
     ingest::Ingest,
     metrics::{Gauges, Metrics},
     profiles::Profiles,
-    repository::Repository,
+    proposals,
+    repository::{Repository, TeamRole},
     rollout::pulse::Pulse,
     store::{FleetSettings, NewEvent, NewVersion, SignState, SignedVersion, Store},
 };
@@ -75,6 +77,8 @@ pub struct Fleet {
     pub pulse: Pulse,
     /// Who wakes on what was committed.
     pub bells: Bells,
+    /// The HTTPS connections of devices.
+    pub wires: Arc<Wires>,
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
     used: Mutex<HashMap<String, Moment>>,
@@ -135,6 +139,7 @@ impl Fleet {
             revocations: watch::channel(()).0,
             pulse: Pulse::new(clock::now()),
             bells: Bells::default(),
+            wires: Arc::default(),
             live: RwLock::default(),
             muted: Mutex::default(),
             used: Mutex::default(),
@@ -168,6 +173,14 @@ impl Fleet {
     /// Whether the device has a connection.
     pub fn is_connected(&self, device: &DeviceId) -> bool {
         self.current().is_some_and(|live| live.broker.live(device.as_str()) > 0)
+    }
+
+    /// Cuts every connection that the device has, MQTT and HTTPS; says how many there were. Whatever keeps it out must be
+    /// on record before, or it is back at once.
+    pub fn cut(&self, device: &DeviceId) -> usize {
+        self.delivery.settled(device);
+        let sessions = self.current().map_or(0, |live| live.broker.cut(device.as_str()));
+        sessions + self.wires.cut(device)
     }
 
     /// Runs `work`, which blocks, where it may.
@@ -280,21 +293,53 @@ impl Fleet {
     /// # Errors
     /// Where the store fails.
     pub async fn reconcile(self: &Arc<Self>, team: &TeamId, actor: &str, now: Timestamp) -> anyhow::Result<()> {
+        for role in self.repository.roles().into_iter().filter(|role| role.team == *team) {
+            self.reconcile_role(&role, actor, now).await.with_context(|| format!("role {role}"))?;
+        }
+        let standings = self.repository.listing(&TeamRole::release(team.clone())).standings;
+        let changed = self.store.set_standings(team.clone(), standings, actor.to_owned(), now).await;
+        if changed.context("record what a team says of its models")? {
+            self.settle_demands(team, now).await.context("settle demands of versions that may not run")?;
+            self.pulse.ring();
+        }
+        Ok(())
+    }
+
+    /// Demands something else of every device of which a version is demanded that may not run any more.
+    async fn settle_demands(self: &Arc<Self>, team: &TeamId, now: Timestamp) -> anyhow::Result<()> {
+        let mut after = Some(String::new());
+        while let Some(from) = after {
+            let settled = self.store.settle_demands(team.clone(), from, self.signer(), now).await?;
+            for (device, generation) in settled.devices.iter().filter(|(device, _)| self.is_connected(device)) {
+                self.delivery.lags(device, *generation);
+            }
+            after = settled.next;
+        }
+        Ok(())
+    }
+
+    async fn reconcile_role(self: &Arc<Self>, role: &TeamRole, actor: &str, now: Timestamp) -> anyhow::Result<()> {
         let record = async || {
-            let listed = self.repository.listed(team);
-            let recorded = self.store.set_signed(team.clone(), listed, actor.to_owned(), now).await;
+            let listed = self.repository.listing(role).versions;
+            let recorded = self.store.set_signed(role.clone(), listed, actor.to_owned(), now).await;
             recorded.context("record what is published")
         };
+        let kind = role.kind;
         // Another upload may have taken a version's place between its signature and now. What is signed counts.
         for SignedVersion { model, manifest: digest } in record().await? {
             let (of, restored) = (model.clone(), format!("restore the manifest of {model}"));
-            let bytes = self.blocking(move |fleet| fleet.repository.manifest(&of, &digest)).await?;
+            let bytes = self.blocking(move |fleet| fleet.repository.manifest(&of, &digest, kind)).await?;
             let bytes = bytes.context(restored.clone())?.with_context(|| format!("the manifest of {model} is gone"))?;
             let manifest = Manifest::from_target(&bytes, &model, &digest).context(restored)?;
             let version = NewVersion::new(model, digest, &manifest, bytes, actor.to_owned());
             self.store.restore_manifest(version, now).await.context("record a manifest")?;
         }
         record().await?;
+        let (signed, version) = self.repository.signed_part(role);
+        if let Some(signed) = signed {
+            let digest = proposals::digest(&signed).context("read what is published")?;
+            self.store.settle_proposals(role.clone(), version, digest, now).await.context("settle proposals")?;
+        }
         Ok(())
     }
 

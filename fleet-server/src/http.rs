@@ -7,11 +7,14 @@ mod body;
 mod caller;
 mod device_routes;
 mod fleet_routes;
+mod identity_routes;
 mod incident_routes;
 mod leftover;
 pub mod listener;
 pub mod problem;
+mod proposal_routes;
 mod publish_routes;
+mod publishing;
 mod query;
 mod range;
 mod reader_routes;
@@ -22,6 +25,7 @@ pub mod sse;
 mod stream_routes;
 mod telemetry_routes;
 mod token_routes;
+pub mod wires;
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,6 +50,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let quick = Router::new()
         .route("/api/v1/enrol", post(device_routes::enrol))
+        .route("/api/v1/renew", post(identity_routes::renew))
         .route("/tuf/metadata/{name}", get(device_routes::metadata))
         .route("/tuf/targets/{*path}", get(device_routes::target))
         .route("/api/v1/whoami", get(fleet_routes::whoami))
@@ -57,10 +62,13 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/enrolments", post(fleet_routes::order_enrolment))
         .route("/api/v1/devices", get(fleet_routes::devices))
         .route("/api/v1/devices/{id}", get(fleet_routes::device))
+        .route("/api/v1/devices/{id}/revoke", post(identity_routes::revoke))
+        .route("/api/v1/devices/{id}/reidentify", post(identity_routes::reidentify))
         .route("/api/v1/devices/{id}/windows", get(telemetry_routes::windows))
         .route("/api/v1/figures", get(telemetry_routes::figures))
         .route("/api/v1/quarantine", get(telemetry_routes::quarantine))
         .route("/api/v1/assignments", post(fleet_routes::assign))
+        .merge(proposal_routes::router())
         .merge(rollout_routes::router())
         .route("/api/v1/events", get(fleet_routes::events))
         .route("/api/v1/trust", get(fleet_routes::trust))

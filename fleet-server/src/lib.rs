@@ -26,6 +26,7 @@ pub mod ingest;
 pub mod keyfile;
 pub mod metrics;
 pub mod profiles;
+pub mod proposals;
 pub mod readers;
 pub mod ready;
 pub mod repository;

@@ -10,9 +10,14 @@
 //! its devices. Of a fleet made with `--solo` it holds the targets key too, and signs targets anew at half their life;
 //! otherwise that is the operators' part. Never: root or release keys; SQL; the network. All methods block.
 
+mod listing;
 mod load;
 mod metadata;
+mod refusal;
+mod role;
+mod role_keys;
 pub mod solo;
+pub(crate) mod standing;
 mod versions;
 
 use std::{
@@ -40,6 +45,12 @@ use crate::{
     store::SignedVersion,
 };
 
+pub use listing::Listing;
+pub use refusal::PublishRefusal;
+pub use role::{RoleKind, TeamRole};
+
+use listing::listing;
+
 /// Longest team metadata, in bytes: what the client reads of one role.
 pub const MAX_TEAM_BYTES: usize = 5_000_000;
 /// Life of snapshot and timestamp.
@@ -50,48 +61,6 @@ pub const TEAM_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
 pub const TARGETS_LIFE: SignedDuration = TEAM_LIFE;
 /// Snapshots and team versions that stay for clients which began with an older timestamp.
 const KEPT: usize = 8;
-
-/// Why a team's metadata is not published.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishRefusal {
-    /// Root's targets delegate nothing to such a team.
-    #[error("no team is called {0}: teams are named when the server is made")]
-    UnknownTeam(TeamId),
-    /// It is no TUF targets role.
-    #[error("team metadata is malformed: {0}")]
-    Malformed(String),
-    /// Somebody published in between.
-    #[error("team metadata has version {found}, the next one is {next}: fetch it again, sign again")]
-    Moved {
-        /// Its version.
-        found: u64,
-        /// The version it must have.
-        next: u64,
-    },
-    /// A target is not a manifest of this team's models.
-    #[error("target {0:?} is not of the form models/TEAM/MODEL/VERSION/manifest.json of this team")]
-    ForeignTarget(String),
-    /// The team hands its powers on.
-    #[error("team metadata must not delegate")]
-    Delegates,
-    /// Too few of the team's keys signed.
-    #[error("{found} of {threshold} needed signatures are valid: sign with the team's release keys")]
-    UnderThreshold {
-        /// Valid signatures.
-        found: usize,
-        /// How many are needed.
-        threshold: usize,
-    },
-    /// It is already expired.
-    #[error("team metadata expires at {0}, which is past: sign it with a later date")]
-    Expired(Timestamp),
-    /// A client would refuse it for another reason.
-    #[error("team metadata would be refused by devices: {0}")]
-    Unacceptable(String),
-    /// The server's own disk or keys failed.
-    #[error("publish")]
-    Failed(#[source] anyhow::Error),
-}
 
 /// A file that a publication writes; in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +83,7 @@ pub struct OnlineKeys {
 struct Published {
     trusted: TrustedMetadataSet,
     targets: Vec<u8>,
-    teams: BTreeMap<TeamId, Vec<u8>>,
+    teams: BTreeMap<TeamRole, Vec<u8>>,
 }
 
 /// The repository. It is held by one process: see the data folder's lock.
@@ -166,22 +135,22 @@ impl Repository {
         disk::read(&self.folder.join("metadata").join(name), MAX_TEAM_BYTES as u64)
     }
 
-    /// The manifest of a version under its digest; none where it was never published.
+    /// The manifest of a version under its digest; none where it was never published in a list of this kind.
     ///
     /// # Errors
     /// Where the disk refuses.
-    pub fn manifest(&self, model: &ModelVersion, digest: &Digest) -> io::Result<Option<Vec<u8>>> {
-        disk::read(&self.manifest_path(model, digest), tern_protocol::manifest::MAX_BYTES as u64)
+    pub fn manifest(&self, model: &ModelVersion, digest: &Digest, kind: RoleKind) -> io::Result<Option<Vec<u8>>> {
+        disk::read(&self.manifest_path(model, digest, kind), tern_protocol::manifest::MAX_BYTES as u64)
     }
 
-    /// The team's metadata as it stands, and what the next must be.
+    /// The role's metadata as it stands, and what the next must be.
     ///
     /// # Errors
     /// [`PublishRefusal::UnknownTeam`].
-    pub fn team(&self, team: &TeamId, now: Timestamp) -> Result<TeamMetadata, PublishRefusal> {
+    pub fn team(&self, role: &TeamRole, now: Timestamp) -> Result<TeamMetadata, PublishRefusal> {
         let published = self.lock();
-        published.require(team)?;
-        let envelope = published.teams.get(team).and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+        published.require(role)?;
+        let envelope = published.teams.get(role).and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
         let expires = whole_seconds(now.saturating_add(TEAM_LIFE).unwrap_or(Timestamp::MAX));
         let (signed, signatures) = match envelope {
             Some(mut envelope) => (
@@ -190,45 +159,64 @@ impl Repository {
             ),
             None => (None, Vec::new()),
         };
-        Ok(TeamMetadata { next_version: published.team_version(team) + 1, signed, signatures, expires })
+        Ok(TeamMetadata { next_version: published.version_of(role) + 1, signed, signatures, expires })
     }
 
-    /// What the published metadata of a team lists.
-    pub fn listed(&self, team: &TeamId) -> Vec<SignedVersion> {
+    /// What the published metadata of a role says.
+    pub fn listing(&self, role: &TeamRole) -> Listing {
+        self.lock().listing(role)
+    }
+
+    /// The signed part of a role's published metadata, and its version; nothing and 0 where it has signed nothing.
+    pub fn signed_part(&self, role: &TeamRole) -> (Option<Value>, u64) {
         let published = self.lock();
-        let role = published.trusted.targets_role(team.as_str());
-        role.and_then(|role| versions(team, role).ok()).unwrap_or_default()
+        let envelope = published.teams.get(role).and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+        (envelope.map(|mut envelope| envelope["signed"].take()), published.version_of(role))
     }
 
     /// The teams that root's targets delegate to.
     pub fn teams(&self) -> Vec<TeamId> {
+        let releases = self.lock().delegated().into_iter().filter(|role| role.kind == RoleKind::Release);
+        releases.map(|role| role.team).collect()
+    }
+
+    /// The roles of teams that root's targets delegate to.
+    pub fn roles(&self) -> Vec<TeamRole> {
         self.lock().delegated()
     }
 
-    /// What offered team metadata would list, checked in form, number and names but not yet in signatures.
+    /// The keys that count for a role.
+    ///
+    /// # Errors
+    /// [`PublishRefusal::UnknownTeam`], also where a key is not one that can be used here.
+    pub fn role_keys(&self, role: &TeamRole) -> Result<KeySet, PublishRefusal> {
+        self.lock().role_keys(role)
+    }
+
+    /// What offered team metadata would say, checked in form, number, names and standing but not yet in signatures.
     ///
     /// # Errors
     /// The first refusal found.
-    pub fn inspect(&self, team: &TeamId, bytes: &[u8]) -> Result<Vec<SignedVersion>, PublishRefusal> {
-        self.lock().inspect(team, bytes)
+    pub fn inspect(&self, role: &TeamRole, bytes: &[u8]) -> Result<Listing, PublishRefusal> {
+        self.lock().inspect(role, bytes)
     }
 
-    /// Publishes a team's metadata together with the manifests that it lists (those already there are left).
+    /// Publishes a role's metadata together with the manifests that it lists (those already there are left).
     ///
     /// # Errors
     /// The first refusal found; then nothing was published.
     pub fn publish(
         &self,
-        team: &TeamId,
+        role: &TeamRole,
         bytes: &[u8],
         manifests: &[(SignedVersion, Vec<u8>)],
         now: Timestamp,
-    ) -> Result<Vec<SignedVersion>, PublishRefusal> {
+    ) -> Result<Listing, PublishRefusal> {
         let mut published = self.lock();
-        let listed = published.inspect(team, bytes)?;
-        let (next, mut writes) = published.with_team(&self.folder, &self.keys, team, bytes, now)?;
+        let listed = published.inspect(role, bytes)?;
+        let (next, mut writes) = published.with_team(&self.folder, &self.keys, role, bytes, now)?;
         let manifests = manifests.iter().map(|(version, bytes)| Write {
-            path: self.manifest_path(&version.model, &version.manifest),
+            path: self.manifest_path(&version.model, &version.manifest, role.kind),
             bytes: bytes.clone(),
         });
         writes.splice(0..0, manifests.filter(|write| !write.path.exists()));
@@ -293,9 +281,13 @@ impl Repository {
         Ok(())
     }
 
-    fn manifest_path(&self, model: &ModelVersion, digest: &Digest) -> PathBuf {
+    fn manifest_path(&self, model: &ModelVersion, digest: &Digest, kind: RoleKind) -> PathBuf {
         let (name, version) = (&model.name, &model.version);
-        self.folder.join(format!("targets/models/{}/{}/{version}/{digest}.manifest.json", name.team, name.model))
+        let folder = match kind {
+            RoleKind::Release => "models",
+            RoleKind::Candidate => "candidates",
+        };
+        self.folder.join(format!("targets/{folder}/{}/{}/{version}/{digest}.manifest.json", name.team, name.model))
     }
 
     fn lock(&self) -> MutexGuard<'_, Published> {
@@ -304,19 +296,24 @@ impl Repository {
 }
 
 impl Published {
-    fn delegated(&self) -> Vec<TeamId> {
+    fn delegated(&self) -> Vec<TeamRole> {
         let delegations = self.trusted.targets_role("targets").and_then(|targets| targets.delegations.as_ref());
         delegations.into_iter().flat_map(|d| &d.roles).filter_map(|role| role.name.parse().ok()).collect()
     }
 
-    fn require(&self, team: &TeamId) -> Result<(), PublishRefusal> {
-        let known = self.delegated().contains(team);
-        known.then_some(()).ok_or_else(|| PublishRefusal::UnknownTeam(team.clone()))
+    fn require(&self, role: &TeamRole) -> Result<(), PublishRefusal> {
+        let known = self.delegated().contains(role);
+        known.then_some(()).ok_or_else(|| PublishRefusal::UnknownTeam(role.clone()))
     }
 
-    fn team_version(&self, team: &TeamId) -> u64 {
+    fn version_of(&self, role: &TeamRole) -> u64 {
         let snapshot = self.trusted.snapshot();
-        snapshot.and_then(|s| s.meta.get(&format!("{team}.json"))).map_or(0, |meta| meta.version)
+        snapshot.and_then(|s| s.meta.get(&format!("{role}.json"))).map_or(0, |meta| meta.version)
+    }
+
+    fn listing(&self, role: &TeamRole) -> Listing {
+        let trusted = self.trusted.targets_role(&role.to_string());
+        trusted.and_then(|trusted| listing(role, trusted).ok()).unwrap_or_default()
     }
 
     fn expires(&self) -> Timestamp {
@@ -329,33 +326,25 @@ impl Published {
         self.trusted.targets_role("targets").map_or(Timestamp::MIN, |targets| targets.expires)
     }
 
-    fn inspect(&self, team: &TeamId, bytes: &[u8]) -> Result<Vec<SignedVersion>, PublishRefusal> {
-        self.require(team)?;
+    fn inspect(&self, role: &TeamRole, bytes: &[u8]) -> Result<Listing, PublishRefusal> {
+        self.require(role)?;
         if bytes.len() > MAX_TEAM_BYTES {
             return Err(PublishRefusal::Malformed(format!("{} bytes are more than devices read", bytes.len())));
         }
-        let role = Metadata::<Targets>::from_slice(bytes).map_err(|e| PublishRefusal::Malformed(chain(&e)))?;
-        let next = self.team_version(team) + 1;
-        if role.signed().version != next {
-            return Err(PublishRefusal::Moved { found: role.signed().version, next });
+        let offered = Metadata::<Targets>::from_slice(bytes).map_err(|e| PublishRefusal::Malformed(chain(&e)))?;
+        let next = self.version_of(role) + 1;
+        if offered.signed().version != next {
+            return Err(PublishRefusal::Moved { found: offered.signed().version, next });
         }
-        if role.signed().delegations.is_some() {
+        if offered.signed().delegations.is_some() {
             return Err(PublishRefusal::Delegates);
         }
-        versions(team, role.signed())
+        let offered = listing(role, offered.signed())?;
+        if self.counts(role) {
+            standing::not_lowered(&self.listing(role).standings, &offered.standings)?;
+        }
+        Ok(offered)
     }
-}
-
-/// The versions that a team's role lists.
-fn versions(team: &TeamId, role: &Targets) -> Result<Vec<SignedVersion>, PublishRefusal> {
-    let version = |(path, file): (&String, &sigstore_tuf::TargetFile)| {
-        let model = ModelVersion::from_target_path(path).filter(|model| model.name.team == *team);
-        let model = model.ok_or_else(|| PublishRefusal::ForeignTarget(path.chars().take(200).collect()))?;
-        let digest = file.hashes.get("sha256").and_then(|text| text.parse().ok());
-        let manifest = digest.ok_or_else(|| PublishRefusal::Malformed(format!("{path} has no SHA-256")))?;
-        Ok(SignedVersion { model, manifest })
-    };
-    role.targets.iter().map(version).collect()
 }
 
 /// Whether `name` is one that the repository may hold, so that no other file can be asked for.
@@ -365,7 +354,7 @@ fn is_metadata_name(name: &str) -> bool {
         None => stem == "timestamp",
         Some((version, role)) => {
             let canonical = version.parse::<u64>().is_ok_and(|v| v > 0 && v.to_string() == version);
-            canonical && role.parse::<TeamId>().is_ok()
+            canonical && role.parse::<TeamRole>().is_ok()
         }
     }
 }

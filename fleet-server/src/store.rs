@@ -18,12 +18,15 @@ mod events;
 mod figures;
 mod incidents;
 mod migrations;
+mod proposals;
 mod quarantine;
 mod readers;
 mod reports;
 mod rollouts;
+mod service;
 mod settings;
 mod sights;
+mod standings;
 mod tokens;
 mod twins;
 
@@ -50,10 +53,12 @@ pub use enrolments::{Enrolled, EnrolmentRefusal, NewEnrolment, OrderRefusal, Use
 pub use events::NewEvent;
 pub use figures::{Around, Figures, FiguresQuery, Telemetry};
 pub use incidents::{IncidentChange, OpenIncident, Response, Statement};
+pub use proposals::{NewProposal, ProposalRefusal, ProposeRefusal};
 pub use quarantine::Quarantined;
 pub use readers::{NewReader, ReaderRefusal};
 pub use reports::{Batch, BatchRefusal, Committed, Content, NewRow};
 pub use rollouts::{Carried, CreateRefusal, Happened, NewRollout, RolloutRecord, VerbRefusal};
+pub use service::{RenewedCertificate, Revocation};
 pub use settings::FleetSettings;
 pub use sights::{Counts, IncidentsOf};
 pub use tokens::{NewToken, Presented, TokenRefusal};

@@ -10,8 +10,12 @@ mod accesses;
 mod decay;
 #[path = "http/devices.rs"]
 mod devices;
+#[path = "http/identity.rs"]
+mod identity;
 #[path = "http/ingest.rs"]
 mod ingest;
+#[path = "http/proposals.rs"]
+mod proposals;
 #[path = "http/publishing.rs"]
 mod publishing;
 #[path = "http/readers.rs"]

@@ -7,12 +7,18 @@
 
 #[path = "arbitrary_install/attack.rs"]
 mod arbitrary_install;
+#[path = "candidate/attack.rs"]
+mod candidate;
+#[path = "candidate_opt_in/attack.rs"]
+mod candidate_opt_in;
 #[path = "client_takeover/attack.rs"]
 mod client_takeover;
 #[path = "endless_data/attack.rs"]
 mod endless_data;
 #[path = "enrolment_token/attack.rs"]
 mod enrolment_token;
+#[path = "equivocation/attack.rs"]
+mod equivocation;
 #[path = "fast_forward/attack.rs"]
 mod fast_forward;
 #[path = "foreign_topic/attack.rs"]
@@ -46,11 +52,14 @@ mod wrong_software;
 mod zip_bombs;
 
 /// Every attack, by its folder.
-const ATTACKS: [&str; 19] = [
+const ATTACKS: [&str; 22] = [
     "arbitrary_install",
+    "candidate",
+    "candidate_opt_in",
     "client_takeover",
     "endless_data",
     "enrolment_token",
+    "equivocation",
     "fast_forward",
     "foreign_topic",
     "freeze",

@@ -7,7 +7,6 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -29,6 +28,7 @@ pub(crate) mod https;
 pub(crate) mod intruder;
 mod listener;
 pub(crate) mod mqtt;
+mod patience;
 pub(crate) mod release;
 pub(crate) mod repository;
 pub(crate) mod score;
@@ -38,27 +38,13 @@ use device::Device;
 use fleet::Fleet;
 use https::{Desk, Https};
 use mqtt::Mqtt;
+pub(crate) use patience::wait;
 use release::{MODEL, Release};
 use repository::{Files, Key, Keys, Publication, Role};
 use score::Score;
 use witness::Witness;
 
 pub(crate) const FLEET: &str = "plant";
-/// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Polls until there is something.
-#[track_caller]
-pub(crate) fn wait<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
-    let started = clock::Moment::now();
-    loop {
-        if let Some(found) = poll() {
-            return found;
-        }
-        assert!(started.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::park_timeout(Duration::from_millis(15));
-    }
-}
 
 /// What a demand is to end in.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +63,8 @@ pub(crate) fn refused(code: RefusalCode, words: &'static str) -> Expected {
 pub(crate) struct Rig {
     pub(crate) keys: Keys,
     pub(crate) authority: Arc<Authority>,
+    /// The pinned root.
+    root: Vec<u8>,
     /// Roots after the pinned one; every publication has them.
     pub(crate) roots: Vec<Role>,
     pub(crate) https: Https,
@@ -91,6 +79,8 @@ pub(crate) struct Rig {
     pub(crate) witness: Option<Witness>,
     pub(crate) score: Score,
     variants: u64,
+    /// Of witnesses that have ended.
+    answers: u64,
     _scratch: tempfile::TempDir,
 }
 
@@ -111,6 +101,18 @@ fn registrar(authority: Arc<Authority>, root: Vec<u8>, mqtt: Arc<Mutex<String>>)
         };
         serde_json::to_vec(&answer).ok()
     })
+}
+
+fn enrol(device: &Device, https: &Https, authority: &Authority, root: &[u8]) {
+    let token = EnrolmentToken {
+        server: format!("https://localhost:{}", https.address.port()),
+        device: device.name.parse().unwrap(),
+        secret: "once".into(),
+        ca_sha256: authority.sha256(),
+        root_sha256: Digest::of(root),
+    };
+    let (enrolled, said) = device.enrol(&token.encode());
+    assert!(enrolled, "{said}");
 }
 
 impl Rig {
@@ -134,20 +136,13 @@ impl Rig {
         let https = Https::start(any, authority.https(&names, clock::now()).unwrap(), desk);
         let mut device = Device::new(scratch.path(), "cam-1", config);
         device.environment = environment.to_vec();
-        let token = EnrolmentToken {
-            server: format!("https://localhost:{}", https.address.port()),
-            device: device.name.parse().unwrap(),
-            secret: "once".into(),
-            ca_sha256: authority.sha256(),
-            root_sha256: Digest::of(&root),
-        };
-        let (enrolled, said) = device.enrol(&token.encode());
-        assert!(enrolled, "{said}");
+        enrol(&device, &https, &authority, &root);
         device.start();
         let (active, next) = (Release::quickstart("1.0.0"), Release::quickstart("1.1.0"));
         let mut rig = Self {
             keys,
             authority,
+            root,
             roots: Vec::new(),
             https,
             mqtt,
@@ -159,6 +154,7 @@ impl Rig {
             witness: None,
             score,
             variants: 0,
+            answers: 0,
             _scratch: scratch,
         };
         rig.publish_honestly();
@@ -185,6 +181,7 @@ impl Rig {
         Self {
             keys,
             authority,
+            root: Vec::new(),
             roots,
             https,
             mqtt,
@@ -196,6 +193,7 @@ impl Rig {
             witness,
             score,
             variants,
+            answers: 0,
             _scratch: scratch,
         }
     }
@@ -207,10 +205,15 @@ impl Rig {
 
     /// The next publication, honest so far, that lists these beside the active version. Its versions are higher than any before.
     pub(crate) fn publication(&mut self, more: &[&Release]) -> Publication {
+        self.publication_of(more, &[])
+    }
+
+    /// The same with these candidates.
+    pub(crate) fn publication_of(&mut self, more: &[&Release], candidates: &[&Release]) -> Publication {
         self.version += 10;
         let mut releases = vec![&self.active, &self.next];
         releases.extend(more);
-        let mut publication = Publication::honest(&self.keys, self.version, &releases, &[]);
+        let mut publication = Publication::honest(&self.keys, self.version, &releases, candidates);
         publication.roots.clone_from(&self.roots);
         publication
     }
@@ -252,6 +255,18 @@ impl Rig {
     pub(crate) fn demand(&mut self, demand: DesiredModel) {
         let state = self.state(demand);
         self.send(&state, &[&self.keys.director]);
+    }
+
+    /// Has the device run another version honestly, which is then what it takes back to; the witness looks away meanwhile.
+    pub(crate) fn install(&mut self, demand: &DesiredModel, version: &str) {
+        if let Some(witness) = self.witness.take() {
+            self.answers += witness.end();
+        }
+        self.demand(demand.clone());
+        self.await_committed(version);
+        if version == self.active.named.version.to_string() {
+            self.witness = Some(Witness::start(self.device.socket(), version));
+        }
     }
 
     pub(crate) fn await_committed(&self, version: &str) {
@@ -315,6 +330,12 @@ impl Rig {
         self.score.refused();
     }
 
+    /// What was tried was refused in another way than by a refusal of a demand, as the test has asserted.
+    pub(crate) fn refused_otherwise(&mut self, variant: &str) {
+        self.assert_untouched(variant);
+        self.score.refused();
+    }
+
     /// The active version is what it was, and answers.
     pub(crate) fn assert_untouched(&self, variant: &str) {
         let model = self.device.model(MODEL);
@@ -339,10 +360,18 @@ impl Rig {
         self.witness = Some(witness);
     }
 
-    /// Ends an attack after which nothing is installed any more.
-    pub(crate) fn end_without_update(mut self) {
-        let answers = self.witness.take().expect("a witness").end();
-        self.score.end(answers);
+    /// Has the operator enrol the device again, under the same root; what it serves stays.
+    pub(crate) fn enrol_again(&mut self) {
+        let root = self.root.clone();
+        let witness = self.witness.take().expect("a witness");
+        {
+            let _silence = witness.silence();
+            self.device.kill();
+            std::fs::remove_dir_all(self.device.state("identity")).unwrap();
+            enrol(&self.device, &self.https, &self.authority, &root);
+            self.device.start();
+        }
+        (self.witness, self.generation) = (Some(witness), 0);
     }
 
     /// Ends the attack: an honest release is taken over after all of it, so it was the attacks that were refused.
@@ -355,6 +384,6 @@ impl Rig {
         self.await_committed(&version);
         let witness = Witness::start(self.device.socket(), &version);
         witness.still_answered("after the attack");
-        self.score.end(answers + witness.end());
+        self.score.end(self.answers + answers + witness.end());
     }
 }

@@ -3,12 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tern_protocol::{
-    ids::{DeviceId, LabelKey, LabelValue, ModelName, ModelVersion},
-    keys::PublicKey,
-};
+use tern_protocol::ids::{DeviceId, LabelKey, LabelValue, ModelName, ModelVersion, TeamId};
 
 use crate::readers::ReaderName;
+
+mod publishing;
+
+pub(super) use publishing::{Approve, Floor, Publish, Recall, Signing};
 
 /// Keep machine-learning models on a fleet of devices: publish, assign, watch.
 #[derive(Debug, Parser)]
@@ -71,6 +72,9 @@ pub(super) enum Command {
     /// What tokens may do, tested without a server
     #[command(subcommand)]
     Policy(super::policy::Policy),
+    /// What `model approve` starts itself again as
+    #[command(hide = true)]
+    CheckVersion,
     /// Print the completion script of a shell
     Completions {
         /// Which shell
@@ -95,6 +99,26 @@ pub(super) struct Login {
 pub(super) enum Model {
     /// Upload a bundle folder and sign it; running it again continues
     Publish(Publish),
+    /// Check what a colleague proposes, or a candidate, and sign it
+    Approve(Approve),
+    /// Lists of versions that wait for signatures, and what became of others
+    Proposals {
+        /// Of this team only
+        team: Option<TeamId>,
+    },
+    /// Take a proposal back
+    Withdraw {
+        /// Its number
+        #[arg(long, value_name = "N")]
+        proposal: i64,
+        /// Why; kept with the record
+        #[arg(long, value_name = "TEXT", value_parser = spoken)]
+        reason: String,
+    },
+    /// Take a version out of service everywhere, for good
+    Recall(Recall),
+    /// Let no version below this one run any more
+    Floor(Floor),
     /// Fit a bundle's reference profile to rows that were recorded while all was well
     Profile(Profile),
     /// Versions, of one model or of all
@@ -107,22 +131,6 @@ pub(super) enum Model {
         /// team/model@version
         model: ModelVersion,
     },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Publish {
-    /// The folder that holds tern.toml
-    pub folder: PathBuf,
-    /// A release key of the team, once for each signer [default: $TERN_RELEASE_KEY, then release.key beside the
-    /// configuration]
-    #[arg(long = "key", value_name = "FILE")]
-    pub keys: Vec<PathBuf>,
-    /// A colleague's public release key (64 hexadecimal digits): versions that it signed are signed again without asking
-    #[arg(long = "trusted-key", value_name = "HEX", value_parser = public_key)]
-    pub trusted_keys: Vec<PublicKey>,
-    /// Sign the versions that the server lists although neither this machine nor a trusted key can vouch for them
-    #[arg(long)]
-    pub accept_existing: bool,
 }
 
 #[derive(Debug, Args)]
@@ -169,6 +177,25 @@ pub(super) enum Device {
         /// Of this model only: team/model
         #[arg(long)]
         model: Option<ModelName>,
+    },
+    /// Put a device out for good: its connections end at once, and only a new enrolment lets it in again
+    Revoke {
+        /// Its name
+        device: DeviceId,
+        /// Why; kept with the record
+        #[arg(long, value_name = "TEXT", value_parser = spoken)]
+        reason: String,
+    },
+    /// Put a device's identity out and print the line that gives it a new one; for one that was cloned
+    Reidentify {
+        /// Its name
+        device: DeviceId,
+        /// Why; kept with the record
+        #[arg(long, value_name = "TEXT", value_parser = spoken)]
+        reason: String,
+        /// How long the token is good for: a number and s, m, h or d
+        #[arg(long, default_value = "1h", value_parser = duration)]
+        valid: Duration,
     },
     /// Reports and rows that could not be used
     Quarantine,
@@ -329,12 +356,6 @@ fn nonce(text: &str) -> Result<String, String> {
 pub(super) fn spoken(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() { Err("it must not be empty".into()) } else { Ok(text.into()) }
-}
-
-fn public_key(text: &str) -> Result<PublicKey, String> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(text, &mut bytes).map_err(|_| "a public key is 64 hexadecimal digits")?;
-    Ok(PublicKey::ed25519(&bytes))
 }
 
 #[cfg(test)]

@@ -15,7 +15,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tern_protocol::api::{PROBLEM_TYPE, Problem};
+use tern_protocol::{
+    api::{PROBLEM_TYPE, Problem, blob_path},
+    digest::Digest,
+};
 
 use super::{config::Settings, upload::Outgoing};
 use crate::trusted;
@@ -26,6 +29,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 32 << 20;
+/// Room for a refusal, in bytes.
+const MAX_PROBLEM: usize = 64 << 10;
 /// Rows of one page.
 const PAGE_ROWS: &str = "500";
 /// Most pages of one list.
@@ -193,6 +198,28 @@ impl Client {
         anyhow::bail!("the list has more than {MAX_PAGES} pages: ask for a part of it")
     }
 
+    /// The blob of this digest and length, checked.
+    pub(super) async fn blob(&self, digest: &Digest, length: u64) -> anyhow::Result<Vec<u8>> {
+        let path = format!("/api/v1{}", blob_path(digest));
+        let request = Request::get(format!("{}{path}", self.server))
+            .header(AUTHORIZATION, self.token.clone())
+            .header(ACCEPT, "application/octet-stream, application/problem+json");
+        let request = request.body(Outgoing::empty()).context("request")?;
+        let deadline = ANSWER + Duration::from_secs(length / SLOWEST_BYTES_PER_SECOND);
+        let limit = usize::try_from(length)?.max(MAX_PROBLEM);
+        match tokio::time::timeout(deadline, self.exchange(request, limit)).await {
+            Ok(answer) => {
+                let bytes = answer?.1;
+                anyhow::ensure!(
+                    Digest::of(&bytes) == *digest,
+                    "the server sent other bytes than those of blob {digest}"
+                );
+                Ok(bytes.to_vec())
+            }
+            Err(_) => Err(CallError::TimedOut { server: self.server.clone(), seconds: deadline.as_secs() }.into()),
+        }
+    }
+
     async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -224,17 +251,17 @@ impl Client {
             request = request.header(name, *value);
         }
         let request = request.body(body).context("request")?;
-        match tokio::time::timeout(deadline, self.exchange(request)).await {
+        match tokio::time::timeout(deadline, self.exchange(request, MAX_ANSWER)).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(CallError::TimedOut { server: self.server.clone(), seconds: deadline.as_secs() }.into()),
         }
     }
 
-    async fn exchange(&self, request: Request<Outgoing>) -> Result<(StatusCode, Bytes), CallError> {
+    async fn exchange(&self, request: Request<Outgoing>, limit: usize) -> Result<(StatusCode, Bytes), CallError> {
         let server = || self.server.clone();
         let response = self.pool.request(request).await.map_err(|e| unanswered(server(), &e))?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|_| CallError::Cut { server: server() })?;
+        let body = Limited::new(body, limit).collect().await.map_err(|_| CallError::Cut { server: server() })?;
         let bytes = body.to_bytes();
         if head.status.is_success() {
             return Ok((head.status, bytes));

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use super::check::Itself;
 use crate::disk::{self, Access};
 
 const MAX_BYTES: u64 = 64 << 10;
@@ -22,6 +23,8 @@ pub(super) struct Environment {
     pub ca: Option<PathBuf>,
     pub config: Option<PathBuf>,
     pub release_key: Option<PathBuf>,
+    /// How this program starts itself again; none where it cannot.
+    pub itself: Option<Itself>,
     /// `$XDG_CONFIG_HOME`, or `$HOME/.config`.
     pub config_home: Option<PathBuf>,
 }
@@ -36,6 +39,7 @@ impl Environment {
             ca: path("TERN_CA"),
             config: path("TERN_CONFIG"),
             release_key: path("TERN_RELEASE_KEY"),
+            itself: None,
             config_home: path("XDG_CONFIG_HOME").or_else(|| path("HOME").map(|home| home.join(".config"))),
         }
     }

@@ -29,13 +29,36 @@ fn row(version: &VersionRow, printer: &Printer<'_>) -> Vec<String> {
     vec![
         version.model.name.to_string(),
         version.model.version.to_string(),
-        if version.signed { "yes" } else { "no" }.into(),
+        standing(version),
         version.devices.to_string(),
         size(version.bytes.0),
         printer.when(version.published),
         version.published_by.clone(),
         version.manifest.to_string()[..12].to_owned(),
     ]
+}
+
+/// Whether it may run, in a word.
+fn standing(version: &VersionRow) -> String {
+    match version {
+        VersionRow { recalled: Some(_), .. } => "recalled",
+        VersionRow { floor: Some(_), .. } => "below floor",
+        VersionRow { signed: true, .. } => "yes",
+        VersionRow { candidate: true, .. } => "candidate",
+        _ => "no",
+    }
+    .into()
+}
+
+/// The same with what follows from it.
+fn signed(version: &VersionRow) -> String {
+    match version {
+        VersionRow { recalled: Some(why), .. } => format!("recalled, it may run no more: {why}"),
+        VersionRow { floor: Some(floor), .. } => format!("it lies below the floor {floor}, it may run no more"),
+        VersionRow { signed: true, .. } => "yes".into(),
+        VersionRow { candidate: true, .. } => "as a candidate: devices that take candidates run it".into(),
+        _ => "no: it cannot be assigned".into(),
+    }
 }
 
 pub(super) async fn show(client: &Client, model: &ModelVersion, printer: &mut Printer<'_>) -> anyhow::Result<()> {
@@ -45,7 +68,7 @@ pub(super) async fn show(client: &Client, model: &ModelVersion, printer: &mut Pr
         p.facts(&[
             ("model", version.model.to_string()),
             ("manifest", version.manifest.to_string()),
-            ("signed", if version.signed { "yes" } else { "no: it cannot be assigned" }.into()),
+            ("signed", signed(version)),
             ("published", format!("{} by {}", p.when(version.published), version.published_by)),
             ("devices", version.devices.to_string()),
             ("size", size(version.bytes.0)),

@@ -12,27 +12,27 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use serde::{Serialize, de::IgnoredAny};
-use tern_protocol::{api::blob_path, digest::Digest, ids::ModelVersion, keys::SigningKey, signed};
+use serde::Serialize;
+use tern_protocol::{api::blob_path, digest::Digest, ids::ModelVersion};
 
 use super::{
     args::Publish,
-    client::{CallError, Client},
+    client::Client,
     config::{Environment, Settings},
-    keys,
+    lists::{self, Signer},
     output::Printer,
-    record::Record,
+    proposals,
     upload::Outgoing,
-    versions::{self, Step, Target, Vouchers},
+    versions::{Edit, Target},
 };
 use crate::{
     bundle::{self, Blob, Bundle},
-    forms::{ManifestStored, TeamMetadata},
+    forms::{ManifestStored, proposals::ProposalRow},
+    proposals::ProposalState,
+    repository::TeamRole,
     wording::{count, size},
 };
 
-/// How often the list is signed anew when another publisher was faster.
-const TRIES: usize = 5;
 /// How often blobs are asked for again: more than once only where something removes them meanwhile.
 const ROUNDS: usize = 3;
 
@@ -43,8 +43,10 @@ struct Published {
     manifest: Digest,
     uploaded_blobs: usize,
     uploaded_bytes: u64,
-    /// The version of the team's list that names it first; none where it was listed before.
+    /// The version of the role's list that names it first; none where it was listed before.
     list_version: Option<u64>,
+    /// The proposal that waits for more signatures; none where it is published.
+    proposal: Option<i64>,
 }
 
 pub(super) async fn run(
@@ -54,17 +56,34 @@ pub(super) async fn run(
     printer: &mut Printer<'_>,
 ) -> anyhow::Result<()> {
     let bundle = bundle::read(&order.folder)?;
-    let folder = settings.folder.as_deref();
-    let keys = keys::load(&order.keys, environment.release_key.as_deref(), folder, printer)?;
+    let team = bundle.manifest.model.name.team.clone();
+    let role = if order.candidate { TeamRole::candidate(team) } else { TeamRole::release(team) };
+    let mut signer = if order.unsigned {
+        Signer::without_keys(role)?
+    } else {
+        Signer::load(&order.signing, role, environment, settings, printer)?
+    };
     let client = Client::new(settings)?;
     let model = bundle.manifest.model.clone();
     let files = count(bundle.manifest.files.len(), "file");
     printer.step(&format!("read {model}: {files}, {}", size(bundle.manifest.total_bytes().0)))?;
 
     let (uploaded_blobs, uploaded_bytes) = upload_all(&client, &bundle, printer).await?;
-    let list_version = list(&client, &bundle, order, &keys, folder, printer).await?;
-    let published = Published { model, manifest: bundle.digest(), uploaded_blobs, uploaded_bytes, list_version };
-    printer.result(&published, |p| p.line(&format!("published {}, manifest {}", published.model, published.manifest)))
+    let listed = list(&client, &mut signer, &bundle, order, printer).await?;
+    if let Some(row) = &listed {
+        lists::tell(row, &signer, printer)?;
+    }
+    let is_draft = listed.as_ref().is_some_and(|row| row.state != ProposalState::Published);
+    let published = Published {
+        model,
+        manifest: bundle.digest(),
+        uploaded_blobs,
+        uploaded_bytes,
+        list_version: listed.as_ref().map(|row| row.version),
+        proposal: listed.filter(|_| is_draft).map(|row| row.id),
+    };
+    let what = if is_draft { "proposed" } else { "published" };
+    printer.result(&published, |p| p.line(&format!("{what} {}, manifest {}", published.model, published.manifest)))
 }
 
 /// Stores the manifest and every blob that the server lacks; gives their number and bytes.
@@ -119,47 +138,33 @@ async fn upload(
     result.with_context(|| format!("uploading {}", blob.path.display()))
 }
 
-/// Puts the version into the team's signed list; gives the list's version where that was needed.
+/// Puts the version into the team's signed list, or proposes that; none where it is listed already.
 async fn list(
     client: &Client,
+    signer: &mut Signer,
     bundle: &Bundle,
     order: &Publish,
-    keys: &[SigningKey],
-    folder: Option<&std::path::Path>,
     printer: &mut Printer<'_>,
-) -> anyhow::Result<Option<u64>> {
+) -> anyhow::Result<Option<ProposalRow>> {
     let model = bundle.manifest.model.clone();
-    let path = format!("/api/v1/teams/{}/metadata", model.name.team);
-    let signer = keys.iter().map(|key| key.public().id()).min().context("there is no key to sign with")?;
-    let mut record = Record::load(folder, &model.name.team, &signer)?;
-    let trusted: Vec<_> = keys.iter().map(SigningKey::public).chain(order.trusted_keys.iter().cloned()).collect();
-    let team = model.name.team.clone();
-    let target = Target { model, manifest: bundle.digest(), length: bundle.bytes.len() as u64 };
-    for _ in 0..TRIES {
-        let served: TeamMetadata = client.get(&path).await?;
-        let vouchers = Vouchers { record: &record, keys: &trusted, accept_existing: order.accept_existing };
-        let next = match versions::next(&served, &target, &vouchers, printer.now())? {
-            Step::Listed => {
-                printer.step(&format!("team {team} has signed this version already"))?;
-                return Ok(None);
-            }
-            Step::Sign(next) => next,
-        };
-        record.add(&versions::targets(&next))?;
-        let version = next["version"].as_u64();
-        let envelope = signed::sign_value(next, &keys.iter().collect::<Vec<_>>())?;
-        match client.put::<IgnoredAny>(&path, envelope).await {
-            Ok(_) => {
-                let signers = count(keys.len(), "key");
-                printer
-                    .step(&format!("signed version {} of team {team}'s list with {signers}", version.unwrap_or(0)))?;
-                return Ok(version);
-            }
-            Err(error) if error.downcast_ref::<CallError>().is_some_and(|e| e.is("metadata-moved")) => {
-                printer.step("someone else published meanwhile: signing again on top of it")?;
-            }
-            Err(error) => return Err(error),
-        }
+    if let Some(waits) = waiting(client, signer, &model).await? {
+        printer.step(&format!("proposal {} lists {model} already", waits.id))?;
+        return Ok(Some(waits));
     }
-    bail!("others published at the same moment {TRIES} times: run it again")
+    let reason = order.reason.clone().unwrap_or_else(|| format!("publish {model}"));
+    let edit = Edit::List(Target { model, manifest: bundle.digest(), length: bundle.bytes.len() as u64 });
+    let made = lists::change(client, signer, &edit, &reason, printer).await?;
+    if made.is_none() {
+        printer.step(&format!("{}'s list names this version already", signer.role))?;
+    }
+    Ok(made.map(|made| made.row))
+}
+
+/// The open proposal that lists the version.
+async fn waiting(client: &Client, signer: &Signer, model: &ModelVersion) -> anyhow::Result<Option<ProposalRow>> {
+    let rows = proposals::of_team(client, Some(&model.name.team)).await?;
+    let is_this = |row: &ProposalRow| {
+        row.state == ProposalState::Open && row.role == signer.role.kind && row.change.adds.contains(model)
+    };
+    Ok(rows.into_iter().find(is_this))
 }

@@ -1,4 +1,5 @@
-//! What this machine has signed, by team and key: the reason to sign it once more when the next version joins the list.
+//! What this machine has signed, by role and key: the reason to sign it once more when the next version joins the list,
+//! and not to sign a list that has forgotten a recall or a floor.
 //!
 //! Without it a server that lies about the present list could have anything signed. One file a team and key beside the
 //! configuration, since what a trial's key signed says nothing about what another may sign. Format 1, JSON; a reader
@@ -9,9 +10,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tern_protocol::{ids::TeamId, keys::KeyId};
+use tern_protocol::{ids::ModelId, keys::KeyId, standing::Standing};
 
-use crate::disk::{self, Access};
+use crate::{
+    disk::{self, Access},
+    repository::TeamRole,
+};
 
 const FORMAT: u32 = 1;
 const MAX_BYTES: u64 = 32 << 20;
@@ -21,29 +25,42 @@ const MAX_BYTES: u64 = 32 << 20;
 struct File {
     format: u32,
     targets: BTreeMap<String, Value>,
+    #[serde(default)]
+    standings: BTreeMap<ModelId, Standing>,
 }
 
-/// The signed targets of one team: TUF's target objects by path.
+/// What was signed of one role: TUF's target objects by path. And what its published lists say of models besides: not
+/// what was merely signed, for a proposal may come to nothing.
 pub(super) struct Record {
     place: Option<PathBuf>,
     targets: BTreeMap<String, Value>,
+    standings: BTreeMap<ModelId, Standing>,
 }
 
 impl Record {
-    /// What `key` signed for `team`, by the folder of the configuration; an empty record where there is none yet.
-    pub(super) fn load(folder: Option<&std::path::Path>, team: &TeamId, key: &KeyId) -> anyhow::Result<Self> {
-        let Some(folder) = folder else { return Ok(Self { place: None, targets: BTreeMap::new() }) };
-        let place = folder.join("signed").join(format!("{team}-{key}.json"));
-        let read = || -> anyhow::Result<BTreeMap<String, Value>> {
-            let Some(bytes) = disk::read(&place, MAX_BYTES)? else { return Ok(BTreeMap::new()) };
+    /// What `key` signed for `role`, by the folder of the configuration; an empty record where there is none yet.
+    pub(super) fn load(folder: Option<&std::path::Path>, role: &TeamRole, key: &KeyId) -> anyhow::Result<Self> {
+        let empty = || File { format: FORMAT, targets: BTreeMap::new(), standings: BTreeMap::new() };
+        let Some(folder) = folder else {
+            let File { targets, standings, .. } = empty();
+            return Ok(Self { place: None, targets, standings });
+        };
+        let place = folder.join("signed").join(format!("{role}-{key}.json"));
+        let read = || -> anyhow::Result<File> {
+            let Some(bytes) = disk::read(&place, MAX_BYTES)? else { return Ok(empty()) };
             let file: File = serde_json::from_slice(&bytes).context("it is damaged: move it away")?;
             if file.format != FORMAT {
                 bail!("format {} is not known: update tern", file.format);
             }
-            Ok(file.targets)
+            Ok(file)
         };
-        let targets = read().with_context(|| format!("record of signed versions {}", place.display()))?;
-        Ok(Self { place: Some(place), targets })
+        let file = read().with_context(|| format!("record of signed versions {}", place.display()))?;
+        Ok(Self { place: Some(place), targets: file.targets, standings: file.standings })
+    }
+
+    /// What the newest published list that was seen says of models.
+    pub(super) fn standings(&self) -> &BTreeMap<ModelId, Standing> {
+        &self.standings
     }
 
     /// Whether exactly this was signed here.
@@ -54,9 +71,22 @@ impl Record {
     /// Remembers all of `targets`, durably: to be called before they leave this machine signed.
     pub(super) fn add(&mut self, targets: &BTreeMap<String, Value>) -> anyhow::Result<()> {
         self.targets.extend(targets.iter().map(|(path, target)| (path.clone(), target.clone())));
+        self.write()
+    }
+
+    /// Remembers what a published list says of models, durably; only of one that was found good to sign on.
+    pub(super) fn saw(&mut self, standings: BTreeMap<ModelId, Standing>) -> anyhow::Result<()> {
+        if self.standings == standings {
+            return Ok(());
+        }
+        self.standings = standings;
+        self.write()
+    }
+
+    fn write(&self) -> anyhow::Result<()> {
         let Some(place) = &self.place else { return Ok(()) };
         let folder = place.parent().context("folder of the record")?;
-        let file = File { format: FORMAT, targets: self.targets.clone() };
+        let file = File { format: FORMAT, targets: self.targets.clone(), standings: self.standings.clone() };
         let written = || -> anyhow::Result<()> {
             if !folder.is_dir() {
                 disk::create_folder(folder)?;
@@ -80,11 +110,15 @@ mod tests {
         let target = json!({"length": 3, "hashes": {"sha256": "aa"}});
         let mut record = Record::load(Some(folder.path()), &team, &key).unwrap();
         assert!(!record.holds("p", &target));
+        let standings: BTreeMap<ModelId, Standing> =
+            serde_json::from_value(json!({"m": {"floor": "1.0.0", "recalled": {"1.1.0": "x"}}})).unwrap();
         record.add(&BTreeMap::from([("p".into(), target.clone())])).unwrap();
+        record.saw(standings.clone()).unwrap();
         let again = Record::load(Some(folder.path()), &team, &key).unwrap();
         assert!(again.holds("p", &target));
+        assert_eq!(again.standings(), &standings);
         assert!(!again.holds("p", &json!({"length": 4, "hashes": {"sha256": "aa"}})));
-        for (team, key) in [("other", "aa"), ("demo", "bb")] {
+        for (team, key) in [("other", "aa"), ("demo", "bb"), ("demo.candidate", "aa")] {
             let record = Record::load(Some(folder.path()), &team.parse().unwrap(), &KeyId(key.into())).unwrap();
             assert!(!record.holds("p", &target), "{team} {key}");
         }

@@ -5,6 +5,7 @@ mod access;
 mod dashboards;
 mod fake;
 mod profile;
+mod proposals;
 mod rescue;
 mod rollouts;
 
@@ -104,6 +105,14 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
         "model list",
         "model list demo/m --output json",
         "model show demo/m@1.0.0",
+        "model publish folder --candidate --key robot.key",
+        "model publish folder --unsigned --reason better",
+        "model approve demo/m@1.0.0 --key a --yes",
+        "model approve --proposal 7 --override known",
+        "model proposals demo",
+        "model withdraw --proposal 7 --reason x",
+        "model recall demo/m@1.0.0 --reason x --on-recall stop",
+        "model floor demo/m 1.1.0 --reason x --trusted-key 0000000000000000000000000000000000000000000000000000000000000000",
         "device enroll cam-1 --label site=hall-2 --label row=3 --valid 2d",
         "device list --selector site=hall-2,class!=old",
         "device show cam-1 --output table",
@@ -132,6 +141,14 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
         "models",
         "model show demo/m",
         "model list demo",
+        "model publish folder --unsigned --key a",
+        "model approve",
+        "model approve demo/m@1.0.0 --proposal 7",
+        "model approve demo/m",
+        "model withdraw --proposal 7",
+        "model recall demo/m@1.0.0",
+        "model recall demo/m@1.0.0 --reason x --on-recall wait",
+        "model floor demo/m --reason x",
         "device enroll Cam_1",
         "device rescue cam-1 --nonce 0 --key a",
         "device rescue cam-1 --nonce 00112233445566778899aabbccddeeff",

@@ -1,8 +1,9 @@
-//! A team's list of versions: its TUF role, and the next one with one more version in it. Pure.
+//! A team's list of versions: its TUF role, and the next one with one thing changed in it. Pure.
 //!
 //! The server hands out the present list, and it is not believed: every target must have been signed on this machine
 //! before, or the whole list by a key that is trusted here, or the operator says so. Nothing else of the list is ever
-//! changed: targets stay as they are, and delegations are refused, since teams delegate nothing.
+//! changed: targets stay as they are, delegations are refused, since teams delegate nothing, and a list that has lost a
+//! recall or a floor which this machine knows is signed by nobody.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +12,20 @@ use serde_json::{Map, Value, json};
 use tern_protocol::{
     canonical,
     digest::Digest,
-    ids::{ModelVersion, TeamId},
+    ids::{ModelId, ModelName, ModelVersion, Version},
     keys::PublicKey,
+    standing::{MODELS, OnRecall, Standing, of_role},
 };
 
 use super::record::Record;
-use crate::forms::{TeamMetadata, TeamSignature};
+use crate::{
+    forms::{TeamMetadata, TeamSignature},
+    repository::{TeamRole, standing::first_lost},
+};
+
+mod review;
+
+pub(super) use review::{Review, review};
 
 const SPEC_VERSION: &str = "1.0.31";
 /// No list is signed for longer.
@@ -27,11 +36,28 @@ const CLOCK_SLACK_SECONDS: u64 = 86_400;
 const OWN: [&str; 5] = ["_type", "spec_version", "version", "expires", "targets"];
 
 /// A manifest that is to join the list.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub model: ModelVersion,
     pub manifest: Digest,
     pub length: u64,
+}
+
+impl Target {
+    fn entry(&self) -> Value {
+        json!({"length": self.length, "hashes": {"sha256": self.manifest}})
+    }
+}
+
+/// What is to be different in the next list.
+#[derive(Debug, Clone)]
+pub(super) enum Edit {
+    /// It lists one more version.
+    List(Target),
+    /// It says that a version may run no more, and lists it no more.
+    Recall { model: ModelVersion, reason: String, on_recall: Option<OnRecall> },
+    /// It says that no version below this one may run, and lists none.
+    Floor { model: ModelName, version: Version },
 }
 
 /// Who can vouch for what is already in the list.
@@ -44,7 +70,7 @@ pub(super) struct Vouchers<'a> {
 /// What is to be done.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
-    /// The version is listed already.
+    /// The list says it already.
     Listed,
     /// This is to be signed.
     Sign(Value),
@@ -56,9 +82,9 @@ pub(super) enum ListError {
     /// The list is not of its form.
     #[error("the server's list of versions has no valid `{0}`: it was not signed")]
     Malformed(&'static str),
-    /// A target that no version of the team has.
-    #[error("the server's list holds {0:?}, which is no version of team {1}: it was not signed")]
-    ForeignPath(String, TeamId),
+    /// A target that no version of the role has.
+    #[error("the server's list holds {0:?}, which is no version of role {1}: it was not signed")]
+    ForeignPath(String, TeamRole),
     /// Targets that nobody vouches for.
     #[error(
         "the server lists {0}, which neither this machine nor a trusted key has signed, so the list was not signed: if \
@@ -82,44 +108,140 @@ pub(super) enum ListError {
     /// An expiry that is past, or too far away.
     #[error("the server wants a list that expires {0}: that cannot be right, so it was not signed")]
     Expiry(Timestamp),
+    /// What the team has recalled or raised is forgotten.
+    #[error("the list has lost what this machine has signed, {0}: it was not signed")]
+    LostStanding(String),
+    /// The version may not be listed.
+    #[error("{0}: it cannot be published again, so give what you fixed a new number")]
+    Disallowed(String),
+    /// A floor that lies below the present one, or leaves it.
+    #[error("the floor of {0} is {1} already: it only rises")]
+    FloorFalls(ModelName, Version),
+    /// The list that is to be signed is none that may follow the present one.
+    #[error(
+        "the proposed list follows version {proposed_after}, the present one is {present}: it is void, propose it again"
+    )]
+    Stale {
+        /// What it would follow.
+        proposed_after: u64,
+        /// What there is.
+        present: u64,
+    },
 }
 
-/// The list that follows the served one with `target` in it.
+/// The list that follows the served one with `edit` done to it.
 ///
 /// # Errors
 /// Each cause has its variant of [`ListError`].
 pub(super) fn next(
+    role: &TeamRole,
     served: &TeamMetadata,
-    target: &Target,
+    edit: &Edit,
     vouchers: &Vouchers<'_>,
     now: Timestamp,
 ) -> Result<Step, ListError> {
+    let joins = match edit {
+        Edit::List(target) => Some(target),
+        Edit::Recall { .. } | Edit::Floor { .. } => None,
+    };
     let empty = Map::new();
     let present = match &served.signed {
         None => &empty,
-        Some(signed) => check(signed, served, target, vouchers)?,
+        Some(signed) => check(role, signed, served, joins, vouchers)?,
     };
     let mut targets = members(present)?;
-    let entry = json!({"length": target.length, "hashes": {"sha256": target.manifest}});
-    let path = target.model.target_path();
-    match targets.get(&path) {
-        Some(listed) if digest_of(listed) == Some(target.manifest) => return Ok(Step::Listed),
-        Some(_) => return Err(ListError::OtherManifest(target.model.clone())),
-        None => targets.insert(path, entry),
+    let mut standings = standings(present)?;
+    // Also where the server shows no list at all.
+    not_lost(vouchers, &standings)?;
+    let changed = match edit {
+        Edit::List(target) => list(role, target, &mut targets, &standings)?,
+        Edit::Recall { model, reason, on_recall } => {
+            recall(role, model, reason, *on_recall, &mut targets, &mut standings)
+        }
+        Edit::Floor { model, version } => raise(role, model, version, &mut targets, &mut standings)?,
     };
+    if !changed {
+        return Ok(Step::Listed);
+    }
     let mut next = present.clone();
     next.insert("_type".into(), "targets".into());
     next.entry("spec_version").or_insert_with(|| SPEC_VERSION.into());
     next.insert("version".into(), version(served, present, now)?.into());
     next.insert("expires".into(), expiry(served.expires, now)?.into());
     next.insert("targets".into(), Value::Object(targets));
+    if !standings.is_empty() {
+        next.insert(MODELS.into(), json!(standings));
+    }
     Ok(Step::Sign(Value::Object(next)))
+}
+
+fn list(
+    role: &TeamRole,
+    target: &Target,
+    targets: &mut Map<String, Value>,
+    standings: &BTreeMap<ModelId, Standing>,
+) -> Result<bool, ListError> {
+    let standing = standings.get(&target.model.name.model);
+    standing.map_or(Ok(()), |s| s.allows(&target.model.version)).map_err(|e| ListError::Disallowed(e.to_string()))?;
+    match targets.get(&role.path_of(&target.model)) {
+        Some(listed) if digest_of(listed) == Some(target.manifest) => Ok(false),
+        Some(_) => Err(ListError::OtherManifest(target.model.clone())),
+        None => {
+            targets.insert(role.path_of(&target.model), target.entry());
+            Ok(true)
+        }
+    }
+}
+
+fn recall(
+    role: &TeamRole,
+    model: &ModelVersion,
+    reason: &str,
+    on_recall: Option<OnRecall>,
+    targets: &mut Map<String, Value>,
+    standings: &mut BTreeMap<ModelId, Standing>,
+) -> bool {
+    let standing = standings.entry(model.name.model.clone()).or_default();
+    let before = standing.clone();
+    standing.recalled.entry(model.version.clone()).or_insert_with(|| reason.to_owned());
+    standing.on_recall = on_recall.unwrap_or(standing.on_recall);
+    let is_new = *standing != before;
+    targets.remove(&role.path_of(model)).is_some() || is_new
+}
+
+fn raise(
+    role: &TeamRole,
+    model: &ModelName,
+    version: &Version,
+    targets: &mut Map<String, Value>,
+    standings: &mut BTreeMap<ModelId, Standing>,
+) -> Result<bool, ListError> {
+    let standing = standings.entry(model.model.clone()).or_default();
+    match &standing.floor {
+        Some(floor) if floor > version => return Err(ListError::FloorFalls(model.clone(), floor.clone())),
+        Some(floor) if floor == version => return Ok(false),
+        _ => standing.floor = Some(version.clone()),
+    }
+    targets.retain(|path, _| {
+        role.version_at(path).is_none_or(|listed| listed.name != *model || listed.version >= *version)
+    });
+    Ok(true)
 }
 
 /// The targets of a list that [`next`] made.
 pub(super) fn targets(list: &Value) -> BTreeMap<String, Value> {
     let targets = list["targets"].as_object().into_iter().flatten();
     targets.map(|(path, target)| (path.clone(), target.clone())).collect()
+}
+
+/// What a list says of its models besides listing versions.
+pub(super) fn standings(list: &Map<String, Value>) -> Result<BTreeMap<ModelId, Standing>, ListError> {
+    let member = list.get_key_value(MODELS).map(|(name, value)| (name.clone(), value.clone()));
+    of_role(&member.into_iter().collect()).map_err(|_| ListError::Malformed(MODELS))
+}
+
+fn not_lost(vouchers: &Vouchers<'_>, standings: &BTreeMap<ModelId, Standing>) -> Result<(), ListError> {
+    first_lost(vouchers.record.standings(), standings).map_or(Ok(()), |lost| Err(ListError::LostStanding(lost)))
 }
 
 fn members(list: &Map<String, Value>) -> Result<Map<String, Value>, ListError> {
@@ -136,46 +258,57 @@ fn digest_of(target: &Value) -> Option<Digest> {
 
 /// The present list, if someone vouches for all of it.
 fn check<'a>(
+    role: &TeamRole,
     signed: &'a Value,
     served: &TeamMetadata,
-    target: &Target,
+    joins: Option<&Target>,
     vouchers: &Vouchers<'_>,
 ) -> Result<&'a Map<String, Value>, ListError> {
     let list = signed.as_object().ok_or(ListError::Malformed("signed"))?;
     if list.get("_type").and_then(Value::as_str) != Some("targets") {
         return Err(ListError::Malformed("_type"));
     }
-    let team = &target.model.name.team;
     let targets = members(list)?;
-    for path in targets.keys() {
-        if ModelVersion::from_target_path(path).is_none_or(|version| version.name.team != *team) {
-            return Err(ListError::ForeignPath(path.chars().take(200).collect(), team.clone()));
-        }
-    }
+    own_paths(role, &targets)?;
     if list.get("delegations").is_some_and(|d| !d.is_null()) {
         return Err(ListError::ForeignMember("delegations".into()));
     }
+    let standings = standings(list)?;
+    not_lost(vouchers, &standings)?;
     if is_signed(signed, &served.signatures, vouchers.keys) {
         return Ok(list);
     }
-    if let Some(member) = list.keys().find(|name| !OWN.contains(&name.as_str()) && *name != "delegations") {
+    if let Some(member) = list.keys().find(|name| !is_known(name)) {
         return Err(ListError::ForeignMember(member.chars().take(80).collect()));
     }
-    let unvouched =
-        |(path, entry): &(&String, &Value)| !vouchers.record.holds(path, entry) && !joins(path, entry, target);
-    let strangers: Vec<_> =
-        targets.iter().filter(unvouched).filter_map(|(path, _)| ModelVersion::from_target_path(path)).collect();
-    if strangers.is_empty() || vouchers.accept_existing {
-        Ok(list)
-    } else {
-        Err(ListError::Unvouched(some(&strangers)))
+    // The very manifest that this machine is about to sign needs nobody's word.
+    let own = |path: &str, entry: &Value| {
+        joins.is_some_and(|target| path == role.path_of(&target.model) && *entry == target.entry())
+    };
+    let unvouched = |(path, entry): &(&String, &Value)| !vouchers.record.holds(path, entry) && !own(path, entry);
+    let strangers: Vec<_> = targets.iter().filter(unvouched).filter_map(|(path, _)| role.version_at(path)).collect();
+    if vouchers.accept_existing {
+        return Ok(list);
+    }
+    if !strangers.is_empty() {
+        return Err(ListError::Unvouched(some(&strangers)));
+    }
+    if standings != *vouchers.record.standings() {
+        return Err(ListError::Unvouched("recalls or floors".into()));
+    }
+    Ok(list)
+}
+
+fn own_paths(role: &TeamRole, targets: &Map<String, Value>) -> Result<(), ListError> {
+    match targets.keys().find(|path| role.version_at(path).is_none()) {
+        None => Ok(()),
+        Some(path) => Err(ListError::ForeignPath(path.chars().take(200).collect(), role.clone())),
     }
 }
 
-/// Whether the entry is the very manifest that this machine is about to sign.
-fn joins(path: &str, entry: &Value, target: &Target) -> bool {
-    let exact = json!({"length": target.length, "hashes": {"sha256": target.manifest}});
-    path == target.model.target_path() && *entry == exact
+/// Whether a member of a list is one that is understood here.
+fn is_known(name: &str) -> bool {
+    OWN.contains(&name) || name == "delegations" || name == MODELS
 }
 
 fn some(versions: &[ModelVersion]) -> String {

@@ -276,6 +276,9 @@ mod tests {
             published_by: "admin".into(),
             signed,
             devices,
+            candidate: false,
+            recalled: None,
+            floor: None,
         };
         let of = |rows: &[VersionRow]| judged(rows).map(|row| row.model.version.to_string());
         let refused = row("1.3.0", 0, true);

@@ -27,6 +27,7 @@ use crate::{
     enrolment::{self, EnrolRefusal},
     events::EventKind,
     fleet::Fleet,
+    repository::RoleKind,
     store::NewEvent,
 };
 
@@ -78,21 +79,23 @@ pub(super) async fn target(
     Path(path): Path<String>,
 ) -> Answer<Response> {
     let not_demanded = || Refused::new(Refusal::BlobNotDemanded, "nothing demanded of this device has this manifest");
-    let (version, digest) = consistent_target(&path).ok_or_else(not_demanded)?;
+    let (version, digest, kind) = consistent_target(&path).ok_or_else(not_demanded)?;
     let generation = fleet.store.demand_of_version(device.clone(), version.clone()).await?.ok_or_else(not_demanded)?;
     let reason = format!("generation {generation}");
     let access = Access::granted(Who::Device(device.clone()), Action::ReadManifest, &version, reason).of(&version);
     let fetches = fleet.store.fetches_manifest(device, version.clone(), clock::now());
     tokio::try_join!(fleet.accesses.note(access), fetches)?;
-    let bytes = fleet.blocking(move |fleet| fleet.repository.manifest(&version, &digest)).await??;
+    let bytes = fleet.blocking(move |fleet| fleet.repository.manifest(&version, &digest, kind)).await??;
     Ok(document(bytes.ok_or_else(not_demanded)?, "private, immutable, max-age=31536000"))
 }
 
-/// The version and digest in `models/<team>/<model>/<version>/<sha256>.manifest.json`.
-fn consistent_target(path: &str) -> Option<(ModelVersion, Digest)> {
+/// The version and digest in `models/<team>/<model>/<version>/<sha256>.manifest.json`, or below `candidates`.
+fn consistent_target(path: &str) -> Option<(ModelVersion, Digest, RoleKind)> {
     let (folder, name) = path.rsplit_once('/')?;
     let (digest, name) = name.split_once('.')?;
-    Some((ModelVersion::from_target_path(&format!("{folder}/{name}"))?, digest.parse().ok()?))
+    let (path, digest) = (format!("{folder}/{name}"), digest.parse().ok()?);
+    let release = ModelVersion::from_target_path(&path).map(|version| (version, digest, RoleKind::Release));
+    release.or_else(|| Some((ModelVersion::from_candidate_path(&path)?, digest, RoleKind::Candidate)))
 }
 
 /// `GET /blobs/sha256/{digest}`: only blobs of bundles that are demanded of the device.
@@ -128,7 +131,9 @@ mod tests {
         let digest = Digest::of(b"m");
         let path = tern_protocol::api::target_path("models/demo/m/1.0.0/manifest.json", &digest);
         let path = path.strip_prefix(tern_protocol::api::TUF_TARGETS).unwrap();
-        assert_eq!(consistent_target(path), Some(("demo/m@1.0.0".parse().unwrap(), digest)));
+        assert_eq!(consistent_target(path), Some(("demo/m@1.0.0".parse().unwrap(), digest, RoleKind::Release)));
+        let path = path.replace("models/", "candidates/");
+        assert_eq!(consistent_target(&path), Some(("demo/m@1.0.0".parse().unwrap(), digest, RoleKind::Candidate)));
         for path in ["", "x", "models/demo/m/1.0.0/manifest.json", "models/../m/1.0.0/00.manifest.json"] {
             assert_eq!(consistent_target(path), None, "{path}");
         }

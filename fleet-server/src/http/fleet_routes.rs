@@ -200,6 +200,7 @@ fn assign_refused(refusal: &AssignRefusal, model: &str) -> Refused {
             let words = format!("the team's signed metadata does not list {model}: publish it with its release key");
             Refused::new(Refusal::VersionUnsigned, words)
         }
+        AssignRefusal::Disallowed(why) => Refused::new(Refusal::VersionRecalled, format!("{why}: assign another")),
         AssignRefusal::NoDevice => {
             Refused::new(Refusal::NoDeviceMatched, "try the selector with `tern device list --selector`")
         }

@@ -55,6 +55,9 @@ refusals! {
     NoCertificate = 401 "no-certificate" "A device certificate is wanted";
     UnknownDevice = 403 "unknown-device" "The device is not enrolled";
     RevokedDevice = 403 "revoked-device" "The device is revoked";
+    ClonedDevice = 403 "device-cloned" "Two machines use the device's certificate";
+    ExpiredCertificate = 403 "expired-certificate" "The device's certificate has expired";
+    ForeignKey = 403 "foreign-key" "The request is for another key than the device's";
     ReplacedCertificate = 403 "replaced-certificate" "The device was enrolled anew with another key";
     UnknownEnrolment = 403 "unknown-enrolment" "The enrolment token does not count";
     UsedEnrolment = 403 "used-enrolment" "The enrolment token was used";
@@ -83,6 +86,19 @@ refusals! {
     MetadataRefused = 422 "metadata-refused" "Devices would refuse the team metadata";
     UnderThreshold = 422 "under-threshold" "Too few valid signatures";
     ForeignTarget = 422 "foreign-target" "A target is not the team's own";
+    StandingInvalid = 422 "standing-invalid" "What the list says of its models cannot be";
+    StandingLowered = 409 "standing-lowered" "A recall or a floor would be taken back";
+    OwnVersion = 403 "own-version" "Nobody releases their own version alone";
+    TooManyProposals = 409 "too-many-proposals" "The team has too many open proposals";
+    UnknownProposal = 404 "unknown-proposal" "There is no such proposal";
+    ProposalVoid = 409 "proposal-void" "The proposal's signatures are void";
+    ProposalOver = 409 "proposal-over" "The proposal is over";
+    ProposalExists = 409 "proposal-exists" "The same list is proposed already";
+    UnknownKey = 422 "unknown-key" "A key does not count for the role";
+    SignedBefore = 409 "signed-before" "One signature counts for each key";
+    SignatureMismatch = 422 "signature-mismatch" "A signature is over other bytes";
+    NotYours = 403 "not-yours" "Only its author or an approver may do this";
+    VersionRecalled = 409 "version-recalled" "The version may run no more";
     ManifestMissing = 422 "manifest-missing" "A listed version has no such manifest here";
     ReferenceUnfit = 422 "reference-unfit" "A listed version has a reference profile that cannot be used";
     BlobsMissing = 422 "blobs-missing" "A listed version has blobs that are not here";
@@ -121,6 +137,11 @@ impl Refused {
     /// A refusal; `detail` says what is wrong and what to do.
     pub fn new(refusal: Refusal, detail: impl Into<String>) -> Self {
         Self { refusal, detail: detail.into() }
+    }
+
+    /// Whether it is this refusal.
+    pub fn is(&self, refusal: Refusal) -> bool {
+        self.refusal == refusal
     }
 
     /// The server's own failure: logged whole, answered without particulars.

@@ -1,10 +1,6 @@
 //! Publishing: manifest, then the blobs that are missing, then the team's signed metadata, which makes it count.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -14,9 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt;
+use serde::Deserialize;
 use tern_protocol::{
     digest::Digest,
-    ids::{ModelName, ModelVersion, TeamId},
+    ids::{ModelName, ModelVersion},
     manifest::{self, Manifest},
 };
 use tokio::time::timeout;
@@ -25,6 +22,7 @@ use super::{
     body,
     caller::{operator_on, permit},
     problem::{Answer, Refusal, Refused},
+    publishing::{complete, judged, needs_other, noted, publish, publish_refused},
     query::{self, ListQuery},
     serve_blob,
 };
@@ -32,13 +30,12 @@ use crate::{
     accesses::{Access, Action, Who},
     clock,
     disk::blobs::{BlobError, Incoming},
-    events::EventKind,
     fleet::Fleet,
     forms::{ManifestStored, TeamMetadata, VersionDetail, VersionRow},
     identity::{Operator, Permission, policy::Resource},
-    profiles::Reference,
-    repository::{self, PublishRefusal},
-    store::{ManifestOutcome, NewEvent, NewVersion, SignedVersion},
+    proposals::{Envelope, Signed, Verdict, valid_keys},
+    repository::{self, PublishRefusal, RoleKind, TeamRole},
+    store::{ManifestOutcome, NewVersion},
 };
 
 /// Time that an upload may stand still.
@@ -106,7 +103,7 @@ pub(super) async fn put_manifest(
     let bytes = body::whole(body, manifest::MAX_BYTES).await?;
     let (digest, team) = (Digest::of(&bytes), model.name.team.clone());
     if !fleet.repository.teams().contains(&team) {
-        return Err(publish_refused(PublishRefusal::UnknownTeam(team)));
+        return Err(publish_refused(PublishRefusal::UnknownTeam(TeamRole::release(team))));
     }
     let invalid = |words: String| Refused::new(Refusal::ManifestInvalid, words);
     let manifest = Manifest::from_target(&bytes, &model, &digest).map_err(|e| invalid(e.to_string()))?;
@@ -141,13 +138,14 @@ async fn room(fleet: &Arc<Fleet>) -> Answer<()> {
     Err(Refused::new(Refusal::NoSpace, "the server's data disk is nearly full: make room there, then send it again"))
 }
 
+/// Blobs that are not here as a manifest says.
 #[derive(Default)]
-struct BlobStates {
-    missing: Vec<Digest>,
-    other_length: Vec<Digest>,
+pub(super) struct BlobStates {
+    pub(super) missing: Vec<Digest>,
+    pub(super) other_length: Vec<Digest>,
 }
 
-async fn blob_states(fleet: &Arc<Fleet>, blobs: Vec<(Digest, u64)>) -> Answer<BlobStates> {
+pub(super) async fn blob_states(fleet: &Arc<Fleet>, blobs: Vec<(Digest, u64)>) -> Answer<BlobStates> {
     let look = move |fleet: &Fleet| {
         let mut states = BlobStates::default();
         for (digest, length) in blobs {
@@ -253,107 +251,53 @@ fn blob_refused(error: BlobError, digest: &Digest) -> Refused {
     }
 }
 
+/// `?role=`: which of a team's lists; the releases where it is not said.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct RoleQuery {
+    #[serde(default)]
+    role: RoleKind,
+}
+
+fn role(team: &str, query: Result<Query<RoleQuery>, QueryRejection>) -> Answer<TeamRole> {
+    let Query(query) = query.map_err(|e| Refused::new(Refusal::BadQuery, e.body_text()))?;
+    Ok(TeamRole { team: query::name(team)?, kind: query.role })
+}
+
 /// `GET /api/v1/teams/{team}/metadata`.
 pub(super) async fn team(
     State(fleet): State<Arc<Fleet>>,
     Path(team): Path<String>,
     headers: HeaderMap,
+    query: Result<Query<RoleQuery>, QueryRejection>,
 ) -> Answer<Json<TeamMetadata>> {
     let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
-    let team: TeamId = query::name(&team)?;
-    permit(&fleet, &reader, Permission::Read, &Resource::team(&team))?;
-    fleet.repository.team(&team, clock::now()).map(Json).map_err(publish_refused)
+    let role = role(&team, query)?;
+    permit(&fleet, &reader, Permission::Read, &Resource::team(&role.team))?;
+    fleet.repository.team(&role, clock::now()).map(Json).map_err(publish_refused)
 }
 
-/// `PUT /api/v1/teams/{team}/metadata`: publishes what the team signed.
+/// `PUT /api/v1/teams/{team}/metadata`: publishes what the team signed, in one step and under the rules of proposals.
 pub(super) async fn put_team(
     State(fleet): State<Arc<Fleet>>,
     Path(team): Path<String>,
     headers: HeaderMap,
+    query: Result<Query<RoleQuery>, QueryRejection>,
     body: Body,
 ) -> Answer<Response> {
     let publisher = operator_on(&fleet, &headers, Permission::Publish, &Resource::NONE).await?;
-    let team: TeamId = query::name(&team)?;
-    permit(&fleet, &publisher, Permission::Publish, &Resource::team(&team))?;
+    let role = role(&team, query)?;
+    permit(&fleet, &publisher, Permission::Publish, &Resource::team(&role.team))?;
     let bytes = body::whole(body, repository::MAX_TEAM_BYTES).await?;
-    let note = |refusal: PublishRefusal| {
-        let refused = publish_code(&refusal);
-        if matches!(refusal, PublishRefusal::UnderThreshold { .. } | PublishRefusal::ForeignTarget(_)) {
-            let event = NewEvent::new(EventKind::FrontRefused, format!("metadata of {team}: {refusal}"));
-            fleet.record_refusal(&publisher.name, event.by(publisher.name.clone()).coded(refused.code()));
+    let listing = fleet.repository.inspect(&role, &bytes).map_err(|e| noted(&fleet, &role, &publisher.name, e))?;
+    let manifests = complete(&fleet, listing.versions).await?;
+    if let Ok(envelope) = serde_json::from_slice::<Envelope>(&bytes) {
+        let keys = fleet.repository.role_keys(&role).map_err(publish_refused)?;
+        let valid = valid_keys(&envelope, &keys).unwrap_or_default();
+        let signed: Vec<_> = valid.into_iter().map(|key| Signed { key, by: publisher.name.clone() }).collect();
+        if let verdict @ Verdict::NeedsOther(_) = judged(&fleet, &role, &signed, &manifests).await? {
+            return Err(needs_other(&verdict));
         }
-        publish_refused(refusal)
-    };
-    let listed = fleet.repository.inspect(&team, &bytes).map_err(note)?;
-    let manifests = complete(&fleet, listed).await?;
-    let (of, now) = (team.clone(), clock::now());
-    let published = fleet.blocking(move |fleet| fleet.repository.publish(&of, &bytes, &manifests, now)).await?;
-    published.map_err(note)?;
-    fleet.reconcile(&team, &publisher.name, now).await?;
+    }
+    publish(&fleet, &role, bytes.to_vec(), manifests, &publisher.name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-/// The manifests of the listed versions, if each is here with all its blobs.
-async fn complete(fleet: &Arc<Fleet>, listed: Vec<SignedVersion>) -> Answer<Vec<(SignedVersion, Vec<u8>)>> {
-    let mut manifests = Vec::new();
-    let mut blobs = BTreeSet::new();
-    for version in listed {
-        let SignedVersion { model, manifest: digest } = &version;
-        let Some((_, bytes)) = fleet.store.manifest(model.clone()).await?.filter(|(found, _)| found == digest) else {
-            let words = format!("upload the manifest {digest} of {model} first");
-            return Err(Refused::new(Refusal::ManifestMissing, words));
-        };
-        blobs.extend(blobs_of(model, digest, &bytes)?);
-        manifests.push((version, bytes));
-    }
-    let states = blob_states(fleet, blobs.into_iter().collect()).await?;
-    match states.missing.iter().chain(&states.other_length).next() {
-        Some(digest) => Err(Refused::new(Refusal::BlobsMissing, format!("upload blob {digest} first"))),
-        None => {
-            references_fit(fleet, &manifests).await?;
-            Ok(manifests)
-        }
-    }
-}
-
-/// Refuses versions whose reference profile no device could count by. What was signed before stays: a list that its
-/// team can no longer publish would be worse than a version without detectors.
-async fn references_fit(fleet: &Arc<Fleet>, listed: &[(SignedVersion, Vec<u8>)]) -> Answer<()> {
-    for (SignedVersion { model, .. }, _) in listed {
-        if fleet.store.manifest_state(model.clone()).await?.is_some_and(|(.., is_final)| is_final) {
-            continue;
-        }
-        let known = fleet.profiles.of(fleet, model).await?;
-        if let Some(Reference::Unfit(fault)) = known.as_ref().map(|known| &known.reference) {
-            return Err(Refused::new(Refusal::ReferenceUnfit, format!("{model}: {fault}")));
-        }
-    }
-    Ok(())
-}
-
-fn blobs_of(model: &ModelVersion, digest: &Digest, bytes: &[u8]) -> Answer<Vec<(Digest, u64)>> {
-    let manifest = Manifest::from_target(bytes, model, digest);
-    let manifest = manifest.map_err(|e| Refused::new(Refusal::ManifestInvalid, e.to_string()))?;
-    Ok(manifest.files.iter().map(|file| (file.sha256, file.length.0)).collect())
-}
-
-fn publish_code(refusal: &PublishRefusal) -> Refusal {
-    match refusal {
-        PublishRefusal::UnknownTeam(_) => Refusal::UnknownTeam,
-        PublishRefusal::Malformed(_) => Refusal::MetadataMalformed,
-        PublishRefusal::Moved { .. } => Refusal::MetadataMoved,
-        PublishRefusal::ForeignTarget(_) => Refusal::ForeignTarget,
-        PublishRefusal::Delegates => Refusal::MetadataDelegates,
-        PublishRefusal::UnderThreshold { .. } => Refusal::UnderThreshold,
-        PublishRefusal::Expired(_) => Refusal::MetadataExpired,
-        PublishRefusal::Unacceptable(_) => Refusal::MetadataRefused,
-        PublishRefusal::Failed(_) => Refusal::Internal,
-    }
-}
-
-fn publish_refused(refusal: PublishRefusal) -> Refused {
-    match refusal {
-        PublishRefusal::Failed(error) => Refused::internal(&error),
-        other => Refused::new(publish_code(&other), other.to_string()),
-    }
 }

@@ -90,6 +90,7 @@ fn not_created(refusal: CreateRefusal) -> Refused {
             let words = format!("the team's signed metadata does not list {version}: publish it with its release key");
             Refused::new(Refusal::VersionUnsigned, words)
         }
+        CreateRefusal::Disallowed(why) => Refused::new(Refusal::VersionRecalled, format!("{why}: roll another out")),
         CreateRefusal::Active(other) => active(&other),
         CreateRefusal::KeyReused => {
             Refused::new(Refusal::KeyReused, "a key stands for one request: use a new one for another")

@@ -10,9 +10,9 @@ use std::{
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use sigstore_tuf::TrustedMetadataSet;
-use tern_protocol::{ids::TeamId, tuf};
+use tern_protocol::tuf;
 
-use super::{MAX_TEAM_BYTES, OnlineKeys, Published, carry_out, chain, metadata};
+use super::{MAX_TEAM_BYTES, OnlineKeys, Published, TeamRole, carry_out, chain, metadata};
 use crate::disk;
 
 /// Before anything expires: what is on our own disk is judged by its signatures, its dates are mended afterwards.
@@ -74,7 +74,7 @@ fn below(folder: &Path, mut trusted: TrustedMetadataSet, snapshot: &[u8]) -> any
         let bytes = file(folder, &format!("{}.{name}", meta.version))?;
         let verified = trusted.update_delegated_targets(&bytes, team, "targets", NO_EXPIRY);
         verified.map_err(|e| anyhow::anyhow!(chain(&e))).with_context(|| format!("verify {team}"))?;
-        teams.insert(team.parse::<TeamId>().with_context(|| format!("team {team}"))?, bytes);
+        teams.insert(team.parse::<TeamRole>().with_context(|| format!("team {team}"))?, bytes);
     }
     Ok(Published { trusted, targets, teams })
 }
@@ -102,7 +102,7 @@ fn mend(folder: &Path, keys: &OnlineKeys, root: &TrustedMetadataSet, now: Timest
 fn remove_orphans(folder: &Path, published: &Published) -> anyhow::Result<usize> {
     let snapshot = published.trusted.snapshot().map_or(0, |s| s.version);
     let mut removed = 0;
-    let teams = published.delegated().into_iter().map(|team| (team.to_string(), published.team_version(&team)));
+    let teams = published.delegated().into_iter().map(|team| (team.to_string(), published.version_of(&team)));
     for (role, current) in teams.chain([("snapshot".to_owned(), snapshot)]) {
         for version in versions_on_disk(folder, &role)?.into_iter().filter(|version| *version > current) {
             disk::remove(&folder.join(format!("metadata/{version}.{role}.json")))?;

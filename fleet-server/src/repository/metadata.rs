@@ -6,9 +6,9 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sigstore_tuf::{Error as TufError, TrustedMetadataSet};
-use tern_protocol::{digest::Digest, ids::TeamId, keys::SigningKey, signed::sign_value, tuf};
+use tern_protocol::{digest::Digest, keys::SigningKey, signed::sign_value, tuf};
 
-use super::{ONLINE_LIFE, OnlineKeys, PublishRefusal, Published, TARGETS_LIFE, Write, chain};
+use super::{ONLINE_LIFE, OnlineKeys, PublishRefusal, Published, TARGETS_LIFE, TeamRole, Write, chain};
 use crate::director::whole_seconds;
 
 /// The version of the TUF specification that the metadata follows.
@@ -20,11 +20,11 @@ impl Published {
         &self,
         folder: &Path,
         keys: &OnlineKeys,
-        team: &TeamId,
+        team: &TeamRole,
         bytes: &[u8],
         now: Timestamp,
     ) -> Result<(Self, Vec<Write>), PublishRefusal> {
-        let version = self.team_version(team) + 1;
+        let version = self.version_of(team) + 1;
         let mut teams = self.teams.clone();
         teams.insert(team.clone(), bytes.to_vec());
         let mut versions = self.versions();
@@ -73,8 +73,8 @@ impl Published {
         Ok((Self { trusted, targets, teams: self.teams.clone() }, writes))
     }
 
-    fn versions(&self) -> BTreeMap<TeamId, u64> {
-        self.teams.keys().map(|team| (team.clone(), self.team_version(team))).collect()
+    fn versions(&self) -> BTreeMap<TeamRole, u64> {
+        self.teams.keys().map(|team| (team.clone(), self.version_of(team))).collect()
     }
 
     /// Walks through the client's update from what it may have to the new files.
@@ -82,8 +82,8 @@ impl Published {
         &self,
         files: &Online,
         targets: &[u8],
-        teams: &BTreeMap<TeamId, Vec<u8>>,
-        changed: Option<&TeamId>,
+        teams: &BTreeMap<TeamRole, Vec<u8>>,
+        changed: Option<&TeamRole>,
         now: Timestamp,
     ) -> Result<TrustedMetadataSet, PublishRefusal> {
         let own = |e: TufError| PublishRefusal::Failed(anyhow::anyhow!(chain(&e)).context("prove the new metadata"));
@@ -92,7 +92,7 @@ impl Published {
         trusted.update_snapshot(&files.snapshot, now).map_err(own)?;
         trusted.update_targets(targets, now).map_err(own)?;
         for (team, bytes) in teams {
-            match trusted.update_delegated_targets(bytes, team.as_str(), "targets", now) {
+            match trusted.update_delegated_targets(bytes, &team.to_string(), "targets", now) {
                 Err(error) if changed == Some(team) => return Err(refusal(error)),
                 // Another team's metadata may have expired; that is for that team to mend.
                 Err(error) => tracing::warn!(%team, error = chain(&error), "a team's metadata does not count"),
@@ -134,8 +134,8 @@ pub(super) fn online(
     before: &TrustedMetadataSet,
     keys: &OnlineKeys,
     targets: &[u8],
-    teams: &BTreeMap<TeamId, Vec<u8>>,
-    versions: &BTreeMap<TeamId, u64>,
+    teams: &BTreeMap<TeamRole, Vec<u8>>,
+    versions: &BTreeMap<TeamRole, u64>,
     now: Timestamp,
 ) -> anyhow::Result<Online> {
     let mut meta = BTreeMap::from([("targets.json".to_owned(), meta_file(version_in(targets)?, targets))]);

@@ -13,13 +13,25 @@ use tern_protocol::{
 };
 
 use super::{
-    OnlineKeys, TARGETS_LIFE, Write, carry_out, chain,
+    OnlineKeys, TARGETS_LIFE, TeamRole, Write, carry_out, chain,
     metadata::{SPEC_VERSION, online},
 };
 use crate::{director::whole_seconds, disk};
 
 /// Life of root.
 const ROOT_LIFE: SignedDuration = SignedDuration::from_hours(3 * 365 * 24);
+
+/// The public keys of one team.
+pub struct TeamKeys {
+    /// Which.
+    pub team: TeamId,
+    /// Who signs its releases.
+    pub release: Vec<PublicKey>,
+    /// How many of them must.
+    pub threshold: usize,
+    /// What signs its candidates.
+    pub candidate: PublicKey,
+}
 
 /// The keys that a repository is made with.
 pub struct SoloKeys {
@@ -31,8 +43,8 @@ pub struct SoloKeys {
     pub online: OnlineKeys,
     /// The director's public half.
     pub director: PublicKey,
-    /// Each team's release key, its public half.
-    pub teams: Vec<(TeamId, PublicKey)>,
+    /// Each team with the public halves of its keys.
+    pub teams: Vec<TeamKeys>,
 }
 
 /// Writes the first root, targets, snapshot and timestamp into `folder`.
@@ -85,23 +97,29 @@ fn root(keys: &SoloKeys, now: Timestamp) -> Value {
     root
 }
 
-fn targets(teams: &[(TeamId, PublicKey)], now: Timestamp) -> Value {
-    let keys: serde_json::Map<String, Value> = teams.iter().map(|(_, key)| (key.id().0, json!(key))).collect();
-    let role = |(team, key): &(TeamId, PublicKey)| {
+fn targets(teams: &[TeamKeys], now: Timestamp) -> Value {
+    let all = teams.iter().flat_map(|team| team.release.iter().chain([&team.candidate]));
+    let keys: serde_json::Map<String, Value> = all.map(|key| (key.id().0, json!(key))).collect();
+    let role = |role: TeamRole, keys: &[PublicKey], threshold: usize| {
         json!({
-            "name": team,
-            "keyids": [key.id()],
-            "threshold": 1,
+            "name": role.to_string(),
+            "keyids": keys.iter().map(PublicKey::id).collect::<Vec<_>>(),
+            "threshold": threshold,
             "terminating": true,
-            "paths": [format!("models/{team}/*/*/manifest.json")],
+            "paths": [role.pattern()],
         })
     };
+    let roles = teams.iter().flat_map(|TeamKeys { team, release, threshold, candidate }| {
+        let releases = role(TeamRole::release(team.clone()), release, *threshold);
+        [releases, role(TeamRole::candidate(team.clone()), std::slice::from_ref(candidate), 1)]
+    });
+    let roles: Vec<_> = roles.collect();
     json!({
         "_type": "targets",
         "spec_version": SPEC_VERSION,
         "version": 1,
         "expires": whole_seconds(now.saturating_add(TARGETS_LIFE).unwrap_or(Timestamp::MAX)),
         "targets": {},
-        "delegations": {"keys": keys, "roles": teams.iter().map(role).collect::<Vec<_>>()},
+        "delegations": {"keys": keys, "roles": roles},
     })
 }

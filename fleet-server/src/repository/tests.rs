@@ -5,7 +5,10 @@ use std::{fs, sync::Arc};
 
 use serde_json::json;
 use sigstore_tuf::{Updater, UpdaterConfig};
-use tern_protocol::{keys::SigningKey, signed::sign_value};
+use tern_protocol::{
+    keys::{PublicKey, SigningKey},
+    signed::sign_value,
+};
 
 use super::*;
 
@@ -20,6 +23,7 @@ struct Keys {
     snapshot: SigningKey,
     timestamp: SigningKey,
     team: SigningKey,
+    candidate: SigningKey,
     targets: SigningKey,
 }
 
@@ -45,16 +49,27 @@ fn team() -> TeamId {
     "demo".parse().unwrap()
 }
 
+fn releases() -> TeamRole {
+    TeamRole::release(team())
+}
+
+fn of_team(team: TeamId, release: PublicKey, candidate: PublicKey) -> solo::TeamKeys {
+    solo::TeamKeys { team, release: vec![release], threshold: 1, candidate }
+}
+
 fn scratch() -> Scratch {
     let key = || SigningKey::generate().unwrap();
-    let keys = Arc::new(Keys { snapshot: key(), timestamp: key(), team: key(), targets: key() });
+    let keys = Arc::new(Keys { snapshot: key(), timestamp: key(), team: key(), candidate: key(), targets: key() });
     let folder = tempfile::tempdir().unwrap();
     let solo = solo::SoloKeys {
         root: key(),
         targets: copy(&keys.targets),
         online: keys.online(),
         director: key().public(),
-        teams: vec![(team(), keys.team.public()), ("other".parse().unwrap(), key().public())],
+        teams: vec![
+            of_team(team(), keys.team.public(), keys.candidate.public()),
+            of_team("other".parse().unwrap(), key().public(), key().public()),
+        ],
     };
     solo::create(folder.path(), &solo, now()).unwrap();
     Scratch { folder, keys }
@@ -128,17 +143,17 @@ async fn a_published_version_reaches_a_client_and_no_other_does() {
     let path = scratch.folder.path();
     assert!(client(path, "demo/m@1.0.0", now()).await.is_err());
     let listed = repository
-        .publish(&team(), &scratch.metadata(1, &["demo/m@1.0.0"]), &with_manifests(&["demo/m@1.0.0"]), now())
+        .publish(&releases(), &scratch.metadata(1, &["demo/m@1.0.0"]), &with_manifests(&["demo/m@1.0.0"]), now())
         .unwrap();
-    assert_eq!(listed.len(), 1);
+    assert_eq!(listed.versions.len(), 1);
     assert_eq!(client(path, "demo/m@1.0.0", now()).await.unwrap(), manifest("demo/m@1.0.0"));
     assert!(client(path, "demo/m@1.0.1", now()).await.is_err());
     let both = ["demo/m@1.0.0", "demo/m@1.0.1"];
-    repository.publish(&team(), &scratch.metadata(2, &both), &with_manifests(&both), now()).unwrap();
+    repository.publish(&releases(), &scratch.metadata(2, &both), &with_manifests(&both), now()).unwrap();
     assert_eq!(client(path, "demo/m@1.0.1", now()).await.unwrap(), manifest("demo/m@1.0.1"));
-    let shown = repository.team(&team(), now()).unwrap();
+    let shown = repository.team(&releases(), now()).unwrap();
     assert_eq!((shown.next_version, shown.signatures.len()), (3, 1));
-    assert_eq!(scratch.open(now()).listed(&team()).len(), 2);
+    assert_eq!(scratch.open(now()).listing(&releases()).versions.len(), 2);
 }
 
 #[test]
@@ -146,7 +161,7 @@ fn every_refusal_has_its_own_variant_and_publishes_nothing() {
     let scratch = scratch();
     let repository = scratch.open(now());
     let before = fs::read(scratch.folder.path().join("metadata/timestamp.json")).unwrap();
-    let refused = |bytes: &[u8]| repository.publish(&team(), bytes, &[], now()).unwrap_err();
+    let refused = |bytes: &[u8]| repository.publish(&releases(), bytes, &[], now()).unwrap_err();
     let one = ["demo/m@1.0.0"];
     let stranger = SigningKey::generate().unwrap();
     assert!(matches!(refused(b"{"), PublishRefusal::Malformed(_)));
@@ -158,7 +173,7 @@ fn every_refusal_has_its_own_variant_and_publishes_nothing() {
     assert_eq!(refused(&scratch.signed(1, &one, &[])).to_string(), threshold.to_string());
     for foreign in ["other/m@1.0.0", "models/demo/m/manifest.json", "../x", "models/demo/m/1.0.0/model.onnx"] {
         let refusal = refused(&scratch.metadata(1, &[foreign]));
-        assert!(matches!(refusal, PublishRefusal::ForeignTarget(_)), "{foreign}: {refusal}");
+        assert!(matches!(refusal, PublishRefusal::ForeignTarget(..)), "{foreign}: {refusal}");
     }
     let mut delegating = role(1, json!({}));
     delegating["delegations"] = json!({"keys": {}, "roles": []});
@@ -170,7 +185,8 @@ fn every_refusal_has_its_own_variant_and_publishes_nothing() {
     assert!(matches!(refused(&expired), PublishRefusal::Expired(_)));
     let twice = scratch.signed(1, &one, &[&scratch.keys.team, &scratch.keys.team]);
     assert!(matches!(refused(&twice), PublishRefusal::Unacceptable(_)));
-    let nobody = repository.publish(&"nobody".parse().unwrap(), &scratch.metadata(1, &one), &[], now());
+    let nobody =
+        repository.publish(&TeamRole::release("nobody".parse().unwrap()), &scratch.metadata(1, &one), &[], now());
     assert!(matches!(nobody, Err(PublishRefusal::UnknownTeam(_))));
     assert_eq!(fs::read(scratch.folder.path().join("metadata/timestamp.json")).unwrap(), before);
     assert_eq!(load::versions_on_disk(scratch.folder.path(), "demo").unwrap(), Vec::<u64>::new());
@@ -184,12 +200,12 @@ async fn a_cut_at_any_write_leaves_the_old_set_or_the_new_one() {
         let scratch = scratch();
         let path = scratch.folder.path();
         let first = scratch.metadata(1, &both[..1]);
-        scratch.open(now()).publish(&team(), &first, &with_manifests(&both[..1]), now()).unwrap();
+        scratch.open(now()).publish(&releases(), &first, &with_manifests(&both[..1]), now()).unwrap();
         let second = scratch.metadata(2, &both);
         let repository = scratch.open(now());
-        let (_, mut writes) = repository.lock().with_team(path, &repository.keys, &team(), &second, now()).unwrap();
+        let (_, mut writes) = repository.lock().with_team(path, &repository.keys, &releases(), &second, now()).unwrap();
         let (version, bytes) = with_manifests(&both).remove(1);
-        let manifest_path = repository.manifest_path(&version.model, &version.manifest);
+        let manifest_path = repository.manifest_path(&version.model, &version.manifest, RoleKind::Release);
         writes.insert(0, Write { path: manifest_path, bytes });
         assert_eq!(writes.len(), 4);
         carry_out(&writes[..done]).unwrap();
@@ -205,9 +221,9 @@ async fn a_cut_at_any_write_leaves_the_old_set_or_the_new_one() {
         assert_eq!(client(path, both[0], now()).await.unwrap(), manifest(both[0]), "cut after {done}");
         assert_eq!(client(path, both[1], now()).await.is_ok(), is_new, "cut after {done}");
         let repository = scratch.open(now());
-        assert_eq!(repository.listed(&team()).len(), if is_new { 2 } else { 1 });
+        assert_eq!(repository.listing(&releases()).versions.len(), if is_new { 2 } else { 1 });
         if !is_new {
-            repository.publish(&team(), &second, &with_manifests(&both), now()).unwrap();
+            repository.publish(&releases(), &second, &with_manifests(&both), now()).unwrap();
         }
         assert_eq!(client(path, both[1], now()).await.unwrap(), manifest(both[1]), "cut after {done}");
         let names: Vec<_> = fs::read_dir(path.join("metadata")).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -221,14 +237,14 @@ async fn a_lost_or_torn_timestamp_is_mended() {
         let scratch = scratch();
         let path = scratch.folder.path();
         let one = ["demo/m@1.0.0"];
-        scratch.open(now()).publish(&team(), &scratch.metadata(1, &one), &with_manifests(&one), now()).unwrap();
+        scratch.open(now()).publish(&releases(), &scratch.metadata(1, &one), &with_manifests(&one), now()).unwrap();
         let timestamp = path.join("metadata/timestamp.json");
         match damage {
             None => fs::remove_file(&timestamp).unwrap(),
             Some(bytes) => disk::write(&timestamp, bytes, Access::Public).unwrap(),
         }
         let repository = scratch.open(later(1));
-        assert_eq!(repository.listed(&team()).len(), 1);
+        assert_eq!(repository.listing(&releases()).versions.len(), 1);
         assert_eq!(client(path, one[0], later(1)).await.unwrap(), manifest(one[0]));
     }
 }
@@ -239,7 +255,7 @@ async fn freshness_is_signed_anew_at_half_life_and_versions_grow_with_time() {
     let repository = scratch.open(now());
     let path = scratch.folder.path();
     let one = ["demo/m@1.0.0"];
-    repository.publish(&team(), &scratch.metadata(1, &one), &with_manifests(&one), now()).unwrap();
+    repository.publish(&releases(), &scratch.metadata(1, &one), &with_manifests(&one), now()).unwrap();
     assert!(!repository.freshen(later(3)).unwrap());
     assert!(client(path, one[0], later(8)).await.is_err(), "expired");
     assert!(repository.freshen(later(4)).unwrap());
@@ -250,7 +266,7 @@ async fn freshness_is_signed_anew_at_half_life_and_versions_grow_with_time() {
     assert!(scratch.open(later(60)).freshen(later(60)).unwrap());
     client(path, one[0], later(60)).await.unwrap();
     let repository = scratch.open(later(50));
-    repository.publish(&team(), &scratch.metadata(2, &one), &[], later(50)).unwrap();
+    repository.publish(&releases(), &scratch.metadata(2, &one), &[], later(50)).unwrap();
     let after = repository.lock().trusted.timestamp().unwrap().version;
     assert_eq!(after, u64::try_from(later(60).as_second()).unwrap() + 1);
 }
@@ -262,7 +278,7 @@ async fn targets_whose_key_is_here_are_signed_anew_before_and_after_their_end() 
     let one = ["demo/m@1.0.0"];
     let open = |at| scratch.open(at).with_targets_key(copy(&scratch.keys.targets));
     let repository = open(now());
-    repository.publish(&team(), &scratch.metadata(1, &one), &with_manifests(&one), now()).unwrap();
+    repository.publish(&releases(), &scratch.metadata(1, &one), &with_manifests(&one), now()).unwrap();
     // The first half: only freshness.
     assert!(repository.freshen(later(180)).unwrap());
     assert_eq!(load::versions_on_disk(path, "targets").unwrap(), [1]);
@@ -270,14 +286,14 @@ async fn targets_whose_key_is_here_are_signed_anew_before_and_after_their_end() 
     assert_eq!(load::versions_on_disk(path, "targets").unwrap(), [1, 2]);
     assert!(!repository.freshen(later(184)).unwrap());
     assert_eq!(client(path, one[0], later(184)).await.unwrap(), manifest(one[0]));
-    assert_eq!(repository.listed(&team()).len(), 1);
+    assert_eq!(repository.listing(&releases()).versions.len(), 1);
     // A server that was away until they had expired.
     let repository = open(later(600));
     assert!(repository.freshen(later(600)).unwrap());
     assert_eq!(load::versions_on_disk(path, "targets").unwrap(), [1, 2, 3]);
     let mut role = role(2, json!({}));
     role["expires"] = json!(whole_seconds(later(900)));
-    repository.publish(&team(), &sign_value(role, &[&scratch.keys.team]).unwrap(), &[], later(600)).unwrap();
+    repository.publish(&releases(), &sign_value(role, &[&scratch.keys.team]).unwrap(), &[], later(600)).unwrap();
     open(later(601));
 }
 
@@ -317,11 +333,102 @@ fn damage_that_cannot_be_mended_is_said() {
 
 #[test]
 fn only_metadata_can_be_asked_for() {
-    for name in ["timestamp.json", "1.root.json", "12.snapshot.json", "1.targets.json", "7.demo.json"] {
+    for name in
+        ["timestamp.json", "1.root.json", "12.snapshot.json", "1.targets.json", "7.demo.json", "7.demo.candidate.json"]
+    {
         assert!(is_metadata_name(name), "{name}");
     }
-    for name in ["root.json", "01.root.json", "0.root.json", "../server.db", "1.../x.json", "1.root.json.partial", "a"]
-    {
+    for name in [
+        "root.json",
+        "01.root.json",
+        "0.root.json",
+        "../server.db",
+        "1.../x.json",
+        "1.root.json.partial",
+        "a",
+        "1.demo.x.json",
+    ] {
         assert!(!is_metadata_name(name), "{name}");
     }
+}
+
+fn standing_role(version: u64, targets: &[&str], standings: Value) -> Value {
+    let target = |model: &&str| {
+        let bytes = manifest(model);
+        let path = model.parse::<ModelVersion>().unwrap().target_path();
+        (path, json!({"length": bytes.len(), "hashes": {"sha256": Digest::of(&bytes)}}))
+    };
+    let mut role = role(version, Value::Object(targets.iter().map(target).collect()));
+    role[tern_protocol::standing::MODELS] = standings;
+    role
+}
+
+#[test]
+fn a_recall_and_a_floor_are_published_and_never_taken_back_under_the_same_keys() {
+    let scratch = scratch();
+    let repository = scratch.open(now());
+    let publish = |role: Value, models: &[&str]| {
+        let bytes = sign_value(role, &[&scratch.keys.team]).unwrap();
+        repository.publish(&releases(), &bytes, &with_manifests(models), now())
+    };
+    let both = ["demo/m@1.0.0", "demo/m@1.0.1"];
+    publish(standing_role(1, &both, json!({})), &both).unwrap();
+    let refused = publish(standing_role(2, &both, json!({"m": {"recalled": {"1.0.1": "labels"}}})), &both).unwrap_err();
+    assert!(matches!(&refused, PublishRefusal::Standing(words) if words.contains("lists demo/m@1.0.1")), "{refused}");
+    let malformed = publish(standing_role(2, &both[..1], json!({"m": {"flor": "1.0.0"}})), &both[..1]).unwrap_err();
+    assert!(matches!(malformed, PublishRefusal::Standing(_)), "{malformed}");
+    let recalled = json!({"m": {"floor": "1.0.0", "recalled": {"1.0.1": "labels"}}});
+    let listing = publish(standing_role(2, &both[..1], recalled.clone()), &both[..1]).unwrap();
+    assert_eq!(json!(listing.standings), recalled);
+    assert_eq!(repository.listing(&releases()), listing);
+    for lower in [json!({}), json!({"m": {"floor": "1.0.0"}}), json!({"m": {"recalled": {"1.0.1": "labels"}}})] {
+        let refused = publish(standing_role(3, &both[..1], lower), &both[..1]).unwrap_err();
+        assert!(matches!(refused, PublishRefusal::StandingLowered(_)), "{refused}");
+    }
+    let signed = repository.signed_part(&releases());
+    assert_eq!((signed.0.unwrap()["version"].as_u64(), signed.1), (Some(2), 2));
+    assert_eq!(scratch.open(now()).listing(&releases()), listing, "also after a start");
+}
+
+#[tokio::test]
+async fn candidates_have_a_list_and_a_key_of_their_own() {
+    let scratch = scratch();
+    let repository = scratch.open(now());
+    let robots = TeamRole::candidate(team());
+    let (model, bytes) = ("demo/m@2.0.0", manifest("demo/m@2.0.0"));
+    let path = model.parse::<ModelVersion>().unwrap().candidate_path();
+    let targets = json!({path.clone(): {"length": bytes.len(), "hashes": {"sha256": Digest::of(&bytes)}}});
+    let publish = |role: Value, key: &SigningKey| {
+        let bytes = sign_value(role, &[key]).unwrap();
+        repository.publish(&robots, &bytes, &with_manifests(&[model]), now())
+    };
+    let refused = publish(role(1, targets.clone()), &scratch.keys.team).unwrap_err();
+    assert!(matches!(refused, PublishRefusal::UnderThreshold { found: 0, threshold: 1 }), "{refused}");
+    let release = json!({"models/demo/m/2.0.0/manifest.json": targets[&path]});
+    let refused = publish(role(1, release), &scratch.keys.candidate).unwrap_err();
+    assert!(matches!(refused, PublishRefusal::ForeignTarget(..)), "{refused}");
+    let mut speaking = role(1, targets.clone());
+    speaking[tern_protocol::standing::MODELS] = json!({"m": {"floor": "1.0.0"}});
+    let refused = publish(speaking, &scratch.keys.candidate).unwrap_err();
+    assert!(matches!(refused, PublishRefusal::Standing(_)), "{refused}");
+
+    assert_eq!(publish(role(1, targets), &scratch.keys.candidate).unwrap().versions.len(), 1);
+    assert!(repository.listing(&releases()).versions.is_empty(), "a candidate is no release");
+    assert!(repository.metadata("1.demo.candidate.json").unwrap().is_some());
+    assert_eq!(
+        repository.manifest(&model.parse().unwrap(), &Digest::of(&bytes), RoleKind::Candidate).unwrap().unwrap(),
+        bytes
+    );
+    let folder = scratch.folder.path();
+    let root = fs::read(folder.join("metadata/1.root.json")).unwrap();
+    let mut updater = Updater::new(Files(folder.to_owned()), &root).unwrap();
+    updater.refresh(now()).await.unwrap();
+    assert_eq!(updater.get_target(&path, now()).await.unwrap(), bytes);
+    assert!(updater.get_target("models/demo/m/2.0.0/manifest.json", now()).await.is_err());
+    // A publication of it that was cut is swept at the next start, and old ones go in time like others.
+    fs::copy(folder.join("metadata/1.demo.candidate.json"), folder.join("metadata/2.demo.candidate.json")).unwrap();
+    let again = scratch.open(now());
+    assert_eq!(load::versions_on_disk(folder, "demo.candidate").unwrap(), [1]);
+    assert_eq!(again.listing(&robots).versions.len(), 1);
+    assert_eq!((again.teams().len(), again.roles().len()), (2, 4));
 }

@@ -82,7 +82,10 @@ impl World {
         self.store.put_manifest(new, self.now).await.unwrap();
         let all = self.store.versions(None, Paging { after: String::new(), limit: 100 }).await.unwrap();
         let listed = all.into_iter().map(|row| SignedVersion { model: row.model, manifest: row.manifest }).collect();
-        self.store.set_signed(model.name.team, listed, "admin".into(), self.now).await.unwrap();
+        self.store
+            .set_signed(crate::repository::TeamRole::release(model.name.team), listed, "admin".into(), self.now)
+            .await
+            .unwrap();
     }
 
     async fn enrol(&self, name: &str) {
@@ -104,6 +107,7 @@ impl World {
             labels: Default::default(),
             agent_version: "1.0.0".into(),
             certificate_expires: self.now + SignedDuration::from_hours(9000),
+            issuer: Digest::of(b"ca"),
         };
         self.store.enrol(token, self.now).await.unwrap().unwrap();
         self.status(name, true).await;

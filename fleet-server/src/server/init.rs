@@ -20,8 +20,8 @@ use crate::{
 
 /// Names that TUF keeps for its own roles.
 const TUF_ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
-/// Most teams: what a TUF client looks through.
-const MAX_TEAMS: usize = 30;
+/// Most teams: a TUF client looks through 32 roles, and each has two.
+const MAX_TEAMS: usize = 15;
 
 /// What to make.
 #[derive(Debug, Clone)]
@@ -40,7 +40,8 @@ impl InitOrder {
     /// What to tell the operator.
     pub(super) fn words(&self) -> String {
         let folder = self.data_dir.display();
-        let keys: Vec<_> = self.teams.iter().map(|team| format!("release-{team}.key")).collect();
+        let keys = self.teams.iter().map(|team| format!("release-{team}.key,candidate-{team}.key"));
+        let keys: Vec<_> = keys.collect();
         format!(
             "UNSAFE: every key of fleet {} lies on this machine, one of one. Whoever takes it takes the fleet.\n\
              This is for trials. Never use --solo in production.\n\
@@ -101,7 +102,9 @@ async fn make(folder: &Path, order: &InitOrder, now: Timestamp) -> anyhow::Resul
 
     let mut teams = Vec::new();
     for team in &order.teams {
-        teams.push((team.clone(), keyfile::create(&operator.join(format!("release-{team}.key")))?.public()));
+        let key = |kind: &str| keyfile::create(&operator.join(format!("{kind}-{team}.key")));
+        let (release, candidate) = (vec![key("release")?.public()], key("candidate")?.public());
+        teams.push(solo::TeamKeys { team: team.clone(), release, threshold: 1, candidate });
     }
     let keys = solo::SoloKeys {
         root: keyfile::create(&keys.join("root-1.key"))?,

@@ -9,14 +9,18 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tern_protocol::{
     digest::Digest,
-    ids::{ByteCount, ModelName, ModelVersion, TeamId},
+    ids::{ByteCount, ModelName, ModelVersion},
     manifest::Manifest,
+    standing::{Disallowed, Standing},
 };
 
-use super::{NewEvent, Paging, Store, StoreError, devices::version_of, events, integer, millis, natural, parse, time};
+use super::{
+    NewEvent, Paging, Store, StoreError, devices::version_of, events, from_json, integer, millis, natural, parse, time,
+};
 use crate::{
     events::EventKind,
     forms::{VersionDetail, VersionRow},
+    repository::{RoleKind, TeamRole},
 };
 
 /// A version whose manifest was uploaded.
@@ -70,7 +74,8 @@ pub struct SignedVersion {
 
 pub(super) const COLUMNS: &str = "team, model_id, version, manifest_sha256, bytes, published, published_by, signed,
     (SELECT count(*) FROM running_models r
-     WHERE r.team = v.team AND r.model_id = v.model_id AND r.version = v.version)";
+     WHERE r.team = v.team AND r.model_id = v.model_id AND r.version = v.version),
+    candidate, (SELECT standing FROM standings s WHERE s.team = v.team AND s.model_id = v.model_id)";
 
 impl Store {
     /// Stores a version's manifest; one that was never signed gives way.
@@ -202,34 +207,38 @@ impl Store {
             let ModelVersion { name, version } = &model;
             let mut rows = statement.query(params![name.team.as_str(), name.model.as_str(), version.to_string()])?;
             let Some(row) = rows.next()? else { return Ok(None) };
-            Ok(Some(VersionDetail { row: from_row(row)?, manifest_json: super::from_json("manifest", &bytes)? }))
+            Ok(Some(VersionDetail { row: from_row(row)?, manifest_json: from_json("manifest", &bytes)? }))
         })
         .await
     }
 
-    /// Takes over which versions a team's metadata lists; records what is new and what is gone. Gives those back whose
+    /// Takes over which versions a role's metadata lists; records what is new and what is gone. Gives those back whose
     /// manifest is not the one that is here: they do not count until [`Store::restore_manifest`].
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn set_signed(
         &self,
-        team: TeamId,
+        role: TeamRole,
         listed: Vec<SignedVersion>,
         actor: String,
         now: Timestamp,
     ) -> Result<Vec<SignedVersion>, StoreError> {
         self.write(move |connection| {
             let mut unmatched = Vec::new();
-            let before = signed(connection, &team)?;
+            let before = signed(connection, &role)?;
+            let sql = format!(
+                "UPDATE versions SET {} = ?5, ever_signed = 1
+                 WHERE team = ?1 AND model_id = ?2 AND version = ?3 AND manifest_sha256 = ?4",
+                column(role.kind)
+            );
             let gone = before.iter().filter(|version| !listed.contains(version));
             let new = listed.iter().filter(|version| !before.contains(version));
             let changes = gone.map(|v| (v, false)).chain(new.map(|v| (v, true)));
             for (SignedVersion { model, manifest }, is_signed) in changes {
                 let ModelVersion { name, version } = model;
                 let updated = connection.execute(
-                    "UPDATE versions SET signed = ?5, ever_signed = 1
-                     WHERE team = ?1 AND model_id = ?2 AND version = ?3 AND manifest_sha256 = ?4",
+                    &sql,
                     params![
                         name.team.as_str(),
                         name.model.as_str(),
@@ -242,7 +251,12 @@ impl Store {
                     unmatched.push(SignedVersion { model: model.clone(), manifest: *manifest });
                     continue;
                 }
-                let kind = if is_signed { EventKind::VersionPublished } else { EventKind::VersionWithdrawn };
+                let kind = match (role.kind, is_signed) {
+                    (RoleKind::Release, true) => EventKind::VersionPublished,
+                    (RoleKind::Release, false) => EventKind::VersionWithdrawn,
+                    (RoleKind::Candidate, true) => EventKind::CandidatePublished,
+                    (RoleKind::Candidate, false) => EventKind::CandidateWithdrawn,
+                };
                 let event = NewEvent::new(kind, format!("manifest {manifest}")).by(actor.clone()).of_version(model);
                 events::insert(connection, &event, now)?;
             }
@@ -308,10 +322,19 @@ fn manifest(connection: &Connection, model: &ModelVersion) -> Result<Option<(Dig
     row.map(|(digest, bytes)| Ok((parse("manifest digest", &digest)?, bytes))).transpose()
 }
 
-fn signed(connection: &Connection, team: &TeamId) -> Result<Vec<SignedVersion>, StoreError> {
-    let sql = "SELECT team, model_id, version, manifest_sha256 FROM versions WHERE team = ?1 AND signed = 1";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([team.as_str()])?;
+/// The column that says whether a list of this kind names the version.
+fn column(kind: RoleKind) -> &'static str {
+    match kind {
+        RoleKind::Release => "signed",
+        RoleKind::Candidate => "candidate",
+    }
+}
+
+fn signed(connection: &Connection, role: &TeamRole) -> Result<Vec<SignedVersion>, StoreError> {
+    let column = column(role.kind);
+    let sql = format!("SELECT team, model_id, version, manifest_sha256 FROM versions WHERE team = ?1 AND {column} = 1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([role.team.as_str()])?;
     let mut versions = Vec::new();
     while let Some(row) = rows.next()? {
         let manifest = parse("manifest digest", &row.get::<_, String>(3)?)?;
@@ -321,13 +344,24 @@ fn signed(connection: &Connection, team: &TeamId) -> Result<Vec<SignedVersion>, 
 }
 
 pub(super) fn from_row(row: &Row<'_>) -> Result<VersionRow, StoreError> {
+    let model = version_of(row, 0)?;
+    let standing = row.get::<_, Option<String>>(10)?;
+    let standing = standing.map(|text| from_json::<Standing>("standing", text.as_bytes())).transpose()?;
+    let (recalled, floor) = match standing.unwrap_or_default().allows(&model.version) {
+        Ok(()) => (None, None),
+        Err(Disallowed::Recalled { reason, .. }) => (Some(reason), None),
+        Err(Disallowed::BelowFloor { floor, .. }) => (None, Some(floor)),
+    };
     Ok(VersionRow {
-        model: version_of(row, 0)?,
+        model,
         manifest: parse("manifest digest", &row.get::<_, String>(3)?)?,
         bytes: ByteCount(natural(row.get(4)?)),
         published: time(row.get(5)?)?,
         published_by: row.get(6)?,
         signed: row.get(7)?,
         devices: natural(row.get(8)?),
+        candidate: row.get(9)?,
+        recalled,
+        floor,
     })
 }

@@ -11,12 +11,13 @@ use tern_protocol::{
     desired::{DesiredModel, MAX_MODELS, Probation, Swap},
     digest::Digest,
     ids::{DeviceId, Generation, ModelName, ModelVersion},
+    standing::Disallowed,
 };
 
 use super::{
     NewEvent, Paging, Store, StoreError, damaged,
     devices::{list, version_of},
-    events, from_json, integer, millis, natural, parse, rollouts, to_json,
+    events, from_json, integer, millis, natural, parse, rollouts, standings, to_json,
 };
 use crate::{director::SignedState, events::EventKind, rollout::RolloutId, selector::Selector};
 
@@ -46,6 +47,8 @@ pub enum AssignRefusal {
     UnknownVersion,
     /// The team's signed metadata does not list the version.
     Unsigned,
+    /// Its team lets the version run no more.
+    Disallowed(Disallowed),
     /// The selector picks no device.
     NoDevice,
     /// A device runs another team's model of the same name.
@@ -150,7 +153,7 @@ impl Store {
     pub async fn demand(&self, device: DeviceId) -> Result<Option<Demand>, StoreError> {
         self.read(move |connection| {
             let sql = "SELECT desired, generation, twin_generation < generation FROM devices
-                       WHERE device = ?1 AND revoked IS NULL AND desired IS NOT NULL";
+                       WHERE device = ?1 AND revoked IS NULL AND cloned IS NULL AND desired IS NOT NULL";
             let row = |row: &rusqlite::Row<'_>| {
                 Ok(Demand { bytes: row.get(0)?, generation: Generation(natural(row.get(1)?)), lags: row.get(2)? })
             };
@@ -235,25 +238,28 @@ fn assign(
     now: Timestamp,
 ) -> Result<Result<BTreeMap<DeviceId, Generation>, AssignRefusal>, StoreError> {
     let ModelVersion { name, version } = &order.model;
-    let manifest = match listed(connection, &order.model)? {
+    let found = match listed(connection, &order.model)? {
         None => return Ok(Err(AssignRefusal::UnknownVersion)),
-        Some((_, false)) => return Ok(Err(AssignRefusal::Unsigned)),
-        Some((digest, true)) => digest,
+        Some(found) if !found.is_listed() => return Ok(Err(AssignRefusal::Unsigned)),
+        Some(found) => found,
     };
+    if let Err(why) = standings::standing(connection, name)?.allows(version) {
+        return Ok(Err(AssignRefusal::Disallowed(why)));
+    }
     if let Some(rollout) = rollouts::at_work(connection, name)? {
         return Ok(Err(AssignRefusal::UnderRollout { rollout }));
     }
-    let devices = list(connection, &order.selector, &Paging { after: String::new(), limit: usize::MAX })?;
+    let devices = list(connection, &order.selector, &Paging { after: String::new(), limit: usize::MAX }, false)?;
     if devices.is_empty() {
         return Ok(Err(AssignRefusal::NoDevice));
     }
     let wanted = DesiredModel {
         model: name.clone(),
         version: version.clone(),
-        manifest,
+        manifest: found.manifest,
         swap: Swap::default(),
         probation: order.probation,
-        candidate: false,
+        candidate: found.is_candidate(),
     };
     // All are checked before the first is changed: an assignment happens as a whole or not at all.
     let mut plan = Vec::new();
@@ -279,13 +285,40 @@ fn assign(
     Ok(Ok(generations))
 }
 
-/// The digest of the version's manifest and whether its team's signed metadata lists it; none where it was never uploaded.
-pub(super) fn listed(connection: &Connection, of: &ModelVersion) -> Result<Option<(Digest, bool)>, StoreError> {
-    let sql = "SELECT manifest_sha256, signed FROM versions WHERE team = ?1 AND model_id = ?2 AND version = ?3";
+/// A version that was uploaded, and which lists of its team name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// SHA-256 of its manifest.
+    pub(super) manifest: Digest,
+    /// Whether it is a release.
+    pub(super) signed: bool,
+    /// Whether it is listed as a candidate.
+    pub(super) candidate: bool,
+}
+
+impl Listed {
+    /// Whether it can be demanded at all.
+    pub(super) fn is_listed(&self) -> bool {
+        self.signed || self.candidate
+    }
+
+    /// Whether only devices that take candidates run it.
+    pub(super) fn is_candidate(&self) -> bool {
+        self.candidate && !self.signed
+    }
+}
+
+/// What is known of a version; none where it was never uploaded.
+pub(super) fn listed(connection: &Connection, of: &ModelVersion) -> Result<Option<Listed>, StoreError> {
+    let sql = "SELECT manifest_sha256, signed, candidate FROM versions
+               WHERE team = ?1 AND model_id = ?2 AND version = ?3";
     let key = params![of.name.team.as_str(), of.name.model.as_str(), of.version.to_string()];
-    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get(1)?));
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?));
     let found = connection.prepare_cached(sql)?.query_row(key, row).optional()?;
-    found.map(|(digest, signed)| Ok((parse("manifest digest", &digest)?, signed))).transpose()
+    let known = |(digest, signed, candidate): (String, bool, bool)| {
+        Ok(Listed { manifest: parse("manifest digest", &digest)?, signed, candidate })
+    };
+    found.map(known).transpose()
 }
 
 fn record(
@@ -304,7 +337,7 @@ fn record(
     events::insert(connection, &event, now)
 }
 
-/// Stores a new signed state of the device under its next generation.
+/// Stores a new signed state of the device under its next generation; of a version that may run no more never.
 pub(super) fn demand(
     connection: &Connection,
     device: &DeviceId,
@@ -316,6 +349,7 @@ pub(super) fn demand(
         .prepare_cached("SELECT generation FROM devices WHERE device = ?1")?
         .query_row([device.as_str()], |row| row.get(0))?;
     let generation = next_generation(natural(last), now);
+    let models = standings::allowed(connection, device, models)?;
     connection.prepare_cached("DELETE FROM desired_models WHERE device = ?1")?.execute([device.as_str()])?;
     for model in &models {
         connection

@@ -13,11 +13,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tern_protocol::{
     digest::Digest,
     ids::{ModelName, ModelVersion, Version},
+    standing::Disallowed,
 };
 
 use super::{
-    Store, StoreError, damaged, devices::version_of, directing::listed, from_json, integer, millis, parse, time,
-    to_json,
+    Store, StoreError, damaged, devices::version_of, directing::listed, from_json, integer, millis, parse, standings,
+    time, to_json,
 };
 use crate::{
     rollout::{
@@ -82,6 +83,8 @@ pub enum CreateRefusal {
     UnknownVersion(ModelVersion),
     /// The team's signed metadata does not list the version.
     Unsigned(ModelVersion),
+    /// Its team lets the version run no more.
+    Disallowed(Disallowed),
     /// The model has an open rollout.
     Active(RolloutId),
     /// The key came before with another request.
@@ -182,8 +185,11 @@ fn create(
     for version in std::iter::once(&new.model).chain(returns.as_ref()) {
         match listed(connection, version)? {
             None => return Ok(Err(CreateRefusal::UnknownVersion(version.clone()))),
-            Some((_, false)) => return Ok(Err(CreateRefusal::Unsigned(version.clone()))),
-            Some((_, true)) => {}
+            Some(found) if !found.is_listed() => return Ok(Err(CreateRefusal::Unsigned(version.clone()))),
+            Some(_) => {}
+        }
+        if let Err(why) = standings::standing(connection, &version.name)?.allows(&version.version) {
+            return Ok(Err(CreateRefusal::Disallowed(why)));
         }
     }
     if let Some(open) = open_of(connection, &new.model.name)? {

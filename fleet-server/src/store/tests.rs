@@ -16,26 +16,26 @@ use crate::{director::SignedState, events::EventKind, selector::Selector};
 
 const NOW: &str = "2026-06-01T00:00:00Z";
 
-struct Scratch {
-    store: Store,
-    folder: tempfile::TempDir,
+pub(super) struct Scratch {
+    pub(super) store: Store,
+    pub(super) folder: tempfile::TempDir,
 }
 
-fn scratch() -> Scratch {
+pub(super) fn scratch() -> Scratch {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("server.db")).unwrap();
     Scratch { store, folder }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     NOW.parse().unwrap()
 }
 
-fn later(seconds: i64) -> Timestamp {
+pub(super) fn later(seconds: i64) -> Timestamp {
     now() + jiff::SignedDuration::from_secs(seconds)
 }
 
-fn device(name: &str) -> DeviceId {
+pub(super) fn device(name: &str) -> DeviceId {
     name.parse().unwrap()
 }
 
@@ -62,19 +62,20 @@ fn token(name: &str, secret: &str, key: &str) -> UsedToken {
         ]),
         agent_version: "1.0.0".into(),
         certificate_expires: later(1000),
+        issuer: Digest::of(b"ca"),
     }
 }
 
-async fn enrolled(store: &Store, name: &str) {
+pub(super) async fn enrolled(store: &Store, name: &str) {
     store.order_enrolment(order(name, name), now()).await.unwrap().unwrap();
     store.enrol(token(name, name, name), now()).await.unwrap().unwrap();
 }
 
-fn version(text: &str) -> ModelVersion {
+pub(super) fn version(text: &str) -> ModelVersion {
     text.parse().unwrap()
 }
 
-async fn signed(store: &Store, text: &str) {
+pub(super) async fn signed(store: &Store, text: &str) {
     let model = version(text);
     let manifest = Digest::of(text.as_bytes());
     let new = NewVersion {
@@ -90,11 +91,11 @@ async fn signed(store: &Store, text: &str) {
     let mut listed: Vec<_> = store.versions(None, Paging { after: String::new(), limit: 100 }).await.unwrap();
     listed.retain(|row| row.model.name.team == team && (row.signed || row.model == model));
     let listed = listed.into_iter().map(|r| SignedVersion { model: r.model, manifest: r.manifest }).collect();
-    store.set_signed(team, listed, "admin".into(), now()).await.unwrap();
+    store.set_signed(crate::repository::TeamRole::release(team), listed, "admin".into(), now()).await.unwrap();
 }
 
 /// Signs with nothing: the bytes say what was asked for.
-fn sign() -> SignState {
+pub(super) fn sign() -> SignState {
     Arc::new(|device: &DeviceId, generation, models: Vec<DesiredModel>, now| {
         let names: Vec<_> = models.iter().map(|m| m.model_version().to_string()).collect();
         let bytes = format!("{device} {generation} {}", names.join(" ")).into_bytes();
@@ -102,7 +103,7 @@ fn sign() -> SignState {
     })
 }
 
-fn assignment(model: &str, selector: &str) -> AssignmentOrder {
+pub(super) fn assignment(model: &str, selector: &str) -> AssignmentOrder {
     AssignmentOrder {
         model: version(model),
         selector: selector.parse().unwrap(),
@@ -112,7 +113,7 @@ fn assignment(model: &str, selector: &str) -> AssignmentOrder {
     }
 }
 
-async fn kinds(store: &Store) -> Vec<String> {
+pub(super) async fn kinds(store: &Store) -> Vec<String> {
     store.events_after(0, 1000).await.unwrap().into_iter().map(|event| event.kind).collect()
 }
 

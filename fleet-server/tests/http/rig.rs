@@ -19,8 +19,11 @@ use rustls::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tern_fleet_server::{
+    clock,
     config::Config,
     forms::{EnrolmentOrder, EnrolmentTicket, ManifestStored, TeamMetadata},
+    keyfile,
+    repository::{OnlineKeys, solo},
     server::{InitOrder, Server, init},
 };
 use tern_protocol::{
@@ -28,7 +31,7 @@ use tern_protocol::{
     digest::Digest,
     enrolment::{EnrolmentRequest, EnrolmentResponse, EnrolmentToken},
     ids::{ByteCount, ModelVersion},
-    keys::SigningKey,
+    keys::{PublicKey, SigningKey},
     manifest::{self, File, FileRole, Manifest, Tolerance},
     signed::sign_value,
 };
@@ -54,7 +57,48 @@ impl Rig {
             names: vec!["localhost".into(), "127.0.0.1".into()],
         };
         init(&order).await.unwrap();
-        let text = |name: &str| std::fs::read_to_string(order.data_dir.join("operator").join(name)).unwrap();
+        Self::serve(folder, order.data_dir).await
+    }
+
+    /// A fleet whose keys lie apart: two people hold release keys of team demo, and both must sign.
+    pub(crate) async fn of_two_people() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (demo, other) = ("demo".parse().unwrap(), "other".parse().unwrap());
+        let order = InitOrder {
+            data_dir: folder.path().join("data"),
+            fleet: "f".parse().unwrap(),
+            teams: vec![demo, other],
+            names: vec!["localhost".into()],
+        };
+        init(&order).await.unwrap();
+        let keys = order.data_dir.join("keys");
+        let key = |name: &str| keyfile::read(&keys.join(format!("{name}-1.key"))).unwrap();
+        keyfile::create(&order.data_dir.join("operator/release-demo-2.key")).unwrap();
+        let public = |name: &str| keyfile::read(&order.data_dir.join("operator").join(name)).unwrap().public();
+        let team = |team: &str, release: Vec<PublicKey>| solo::TeamKeys {
+            team: team.parse().unwrap(),
+            threshold: release.len(),
+            release,
+            candidate: public(&format!("candidate-{team}.key")),
+        };
+        let teams = vec![
+            team("demo", vec![public("release-demo.key"), public("release-demo-2.key")]),
+            team("other", vec![public("release-other.key")]),
+        ];
+        let online = OnlineKeys { snapshot: key("snapshot"), timestamp: key("timestamp") };
+        let director = key("director").public();
+        let keys = solo::SoloKeys { root: key("root"), targets: key("targets"), online, director, teams };
+        std::fs::remove_dir_all(order.data_dir.join("tuf")).unwrap();
+        solo::create(&order.data_dir.join("tuf"), &keys, clock::now()).unwrap();
+        let database = rusqlite::Connection::open(order.data_dir.join("server.db")).unwrap();
+        let changed = database.execute("UPDATE settings SET value = 'false' WHERE key = 'solo'", []).unwrap();
+        assert_eq!(changed, 1);
+        drop(database);
+        Self::serve(folder, order.data_dir).await
+    }
+
+    async fn serve(folder: tempfile::TempDir, data_dir: std::path::PathBuf) -> Self {
+        let text = |name: &str| std::fs::read_to_string(data_dir.join("operator").join(name)).unwrap();
         let (ca, token) = (text("ca.pem"), text("token").trim().to_owned());
         let mut rig = Self { server: None, folder, ca, token };
         rig.server = Some(Server::start(rig.config()).await.unwrap());
@@ -138,7 +182,11 @@ impl Rig {
     }
 
     pub(crate) fn release_key(&self, team: &str) -> SigningKey {
-        let path = self.folder.path().join(format!("data/operator/release-{team}.key"));
+        self.operator_key(&format!("release-{team}"))
+    }
+
+    pub(crate) fn operator_key(&self, name: &str) -> SigningKey {
+        let path = self.folder.path().join(format!("data/operator/{name}.key"));
         SigningKey::from_pkcs8(&hex::decode(std::fs::read_to_string(path).unwrap().trim()).unwrap()).unwrap()
     }
 
@@ -160,19 +208,26 @@ impl Rig {
         self.publish_bundle(model, bundle(model, content)).await.ok_empty()
     }
 
-    /// Uploads and signs a version; gives the answer to the signed list.
-    pub(crate) async fn publish_bundle(&self, model: &str, bundle: Uploads) -> Published {
+    /// Uploads a version as `caller`; gives its manifest's digest.
+    pub(crate) async fn upload(&self, caller: &Caller, model: &str, bundle: Uploads) -> Digest {
         let (manifest, files) = bundle;
-        let stored: ManifestStored = self.admin().put(&manifest_path(model), manifest.clone()).await.ok();
+        let stored: ManifestStored = caller.put(&manifest_path(model), manifest.clone()).await.ok();
         for (digest, bytes) in files {
             if stored.missing_blobs.contains(&digest) {
-                self.admin().put(&format!("/api/v1/blobs/sha256/{digest}"), bytes).await.empty();
+                caller.put(&format!("/api/v1/blobs/sha256/{digest}"), bytes).await.empty();
             }
         }
+        stored.manifest
+    }
+
+    /// Uploads and signs a version; gives the answer to the signed list.
+    pub(crate) async fn publish_bundle(&self, model: &str, bundle: Uploads) -> Published {
+        let manifest = bundle.0.clone();
+        let stored = self.upload(&self.admin(), model, bundle).await;
         let team = model.split('/').next().unwrap();
         let signed = self.team_metadata(team, &[(model, &manifest)]).await;
         let reply = self.admin().put(&format!("/api/v1/teams/{team}/metadata"), signed).await;
-        Published { manifest: stored.manifest, reply }
+        Published { manifest: stored, reply }
     }
 
     /// The team's next metadata with these targets added, signed by its release key.

@@ -2,9 +2,16 @@
 //! state. Each must be given up at its bound; what was sent, the device's disk and the memory of the process that holds
 //! its keys must stay small.
 
-use tern_protocol::refusal::RefusalCode::{BlobLength, Fetch, Malformed};
+use tern_protocol::refusal::RefusalCode::{BlobLength, Fetch, Malformed, Signature};
 
-use crate::rig::{Expected, Rig, https::Trick, refused, release::Release, repository::blob_path};
+use crate::rig::{
+    Expected, Rig,
+    https::Trick,
+    refused,
+    release::Release,
+    repository::{blob_path, key},
+    wait,
+};
 
 /// Most that one variant may move over the network: the longest role, and what fits into buffers on the way.
 const WIRE: u64 = 24 << 20;
@@ -42,6 +49,7 @@ pub(crate) fn tried(rig: &mut Rig) {
     let before = rig.device.status()["twin"]["last_error"].clone();
     rig.mqtt.send("desired", tern_protocol::signed::sign_value(state, &[&rig.keys.director]).unwrap());
     rig.expect_state_refusal("a desired state of 300 KiB", &before, refused(Malformed, "is over the limit of"));
+    flood(rig);
     let (disk, memory) = (rig.device.disk_bytes().saturating_sub(disk), rig.device.memory().0.saturating_sub(memory));
     assert!(disk < DISK, "the device's state grew by {disk} B");
     assert!(memory < MEMORY, "control grew by {memory} B");
@@ -62,4 +70,23 @@ fn endless(rig: &mut Rig, name: &str, on: impl Fn(&Release) -> String, promise: 
     assert!(traffic.requests > 0, "{variant}: nobody asked");
     assert!(traffic.bytes < WIRE * traffic.requests, "{variant}: {traffic:?}");
     assert!(peak.saturating_sub(before) < MEMORY, "{variant}: control grew from {before} to {peak} B");
+}
+
+/// More desired states than the device can look into, each of which would have it fetch metadata anew.
+fn flood(rig: &mut Rig) {
+    const MANY: usize = 2000;
+    let evil = rig.evil();
+    let state = rig.state(evil.desired());
+    let bytes = tern_protocol::signed::sign(&state, &[&*key()]).unwrap();
+    let before = rig.device.status()["twin"]["last_error"].clone();
+    let changes = || tern_agent::store::examine(&rig.device.state("")).0.expect("a record");
+    let changes_before = changes();
+    (0..MANY).for_each(|_| rig.mqtt.send("desired", bytes.clone()));
+    wait("the flood is over", || {
+        rig.assert_untouched("a flood of desired states");
+        rig.mqtt.is_drained().then_some(())
+    });
+    let changes = changes() - changes_before;
+    assert!(changes <= 3, "{changes} changes were written down: who floods must not wear out the flash");
+    rig.expect_state_refusal("a flood of desired states", &before, refused(Signature, "0 of 1 needed"));
 }

@@ -1,8 +1,9 @@
 //! The attacker held the online keys for a moment and signed counters at their end, so that nothing honest would ever be
 //! newer again. Honest metadata is then refused as older, which is right; and root's quorum must be able to mend it, by
-//! new keys for the roles that were stolen. The device must not need a visit, nor lose what it serves.
+//! new keys for the roles that were stolen, without a visit to the device. The director's counter is mended by enrolling the
+//! device again. It must not lose what it serves in either case.
 
-use tern_protocol::refusal::RefusalCode::{Metadata, Rollback, UnknownTarget};
+use tern_protocol::refusal::RefusalCode::{Metadata, OldGeneration, Rollback, UnknownTarget};
 
 use crate::rig::{Rig, refused, repository::key};
 
@@ -13,6 +14,7 @@ const END: u64 = (1 << 53) - 1;
 fn counters_at_their_end_are_mended_by_root() {
     let mut rig = Rig::new("fast_forward");
     tried(&mut rig);
+    generations(&mut rig);
     rig.finish();
 }
 
@@ -38,4 +40,18 @@ pub(crate) fn tried(rig: &mut Rig) {
     publication.timestamp.signers = vec![stolen];
     let expected = refused(Metadata, "role timestamp");
     rig.attempt("the stolen keys after the rotation", publication.files(), &evil, expected);
+}
+
+/// The director's counter is not root's to mend: a new enrolment, pinned by its token, starts it afresh.
+fn generations(rig: &mut Rig) {
+    rig.publish_honestly();
+    let honest = rig.generation;
+    rig.generation = END - 1;
+    let evil = rig.evil();
+    rig.try_demand("the last generation of all", evil.desired(), refused(UnknownTarget, "signed targets"));
+    rig.generation = honest;
+    let before = rig.device.status()["twin"]["last_error"].clone();
+    rig.demand(rig.next.desired());
+    rig.expect_state_refusal("an honest generation is older now", &before, refused(OldGeneration, "was taken over"));
+    rig.enrol_again();
 }

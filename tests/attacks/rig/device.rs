@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::wait;
+use super::patience::{show_in_vain, tail, wait, wait_saying};
 
 /// The class that the device has.
 pub(crate) const CLASS: &str = "camera";
@@ -56,6 +56,7 @@ impl Device {
             path("ready.json"),
         );
         put(&config, text.as_bytes());
+        show_in_vain(&folder.join("log"));
         Self { name: name.into(), folder, config, child: None, environment: Vec::new() }
     }
 
@@ -63,6 +64,19 @@ impl Device {
     pub(crate) fn enrol(&self, token: &str) -> (bool, String) {
         let mut command = program("agent");
         command.args(["enroll", "--token", token, "--config"]).arg(&self.config);
+        ended(command)
+    }
+
+    /// Asks for a rescue, or brings a ticket; whether it was granted, and what was said.
+    pub(crate) fn rescue(&self, ticket: Option<&[u8]>) -> (bool, String) {
+        let mut command = program("agent");
+        command.args(["rescue", "--json"]);
+        if let Some(bytes) = ticket {
+            let file = self.folder.join("ticket.json");
+            put(&file, bytes);
+            command.arg("--ticket").arg(&file);
+        }
+        command.arg("--config").arg(&self.config);
         ended(command)
     }
 
@@ -79,15 +93,6 @@ impl Device {
             assert!(self.child.as_mut().unwrap().try_wait().unwrap().is_none(), "the agent ended: {}", self.log_tail());
             ready.exists().then_some(())
         });
-    }
-
-    /// Asks for a rescue, or brings the ticket; the answer, as JSON.
-    pub(crate) fn rescue(&self, more: &[&str]) -> String {
-        let mut command = program("agent");
-        command.args(["rescue", "--json"]).args(more).arg("--config").arg(&self.config);
-        let (done, said) = ended(command);
-        assert!(done, "{said}");
-        said
     }
 
     /// Ends the agent as a power cut would.
@@ -107,10 +112,18 @@ impl Device {
 
     /// What the agent says of itself.
     pub(crate) fn status(&self) -> Value {
-        wait("the agent answers", || {
-            let answer = tern_agent::status::ask(&self.folder.join("run/control.sock")).ok()?;
-            serde_json::from_str(&answer).ok()
+        wait_saying("the agent answers", || {
+            let answer = tern_agent::status::ask(&self.folder.join("run/control.sock"));
+            let answer = answer.map_err(|error| format!("{error:#}; {}", self.process()))?;
+            serde_json::from_str(&answer).map_err(|error| format!("{error}: {answer}"))
         })
+    }
+
+    /// What the kernel says of the agent's process.
+    fn process(&self) -> String {
+        let Some(child) = &self.child else { return "nothing was started".into() };
+        let text = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        text.lines().filter(|line| line.starts_with("State:") || line.starts_with("Threads:")).collect()
     }
 
     /// What it says of one model; null where it knows none.
@@ -136,9 +149,7 @@ impl Device {
     }
 
     pub(crate) fn log_tail(&self) -> String {
-        let text = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(25)..].join("\n")
+        tail(&self.folder.join("log"))
     }
 }
 

@@ -15,9 +15,9 @@ use tern_protocol::enrolment::EnrolmentToken;
 use super::{
     device::{Device, ended, program},
     intruder::{Identity, Reply, request},
+    patience::{show_in_vain, wait},
     release::{MODEL, folder},
     score::Score,
-    wait,
     witness::{Witness, ask_once},
 };
 
@@ -69,7 +69,9 @@ impl Fleet {
         ]);
         run.args(["--desired-resend-seconds", "1", "--report-interval-seconds", "1", "--window-seconds", "1"]);
         run.arg("--data-dir").arg(&data).arg("--ready-file").arg(&ready);
-        let log = fs::File::create(scratch.path().join("server.log")).unwrap();
+        let log = scratch.path().join("server.log");
+        show_in_vain(&log);
+        let log = fs::File::create(log).unwrap();
         let server = Server(run.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let addresses: Value = wait("the server listens", || serde_json::from_slice(&fs::read(&ready).ok()?).ok());
         let address = |name: &str| addresses[name].as_str().expect("an address").parse().unwrap();

@@ -55,6 +55,11 @@ impl Mqtt {
         self.state.outgoing.lock().unwrap().push_back((channel.to_owned(), payload));
     }
 
+    /// Whether everything was sent.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.state.outgoing.lock().unwrap().is_empty()
+    }
+
     /// The newest twin, as it came.
     pub(crate) fn twin(&self) -> Vec<u8> {
         self.state.twin.lock().unwrap().clone()

@@ -1,24 +1,25 @@
 //! How many attacks were made, in how many variants, how many were refused, and what was answered meanwhile.
 //!
-//! Each attack says its own line as it ends; the last of all says the sum. They go past the test harness's capture, so that
-//! they can be read off any run.
+//! Each test of an attack says its own line as it ends; once every attack has had one, the sum so far is said, too. They go
+//! past the test harness's capture, so that they can be read off any run.
 
 use std::{
+    collections::BTreeSet,
     io::Write,
     sync::{Mutex, PoisonError},
 };
 
 use super::super::ATTACKS;
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug)]
 struct Sum {
-    attacks: usize,
+    attacks: BTreeSet<&'static str>,
     variants: u64,
     refusals: u64,
     answers: u64,
 }
 
-static SUM: Mutex<Sum> = Mutex::new(Sum { attacks: 0, variants: 0, refusals: 0, answers: 0 });
+static SUM: Mutex<Sum> = Mutex::new(Sum { attacks: BTreeSet::new(), variants: 0, refusals: 0, answers: 0 });
 
 /// The count of one attack.
 #[derive(Debug)]
@@ -44,14 +45,15 @@ impl Score {
     pub(crate) fn end(&mut self, answers: u64) {
         let Self { attack, variants, refusals } = *self;
         let mut sum = SUM.lock().unwrap_or_else(PoisonError::into_inner);
-        sum.attacks += 1;
+        sum.attacks.insert(attack);
         sum.variants += variants;
         sum.refusals += refusals;
         sum.answers += answers;
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "attack {attack}: {variants} variants, {refusals} refused, {answers} answers meanwhile");
-        if sum.attacks == ATTACKS.len() {
-            let Sum { attacks, variants, refusals, answers } = *sum;
+        let attacks = sum.attacks.len();
+        if attacks == ATTACKS.len() {
+            let Sum { variants, refusals, answers, .. } = *sum;
             let _ = writeln!(
                 out,
                 "attacks: {attacks} attacks, {variants} variants, {refusals} refused, 0 succeeded, {answers} right answers \

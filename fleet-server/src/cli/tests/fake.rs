@@ -7,6 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
+use crate::forms::proposals::ProposalDetail;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, Response, body::Incoming, header, service::service_fn};
@@ -33,7 +34,14 @@ pub(super) struct State {
     pub manifests: BTreeMap<String, Vec<u8>>,
     pub blobs: BTreeMap<String, Vec<u8>>,
     pub list: Option<Value>,
-    signatures: Value,
+    /// The list of candidates.
+    pub candidates: Option<Value>,
+    pub signatures: Value,
+    pub proposals: Vec<ProposalDetail>,
+    /// Signatures that a list of releases needs; 0 stands for one.
+    pub needed: usize,
+    /// How published versions stand: what the catalog says of them besides their manifest.
+    pub standing: BTreeMap<String, Value>,
     pub lists_signed: u32,
     /// Whether the signatures of the list are shown.
     pub shows_signatures: bool,
@@ -126,7 +134,7 @@ async fn serve(listener: std::net::TcpListener, config: ServerConfig, state: Arc
     }
 }
 
-type Answer = Result<Value, Problem>;
+pub(super) type Answer = Result<Value, Problem>;
 
 async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
@@ -140,6 +148,12 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
         (Some((status, text)), _) => (status, if status == 403 { PROBLEM_TYPE } else { "text/html" }, text),
         (None, false) => {
             problem(&Problem::new(401, "bad-token", "Unauthorized", "the token is not known: log in again"))
+        }
+        (None, true) if head.method == Method::GET && uri.contains("/blobs/") => {
+            let digest = uri.rsplit('/').next().unwrap();
+            let bytes = state.blobs.get(digest).cloned().unwrap_or_default();
+            let response = Response::builder().header(header::CONTENT_TYPE, "application/octet-stream");
+            return Ok(response.body(Full::new(bytes.into())).unwrap());
         }
         (None, true) => match state.route(&head.method, &uri, body) {
             Ok(value) => (200, "application/json", value.to_string()),
@@ -176,8 +190,13 @@ impl State {
             }]})),
             ("PUT", ["manifests", ..]) => self.manifest(path, body),
             ("PUT", ["blobs", "sha256", digest]) => self.blob(digest, body),
-            ("GET", ["teams", "demo", "metadata"]) => Ok(self.metadata()),
-            ("PUT", ["teams", "demo", "metadata"]) => self.sign(&body),
+            ("GET", ["teams", "demo", "metadata"]) => Ok(self.metadata(query.contains("candidate"))),
+            ("POST", ["teams", "demo", "proposals"]) => self.propose(&body),
+            ("GET", ["proposals"]) => Ok(json!({"items": self.proposals})),
+            ("GET", ["proposals", id]) => self.proposal(id).map(|proposal| json!(proposal)),
+            ("POST", ["proposals", id, "signatures"]) => self.sign_proposal(id, &body),
+            ("POST", ["proposals", id, "withdraw"]) => self.withdraw(id, body),
+            ("GET", ["models", team, model, version]) => self.version(&format!("{team}/{model}"), version),
             ("GET", ["devices"]) if query.contains("cursor=p2") => Ok(json!({"items": [device("cam-2")]})),
             ("GET", ["devices"]) => Ok(json!({"items": [device("cam-1")], "next": "p2"})),
             ("GET", ["devices", "cam-1"]) => Ok(device("cam-1")),
@@ -236,26 +255,15 @@ impl State {
         Ok(Value::Null)
     }
 
-    fn metadata(&self) -> Value {
-        let present = self.list.as_ref().map_or(0, |list| list["version"].as_u64().unwrap());
+    fn metadata(&self, candidates: bool) -> Value {
+        let list = if candidates { &self.candidates } else { &self.list };
+        let present = list.as_ref().map_or(0, |list| list["version"].as_u64().unwrap());
         let expires = crate::clock::now() + jiff::SignedDuration::from_hours(24 * 365);
-        let mut form = json!({"next_version": present + 1, "signed": self.list, "expires": expires});
-        if self.shows_signatures {
+        let mut form = json!({"next_version": present + 1, "signed": list, "expires": expires});
+        if self.shows_signatures && !candidates {
             form["signatures"] = self.signatures.clone();
         }
         form
-    }
-
-    fn sign(&mut self, body: &[u8]) -> Answer {
-        if self.moved > 0 {
-            self.moved -= 1;
-            return Err(Problem::new(409, "metadata-moved", "Metadata moved", "read it again"));
-        }
-        let mut envelope: Value = serde_json::from_slice(body).unwrap();
-        self.lists_signed += 1;
-        self.signatures = envelope["signatures"].take();
-        self.list = Some(envelope["signed"].take());
-        Ok(json!({"version": 1}))
     }
 }
 

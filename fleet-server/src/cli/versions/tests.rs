@@ -19,14 +19,23 @@ fn served(signed: Option<Value>, next_version: u64) -> TeamMetadata {
     TeamMetadata { next_version, signed, signatures: vec![], expires }
 }
 
-fn record(list: Option<&Value>) -> Record {
-    let mut record = Record::load(None, &"demo".parse().unwrap(), &tern_protocol::keys::KeyId("aa".into())).unwrap();
+fn role() -> TeamRole {
+    "demo".parse().unwrap()
+}
+
+pub(super) fn record(list: Option<&Value>) -> Record {
+    let mut record = Record::load(None, &role(), &tern_protocol::keys::KeyId("aa".into())).unwrap();
     record.add(&list.map(targets).unwrap_or_default()).unwrap();
+    record.saw(list.map(|list| standings(list.as_object().unwrap()).unwrap()).unwrap_or_default()).unwrap();
     record
 }
 
 fn step(served: &TeamMetadata, target: &Target, record: &Record, keys: &[PublicKey]) -> Result<Step, ListError> {
-    next(served, target, &Vouchers { record, keys, accept_existing: false }, now())
+    edit(served, &Edit::List(target.clone()), record, keys)
+}
+
+fn edit(served: &TeamMetadata, edit: &Edit, record: &Record, keys: &[PublicKey]) -> Result<Step, ListError> {
+    next(&role(), served, edit, &Vouchers { record, keys, accept_existing: false }, now())
 }
 
 /// The list with 1.0.0 in it, version 1.
@@ -84,7 +93,7 @@ fn what_nobody_vouches_for_is_not_signed() {
     changed["targets"][target("1.0.0").model.target_path()]["length"] = 10.into();
     assert_eq!(step(&served, &target("1.0.1"), &record(Some(&changed)), &[]), Err(refused));
     let accepted = Vouchers { record: &record(None), keys: &[], accept_existing: true };
-    assert!(matches!(next(&served, &target("1.0.1"), &accepted, now()), Ok(Step::Sign(_))));
+    assert!(matches!(next(&role(), &served, &Edit::List(target("1.0.1")), &accepted, now()), Ok(Step::Sign(_))));
 }
 
 #[test]
@@ -137,4 +146,97 @@ fn numbers_and_dates_that_would_bind_the_team_are_not_signed() {
         let refused = step(&served, &target("1.0.0"), &record(None), &[]);
         assert_eq!(refused, Err(ListError::Expiry(served.expires)));
     }
+}
+
+fn recall(version: &str) -> Edit {
+    let (model, reason) = (target(version).model, "wrong labels".to_owned());
+    Edit::Recall { model, reason, on_recall: Some(OnRecall::Stop) }
+}
+
+fn floor(version: &str) -> Edit {
+    Edit::Floor { model: "demo/m".parse().unwrap(), version: version.parse().unwrap() }
+}
+
+/// The list after `list` with `edit` done to it.
+fn after(list: &Value, change: &Edit) -> Value {
+    let next_version = list["version"].as_u64().unwrap() + 1;
+    match edit(&served(Some(list.clone()), next_version), change, &record(Some(list)), &[]).unwrap() {
+        Step::Sign(next) => next,
+        Step::Listed => panic!("it says so already"),
+    }
+}
+
+#[test]
+fn a_recalled_version_leaves_the_list_and_its_recall_stays() {
+    let two = after(&first(), &Edit::List(target("1.0.1")));
+    let recalled = after(&two, &recall("1.0.1"));
+    assert_eq!(targets(&recalled).len(), 1);
+    assert_eq!(recalled[MODELS], json!({"m": {"recalled": {"1.0.1": "wrong labels"}, "on_recall": "stop"}}));
+    // Said again it is the same; the version cannot come back, others can come.
+    let again = edit(&served(Some(recalled.clone()), 4), &recall("1.0.1"), &record(Some(&recalled)), &[]);
+    assert_eq!(again, Ok(Step::Listed));
+    let back = edit(&served(Some(recalled.clone()), 4), &Edit::List(target("1.0.1")), &record(Some(&recalled)), &[]);
+    assert!(matches!(back, Err(ListError::Disallowed(words)) if words.contains("wrong labels")));
+    let more = after(&recalled, &Edit::List(target("1.0.2")));
+    assert_eq!(more[MODELS], recalled[MODELS]);
+    // A version that was never listed can be recalled, too.
+    assert_eq!(after(&recalled, &recall("7.0.0"))[MODELS]["m"]["recalled"].as_object().unwrap().len(), 2);
+}
+
+#[test]
+fn a_floor_takes_what_lies_below_and_only_rises() {
+    let two = after(&first(), &Edit::List(target("1.0.1")));
+    let raised = after(&two, &floor("1.0.1"));
+    assert_eq!((targets(&raised).len(), &raised[MODELS]), (1, &json!({"m": {"floor": "1.0.1"}})));
+    let change = |edit: &Edit| self::edit(&served(Some(raised.clone()), 4), edit, &record(Some(&raised)), &[]);
+    assert_eq!(change(&floor("1.0.1")), Ok(Step::Listed));
+    let falls = ListError::FloorFalls("demo/m".parse().unwrap(), "1.0.1".parse().unwrap());
+    assert_eq!(change(&floor("1.0.0")), Err(falls));
+    assert!(matches!(change(&Edit::List(target("1.0.0"))), Err(ListError::Disallowed(_))));
+}
+
+#[test]
+fn a_list_that_lost_what_this_machine_knows_is_not_signed() {
+    let recalled = after(&first(), &recall("1.0.0"));
+    let known = record(Some(&recalled));
+    let mut forgetting = recalled.clone();
+    forgetting.as_object_mut().unwrap().remove(MODELS);
+    let lost = |served: &TeamMetadata, accept_existing, keys: &[PublicKey]| {
+        let vouchers = Vouchers { record: &known, keys, accept_existing };
+        let refused = next(&role(), served, &Edit::List(target("1.0.1")), &vouchers, now()).unwrap_err();
+        assert!(matches!(&refused, ListError::LostStanding(words) if words.contains("m@1.0.0")), "{refused}");
+    };
+    lost(&served(Some(forgetting.clone()), 3), false, &[]);
+    lost(&served(Some(forgetting.clone()), 3), true, &[]);
+    lost(&served(None, 1), false, &[]);
+    // Not even where a trusted key has signed it.
+    let key = SigningKey::generate().unwrap();
+    let envelope = tern_protocol::signed::sign_value(forgetting.clone(), &[&key]).unwrap();
+    let envelope: Value = serde_json::from_slice(&envelope).unwrap();
+    let mut signed = served(Some(forgetting), 3);
+    signed.signatures = serde_json::from_value(envelope["signatures"].clone()).unwrap();
+    lost(&signed, false, &[key.public()]);
+}
+
+#[test]
+fn recalls_that_nobody_vouches_for_are_not_signed() {
+    let list = first();
+    let mut slipped = list.clone();
+    slipped[MODELS] = json!({"m": {"floor": "9.0.0"}});
+    let refused = step(&served(Some(slipped.clone()), 2), &target("9.0.1"), &record(Some(&list)), &[]);
+    assert_eq!(refused, Err(ListError::Unvouched("recalls or floors".into())));
+    slipped[MODELS] = json!({"m": {"flor": "9.0.0"}});
+    let refused = step(&served(Some(slipped), 2), &target("9.0.1"), &record(Some(&list)), &[]);
+    assert_eq!(refused, Err(ListError::Malformed(MODELS)));
+}
+
+#[test]
+fn candidates_have_a_list_of_their_own() {
+    let (role, wanted) = ("demo.candidate".parse::<TeamRole>().unwrap(), target("2.0.0"));
+    let vouchers = Vouchers { record: &record(None), keys: &[], accept_existing: false };
+    let step = next(&role, &served(None, 1), &Edit::List(wanted.clone()), &vouchers, now());
+    let Ok(Step::Sign(list)) = step else { panic!("{step:?}") };
+    assert!(list["targets"][wanted.model.candidate_path()].is_object());
+    let release = next(&self::role(), &served(Some(list), 2), &Edit::List(wanted), &vouchers, now());
+    assert!(matches!(release, Err(ListError::ForeignPath(..))));
 }

@@ -75,7 +75,7 @@ fn device_row(device: &DeviceRow, now: Timestamp) -> Markup {
     html! {
         tr data-key={"device-" (device.device)} {
             th scope="row" { (parts::device(&device.device)) }
-            td { (parts::online(device.online)) }
+            td { (parts::link_of(device)) }
             td { (parts::perhaps(device.last_seen, now, "never")) }
             td {
                 @if device.models.is_empty() { span .quiet { "none" } }
@@ -109,7 +109,13 @@ fn versions(rows: &[VersionRow], caption: Markup) -> Markup {
 /// Every column of a version; the models' pages show it too.
 pub(super) fn version_cells(row: &VersionRow, now: Timestamp) -> Markup {
     html! {
-        td { @if row.signed { (parts::mark("good", "signed")) } @else { (parts::mark("bad", "not signed")) } }
+        td {
+            @if let Some(why) = &row.recalled { (parts::mark("bad", "recalled")) " " (parts::word(why)) }
+            @else if let Some(floor) = &row.floor { (parts::mark("bad", "below the floor")) " " (floor) }
+            @else if row.signed { (parts::mark("good", "signed")) }
+            @else if row.candidate { (parts::mark("warn", "candidate")) }
+            @else { (parts::mark("bad", "not signed")) }
+        }
         td { (row.devices) }
         td { (crate::wording::size(row.bytes.0)) }
         td { (time(row.published, now)) " by " (parts::word(&row.published_by)) }

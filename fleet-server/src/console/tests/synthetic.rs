@@ -62,6 +62,8 @@ pub(super) fn device(number: usize) -> DeviceRow {
         models: vec![model],
         last_error: Some(refusal()),
         certificate_expires: at(1_000_000),
+        revoked: None,
+        cloned: None,
     }
 }
 
@@ -74,6 +76,9 @@ fn version() -> VersionRow {
         published_by: HOSTILE.into(),
         signed: true,
         devices: 3,
+        candidate: false,
+        recalled: None,
+        floor: None,
     }
 }
 

@@ -16,8 +16,10 @@ use crate::{
     rollout::{Action, Outcome, RolloutId, TakeBackCause, Verdict},
     store::{
         SignState, Store, StoreError, damaged,
-        directing::{demand, listed, models},
-        from_json, in_savepoint, integer, millis, natural, to_json,
+        directing::{Listed, demand, listed, models},
+        from_json, in_savepoint, integer, millis, natural,
+        standings::standing,
+        to_json,
     },
 };
 
@@ -153,7 +155,10 @@ impl Work<'_> {
         expects: Generation,
     ) -> Result<Option<Carried>, StoreError> {
         let target = &self.record.target;
-        let Some((manifest, true)) = listed(self.connection, target)? else { return Ok(None) };
+        let Some(found) = listed(self.connection, target)?.filter(Listed::is_listed) else { return Ok(None) };
+        if standing(self.connection, &target.name)?.allows(&target.version).is_err() {
+            return Ok(None);
+        }
         let Some((mut models, false)) = self.models(device, expects)? else { return Ok(None) };
         let at = models.iter().position(|model| model.model.model == target.name.model);
         if at.map_or(models.len() >= MAX_MODELS, |at| models[at].model != target.name) {
@@ -170,10 +175,10 @@ impl Work<'_> {
         let wanted = DesiredModel {
             model: target.name.clone(),
             version: target.version.clone(),
-            manifest,
+            manifest: found.manifest,
             swap: before.as_ref().map_or_else(Swap::default, |model| model.swap),
             probation: place.probation,
-            candidate: false,
+            candidate: found.is_candidate(),
         };
         match at {
             Some(at) => models[at] = wanted,
@@ -233,9 +238,10 @@ impl Work<'_> {
         }
         let wanted: ModelVersion = of(&self.record.target.name, version);
         let found = listed(self.connection, &wanted)?;
-        let (manifest, _) = found.ok_or_else(|| damaged("take-back", format!("{wanted} is gone")))?;
+        let found = found.ok_or_else(|| damaged("take-back", format!("{wanted} is gone")))?;
         let (swap, probation) = (Swap::default(), Probation::default());
-        Ok(DesiredModel { model: wanted.name, version: wanted.version, manifest, swap, probation, candidate: false })
+        let (manifest, candidate) = (found.manifest, found.is_candidate());
+        Ok(DesiredModel { model: wanted.name, version: wanted.version, manifest, swap, probation, candidate })
     }
 }
 

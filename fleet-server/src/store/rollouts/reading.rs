@@ -20,7 +20,7 @@ use crate::{
     },
     store::{
         Paging, Store, StoreError, damaged, devices::effective_labels, directing::listed, from_json, natural, parse,
-        time,
+        standings::standing, time,
     },
 };
 
@@ -110,12 +110,15 @@ impl Store {
     }
 }
 
-/// What speaks against the version: it is listed no more, or an incident of it is open.
+/// What speaks against the version: it is listed no more, it may run no more, or an incident of it is open.
 fn gates(connection: &Connection, target: &ModelVersion) -> Result<BTreeMap<String, Gate>, StoreError> {
     let mut gates = BTreeMap::new();
-    if !listed(connection, target)?.is_some_and(|(_, listed)| listed) {
+    if !listed(connection, target)?.is_some_and(|found| found.is_listed()) {
         let detail = format!("the team's signed metadata lists {target} no more");
         gates.insert("listed".to_owned(), Gate { says: Says::Hold, detail });
+    }
+    if let Err(why) = standing(connection, &target.name)?.allows(&target.version) {
+        gates.insert("standing".to_owned(), Gate { says: Says::Abort, detail: why.to_string() });
     }
     let sql = "SELECT number, kind, severity FROM incidents
                WHERE team = ?1 AND model_id = ?2 AND version = ?3 AND state = 'open' ORDER BY number LIMIT ?4";

@@ -27,7 +27,10 @@ async fn scratch() -> (Store, tempfile::TempDir) {
     };
     assert_eq!(store.put_manifest(new, now()).await.unwrap(), ManifestOutcome::Stored);
     let listed = vec![SignedVersion { model: model.clone(), manifest }];
-    store.set_signed(model.name.team, listed, "admin".into(), now()).await.unwrap();
+    store
+        .set_signed(crate::repository::TeamRole::release(model.name.team), listed, "admin".into(), now())
+        .await
+        .unwrap();
     (store, folder)
 }
 

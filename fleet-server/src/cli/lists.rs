@@ -1,0 +1,233 @@
+//! Changes to a team's signed list: made here, signed here, proposed to the server, which publishes what has enough
+//! signatures.
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use serde_json::Value;
+use tern_protocol::{
+    keys::{PublicKey, SigningKey},
+    standing::Standing,
+};
+
+use super::{
+    args,
+    client::{CallError, Client},
+    config::{Environment, Settings},
+    keys,
+    output::Printer,
+    proposals,
+    record::Record,
+    versions::{self, Edit, Step, Vouchers},
+};
+use crate::{
+    forms::{
+        TeamMetadata,
+        proposals::{ProposalDetail, ProposalOrder, ProposalRow},
+    },
+    proposals::{Envelope, ProposalState, Signature, message},
+    repository::TeamRole,
+    wording::count,
+};
+
+/// How often the list is signed anew when another publisher was faster.
+const TRIES: usize = 5;
+
+/// Who signs a role's list here.
+pub(super) struct Signer {
+    pub role: TeamRole,
+    pub keys: Vec<SigningKey>,
+    trusted: Vec<PublicKey>,
+    accept_existing: bool,
+    record: Record,
+}
+
+impl Signer {
+    pub(super) fn load(
+        order: &args::Signing,
+        role: TeamRole,
+        environment: &Environment,
+        settings: &Settings,
+        printer: &mut Printer<'_>,
+    ) -> anyhow::Result<Self> {
+        let folder = settings.folder.as_deref();
+        let keys = keys::load(&order.keys, environment.release_key.as_deref(), folder, printer)?;
+        let first = keys.iter().map(|key| key.public().id()).min().context("there is no key to sign with")?;
+        let record = Record::load(folder, &role, &first)?;
+        let trusted = keys.iter().map(SigningKey::public).chain(order.trusted_keys.iter().cloned()).collect();
+        Ok(Self { role, keys, trusted, accept_existing: order.accept_existing, record })
+    }
+
+    /// Somebody who proposes and signs nothing: those who sign look at what is there.
+    pub(super) fn without_keys(role: TeamRole) -> anyhow::Result<Self> {
+        let record = Record::load(None, &role, &tern_protocol::keys::KeyId(String::new()))?;
+        Ok(Self { role, keys: Vec::new(), trusted: Vec::new(), accept_existing: true, record })
+    }
+
+    pub(super) fn vouchers(&self) -> Vouchers<'_> {
+        Vouchers { record: &self.record, keys: &self.trusted, accept_existing: self.accept_existing }
+    }
+
+    /// The signatures over a list; that it was signed here is remembered before.
+    pub(super) fn sign(&mut self, list: &Value) -> anyhow::Result<Vec<Signature>> {
+        let message = message(list)?;
+        if !self.keys.is_empty() {
+            self.record.add(&versions::targets(list))?;
+        }
+        let sign = |key: &SigningKey| Signature { keyid: key.public().id(), sig: hex::encode(key.sign(&message)) };
+        Ok(self.keys.iter().map(sign).collect())
+    }
+
+    /// Remembers what a list that is published and was found good says of models.
+    pub(super) fn saw(&mut self, list: Option<&Value>) -> anyhow::Result<()> {
+        let Some(list) = list.and_then(Value::as_object) else { return Ok(()) };
+        if self.keys.is_empty() { Ok(()) } else { self.record.saw(versions::standings(list)?) }
+    }
+}
+
+/// Where a role's list is.
+pub(super) fn metadata_path(role: &TeamRole) -> String {
+    format!("/api/v1/teams/{}/metadata?role={}", role.team, role.kind.as_str())
+}
+
+/// Has the next list differ from the present one by `edit`; none where it says so already.
+pub(super) async fn change(
+    client: &Client,
+    signer: &mut Signer,
+    edit: &Edit,
+    reason: &str,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<Option<ProposalDetail>> {
+    for _ in 0..TRIES {
+        let served: TeamMetadata = client.get(&metadata_path(&signer.role)).await?;
+        let next = match versions::next(&signer.role, &served, edit, &signer.vouchers(), printer.now())? {
+            Step::Listed => return Ok(None),
+            Step::Sign(next) => next,
+        };
+        signer.saw(served.signed.as_ref())?;
+        match propose(client, signer, &next, reason).await {
+            Ok(made) => return Ok(Some(made)),
+            Err(error) if is(&error, "metadata-moved") || is(&error, "proposal-void") => {
+                printer.step("someone else published meanwhile: signing again on top of it")?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    bail!("others published at the same moment {TRIES} times: run it again")
+}
+
+/// Signs a list and proposes it.
+pub(super) async fn propose(
+    client: &Client,
+    signer: &mut Signer,
+    list: &Value,
+    reason: &str,
+) -> anyhow::Result<ProposalDetail> {
+    let signatures = signer.sign(list)?;
+    let envelope = Envelope { signatures, signed: list.clone() };
+    let order = ProposalOrder { role: signer.role.kind, reason: reason.to_owned(), envelope };
+    let made: ProposalDetail = client.post(&format!("/api/v1/teams/{}/proposals", signer.role.team), &order).await?;
+    if made.row.state == ProposalState::Published {
+        signer.saw(Some(list))?;
+    }
+    Ok(made)
+}
+
+pub(super) fn is(error: &anyhow::Error, code: &str) -> bool {
+    error.downcast_ref::<CallError>().is_some_and(|error| error.is(code))
+}
+
+/// Says what came of a signature: published, or what is still missing and who does what.
+pub(super) fn tell(row: &ProposalRow, signer: &Signer, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    let keys = count(signer.keys.len(), "key");
+    if row.state == ProposalState::Published {
+        return printer.step(&format!("signed version {} of {}'s list with {keys}", row.version, signer.role));
+    }
+    let have = format!("{} of {} signatures", row.signatures.len(), row.threshold);
+    let also = row.wants.as_ref().filter(|_| row.signatures.len() as u64 >= row.threshold);
+    let wants = also.map_or(String::new(), |wants| format!(", {wants} is needed"));
+    let what = match row.change.adds.as_slice() {
+        [model] => model.to_string(),
+        _ => format!("--proposal {}", row.id),
+    };
+    printer.step(&format!("draft: {have}{wants}; another holder of a release key runs `tern model approve {what}`"))
+}
+
+/// The result for programs.
+#[derive(Debug, Serialize)]
+struct Changed {
+    role: String,
+    /// None where the list says it already.
+    proposal: Option<ProposalRow>,
+}
+
+/// `tern model recall`.
+pub(super) async fn recall(
+    order: &args::Recall,
+    environment: &Environment,
+    settings: &Settings,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
+    let role = TeamRole::release(order.model.name.team.clone());
+    let (model, reason) = (order.model.clone(), order.reason.clone());
+    anyhow::ensure!(
+        reason.len() <= tern_protocol::standing::MAX_REASON,
+        "the reason is too long: use at most {} bytes",
+        tern_protocol::standing::MAX_REASON
+    );
+    let edit = Edit::Recall { model, reason, on_recall: order.on_recall };
+    let signer = Signer::load(&order.signing, role, environment, settings, printer)?;
+    let done = format!("{} is recalled: no device may run it any more", order.model);
+    carry_out(signer, &edit, &order.reason, &done, settings, printer).await
+}
+
+/// `tern model floor`.
+pub(super) async fn floor(
+    order: &args::Floor,
+    environment: &Environment,
+    settings: &Settings,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
+    let role = TeamRole::release(order.model.team.clone());
+    let edit = Edit::Floor { model: order.model.clone(), version: order.version.clone() };
+    let signer = Signer::load(&order.signing, role, environment, settings, printer)?;
+    let done = format!("no version of {} below {} may run any more", order.model, order.version);
+    carry_out(signer, &edit, &order.reason, &done, settings, printer).await
+}
+
+async fn carry_out(
+    mut signer: Signer,
+    edit: &Edit,
+    reason: &str,
+    done: &str,
+    settings: &Settings,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
+    let client = Client::new(settings)?;
+    let made = change(&client, &mut signer, edit, reason, printer).await?;
+    let row = made.map(|made| made.row);
+    if let Some(row) = &row {
+        tell(row, &signer, printer)?;
+    }
+    let is_done = row.as_ref().is_none_or(|row| row.state == ProposalState::Published);
+    let changed = Changed { role: signer.role.to_string(), proposal: row };
+    printer.result(&changed, |p| if is_done { p.line(done) } else { Ok(()) })
+}
+
+/// What a team says of a model, in words.
+pub(super) fn standing_words(before: &Standing, after: &Standing) -> Vec<String> {
+    let new = after.recalled.iter().filter(|(version, _)| !before.recalled.contains_key(*version));
+    let mut words: Vec<_> = new.map(|(version, why)| format!("recalls {version}: {why}")).collect();
+    if after.floor != before.floor {
+        let floor = after.floor.as_ref().map_or("none".into(), ToString::to_string);
+        words.push(format!("no version below {floor} may run"));
+    }
+    if after.on_recall != before.on_recall {
+        words.push(format!("devices that run such a version {}", proposals::on_recall(after.on_recall)));
+    }
+    for (version, why) in &after.recalled {
+        if before.recalled.get(version).is_some_and(|known| known != why) {
+            words.push(format!("says why {version} is recalled in other words: {why}"));
+        }
+    }
+    words
+}

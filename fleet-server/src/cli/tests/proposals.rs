@@ -1,0 +1,369 @@
+//! Publishing by two people, recalls, floors and candidates, as the command line sees them.
+
+use std::collections::BTreeSet;
+
+use tern_protocol::{digest::Digest, ids::ModelVersion, keys::KeyId, manifest::Manifest};
+
+use super::{
+    fake::{Answer, State},
+    *,
+};
+use crate::{
+    forms::proposals::{
+        ListChange, ProposalDetail, ProposalOrder, ProposalRow, ProposalSignature, SignatureOrder, Withdrawal,
+    },
+    proposals::{ProposalState, Signature, digest},
+    repository::{RoleKind, TeamRole},
+};
+
+impl State {
+    pub(super) fn propose(&mut self, body: &[u8]) -> Answer {
+        if self.moved > 0 {
+            self.moved -= 1;
+            return Err(Problem::new(409, "metadata-moved", "Metadata moved", "read it again"));
+        }
+        let order: ProposalOrder = serde_json::from_slice(body).unwrap();
+        let signed = order.envelope.signed;
+        let role = TeamRole { team: "demo".parse().unwrap(), kind: order.role };
+        let present = if order.role == RoleKind::Candidate { &self.candidates } else { &self.list };
+        let listed = |list: &Option<Value>| {
+            let targets = list.as_ref().and_then(|list| list["targets"].as_object().cloned()).unwrap_or_default();
+            targets.keys().map(|path| role.version_at(path).unwrap()).collect::<BTreeSet<_>>()
+        };
+        let (before, after) = (listed(present), listed(&Some(signed.clone())));
+        let adds = after.difference(&before).cloned().collect();
+        let row = ProposalRow {
+            id: self.proposals.len() as i64 + 1,
+            team: role.team.clone(),
+            role: order.role,
+            version: signed["version"].as_u64().unwrap(),
+            digest: digest(&signed).unwrap(),
+            change: ListChange { adds, ..ListChange::default() },
+            author: "ann".into(),
+            reason: order.reason,
+            created: crate::clock::now(),
+            state: ProposalState::Open,
+            signatures: vec![],
+            threshold: self.needed.max(1) as u64,
+            wants: Some("more".into()),
+            ended: None,
+            ended_why: None,
+        };
+        self.proposals.push(ProposalDetail { row, signed: Some(signed) });
+        let last = self.proposals.len() - 1;
+        Ok(self.signed(last, order.envelope.signatures, None))
+    }
+
+    fn signed(&mut self, at: usize, signatures: Vec<Signature>, override_reason: Option<String>) -> Value {
+        self.lists_signed += 1;
+        let proposal = &mut self.proposals[at];
+        proposal.row.signatures.extend(signatures.into_iter().map(|Signature { keyid, sig }| ProposalSignature {
+            keyid,
+            sig,
+            by: "ann".into(),
+            at: crate::clock::now(),
+            override_reason: override_reason.clone(),
+        }));
+        if proposal.row.signatures.len() as u64 >= proposal.row.threshold {
+            (proposal.row.state, proposal.row.wants) = (ProposalState::Published, None);
+            if proposal.row.role == RoleKind::Candidate {
+                self.candidates = proposal.signed.clone();
+            } else {
+                self.list = proposal.signed.clone();
+                self.signatures = json!(proposal.row.signatures);
+            }
+        }
+        json!(proposal)
+    }
+
+    pub(super) fn proposal(&self, id: &str) -> Result<ProposalDetail, Problem> {
+        let found = self.proposals.iter().find(|proposal| proposal.row.id.to_string() == id).cloned();
+        found.ok_or_else(|| Problem::new(404, "unknown-proposal", "There is no such proposal", "see the list"))
+    }
+
+    pub(super) fn sign_proposal(&mut self, id: &str, body: &[u8]) -> Answer {
+        let at = self.proposal(id)?.row.id as usize - 1;
+        let order: SignatureOrder = serde_json::from_slice(body).unwrap();
+        Ok(self.signed(at, order.signatures, order.override_reason))
+    }
+
+    pub(super) fn withdraw(&mut self, id: &str, body: Vec<u8>) -> Answer {
+        let at = self.proposal(id)?.row.id as usize - 1;
+        let form: Withdrawal = serde_json::from_slice(&body).unwrap();
+        let row = &mut self.proposals[at].row;
+        (row.state, row.ended_why) = (ProposalState::Withdrawn, Some(form.reason));
+        Ok(json!(self.proposals[at]))
+    }
+
+    pub(super) fn version(&self, name: &str, version: &str) -> Answer {
+        let stored = self.manifests.get(&format!("/api/v1/manifests/{name}/{version}"));
+        let bytes = stored.ok_or_else(|| Problem::new(404, "unknown-version", "There is no such version", "x"))?;
+        let model: ModelVersion = format!("{name}@{version}").parse().unwrap();
+        let lists = |list: &Option<Value>, path: String| list.as_ref().is_some_and(|l| !l["targets"][path].is_null());
+        let mut row = json!({
+            "model": model, "manifest": Digest::of(bytes), "bytes": bytes.len(), "published": crate::clock::now(),
+            "published_by": "ann", "signed": lists(&self.list, model.target_path()), "devices": 0,
+            "candidate": lists(&self.candidates, model.candidate_path()),
+            "manifest_json": serde_json::from_slice::<Value>(bytes).unwrap(),
+        });
+        for (name, value) in self.standing.get(&model.to_string()).and_then(Value::as_object).into_iter().flatten() {
+            row[name] = value.clone();
+        }
+        Ok(row)
+    }
+}
+
+impl Desk {
+    /// A second person's key, and the words that use it.
+    fn second_key(&self) -> String {
+        let key = SigningKey::generate().unwrap();
+        let place = self.path("second.key");
+        fs::write(&place, hex::encode(key.to_pkcs8())).unwrap();
+        place.to_str().unwrap().to_owned()
+    }
+
+    fn approve(&self, more: &[&str]) -> Outcome {
+        let mut args = vec!["--output", "json", "model", "approve"];
+        args.extend(more);
+        self.tern(&args)
+    }
+}
+
+const FIRST: &str = "demo/meter-digits@1.0.0";
+const SECOND: &str = "demo/meter-digits@1.0.1";
+
+#[test]
+fn a_second_person_checks_and_signs() {
+    let desk = Desk::new();
+    desk.state(|s| s.needed = 2);
+    let folder = bundle("1.0.0");
+    let draft = desk.tern(&["model", "publish", folder.to_str().unwrap()]);
+    assert_eq!(draft.code, 0, "{}", draft.err);
+    let says = format!("draft: 1 of 2 signatures; another holder of a release key runs `tern model approve {FIRST}`");
+    assert!(draft.out.contains(&says), "{}", draft.out);
+    assert!(draft.out.lines().last().unwrap().starts_with("proposed "), "{}", draft.out);
+    // Run again it waits, and proposes nothing twice.
+    let again = desk.publish("1.0.0", &[]).json();
+    assert_eq!((again["proposal"].as_u64(), desk.state(|s| s.proposals.len())), (Some(1), 1));
+    let listed = desk.tern(&["model", "proposals"]).out;
+    assert!(listed.contains("+ demo/meter-digits@1.0.0") && listed.contains("open: more"), "{listed}");
+
+    let second = desk.second_key();
+    let done = desk.approve(&[FIRST, "--key", &second, "--yes"]).json();
+    assert_eq!((&done["state"], done["signatures"].as_u64()), (&json!("published"), Some(2)));
+    let passed = done["checked"][0]["passed"].to_string();
+    assert!(passed.contains("the model loads") && passed.contains("golden vectors"), "{passed}");
+    assert_eq!(done["checked"][0]["difference"][0], "it is the first version");
+    assert!(desk.approve(&[FIRST, "--key", &second, "--yes"]).refused().contains("is published already"));
+
+    // The next one, with what is different, for people.
+    desk.publish("1.0.1", &[]).json();
+    let told = desk.tern(&["model", "approve", SECOND, "--key", &second, "--yes"]);
+    assert_eq!(told.code, 0, "{}", told.err);
+    for words in ["proposal 2 of demo's list", "against demo/meter-digits@1.0.0", "ok: the model loads", "compared: "] {
+        assert!(told.out.contains(words), "{words}: {}", told.out);
+    }
+    let list = desk.state(|s| s.list.clone().unwrap());
+    assert_eq!((list["version"].as_u64(), list["targets"].as_object().unwrap().len()), (Some(2), 2));
+}
+
+#[test]
+fn nothing_is_signed_without_a_yes() {
+    let desk = Desk::new();
+    desk.state(|s| s.needed = 2);
+    desk.publish("1.0.0", &[]).json();
+    let second = desk.second_key();
+    let signed = desk.state(|s| s.lists_signed);
+    let args = ["model", "approve", FIRST, "--key", second.as_str(), "--output", "json"];
+    for answer in ["", "\n", "no\n", "yesterday, and much more than that\n"] {
+        let outcome = tern(desk.environment(), answer, &args);
+        assert!(outcome.refused().contains("nothing was signed"), "{answer:?}: {}", outcome.err);
+    }
+    assert_eq!(desk.state(|s| s.lists_signed), signed);
+    assert_eq!(tern(desk.environment(), "yes\n", &args).json()["state"], "published");
+}
+
+#[test]
+fn failed_checks_refuse_and_an_override_is_recorded() {
+    let desk = Desk::new();
+    desk.state(|s| s.needed = 2);
+    // 1.0.2 answers other than its golden vectors say.
+    desk.publish("1.0.2", &[]).json();
+    let second = desk.second_key();
+    let words = ["demo/meter-digits@1.0.2", "--key", second.as_str(), "--yes"];
+    let refused = desk.approve(&words);
+    assert!(refused.refused().contains("1 checks failed, so nothing was signed"), "{}", refused.err);
+    assert_eq!(desk.state(|s| s.proposals[0].row.signatures.len()), 1);
+    let with: Vec<_> = words.iter().copied().chain(["--override", "known to be off"]).collect();
+    let done = desk.approve(&with).json();
+    assert_eq!((&done["state"], &done["override_reason"]), (&json!("published"), &json!("known to be off")));
+    let noted = desk.state(|s| s.proposals[0].row.signatures[1].override_reason.clone());
+    assert_eq!(noted.as_deref(), Some("known to be off"));
+    // Where all is well there is nothing to override.
+    desk.publish("1.0.1", &[]).json();
+    let done = desk.approve(&[SECOND, "--key", &second, "--yes", "--override", "never mind"]);
+    assert!(done.err.contains("no check failed") && done.json()["override_reason"].is_null());
+}
+
+#[test]
+fn a_server_that_shows_other_things_than_it_asks_for_gets_no_signature() {
+    let second_signs_nothing = |tamper: &dyn Fn(&mut State), words: &str| {
+        let desk = Desk::new();
+        desk.state(|s| s.needed = 2);
+        desk.publish("1.0.0", &[]).json();
+        let second = desk.second_key();
+        desk.approve(&[FIRST, "--key", &second, "--yes"]).json();
+        desk.publish("1.0.1", &[]).json();
+        desk.state(|s| tamper(s));
+        let signed = desk.state(|s| s.lists_signed);
+        let outcome = desk.approve(&["--proposal", "2", "--key", &second, "--yes"]);
+        assert!(outcome.refused().contains(words), "{words}: {}", outcome.err);
+        assert_eq!(desk.state(|s| s.lists_signed), signed);
+    };
+    let proposed = |s: &mut State| s.proposals[1].signed.clone().unwrap();
+    let path = SECOND.parse::<ModelVersion>().unwrap().target_path();
+    // Another manifest than is shown, also under its own digest.
+    second_signs_nothing(
+        &|s| {
+            let mut list = proposed(s);
+            list["targets"][&path]["hashes"]["sha256"] = json!(Digest::of(b"other"));
+            s.proposals[1].signed = Some(list);
+        },
+        "does not match its signed digest",
+    );
+    second_signs_nothing(
+        &|s| {
+            let mut list = proposed(s);
+            list["targets"][&path]["length"] = json!(7);
+            s.proposals[1].signed = Some(list);
+        },
+        "another length",
+    );
+    // A version besides the one that is spoken of: it is found, and cannot be shown.
+    second_signs_nothing(
+        &|s| {
+            let mut list = proposed(s);
+            list["targets"]["models/demo/meter-digits/6.6.6/manifest.json"] = list["targets"][&path].clone();
+            s.proposals[1].signed = Some(list);
+        },
+        "There is no such version",
+    );
+    // Other bytes for a blob.
+    second_signs_nothing(
+        &|s| {
+            let manifest = s.manifests.values().find(|m| Manifest::from_slice(m).unwrap().model.to_string() == SECOND);
+            let manifest = Manifest::from_slice(manifest.unwrap()).unwrap();
+            s.blobs.insert(manifest.model_file().sha256.to_string(), b"other".to_vec());
+        },
+        "sent other bytes",
+    );
+    // A list that is not the next one, and one that nobody vouches for.
+    second_signs_nothing(&|s| s.list.as_mut().unwrap()["version"] = json!(5), "void");
+    second_signs_nothing(
+        &|s| {
+            let evil = json!({"length": 1, "hashes": {"sha256": "00".repeat(32)}});
+            s.list.as_mut().unwrap()["targets"]["models/demo/meter-digits/6.6.6/manifest.json"] = evil;
+        },
+        "neither this machine nor a trusted key",
+    );
+    second_signs_nothing(&|s| s.proposals[1].row.state = ProposalState::Void, "is void");
+}
+
+#[test]
+fn a_publisher_without_a_key_proposes_unsigned_and_may_withdraw() {
+    let desk = Desk::new();
+    desk.state(|s| s.needed = 2);
+    fs::remove_file(desk.path("release.key")).unwrap();
+    let made = desk.publish("1.0.0", &["--unsigned", "--reason", "please look"]).json();
+    assert_eq!(made["proposal"], 1);
+    let row = desk.state(|s| s.proposals[0].row.clone());
+    assert_eq!((row.signatures.len(), row.reason.as_str()), (0, "please look"));
+    let outcome = desk.tern(&["model", "withdraw", "--proposal", "1", "--reason", "wrong data"]);
+    assert_eq!(outcome.out, "proposal 1 is withdrawn\n", "{}", outcome.err);
+    let outcome = desk.tern(&["model", "withdraw", "--proposal", "9", "--reason", "x"]);
+    assert!(outcome.refused().contains("no such proposal"));
+    assert!(desk.tern(&["model", "proposals", "demo"]).out.contains("withdrawn: wrong data"));
+    assert!(desk.state(|s| s.requests.iter().any(|r| r.contains("proposals?team=demo"))));
+    let second = desk.second_key();
+    let outcome = desk.approve(&[FIRST, "--key", &second, "--yes"]);
+    assert!(outcome.refused().contains("proposed again"), "{}", outcome.err);
+}
+
+#[test]
+fn a_recall_and_a_floor_are_signed_and_remembered() {
+    let desk = Desk::new();
+    desk.publish("1.0.0", &[]).json();
+    desk.publish("1.0.1", &[]).json();
+    let recall = ["model", "recall", SECOND, "--reason", "wrong labels", "--on-recall", "stop"];
+    let outcome = desk.tern(&recall);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    assert!(
+        outcome.out.ends_with(&format!("{SECOND} is recalled: no device may run it any more\n")),
+        "{}",
+        outcome.out
+    );
+    let list = desk.state(|s| s.list.clone().unwrap());
+    let standing = json!({"meter-digits": {"recalled": {"1.0.1": "wrong labels"}, "on_recall": "stop"}});
+    assert_eq!((list["targets"].as_object().unwrap().len(), &list["x-tern-models"]), (1, &standing));
+    // It cannot be published again.
+    assert!(desk.publish("1.0.1", &[]).refused().contains("give what you fixed a new number"));
+    // A list that has lost it is signed by nobody on this machine.
+    desk.state(|s| s.list.as_mut().unwrap().as_object_mut().unwrap().remove("x-tern-models"));
+    let refused = desk.publish("1.1.0", &["--accept-existing"]);
+    assert!(refused.refused().contains("the recall of meter-digits@1.0.1 is gone"), "{}", refused.err);
+    desk.state(|s| s.list = Some(list));
+
+    let outcome = desk.tern(&["model", "floor", "demo/meter-digits", "1.0.1", "--reason", "old", "--output", "json"]);
+    assert_eq!(outcome.json()["proposal"]["state"], "published");
+    let list = desk.state(|s| s.list.clone().unwrap());
+    assert_eq!(list["x-tern-models"]["meter-digits"]["floor"], "1.0.1");
+    assert!(list["targets"].as_object().unwrap().is_empty());
+    let lower = desk.tern(&["model", "floor", "demo/meter-digits", "1.0.0", "--reason", "x"]);
+    assert!(lower.refused().contains("it only rises"), "{}", lower.err);
+
+    let standing = json!({"recalled": "wrong labels"});
+    desk.state(|s| s.standing.insert(SECOND.into(), standing));
+    assert!(desk.tern(&["model", "show", SECOND]).out.contains("recalled, it may run no more: wrong labels"));
+}
+
+#[test]
+fn a_recall_that_needs_two_is_shown_to_the_second() {
+    let desk = Desk::new();
+    desk.publish("1.0.0", &[]).json();
+    desk.state(|s| (s.needed, s.shows_signatures) = (2, true));
+    let outcome = desk.tern(&["model", "recall", FIRST, "--reason", "wrong labels"]);
+    assert!(outcome.out.contains("runs `tern model approve --proposal 2`"), "{} {}", outcome.out, outcome.err);
+    let second = desk.second_key();
+    let own = desk.release_key_hex();
+    let told = desk.tern(&["model", "approve", "--proposal", "2", "--key", &second, "--trusted-key", &own, "--yes"]);
+    assert_eq!(told.code, 0, "{}", told.err);
+    assert!(told.out.contains("demo/meter-digits: recalls 1.0.0: wrong labels"), "{}", told.out);
+    assert!(desk.state(|s| s.list.clone().unwrap())["targets"].as_object().unwrap().is_empty());
+}
+
+impl Desk {
+    fn release_key_hex(&self) -> String {
+        let key = fs::read_to_string(self.path("release.key")).unwrap();
+        let key = SigningKey::from_pkcs8(&hex::decode(key.trim()).unwrap()).unwrap();
+        hex::encode(key.public().bytes().unwrap())
+    }
+}
+
+#[test]
+fn a_candidate_is_published_by_the_robots_key_and_released_by_approval() {
+    let desk = Desk::new();
+    let robot = desk.second_key();
+    let made = desk.publish("1.0.0", &["--candidate", "--key", &robot]).json();
+    assert_eq!((made["list_version"].as_u64(), &made["proposal"]), (Some(1), &Value::Null));
+    assert!(desk.state(|s| s.list.is_none() && s.candidates.is_some()));
+    let shown = desk.tern(&["model", "show", FIRST]).out;
+    assert!(shown.contains("as a candidate"), "{shown}");
+    let done = desk.approve(&[FIRST, "--yes"]).json();
+    assert_eq!((&done["state"], done["checked"].as_array().unwrap().len()), (&json!("published"), 1));
+    let list = desk.state(|s| s.list.clone().unwrap());
+    let path = FIRST.parse::<ModelVersion>().unwrap().target_path();
+    assert!(list["targets"][path].is_object());
+    assert!(desk.approve(&[SECOND, "--yes"]).refused().contains("no such version"));
+    let key: KeyId = desk.state(|s| s.proposals[1].row.signatures[0].keyid.clone());
+    assert_ne!(key, desk.state(|s| s.proposals[0].row.signatures[0].keyid.clone()), "another key than the robot's");
+}

@@ -1,0 +1,106 @@
+//! What a proposal may slip past nobody.
+
+use serde_json::json;
+use tern_protocol::{digest::Digest, standing::MODELS};
+
+use super::*;
+use crate::cli::{record::Record, versions::targets};
+
+const NOW: i64 = 1_800_000_000;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(NOW).unwrap()
+}
+
+fn role() -> TeamRole {
+    "demo".parse().unwrap()
+}
+
+fn path(version: &str) -> String {
+    format!("models/demo/m/{version}/manifest.json")
+}
+
+fn entry(version: &str) -> Value {
+    json!({"length": 9, "hashes": {"sha256": Digest::of(version.as_bytes())}})
+}
+
+fn list(version: u64, versions: &[&str]) -> Value {
+    let targets: Map<_, _> = versions.iter().map(|v| (path(v), entry(v))).collect();
+    let expires = "2028-01-15T08:00:00Z";
+    json!({"_type": "targets", "spec_version": "1.0.31", "version": version, "expires": expires, "targets": targets})
+}
+
+fn reviewed(present: &Value, proposed: &Value) -> Result<Review, ListError> {
+    let mut record = Record::load(None, &role(), &tern_protocol::keys::KeyId("aa".into())).unwrap();
+    record.add(&targets(present)).unwrap();
+    record.saw(standings(present.as_object().unwrap()).unwrap()).unwrap();
+    let next_version = present["version"].as_u64().unwrap() + 1;
+    let expires = now() + jiff::SignedDuration::from_hours(24 * 365);
+    let served = TeamMetadata { next_version, signed: Some(present.clone()), signatures: vec![], expires };
+    review(&role(), &served, proposed, &Vouchers { record: &record, keys: &[], accept_existing: false }, now())
+}
+
+#[test]
+fn everything_that_changes_is_named() {
+    let mut proposed = list(4, &["1.0.0", "1.2.0"]);
+    proposed[MODELS] = json!({"m": {"recalled": {"1.1.0": "labels"}}});
+    let review = reviewed(&list(3, &["1.0.0", "1.1.0", "1.1.1"]), &proposed).unwrap();
+    let names = |models: &[ModelVersion]| models.iter().map(|m| m.version.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&review.adds.iter().map(|t| t.model.clone()).collect::<Vec<_>>()), ["1.2.0"]);
+    assert_eq!(names(&review.withdraws), ["1.1.1"], "1.1.0 goes because it is recalled");
+    assert_eq!(names(&review.keeps), ["1.0.0"]);
+    assert_eq!(review.standings.len(), 1);
+    assert_eq!((review.adds[0].length, review.adds[0].manifest), (9, Digest::of(b"1.2.0")));
+}
+
+#[test]
+fn what_is_not_as_it_looks_is_not_signed() {
+    let present = list(3, &["1.0.0"]);
+    let refused = |edit: &dyn Fn(&mut Value)| {
+        let mut proposed = list(4, &["1.0.0", "1.1.0"]);
+        edit(&mut proposed);
+        reviewed(&present, &proposed).unwrap_err()
+    };
+    let stale = |proposed_after| ListError::Stale { proposed_after, present: 3 };
+    assert_eq!(refused(&|l| l["version"] = 9.into()), stale(8));
+    assert_eq!(refused(&|l| l["version"] = 3.into()), stale(2));
+    assert_eq!(
+        refused(&|l| l["targets"][path("1.0.0")] = entry("other")),
+        ListError::OtherManifest("demo/m@1.0.0".parse().unwrap())
+    );
+    assert_eq!(refused(&|l| l["targets"][path("1.1.0")]["custom"] = json!({})), ListError::Malformed("targets"));
+    assert_eq!(
+        refused(&|l| l["targets"][path("1.1.0")]["hashes"]["sha512"] = "aa".into()),
+        ListError::Malformed("targets")
+    );
+    assert!(matches!(
+        refused(&|l| l["targets"]["models/other/m/1.0.0/manifest.json"] = entry("x")),
+        ListError::ForeignPath(..)
+    ));
+    assert_eq!(refused(&|l| l["x-more"] = json!(1)), ListError::ForeignMember("x-more".into()));
+    assert_eq!(
+        refused(&|l| l["delegations"] = json!({"keys": {}, "roles": []})),
+        ListError::ForeignMember("delegations".into())
+    );
+    assert_eq!(refused(&|l| l["_type"] = "root".into()), ListError::Malformed("_type"));
+    assert_eq!(refused(&|l| l[MODELS] = json!([])), ListError::Malformed(MODELS));
+    assert!(matches!(refused(&|l| l["expires"] = "2126-01-01T00:00:00Z".into()), ListError::Expiry(_)));
+    assert!(matches!(refused(&|l| l["expires"] = "2020-01-01T00:00:00Z".into()), ListError::Expiry(_)));
+    assert_eq!(refused(&|l| *l = json!([])), ListError::Malformed("signed"));
+    // A proposal that forgets a recall.
+    let mut recalled = list(3, &["1.0.0"]);
+    recalled[MODELS] = json!({"m": {"recalled": {"1.1.0": "labels"}}});
+    assert!(matches!(reviewed(&recalled, &list(4, &["1.0.0"])), Err(ListError::LostStanding(_))));
+}
+
+#[test]
+fn the_present_list_must_be_vouched_for() {
+    let record = Record::load(None, &role(), &tern_protocol::keys::KeyId("aa".into())).unwrap();
+    let expires = now() + jiff::SignedDuration::from_hours(24);
+    let served = TeamMetadata { next_version: 4, signed: Some(list(3, &["1.0.0"])), signatures: vec![], expires };
+    let vouchers = |accept_existing| Vouchers { record: &record, keys: &[], accept_existing };
+    let proposed = list(4, &["1.0.0", "1.1.0"]);
+    let refused = review(&role(), &served, &proposed, &vouchers(false), now());
+    assert_eq!(refused, Err(ListError::Unvouched("demo/m@1.0.0".into())));
+    assert!(review(&role(), &served, &proposed, &vouchers(true), now()).is_ok());
+}

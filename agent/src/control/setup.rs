@@ -19,6 +19,7 @@ use crate::{
     clock::{DeviceClock, Moment},
     config::Config,
     disk,
+    http::Remote,
     identity::Identity,
     install::Machine,
     link::{self, Figures, Link},

@@ -10,7 +10,6 @@ use crate::{
         Rig,
         https::{Https, Trick},
         refused,
-        release::Release,
         repository::{Keys, blob_path, key},
         wait,
     },
@@ -48,23 +47,21 @@ fn content(rig: &mut Rig, mirror: &Https) {
             ("a byte a second", Trick::Trickle),
         ]
     };
-    let manifest = |evil: &Release| evil.manifest_path();
-    let model = |evil: &Release| blob_path(&evil.file("model"));
-    let paths: [(&str, fn(&Release) -> String); 2] = [("manifest", manifest), ("model", model)];
-    for (name, path) in paths {
+    for name in ["manifest", "model"] {
         for (what, trick) in tricks() {
             // Whoever failed lately is asked last, and a device that starts remembers nobody's failures.
             rig.restart(|_| ());
             let evil = rig.evil();
+            let path = if name == "model" { blob_path(&evil.file(name)) } else { evil.manifest_path() };
             let files = rig.publication(&[&evil]).files();
             rig.https.serve(files.clone());
             mirror.serve(files);
-            mirror.play(&path(&evil), trick);
-            rig.https.traffic(&path(&evil));
-            mirror.traffic(&path(&evil));
+            mirror.play(&path, trick);
+            rig.https.traffic(&path);
+            mirror.traffic(&path);
             let variant = format!("{what} for the {name} by a mirror");
             rig.try_demand(&variant, evil.desired(), refused(LoadFailed, "malformed model"));
-            let asked = [mirror.traffic(&path(&evil)).requests, rig.https.traffic(&path(&evil)).requests];
+            let asked = [mirror.traffic(&path).requests, rig.https.traffic(&path).requests];
             assert_eq!(asked, [1, 1], "{variant}: the mirror, then the server");
         }
     }

@@ -7,7 +7,9 @@ use super::{
     *,
 };
 
-fn two(bad: Arc<Files>, good: Arc<Files>) -> (Sources<Arc<dyn Repository>>, Sources<Arc<dyn Repository>>) {
+type Repositories = Sources<Arc<dyn Repository>>;
+
+fn two(bad: Arc<Files>, good: Arc<Files>) -> (Repositories, Repositories) {
     let as_repository = |files: &Arc<Files>| -> Arc<dyn Repository> { files.clone() };
     // Manifests are asked of the first, metadata of the last: each evil is tried in both places.
     let bad_first = Sources::of([("bad", as_repository(&bad)), ("good", as_repository(&good))]);

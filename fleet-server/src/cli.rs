@@ -15,6 +15,7 @@ mod dashboard;
 mod device;
 mod fleet;
 mod incident;
+mod key;
 mod keys;
 mod login;
 mod model;
@@ -114,6 +115,7 @@ async fn dispatch(
             telemetry::figures(&client()?, device.as_ref(), model.as_ref(), printer).await
         }
         Command::Device(args::Device::Quarantine) => telemetry::quarantine(&client()?, printer).await,
+        Command::Key(order) => key::run(order, &keys::Keys::beside(environment, place.as_deref()), printer),
         Command::Assign(order) => fleet::assign(&client()?, order, printer).await,
         Command::Rollout(order) => rollout::run(&client()?, order, printer).await,
         Command::Events { after, last } => fleet::events(&client()?, after, last, printer).await,

@@ -13,7 +13,10 @@ use crate::readers::ReaderName;
 /// Keep machine-learning models on a fleet of devices: publish, assign, watch.
 #[derive(Debug, Parser)]
 #[command(name = "tern", bin_name = "tern", version, no_binary_name = true, arg_required_else_help = true)]
-#[command(after_help = "TERN_SERVER, TERN_TOKEN and TERN_CA (a file) override the configuration.")]
+#[command(
+    after_help = "TERN_SERVER, TERN_TOKEN and TERN_CA (a file) override the configuration. TERN_KEY_PASSPHRASE_FILE \
+                        names a file that holds the passphrase of keys; without it `tern` asks on the terminal."
+)]
 pub(super) struct Cli {
     /// What to print: tables for people, or the server's JSON, whose members keep their meaning
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
@@ -41,6 +44,9 @@ pub(super) enum Command {
     /// Devices
     #[command(subcommand)]
     Device(Device),
+    /// Signing keys of people and robots
+    #[command(subcommand)]
+    Key(super::key::Key),
     /// Make devices run a published version
     Assign(Assign),
     /// Who may read the fleet's MQTT topics without being a device
@@ -103,9 +109,9 @@ pub(super) enum Model {
 pub(super) struct Publish {
     /// The folder that holds tern.toml
     pub folder: PathBuf,
-    /// A release key of the team, once for each signer [default: $TERN_RELEASE_KEY, then release.key beside the
-    /// configuration]
-    #[arg(long = "key", value_name = "FILE")]
+    /// A release key of the team, a NAME of `tern key list` or a FILE, once for each signer [default: $TERN_RELEASE_KEY,
+    /// then release.key beside the configuration]
+    #[arg(long = "key", value_name = "KEY")]
     pub keys: Vec<PathBuf>,
     /// A colleague's public release key (64 hexadecimal digits): versions that it signed are signed again without asking
     #[arg(long = "trusted-key", value_name = "HEX", value_parser = public_key)]

@@ -55,7 +55,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let bundle = bundle::read(&order.folder)?;
     let folder = settings.folder.as_deref();
-    let keys = keys::load(&order.keys, environment.release_key.as_deref(), folder, printer)?;
+    let keys = keys::load(&order.keys, environment, folder)?;
     let client = Client::new(settings)?;
     let model = bundle.manifest.model.clone();
     let files = count(bundle.manifest.files.len(), "file");

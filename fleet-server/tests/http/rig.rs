@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tern_fleet_server::{
     config::Config,
     forms::{EnrolmentOrder, EnrolmentTicket, ManifestStored, TeamMetadata},
+    keyfile,
     server::{InitOrder, Server, init},
 };
 use tern_protocol::{
@@ -139,7 +140,7 @@ impl Rig {
 
     pub(crate) fn release_key(&self, team: &str) -> SigningKey {
         let path = self.folder.path().join(format!("data/operator/release-{team}.key"));
-        SigningKey::from_pkcs8(&hex::decode(std::fs::read_to_string(path).unwrap().trim()).unwrap()).unwrap()
+        keyfile::read(&path).unwrap()
     }
 
     pub(crate) async fn order(&self, name: &str) -> EnrolmentTicket {

@@ -18,7 +18,7 @@ use tern_protocol::{
     keys::KeySet,
     manifest::{self, Manifest, ManifestError},
     refusal::RefusalCode,
-    tuf::{self, RoleFloor, TufError},
+    tuf::{self, TufError},
 };
 
 use crate::{
@@ -29,10 +29,10 @@ use crate::{
 };
 
 mod cache;
+pub(crate) mod client;
 mod repository;
-use cache::Cache;
+use client::Client;
 pub use repository::HttpRepository;
-use repository::Shared;
 
 /// Why metadata or a manifest is not believed.
 #[derive(Debug, thiserror::Error)]
@@ -109,10 +109,7 @@ impl From<TrustError> for Refusal {
 
 /// The device's view of the repository.
 pub struct Trust {
-    repository: Arc<dyn Repository>,
-    cache: Arc<Cache>,
-    root: Vec<u8>,
-    store: Store,
+    client: Client,
     clock: DeviceClock,
     director: Mutex<KeySet>,
     /// One refresh at a time: each compares with the floors that the one before raised.
@@ -137,10 +134,10 @@ impl Trust {
         store: Store,
         clock: DeviceClock,
     ) -> Result<Self, TrustError> {
-        let cache = Arc::new(Cache::new(&state_dir.join("tuf")));
-        let updater = Updater::new(Shared(repository.clone()), &root)?.with_store(cache.clone());
-        let director = Mutex::new(tuf::director_keys(updater.trusted().root())?);
-        Ok(Self { repository, cache, root, store, clock, director, turn: tokio::sync::Mutex::new(()) })
+        let folder = state_dir.join("tuf");
+        let client = Client::new(repository, &folder, &folder, root, store);
+        let director = Mutex::new(tuf::director_keys(client.updater()?.trusted().root())?);
+        Ok(Self { client, clock, director, turn: tokio::sync::Mutex::new(()) })
     }
 
     /// The keys that sign desired states.
@@ -167,8 +164,7 @@ impl Trust {
         let version = wanted.model_version();
         let path = version.target_path();
         let target = updater.get_target_info(&path, self.clock.now()).await?;
-        let seen = tuf::role_floors(updater.trusted(), &[version.name.team.as_str()]);
-        self.hold(&seen, None).await?;
+        self.client.hold(&updater, &[version.name.team.as_str()], None).await?;
         let target = target.ok_or_else(|| TrustError::UnknownTarget(version.to_string()))?;
         let signed = target.hashes.get("sha256").cloned().unwrap_or_default();
         if signed != wanted.manifest.to_string() {
@@ -178,24 +174,20 @@ impl Trust {
             let length = usize::try_from(target.length).unwrap_or(usize::MAX);
             return Err(ManifestError::TooLarge(length).into());
         }
-        let found = self.repository.fetch_target(&path_of(&path, &wanted.manifest), target.length).await?;
+        let repository = self.client.repository();
+        let found = repository.fetch_target(&path_of(&path, &wanted.manifest), target.length).await?;
         let bytes = found.ok_or_else(|| sigstore_tuf::Error::transport(format!("{path} is not on the server")))?;
         let manifest = Manifest::from_target(&bytes, &version, &wanted.manifest)?;
         Ok((manifest, bytes))
     }
 
     async fn refreshed(&self) -> Result<Updater, TrustError> {
-        if let Some(fault) = self.store.fault() {
-            return Err(fault.into());
-        }
-        self.cache.forget_fault();
-        // A new updater each time: it would not fetch a team's role again that it holds already.
-        let mut updater = Updater::new(Shared(self.repository.clone()), &self.root)?.with_store(self.cache.clone());
-        let outcome = updater.refresh(self.clock.now()).await;
-        self.follow_root(&updater).await?;
+        let (updater, outcome) = self.client.refresh(self.clock.now()).await?;
+        // The director follows a newer root even where the rest of the refresh fails.
+        let keys = tuf::director_keys(updater.trusted().root())?;
+        *self.director.lock().unwrap_or_else(PoisonError::into_inner) = keys;
         outcome?;
-        let trusted = updater.trusted();
-        let timestamp = trusted.timestamp().ok_or(TufError::Missing("timestamp"))?;
+        let timestamp = updater.trusted().timestamp().ok_or(TufError::Missing("timestamp"))?;
         let issued = timestamp.extra.get(tuf::ISSUED).and_then(|v| v.as_str()).and_then(|text| text.parse().ok());
         let issued: Timestamp = issued.ok_or(TufError::Missing(tuf::ISSUED))?;
         let floor = self.clock.floor();
@@ -203,41 +195,9 @@ impl Trust {
         if issued > desired::latest_believed(floor) {
             return Err(TrustError::ImplausibleTime { issued, floor });
         }
-        self.hold(&tuf::role_floors(trusted, &[]), Some(issued)).await?;
+        self.client.hold(&updater, &[], Some(issued)).await?;
+        self.clock.raise(issued);
         Ok(updater)
-    }
-
-    /// A newer root counts even where the rest of a refresh fails: it may be what takes a stolen key out.
-    async fn follow_root(&self, updater: &Updater) -> Result<(), TrustError> {
-        let floors = tuf::role_floors(updater.trusted(), &[]);
-        let root: Vec<RoleFloor> = floors.into_iter().filter(|f| f.role == "root").collect();
-        self.hold(&root, None).await?;
-        let keys = tuf::director_keys(updater.trusted().root())?;
-        *self.director.lock().unwrap_or_else(PoisonError::into_inner) = keys;
-        Ok(())
-    }
-
-    /// Checks verified versions against their floors and raises those, durably, before anything is acted on.
-    async fn hold(&self, seen: &[RoleFloor], issued: Option<Timestamp>) -> Result<(), TrustError> {
-        if let Some(fault) = self.cache.fault() {
-            return Err(TrustError::Cache(fault));
-        }
-        if let Some((role, floor)) = self.store.read(|s| s.below_floor(seen).map(|(f, floor)| (f.clone(), floor))) {
-            return Err(TrustError::BelowFloor { role: role.role, found: role.version, floor });
-        }
-        let seen = seen.to_vec();
-        self.store
-            .update(move |state| {
-                state.raise_floors(&seen);
-                if let Some(issued) = issued {
-                    state.raise_time(issued);
-                }
-            })
-            .await?;
-        if let Some(issued) = issued {
-            self.clock.raise(issued);
-        }
-        Ok(())
     }
 }
 

@@ -18,6 +18,7 @@ use tern_protocol::{
 use tokio::sync::Semaphore;
 
 use crate::{
+    accesses::Accesses,
     broker::{BrokerHandle, Qos},
     ca::Authority,
     clock::{self, Moment},
@@ -47,7 +48,9 @@ pub struct Fleet {
     /// What `init` fixed.
     pub settings: FleetSettings,
     /// The records.
-    pub store: Store,
+    pub store: Arc<Store>,
+    /// Who read what, and who was refused.
+    pub accesses: Accesses,
     /// The blobs.
     pub blobs: Arc<Blobs>,
     /// The TUF repository.
@@ -112,9 +115,11 @@ pub struct Parts {
 impl Fleet {
     /// A fleet that nobody is connected to yet. Must be called inside the server's runtime.
     pub fn new(parts: Parts) -> Arc<Self> {
+        let store = Arc::new(parts.store);
         Arc::new(Self {
             settings: parts.settings,
-            store: parts.store,
+            accesses: Accesses::new(store.clone()),
+            store,
             blobs: Arc::new(parts.blobs),
             repository: Arc::new(parts.repository),
             authority: parts.authority,

@@ -1,5 +1,6 @@
 //! Forms that `tern` and the server exchange on `/api/v1`: JSON, additive, readers ignore what they do not know.
 
+mod access;
 pub mod incident;
 pub mod rollouts;
 mod telemetry;
@@ -18,6 +19,7 @@ use tern_protocol::{
     twin::{LastError, ModelTwin},
 };
 
+pub use access::{AccessRow, ScopeForm};
 pub use telemetry::{EstimatedAccuracy, FeatureRow, FiguresRow, QuarantineRow, WindowRow};
 
 /// `GET /api/v1/whoami`.
@@ -25,8 +27,11 @@ pub use telemetry::{EstimatedAccuracy, FeatureRow, FiguresRow, QuarantineRow, Wi
 pub struct WhoAmI {
     /// The token's name.
     pub name: String,
-    /// Its role: `viewer`, `publisher`, `operator`, `admin`.
+    /// Its role: `viewer`, `publisher`, `approver`, `operator`, `auditor`, `admin`.
     pub role: String,
+    /// What of the fleet it is for.
+    #[serde(default)]
+    pub scope: ScopeForm,
     /// The fleet that the server serves.
     pub fleet: FleetId,
     /// The server's version.

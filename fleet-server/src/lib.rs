@@ -2,6 +2,7 @@
 //!
 //! Two entry points: [`server_main`] for `tern-server` and [`cli_main`] for `tern`.
 
+pub mod accesses;
 pub mod broker;
 pub mod bundle;
 pub mod ca;

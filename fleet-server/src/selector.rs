@@ -60,6 +60,22 @@ impl Selector {
         Self { text: "*".into(), terms: Vec::new() }
     }
 
+    /// What both pick; none where that would be too long to be a selector.
+    pub fn and(&self, other: &Self) -> Option<Self> {
+        if other.is_within(self) {
+            return Some(other.clone());
+        }
+        if self.is_within(other) {
+            return Some(self.clone());
+        }
+        format!("{self},{other}").parse().ok()
+    }
+
+    /// Whether it has every term of `other`, so that whatever it picks `other` picks too.
+    pub fn is_within(&self, other: &Self) -> bool {
+        other.terms.iter().all(|term| self.terms.contains(term))
+    }
+
     /// Whether it picks this device.
     pub fn matches(&self, device: &DeviceId, class: &DeviceClass, labels: &Labels) -> bool {
         self.terms.iter().all(|term| {
@@ -226,6 +242,19 @@ mod tests {
         {
             assert!(matches!(text.parse::<Selector>(), Err(InvalidSelector::BadTerm(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn selectors_are_joined_and_held_against_each_other() {
+        let selector = |text: &str| text.parse::<Selector>().unwrap();
+        let (all, site) = (Selector::all(), selector("site=hall-2"));
+        assert_eq!(all.and(&site), Some(site.clone()));
+        assert_eq!(site.and(&all), Some(site.clone()));
+        assert_eq!(site.and(&selector("line=a")), Some(selector("site=hall-2,line=a")));
+        let longest = selector(&vec!["a"; MAX_TERMS].join(","));
+        assert_eq!(longest.and(&site), None);
+        assert!(site.is_within(&all) && !all.is_within(&site));
+        assert!(selector("line=a,site==hall-2").is_within(&site) && !selector("site=hall-1").is_within(&site));
     }
 
     proptest! {

@@ -214,6 +214,9 @@ impl Server {
         self.broker.shutdown().await;
         self.tasks.shutdown().await;
         self.fleet.retire();
+        if let Err(error) = self.fleet.accesses.settle(true).await {
+            tracing::error!(%error, "counts of refused requests were not recorded");
+        }
         self.fleet.store.close().await;
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Never: the network, keys, the clock (time comes as an argument).
 
+mod accesses;
 mod catalog;
 mod decay;
 mod deliveries;
@@ -39,6 +40,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use accesses::AccessQuery;
 pub use catalog::{ManifestOutcome, NewVersion, SignedVersion};
 pub use decay::{Advance, DetectorState, DeviceState, RunState, TelemetryRow, VersionState};
 pub use deliveries::{Delivery, Outcome, Work};
@@ -54,6 +56,7 @@ pub use reports::{Batch, BatchRefusal, Committed, Content, NewRow};
 pub use rollouts::{Carried, CreateRefusal, Happened, NewRollout, RolloutRecord, VerbRefusal};
 pub use settings::FleetSettings;
 pub use sights::{Counts, IncidentsOf};
+pub use tokens::Presented;
 pub use twins::{Heard, TwinKept};
 
 /// Jobs that wait for the writer; one more makes its caller wait.

@@ -188,7 +188,7 @@ async fn the_bytes_that_are_sent_are_those_of_the_row() {
 async fn operator_routes_want_a_token_that_allows_it() {
     let rig = Rig::start().await;
     let viewer = Secret::generate().unwrap();
-    let operator = Operator { name: "eye".into(), role: Role::Viewer };
+    let operator = Operator::new("eye", Role::Viewer);
     rig.server().fleet().store.add_token(viewer.hash(), operator, clock::now()).await.unwrap();
     let reads = ["whoami", "models", "models/demo/m", "models/demo/m/1.0.0", "devices", "devices/x", "events"];
     for path in reads {

@@ -1,4 +1,5 @@
-//! The cache of verified metadata, `tuf/`, through the one door to durable writes.
+//! The cache of verified metadata, through the one door to durable writes: the bytes as they came, each role under its
+//! name without a version. The chain of roots, which starts from the pinned one again at every start, may lie elsewhere.
 //!
 //! `sigstore-tuf` only warns when its cache fails; here the first failure is latched, and `trust` refuses on it.
 
@@ -14,16 +15,19 @@ use crate::disk;
 
 /// Longest file of the cache: the longest that the client fetches.
 const MAX_BYTES: u64 = 8 << 20;
+/// Where `sigstore-tuf` puts the chain of roots; no role's name has a slash, since those are encoded.
+const CHAIN: &str = "root_history/";
 
 #[derive(Debug)]
 pub(super) struct Cache {
-    folder: PathBuf,
+    metadata: PathBuf,
+    chain: PathBuf,
     fault: Mutex<Option<String>>,
 }
 
 impl Cache {
-    pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.into(), fault: Mutex::new(None) }
+    pub(super) fn new(metadata: &Path, chain: &Path) -> Self {
+        Self { metadata: metadata.into(), chain: chain.into(), fault: Mutex::new(None) }
     }
 
     pub(super) fn fault(&self) -> Option<String> {
@@ -36,8 +40,9 @@ impl Cache {
 
     fn path(&self, name: &str) -> Result<PathBuf> {
         let relative = Path::new(name);
+        let folder = if name.starts_with(CHAIN) { &self.chain } else { &self.metadata };
         if relative.components().all(|c| matches!(c, Component::Normal(_))) && !name.is_empty() {
-            Ok(self.folder.join(relative))
+            Ok(folder.join(relative))
         } else {
             Err(Error::Malformed(format!("{name:?} is no name of a metadata file")))
         }
@@ -49,7 +54,7 @@ impl Cache {
         if disk::read_bounded(&path, MAX_BYTES).ok().flatten().as_deref() == Some(bytes) {
             return Ok(());
         }
-        disk::make_folder(path.parent().unwrap_or(&self.folder)).map_err(failed)?;
+        disk::make_folder(path.parent().unwrap_or(&self.metadata)).map_err(failed)?;
         disk::write_file(&path, bytes, disk::SECRET).map_err(failed)
     }
 }
@@ -61,6 +66,10 @@ impl MetadataStore for Cache {
     }
 
     fn store(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        // Never read again, and one more with every snapshot: it would fill the disk in the end.
+        if is_versioned_snapshot(name) {
+            return Ok(());
+        }
         let written = self.write(name, bytes);
         if let Err(error) = &written {
             let text = crate::http::chain(error);
@@ -68,4 +77,9 @@ impl MetadataStore for Cache {
         }
         written
     }
+}
+
+fn is_versioned_snapshot(name: &str) -> bool {
+    let version = name.strip_suffix(".snapshot.json").unwrap_or_default();
+    !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit())
 }

@@ -20,7 +20,7 @@ pub(super) const JSON_LENGTH: &str = "inference-header-content-length";
 const PAUSE: Duration = Duration::from_secs(5);
 /// So is one that takes longer than this as a whole.
 const WHOLE: Duration = Duration::from_secs(30);
-/// How much of a refused request is read away, and for how long.
+/// How much of a body that nobody wanted is read away, and for how long.
 const LEFT_BYTES: usize = 1 << 20;
 const LEFT_TIME: Duration = Duration::from_secs(1);
 
@@ -143,7 +143,7 @@ pub(super) async fn read<'s>(
     }
 }
 
-/// Reads what is left of a refused request, so that its sender gets to the answer; false where that is too much.
+/// Reads what is left of a request that was answered without it, so that its sender gets to the answer; false where that is too much.
 pub(super) async fn drain(body: &mut Incoming) -> bool {
     let end = Moment::now().after(LEFT_TIME);
     let mut left = LEFT_BYTES;

@@ -64,7 +64,8 @@ pub(super) async fn answer(service: &Service, request: Request<Incoming>) -> Rep
     let (parts, mut body) = request.into_parts();
     let mut reply = respond(service, &parts, &mut body).await;
     let closing = reply.headers().contains_key(CONNECTION);
-    if !reply.status().is_success() && !body.is_end_stream() && !closing && !infer::drain(&mut body).await {
+    // Whatever the answer: closing over unread bytes resets the connection, and the answer may be lost with it.
+    if !body.is_end_stream() && !closing && !infer::drain(&mut body).await {
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     reply

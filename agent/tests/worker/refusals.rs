@@ -159,6 +159,23 @@ async fn sizes_and_slow_clients_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_nobody_wants_costs_no_answer() {
+    let bench = Bench::start(LIMITS, &[]).await;
+    let mut client = Client::unix(&bench.socket);
+    let asks = |length: usize| format!("GET /v2 HTTP/1.1\r\nHost: tern\r\nContent-Length: {length}\r\n\r\n");
+    client.send(&[asks(70_000).as_bytes(), &[b'x'; 70_000]].concat());
+    assert_eq!(client.reply().unwrap().status, 200);
+    assert_eq!(client.get("/v2").status, 200, "the connection goes on");
+    client.send(asks(1 << 30).as_bytes());
+    let reply = client.reply().unwrap();
+    assert_eq!(
+        (reply.status, reply.header("connection")),
+        (200, Some("close")),
+        "what is too much ends it, and says so"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_connection_too_many_is_closed_and_the_next_is_served() {
     let limits = Limits { connections: 2, ..LIMITS };
     let bench = Bench::start(limits, &[&Bundle::digits("1.0.0")]).await;

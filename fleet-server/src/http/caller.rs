@@ -11,10 +11,15 @@ use tern_protocol::ids::DeviceId;
 use super::problem::{Answer, Refusal, Refused};
 use crate::{
     ca::Holder,
+    clock,
     events::EventKind,
     fleet::Fleet,
-    identity::{Operator, Permission, secret_hash},
-    store::{Admittance, NewEvent},
+    identity::{
+        Operator, Permission,
+        policy::{self, Denied, Resource},
+        secret_hash,
+    },
+    store::{Admittance, NewEvent, Presented},
 };
 
 /// Longest token that is looked at, in bytes.
@@ -29,24 +34,56 @@ pub struct Peer {
     pub holder: Option<Holder>,
 }
 
-/// The operator of this request, if the token allows `permission`.
+/// The operator of this request, if the token allows `permission` on the whole fleet: what a route wants that does not say
+/// what it touches.
 pub(super) async fn operator(fleet: &Arc<Fleet>, headers: &HeaderMap, permission: Permission) -> Answer<Operator> {
+    operator_on(fleet, headers, permission, &Resource::FLEET).await
+}
+
+/// The operator of this request, if the token allows `permission` on `resource`. Where that takes the request's body to
+/// know, ask with [`Resource::NONE`] first and [`permit`] after.
+pub(super) async fn operator_on(
+    fleet: &Arc<Fleet>,
+    headers: &HeaderMap,
+    permission: Permission,
+    resource: &Resource,
+) -> Answer<Operator> {
+    let operator = holder(fleet, headers).await?;
+    permit(fleet, &operator, permission, resource)?;
+    Ok(operator)
+}
+
+/// Refuses what the operator may not do, and says so in the events.
+pub(super) fn permit(
+    fleet: &Arc<Fleet>,
+    operator: &Operator,
+    permission: Permission,
+    resource: &Resource,
+) -> Answer<()> {
+    let Err(denied) = policy::decide(operator, permission, resource) else { return Ok(()) };
+    let code = if matches!(denied, Denied::Role(..)) { Refusal::WrongRole } else { Refusal::OutOfScope };
+    let event = NewEvent::new(EventKind::FrontRefused, format!("{} wanted: {denied}", permission.as_str()));
+    fleet.record_refusal(&operator.name, event.by(operator.name.clone()).coded(code.code()));
+    Err(Refused::new(code, denied.to_string()))
+}
+
+/// Whose token this request carries. An unknown one costs a hash and one look by it, whatever it is.
+async fn holder(fleet: &Arc<Fleet>, headers: &HeaderMap) -> Answer<Operator> {
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some(token) = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim) else {
         return Err(Refused::new(Refusal::MissingToken, "send `Authorization: Bearer TOKEN`; `tern login` does"));
     };
-    let known = if token.len() <= MAX_TOKEN { fleet.store.operator(secret_hash(token)).await? } else { None };
-    let Some(operator) = known else {
-        return Err(Refused::new(Refusal::BadToken, "the token is unknown or revoked: log in again with `tern login`"));
-    };
-    if !operator.role.allows(permission) {
-        let event = NewEvent::new(EventKind::FrontRefused, format!("{permission:?} wanted"));
-        let event = event.by(operator.name.clone()).coded(Refusal::WrongRole.code());
-        fleet.record_refusal(&operator.name, event);
-        let role = operator.role.as_str();
-        return Err(Refused::new(Refusal::WrongRole, format!("role {role} may not do this: ask an admin")));
+    let unknown = || Refused::new(Refusal::BadToken, "the token is unknown or revoked: log in again with `tern login`");
+    if token.len() > MAX_TOKEN {
+        return Err(unknown());
     }
-    Ok(operator)
+    match fleet.store.presented(secret_hash(token), clock::now()).await? {
+        Presented::Unknown => Err(unknown()),
+        Presented::Expired(_) => {
+            Err(Refused::new(Refusal::ExpiredToken, "the token has expired: ask an admin for a new one"))
+        }
+        Presented::Counts(operator) => Ok(operator),
+    }
 }
 
 /// An enrolled device with the certificate of its newest enrolment.

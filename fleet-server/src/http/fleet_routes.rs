@@ -39,6 +39,7 @@ pub(super) async fn whoami(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) 
     Ok(Json(WhoAmI {
         name: operator.name,
         role: operator.role.as_str().into(),
+        scope: (&operator.scope).into(),
         fleet: fleet.settings.fleet.clone(),
         server_version: env!("CARGO_PKG_VERSION").into(),
         solo: fleet.settings.solo,

@@ -46,6 +46,8 @@ refusals! {
     BadQuery = 400 "bad-query" "A part of the query is not valid";
     MissingToken = 401 "missing-token" "An operator's token is wanted";
     BadToken = 401 "bad-token" "The token does not count";
+    ExpiredToken = 401 "expired-token" "The token has expired";
+    OutOfScope = 403 "out-of-scope" "The token's scope does not hold this";
     WrongRole = 403 "wrong-role" "The token's role does not allow this";
     NoCertificate = 401 "no-certificate" "A device certificate is wanted";
     UnknownDevice = 403 "unknown-device" "The device is not enrolled";

@@ -125,7 +125,7 @@ async fn make(folder: &Path, order: &InitOrder, now: Timestamp) -> anyhow::Resul
         names: order.names.clone(),
     };
     store.settle(settings).await?;
-    store.add_token(token.hash(), Operator { name: "admin".into(), role: Role::Admin }, now).await?;
+    store.add_token(token.hash(), Operator::new("admin", Role::Admin), now).await?;
     store.record(NewEvent::new(EventKind::Initialised, "with all keys on one machine (--solo)"), now).await?;
     store.close().await;
     Ok(())

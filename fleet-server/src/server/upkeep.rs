@@ -30,6 +30,9 @@ pub(super) async fn run(fleet: Arc<Fleet>, tls: TlsSlot, broker: BrokerHandle) {
     loop {
         rounds.tick().await;
         let now = clock::now();
+        if let Err(error) = fleet.accesses.settle(false).await {
+            tracing::error!(%error, "counts of refused requests were not recorded");
+        }
         if let Err(error) = sign_anew(&fleet, now).await
             && now >= reminder
         {

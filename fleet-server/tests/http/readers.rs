@@ -118,7 +118,7 @@ async fn dashboards_are_an_operators_to_add() {
     let rig = Rig::start().await;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let secret = Secret::generate().unwrap();
-    let viewer = Operator { name: "viewer".into(), role: Role::Viewer };
+    let viewer = Operator::new("viewer", Role::Viewer);
     rig.server().fleet().store.add_token(secret.hash(), viewer, tern_fleet_server::clock::now()).await.unwrap();
     let viewer = rig.bearer(secret.reveal());
     assert_eq!(viewer.post("/api/v1/readers", &order("hall", &key)).await.problem().1, "wrong-role");

@@ -18,7 +18,7 @@ fn order(stages: &str, start: bool) -> Value {
 
 pub(crate) async fn token(rig: &Rig, name: &str, role: Role) -> Caller {
     let secret = Secret::generate().unwrap();
-    let operator = Operator { name: name.into(), role };
+    let operator = Operator::new(name, role);
     rig.server().fleet().store.add_token(secret.hash(), operator, clock::now()).await.unwrap();
     rig.bearer(secret.reveal())
 }

@@ -52,6 +52,7 @@ impl<'c> Recorded<'c> {
         let axes: Option<Vec<usize>> = rest.iter().map(|axis| usize::try_from(*axis).ok()).collect();
         let axes = axes.context("input with an axis that is not fixed")?;
         let width = axes.iter().try_fold(1_usize, |n, axis| n.checked_mul(*axis)).context("input too large")?;
+        let columns = width.checked_add(usize::from(label.is_some())).context("input too large")?;
         let shape = if rest.len() < input.shape.len() { [&[1], &axes[..]].concat() } else { axes };
 
         let handle = File::open(file).with_context(|| format!("opening {}", file.display()))?;
@@ -59,7 +60,7 @@ impl<'c> Recorded<'c> {
         let header = rows.next_line()?.context("the file is empty: its first line names the columns")?;
         let names: Vec<&str> = header.split(',').map(str::trim).collect();
         rows.label = label.map(|label| column(&names, label)).transpose()?;
-        rows.columns = width + usize::from(label.is_some());
+        rows.columns = columns;
         ensure!(
             names.len() == rows.columns,
             "the header names {} columns; input {:?} of shape {:?} takes {width}{}",
@@ -161,6 +162,8 @@ fn typed(datatype: DataType, values: &[f64]) -> anyhow::Result<Data> {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests write scratch files")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn contract(nan: Violation, outside: Violation) -> Contract {
@@ -228,5 +231,31 @@ mod tests {
         }
         assert!(typed(DataType::Uint8, &[256.0]).is_err() && typed(DataType::Int8, &[0.5]).is_err());
         assert!(typed(DataType::Fp16, &[1.0]).is_err());
+    }
+
+    #[test]
+    fn an_input_of_as_many_values_as_can_be_counted_has_no_room_for_a_label() {
+        let mut huge = contract(Violation::Reject, Violation::Reject);
+        // Together 2^64 - 1.
+        huge.inputs[0].shape = vec![-1, 3, 6_148_914_691_236_517_205];
+        assert_eq!(refusal("a,label\n", &huge, Some("label")), "input too large");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_rows_are_taken_whole_or_refused(
+            rows in "[-0-9.,eE+naif\"\n\r\u{0}é ]{0,80}", label in any::<bool>(), is_strict in any::<bool>(),
+        ) {
+            let policy = if is_strict { Violation::Reject } else { Violation::Clamp };
+            let (contract, header) = (contract(policy, policy), if label { "a,label,b" } else { "a,b" });
+            if let Ok(read) = read(&format!("{header}\n{rows}"), &contract, label.then_some("label")) {
+                for row in read {
+                    let values = row.input.values::<f32>().unwrap();
+                    prop_assert_eq!(values.len(), 2);
+                    prop_assert!(values.iter().all(|x| (0.0..=9.0).contains(x) || (x.is_nan() && !is_strict)));
+                    prop_assert_eq!(row.label.is_some(), label);
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,178 @@
+//! The access log: who read models and samples, and which requests were refused; appended to, never changed.
+//!
+//! A granted read is durable before its first byte leaves: where it cannot be recorded, the read is refused. What a device
+//! fetches for one reason (the generation that demands it) is one row, however many parts it comes in. The same thing of the
+//! same caller within a minute is one row and then one more with the count ([`merge`]), so that a flood fills no disk;
+//! a kill loses at most such a count, never the first of a kind. When the store is slow, whoever notes waits.
+//!
+//! Later: retention. Nothing is deleted yet.
+
+mod merge;
+
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tern_protocol::ids::{DeviceId, ModelName, ModelVersion, Version};
+
+use crate::{
+    clock,
+    store::{Store, StoreError},
+};
+use merge::Merger;
+
+/// Fetches of devices that are remembered as recorded; beyond, all are forgotten, which costs a write and no second row.
+const KNOWN: usize = 65_536;
+
+/// Who asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// The holder of the token of this name.
+    Operator(String),
+    /// A device, by its certificate.
+    Device(DeviceId),
+    /// Somebody without a name, from this address.
+    Stranger(IpAddr),
+}
+
+/// What was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// A blob of a bundle.
+    ReadBlob,
+    /// A version's manifest.
+    ReadManifest,
+    /// Raw samples of a device.
+    ReadSample,
+    /// Any other request; its route is the reason.
+    Request,
+}
+
+impl Action {
+    /// The action as text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadBlob => "read-blob",
+            Self::ReadManifest => "read-manifest",
+            Self::ReadSample => "read-sample",
+            Self::Request => "request",
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It was given.
+    Granted,
+    /// It was refused, with this code.
+    Refused(&'static str),
+}
+
+/// One access.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Access {
+    /// Who asked.
+    pub who: Who,
+    /// For what.
+    pub action: Action,
+    /// Of what: `vision/digits@1.2.0`, a blob's digest, an address of the interface.
+    pub resource: String,
+    /// The model it concerns, where that is known.
+    pub model: Option<ModelName>,
+    /// The version it concerns, where that is known.
+    pub version: Option<Version>,
+    /// Why: the demand's generation, a proposal, the operator's own words, or the route.
+    pub reason: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+impl Access {
+    /// A granted read of something.
+    pub fn granted(who: Who, action: Action, resource: impl ToString, reason: impl Into<String>) -> Self {
+        let (resource, reason) = (resource.to_string(), reason.into());
+        Self { who, action, resource, model: None, version: None, reason, outcome: Outcome::Granted }
+    }
+
+    /// A refused request.
+    pub fn refused(
+        who: Who,
+        action: Action,
+        resource: impl ToString,
+        reason: impl Into<String>,
+        code: &'static str,
+    ) -> Self {
+        Self { outcome: Outcome::Refused(code), ..Self::granted(who, action, resource, reason) }
+    }
+
+    /// Of a version.
+    #[must_use]
+    pub fn of(self, version: &ModelVersion) -> Self {
+        Self { model: Some(version.name.clone()), version: Some(version.version.clone()), ..self }
+    }
+
+    fn is_fetch(&self) -> bool {
+        matches!((&self.who, self.outcome), (Who::Device(_), Outcome::Granted))
+    }
+}
+
+/// Where accesses are noted.
+#[derive(Debug)]
+pub struct Accesses {
+    store: Arc<Store>,
+    merger: Mutex<Merger>,
+    known: Mutex<HashSet<Access>>,
+}
+
+impl Accesses {
+    /// The log in `store`.
+    pub fn new(store: Arc<Store>) -> Self {
+        Self { store, merger: Mutex::default(), known: Mutex::default() }
+    }
+
+    /// Notes an access; returns once it is durable, or counted beside its like.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not recorded. A granted read must then be refused.
+    pub async fn note(&self, access: Access) -> Result<(), StoreError> {
+        if access.is_fetch() {
+            return self.note_fetch(access).await;
+        }
+        let rows = lock(&self.merger).note(access, clock::now());
+        let Some((newest, _)) = rows.last().cloned() else { return Ok(()) };
+        let recorded = self.store.record_accesses(rows, clock::now()).await;
+        if recorded.is_err() {
+            lock(&self.merger).forget(&newest);
+        }
+        recorded
+    }
+
+    async fn note_fetch(&self, access: Access) -> Result<(), StoreError> {
+        if lock(&self.known).contains(&access) {
+            return Ok(());
+        }
+        self.store.record_accesses(vec![(access.clone(), 1)], clock::now()).await?;
+        let mut known = lock(&self.known);
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.insert(access);
+        Ok(())
+    }
+
+    /// Records the counts whose minute is over; `all` where the server stops.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the counts are lost, which the caller logs.
+    pub async fn settle(&self, all: bool) -> Result<(), StoreError> {
+        let due = lock(&self.merger).due(clock::now(), all);
+        if due.is_empty() { Ok(()) } else { self.store.record_accesses(due, clock::now()).await }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,298 @@
+//! A fleet server in this process: the routes behind its HTTPS listener, and what its broker is handed from devices.
+
+use std::net::SocketAddr;
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Method, Request, StatusCode, Uri, header},
+};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use serde_json::{Value, json};
+use tern_fleet_server::{
+    broker::{Passing, Policy, Publication},
+    ca::Holder,
+    config::Config,
+    forms::EnrolmentTicket,
+    http::{self, Peer},
+    server::{InitOrder, Server, init},
+    transport::Transport,
+};
+use tern_protocol::{
+    enrolment::{EnrolmentResponse, EnrolmentToken},
+    manifest::MAX_BYTES,
+};
+use tokio::runtime::Runtime;
+use tower_service::Service;
+
+use super::{documents, telemetry};
+use crate::{
+    mutate::{Form, split},
+    target::{Kind, Pace, Target, Verdict},
+};
+
+pub(super) fn kinds() -> Vec<Kind> {
+    // Threads and databases reserve more than they take.
+    let kind = |name, form, make| Kind::new(name, form, Pace::Exchange, make).within(1536);
+    vec![
+        kind("http-server", Form::Message, || Box::new(Routes::new())),
+        kind("mqtt-report", Form::Report, || Box::new(Heard::new("report", false, telemetry::reports()))),
+        kind("mqtt-twin", Form::Json, || Box::new(Heard::new("twin", true, telemetry::twin()))),
+        kind("mqtt-status", Form::Json, || Box::new(Heard::new("status", true, telemetry::status()))),
+        kind("mqtt-figures", Form::Json, || Box::new(Heard::new("m/digits", true, figures()))),
+    ]
+}
+
+/// A server without listeners of its own in use, and an operator who may everything.
+struct House {
+    runtime: Runtime,
+    router: Router,
+    server: Server,
+    token: String,
+    devices: usize,
+    _folder: tempfile::TempDir,
+}
+
+/// A device.
+struct Enrolled {
+    name: String,
+    holder: Holder,
+}
+
+impl House {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let order = InitOrder {
+            data_dir: folder.path().join("data"),
+            fleet: "f".parse().expect("a name"),
+            teams: vec!["demo".parse().expect("a name")],
+            names: vec!["localhost".into()],
+        };
+        let free = "127.0.0.1:0".parse().expect("an address");
+        let config =
+            Config { data_dir: order.data_dir.clone(), https_listen: free, mqtt_listen: free, ..Config::default() };
+        let server = runtime.block_on(async {
+            init(&order).await.expect("a server can be made");
+            Server::start(config).await.expect("it starts")
+        });
+        let token = std::fs::read_to_string(order.data_dir.join("operator/token")).expect("a token").trim().to_owned();
+        let router = http::router(server.fleet().clone());
+        Self { runtime, router, server, token, devices: 0, _folder: folder }
+    }
+
+    /// Answers a request of this operator and of this device's connection; none for the body of an answer that never ends.
+    fn answer(&self, mut request: Request<Body>, device: Option<&Enrolled>) -> (StatusCode, Option<Vec<u8>>) {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        request.extensions_mut().insert(Peer { address, holder: device.map(|device| device.holder.clone()) });
+        let mut router = self.router.clone();
+        self.runtime.block_on(async {
+            let (head, body) = router.call(request).await.expect("a router answers").into_parts();
+            let is_endless = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+            if is_endless {
+                return (head.status, None);
+            }
+            let body = axum::body::to_bytes(body, 64 << 20).await.expect("a body");
+            (head.status, Some(body.to_vec()))
+        })
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> (StatusCode, Vec<u8>) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .body(body.into());
+        let (status, body) = self.answer(request.expect("a request"), None);
+        (status, body.unwrap_or_default())
+    }
+
+    /// A device that was never there before.
+    fn enrol(&mut self) -> Enrolled {
+        self.devices += 1;
+        let name = format!("cam-{}", self.devices);
+        let order = json!({"device": name, "valid_seconds": 600});
+        let (_, ticket) = self.ask(Method::POST, "/api/v1/enrolments", order.to_string().into());
+        let ticket: EnrolmentTicket = serde_json::from_slice(&ticket).expect("a ticket");
+        let token = EnrolmentToken::decode(&ticket.token).expect("a token");
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let csr = CertificateParams::default().serialize_request(&key).and_then(|csr| csr.pem()).expect("a request");
+        let request = json!({"device": name, "secret": token.secret, "csr_pem": csr, "device_class": "pi", "agent_version": "0.1.0"});
+        let (_, answer) = self.ask(Method::POST, "/api/v1/enrol", request.to_string().into());
+        let answer: EnrolmentResponse = serde_json::from_slice(&answer).expect("a certificate");
+        let der = CertificateDer::from_pem_slice(answer.certificate_pem.as_bytes()).expect("a certificate");
+        Enrolled { name, holder: Holder::of(&der).expect("a device's") }
+    }
+
+    /// What operators see of what was published, without what only the clock moves; refused requests change none of it.
+    fn published(&self) -> Vec<Value> {
+        ["/api/v1/models", "/api/v1/teams/demo/metadata", "/api/v1/readers"]
+            .iter()
+            .map(|path| {
+                let (_, body) = self.ask(Method::GET, path, Vec::new());
+                let mut page: Value = serde_json::from_slice(&body).expect("a page");
+                match page.get_mut("signed") {
+                    Some(signed) => signed.take(),
+                    None => page,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Requests as bytes: method and path, headers, an empty line, the body. The word TOKEN stands for the operator's.
+struct Routes {
+    house: House,
+    device: Enrolled,
+}
+
+impl Routes {
+    fn new() -> Self {
+        let mut house = House::start();
+        let device = house.enrol();
+        // Blobs are taken that a manifest names.
+        let manifest = documents::manifest("demo/m@1.0.0", &documents::small(), &[]);
+        assert!(house.ask(Method::PUT, "/api/v1/manifests/demo/m/1.0.0", manifest).0.is_success());
+        Self { house, device }
+    }
+}
+
+impl Target for Routes {
+    fn seeds(&mut self) -> Vec<(String, Vec<u8>)> {
+        let message = |line: &str, body: &[u8]| {
+            [line.as_bytes(), b"\nauthorization: Bearer TOKEN\ncontent-type: application/json\n\n", body].concat()
+        };
+        let manifest = documents::manifest("demo/m@1.0.0", &documents::small(), &[]);
+        let enrolment = json!({"device": "cam-500", "labels": {"site": "hall-2"}, "valid_seconds": 600}).to_string();
+        let assignment = json!({"model": "demo/m@1.0.0", "selector": "site=hall-2", "reason": "x",
+            "probation": {"min_inferences": 1, "min_seconds": 2}})
+        .to_string();
+        let rollout =
+            json!({"model": "demo/m@1.0.0", "selector": "*", "policy": {"stages": [{"size": "100%"}]}, "reason": "x"})
+                .to_string();
+        let team = json!({"signatures": [{"keyid": "a", "sig": "00"}], "signed": {"_type": "targets", "version": 1,
+            "spec_version": "1.0.31", "expires": "2027-06-01T00:00:00Z", "targets": {}}})
+        .to_string();
+        let enrol = json!({"device": "cam-1", "secret": "5e".repeat(32), "csr_pem": "", "device_class": "pi", "agent_version": "1"}).to_string();
+        let digest = tern_protocol::digest::Digest::of(b"model.onnx");
+        [
+            ("enrolment.http", message("POST /api/v1/enrolments?replace=true", enrolment.as_bytes())),
+            ("manifest.http", message("PUT /api/v1/manifests/demo/m/1.0.0", &manifest)),
+            ("upload.http", message(&format!("PUT /api/v1/blobs/sha256/{digest}"), b"model.onnx")),
+            ("devices.http", message("GET /api/v1/devices?selector=site%3Dhall-2&limit=10", b"")),
+            ("events.http", message("GET /api/v1/events?after=0&limit=3", b"")),
+            ("figures.http", message("GET /api/v1/figures?model=demo%2Fm&limit=3", b"")),
+            ("incidents.http", message("GET /api/v1/incidents?limit=3", b"")),
+            ("team.http", message("GET /api/v1/teams/demo/metadata", b"")),
+            ("timestamp.http", message("GET /tuf/metadata/timestamp.json", b"")),
+            ("range.http", message("GET /healthz\nrange: bytes=0-1", b"")),
+            ("metrics.http", message("GET /metrics", b"")),
+            ("refused-assignment.http", message("POST /api/v1/assignments", assignment.as_bytes())),
+            ("refused-rollout.http", message("POST /api/v1/rollouts", rollout.as_bytes())),
+            ("refused-team.http", message("PUT /api/v1/teams/demo/metadata", team.as_bytes())),
+            ("refused-enrol.http", message("POST /api/v1/enrol", enrol.as_bytes())),
+        ]
+        .into_iter()
+        .map(|(name, bytes)| (name.to_owned(), bytes))
+        .collect()
+    }
+
+    fn offer(&mut self, input: &[u8]) -> Verdict {
+        let Some(request) = request(input, &self.house.token) else { return Verdict::Refused };
+        let what = format!("{} {}", request.method(), request.uri());
+        let is_stream = request.uri().path().starts_with("/blobs/");
+        // Each time would take longer than all else; which inputs, follows from their bytes.
+        let is_watched = input.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)).is_multiple_of(8);
+        let before = is_watched.then(|| self.house.published());
+        let (status, body) = self.house.answer(request, Some(&self.device));
+        assert_ne!(status, StatusCode::INTERNAL_SERVER_ERROR, "{what}: {body:?}");
+        if let Some(body) = body.filter(|_| status.is_client_error() && !is_stream) {
+            let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let is_told =
+                problem["status"] == status.as_u16() && problem["detail"].as_str().is_some_and(|d| !d.is_empty());
+            assert!(is_told, "{what} is refused without words: {status} {}", String::from_utf8_lossy(&body));
+        }
+        if let Some(before) = before.filter(|_| !status.is_success()) {
+            assert!(self.house.published() == before, "{what} was refused and left a trace");
+        }
+        Verdict::of(status.is_success())
+    }
+}
+
+fn request(input: &[u8], token: &str) -> Option<Request<Body>> {
+    let (head, body) = split(input);
+    let mut lines = std::str::from_utf8(head).ok()?.lines();
+    let (method, path) = lines.next()?.split_once(' ')?;
+    let mut request =
+        Request::builder().method(Method::from_bytes(method.as_bytes()).ok()?).uri(path.parse::<Uri>().ok()?);
+    for line in lines {
+        let (name, value) = line.split_once(": ")?;
+        request = request.header(name, value.replace("TOKEN", token));
+    }
+    // What the server says is its limit, and a little more.
+    request.body(Body::from(body[..body.len().min(2 * MAX_BYTES)].to_vec())).ok()
+}
+
+fn figures() -> Vec<(String, Vec<u8>)> {
+    let figures = json!({"version": "1.0.0", "rows": 12, "errors": 0, "p95_ms": 1.5});
+    vec![("digits.json".into(), figures.to_string().into()), ("cleared.json".into(), Vec::new())]
+}
+
+/// Payloads of one channel of a device.
+struct Heard {
+    house: House,
+    transport: Transport,
+    channel: &'static str,
+    retain: bool,
+    seeds: Vec<(String, Vec<u8>)>,
+    device: Enrolled,
+    messages: usize,
+}
+
+impl Heard {
+    fn new(channel: &'static str, retain: bool, seeds: Vec<(String, Vec<u8>)>) -> Self {
+        let mut house = House::start();
+        let (device, transport) = (house.enrol(), Transport::new(house.server.fleet().clone()));
+        Self { house, transport, channel, retain, seeds, device, messages: 0 }
+    }
+
+    fn seen(&self) -> Vec<u8> {
+        self.house.ask(Method::GET, &format!("/api/v1/devices/{}", self.device.name), Vec::new()).1
+    }
+}
+
+impl Target for Heard {
+    fn seeds(&mut self) -> Vec<(String, Vec<u8>)> {
+        self.seeds.clone()
+    }
+
+    fn offer(&mut self, input: &[u8]) -> Verdict {
+        // A device may say so much and no more, and have so many streams.
+        self.messages += 1;
+        if self.messages.is_multiple_of(100) {
+            self.device = self.house.enrol();
+        }
+        let topic = format!("tern/v1/f/{}/{}", self.device.name, self.channel);
+        assert!(self.transport.may_publish(&self.device.name, &topic, self.retain));
+        let before = self.seen();
+        let payload = input.to_vec().into();
+        let message = Publication {
+            client: &self.device.name,
+            topic: &topic,
+            payload: &payload,
+            retain: self.retain,
+            will: false,
+        };
+        let taken = self.house.runtime.block_on(self.transport.on_publish(message));
+        if let Err(rejected) = taken {
+            assert_ne!(rejected.passing, Passing::Perhaps, "the store fails on {}: {rejected}", self.channel);
+            assert!(self.seen() == before, "what was refused left a trace");
+            return Verdict::Refused;
+        }
+        let (status, _) = self.house.ask(Method::GET, "/api/v1/devices?limit=5", Vec::new());
+        assert_eq!(status, StatusCode::OK, "what was taken can be shown");
+        Verdict::Accepted
+    }
+}

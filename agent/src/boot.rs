@@ -1,7 +1,7 @@
 //! What a start does with what a power cut left: one recorded state, one action.
 //!
 //! In every row the version that `active` names is loaded at once, whole, without any network; the action says what becomes
-//! of the rest. The rows are tested one by one in `install/boot_tests.rs`.
+//! of the rest. A version that its team recalled is taken out of the record before the table is asked. The rows are tested one by one in `install/boot_tests.rs`.
 
 use tern_protocol::twin::ModelState;
 
@@ -20,6 +20,8 @@ pub enum BootAction {
     WaitOn,
     /// Nothing else is to do, except to try again what was refused for a passing reason.
     Serve,
+    /// Nothing answers until a version is demanded that may run.
+    StaySilent,
     /// Forget the record.
     Forget,
 }
@@ -32,6 +34,7 @@ pub fn action(recorded: ModelState) -> BootAction {
         ModelState::OnProbation => BootAction::ProbationAgain,
         ModelState::Idle => BootAction::WaitOn,
         ModelState::Committed | ModelState::Rejected | ModelState::RolledBack => BootAction::Serve,
+        ModelState::Stopped => BootAction::StaySilent,
         ModelState::Removed => BootAction::Forget,
     }
 }

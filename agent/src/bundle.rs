@@ -134,14 +134,6 @@ impl Bundles {
         Ok(())
     }
 
-    /// Versions whose files are all there, by a look at names and lengths only: for a device that lost its record.
-    pub fn whole(&self) -> Vec<(Manifest, Digest)> {
-        let Ok(entries) = std::fs::read_dir(&self.folder) else { return Vec::new() };
-        let digests = entries.filter_map(|e| e.ok()?.path().file_stem()?.to_str()?.parse::<Digest>().ok());
-        let known = digests.filter_map(|d| Some((self.manifest(&d).ok()?.0, d)));
-        known.filter(|(m, _)| m.files.iter().all(|f| self.blobs.has(&f.sha256, f.length.0))).collect()
-    }
-
     fn path(&self, digest: &Digest) -> PathBuf {
         self.folder.join(format!("{digest}.json"))
     }

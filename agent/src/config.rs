@@ -79,9 +79,25 @@ pub struct Config {
     /// Longest pause between two attempts to reach the server.
     #[serde(default = "defaults::reconnect_max_seconds")]
     pub reconnect_max_seconds: u64,
+    /// How often the device asks what the teams say of their models: recalls and floors.
+    #[serde(default = "defaults::trust_refresh_seconds")]
+    pub trust_refresh_seconds: u64,
+    /// Candidates: versions that a team's robot signed, and nobody approved.
+    #[serde(default)]
+    pub candidates: Candidates,
     /// The log's filter, in the syntax of `RUST_LOG`.
     #[serde(default = "defaults::log")]
     pub log: String,
+}
+
+/// The section `[candidates]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Candidates {
+    /// Whether this device takes candidates. Set back to false it takes no more of them; one that runs goes on until another
+    /// version is demanded.
+    #[serde(default)]
+    pub allow: bool,
 }
 
 mod defaults {
@@ -134,6 +150,9 @@ mod defaults {
     }
     pub(super) fn reconnect_max_seconds() -> u64 {
         60
+    }
+    pub(super) fn trust_refresh_seconds() -> u64 {
+        3600
     }
     pub(super) fn log() -> String {
         "info".into()
@@ -266,6 +285,7 @@ impl Config {
             ("probe_cpu_seconds", self.probe_cpu_seconds, 1, 3600),
             ("probe_wall_seconds", self.probe_wall_seconds, 1, 3600),
             ("reconnect_max_seconds", self.reconnect_max_seconds, 1, 3600),
+            ("trust_refresh_seconds", self.trust_refresh_seconds, 1, 86_400),
         ];
         for (key, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
@@ -295,6 +315,8 @@ mod tests {
         assert_eq!(config.state_dir, Path::new("/var/lib/tern-agent"));
         assert_eq!(config.infer_socket(), Path::new("/run/tern/infer.sock"));
         assert_eq!(config.infer_tcp, None);
+        assert_eq!((config.candidates.allow, config.trust_refresh_seconds), (false, 3600));
+        assert!(parse("[candidates]\nallow = true").unwrap().candidates.allow);
     }
 
     #[test]
@@ -314,6 +336,7 @@ mod tests {
             ("outbox_bytes = 4096", "outbox_bytes"),
             ("checkpoint_interval_seconds = 0", "checkpoint_interval_seconds"),
             ("reconnect_max_seconds = 0", "reconnect_max_seconds"),
+            ("trust_refresh_seconds = 0", "trust_refresh_seconds"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(matches!(error, ConfigError::BadValue { key, .. } if key == wanted), "{text}: {error}");

@@ -34,7 +34,7 @@ use crate::{
     config::Config,
     identity::Enrolment,
     install::{self, Context, Effect, Machine, Refusal},
-    link, notify,
+    link, notify, rescue,
     state::ModelRecord,
     store::Store,
     supervisor::{Started, WorkerError, WorkerEvent},
@@ -44,9 +44,10 @@ mod demand;
 mod figures;
 mod leaving;
 mod listeners;
-mod salvage;
+mod rescuing;
 mod setup;
 pub(crate) mod socket;
+mod standings;
 mod telemetry;
 mod twin;
 mod worker;
@@ -55,6 +56,7 @@ use figures::FiguresSide;
 use leaving::{link_failure, told_to_stop};
 pub(crate) use setup::lock;
 pub use setup::run;
+use standings::Standings;
 use telemetry::TelemetrySide;
 pub use twin::{LinkPage, StatusPage, Tally, WorkerPage};
 use worker::WorkerSide;
@@ -81,8 +83,12 @@ pub(crate) enum Event {
     Drained(Slot),
     /// The director's keys were refreshed for this desired state.
     Readmit(Bytes),
+    /// The teams were asked what they say of their models.
+    Standings(Result<(), String>),
     /// Somebody asks for the status.
     Asked(oneshot::Sender<String>),
+    /// Somebody asks for a rescue, or brings the ticket.
+    Rescue(rescue::Request, oneshot::Sender<String>),
 }
 
 /// The loop's state.
@@ -105,6 +111,7 @@ struct Control {
     refusals: BTreeMap<RefusalCode, u64>,
     tallies: BTreeMap<ModelName, Tally>,
     telemetry: TelemetrySide,
+    standings: Standings,
     figures: FiguresSide,
     infer_tcp: Option<SocketAddr>,
     announced: bool,
@@ -130,8 +137,13 @@ struct Wires {
 }
 
 /// A machine's view of the moment. A function of fields, so that a machine can be borrowed beside them.
-fn context<'a>(started: &Moment, clock: &DeviceClock, agent: &'a Version, numbers: &'a mut u64) -> Context<'a> {
-    Context { uptime: started.elapsed(), time: clock.now(), agent, numbers }
+fn context<'a>(
+    started: &Moment,
+    clock: &DeviceClock,
+    (agent, config): (&'a Version, &Config),
+    numbers: &'a mut u64,
+) -> Context<'a> {
+    Context { uptime: started.elapsed(), time: clock.now(), agent, candidates: config.candidates.allow, numbers }
 }
 
 impl Control {
@@ -170,6 +182,8 @@ impl Control {
                 self.readmitting = false;
                 self.desired(bytes, true).await;
             }
+            Event::Standings(outcome) => self.standings_asked(outcome).await,
+            Event::Rescue(request, answer) => self.rescue(request, answer).await,
             Event::Asked(answer) => {
                 let page = serde_json::to_string(&self.page()).unwrap_or_default();
                 // Who asked may have left.
@@ -184,6 +198,7 @@ impl Control {
             link::Event::Watermark(bytes) => self.take_watermark(&bytes),
             link::Event::Session(number) => {
                 self.telemetry.outbox.session(number);
+                self.ask_standings_again();
                 tracing::info!("connected to the server");
                 self.link = LinkPage { connected: true, since: Some(self.clock.now()), ..self.link.clone() };
             }
@@ -213,6 +228,8 @@ impl Control {
             self.collect_garbage();
         }
         self.tend_telemetry();
+        self.heed_standings().await;
+        self.tend_standings();
         if self.tended.elapsed() >= TEND {
             self.tended = Moment::now();
             self.tend().await;
@@ -239,13 +256,14 @@ impl Control {
 
     /// Lets a machine take an event in, and carries out what it says, to the end.
     async fn step(&mut self, name: &ModelName, event: install::Event) {
-        let mut queue = VecDeque::from([event]);
+        let news = self.standing_news(name).map(install::Event::Standing);
+        let mut queue: VecDeque<_> = news.into_iter().chain([event]).collect();
         let mut told = self.machines.get(name).map(|machine| machine.record().clone());
         while let Some(event) = queue.pop_front() {
             self.finish(&event);
             let Some(machine) = self.machines.get_mut(name) else { return };
             let before = machine.record().last_error.clone();
-            let mut cx = context(&self.started, &self.clock, &self.agent, &mut self.numbers);
+            let mut cx = context(&self.started, &self.clock, (&self.agent, &self.config), &mut self.numbers);
             let effects = machine.on(event, &mut cx);
             let after = machine.record().last_error.clone();
             if let Some(error) = after.filter(|e| Some(e) != before.as_ref()) {
@@ -258,8 +276,12 @@ impl Control {
                 self.tell_changes(name, told);
                 self.machines.get(name).inspect(|machine| told.clone_from(machine.record()));
             }
-            queue.extend(failed);
+            if let Some(failed) = failed {
+                // What else came is judged by what is recorded.
+                queue.push_front(failed);
+            }
         }
+        self.tell_silent();
         self.publish_twin();
     }
 

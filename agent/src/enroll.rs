@@ -221,6 +221,10 @@ fn valid_from(pem: &str) -> Result<Timestamp, EnrolError> {
 /// nothing else could take back a time or a generation that a thief of the online keys once signed.
 fn prepare_record(config: &Config, token: &EnrolmentToken, not_before: Timestamp) -> anyhow::Result<()> {
     let mut state = State::new(Some(token.root_sha256), not_before);
+    if let Ok(served) = Store::last_served(&config.state_dir, not_before) {
+        // Counts only where the record itself cannot be read.
+        state.models = served;
+    }
     if let Some(known) = Store::peek(&config.state_dir) {
         (state.models, state.sequence) = (known.models, known.sequence + 1);
         for record in state.models.values_mut() {
@@ -230,7 +234,7 @@ fn prepare_record(config: &Config, token: &EnrolmentToken, not_before: Timestamp
             }
         }
         if known.root_pin == state.root_pin {
-            state.floors = known.floors;
+            (state.floors, state.standings) = (known.floors, known.standings);
         } else {
             // Another trust root: its floors say nothing here, nor does its metadata.
             let cache = config.state_dir.join("tuf");

@@ -2,14 +2,20 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. What went wrong is said once, here, with its whole chain.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use tern_protocol::{rescue::RescueTicket, signed::Document};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{Config, DEFAULT_PATH},
-    control, doctor, enroll, probe,
+    control, disk, doctor, enroll, probe, rescue,
     self_exec::SelfExec,
     status, worker,
 };
@@ -40,6 +46,18 @@ enum Command {
     },
     /// Ask the running agent what it does.
     Status {
+        /// Print the answer as JSON.
+        #[arg(long)]
+        json: bool,
+        /// The configuration.
+        #[arg(long, default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
+    /// Give a device new floors that lost its own: prints a nonce, or takes the ticket that was signed for it.
+    Rescue {
+        /// The ticket that `tern device rescue` made and holders of root's keys signed.
+        #[arg(long)]
+        ticket: Option<PathBuf>,
         /// Print the answer as JSON.
         #[arg(long)]
         json: bool,
@@ -106,6 +124,16 @@ fn act(command: Command, programs: SelfExec) -> anyhow::Result<ExitCode> {
             let answer = status::ask(&Config::load(&config)?.control_socket())?;
             say(if json { answer } else { status::show(&answer)? }.trim_end());
         }
+        Command::Rescue { ticket, json, config } => {
+            let config = Config::load(&config)?;
+            log_to_stderr("warn");
+            let request = match ticket {
+                None => rescue::Request::Nonce,
+                Some(path) => rescue::Request::Ticket(read_ticket(&path)?),
+            };
+            let answer = rescue::run(&config, &request)?;
+            say(&if json { serde_json::to_string(&answer)? } else { rescue::show(&answer) });
+        }
         Command::Doctor { json, config } => {
             let findings = runtime()?.block_on(doctor::examine(&config));
             let report = if json { serde_json::to_string_pretty(&findings)? } else { doctor::show(&findings) };
@@ -116,6 +144,12 @@ fn act(command: Command, programs: SelfExec) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn read_ticket(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let read = disk::read_bounded(path, RescueTicket::MAX_BYTES as u64);
+    let bytes = read.with_context(|| format!("read {}", path.display()))?;
+    bytes.with_context(|| format!("{} does not exist", path.display()))
 }
 
 /// Two threads carry control: what is heavy runs in other processes or on the blocking pool.

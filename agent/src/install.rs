@@ -13,6 +13,8 @@
 //!   end, nor is a worker that never started. Refused for this alone, a version is tried again by a newer generation.
 //! - A proven version is dropped only on proof that it cannot be loaded. While it cannot be read in passing, it is tried
 //!   again after growing pauses, and the version before answers meanwhile.
+//! - What its team recalled or put below the floor answers nothing from the moment that this is known: see `recall`.
+//! - A candidate is taken only where the device allows candidates, and never in a release's place.
 //! - A record is written only where it says something else than before: counts, times and messages are not worth the flash.
 //!
 //! Never: I/O, a clock, SQL, knowledge of how an effect is carried out.
@@ -20,7 +22,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tern_protocol::{desired::DesiredModel, frames::Slot, ids::Generation, refusal::RefusalCode, twin::ModelState};
+use tern_protocol::{
+    desired::DesiredModel, frames::Slot, ids::Generation, refusal::RefusalCode, standing::Standing, twin::ModelState,
+};
 
 use crate::{
     boot::{self, BootAction},
@@ -28,6 +32,7 @@ use crate::{
 };
 
 mod probation;
+mod recall;
 mod refusing;
 mod serving;
 mod terms;
@@ -59,6 +64,8 @@ pub struct Machine {
     record: ModelRecord,
     /// The record as it was last written.
     recorded: ModelRecord,
+    /// What the model's team says of its versions. No version of the record is one that may not run.
+    standing: Standing,
     step: Step,
     serving: Serving,
     trial: Option<Trial>,
@@ -74,11 +81,14 @@ type Effects = Vec<Effect>;
 
 impl Machine {
     /// The machine that goes on from a record, as the boot table says; nothing where the record is to be forgotten.
-    pub fn boot(record: ModelRecord, cx: &mut Context<'_>) -> Option<(Self, Effects)> {
-        let action = boot::action(record.state);
-        let mut machine = Self::with(record);
+    /// What is not to run by `standing` is taken out of the record first, so that it never answers again.
+    pub fn boot(record: ModelRecord, standing: Standing, cx: &mut Context<'_>) -> Option<(Self, Effects)> {
+        let mut machine = Self::with(record, standing);
         let mut fx = Vec::new();
-        match action {
+        if machine.record.state != ModelState::Removed {
+            machine.expel(cx, &mut fx);
+        }
+        match boot::action(machine.record.state) {
             BootAction::Forget => return None,
             BootAction::ProbationAgain => {
                 machine.record.attempts += 1;
@@ -88,21 +98,26 @@ impl Machine {
                     machine.persist(&mut fx);
                 }
             }
-            BootAction::BeginAgain | BootAction::LoadAgain | BootAction::WaitOn | BootAction::Serve => {}
+            BootAction::BeginAgain
+            | BootAction::LoadAgain
+            | BootAction::WaitOn
+            | BootAction::Serve
+            | BootAction::StaySilent => {}
         }
         machine.reconcile(cx, &mut fx);
         Some((machine, fx))
     }
 
-    /// The machine of a model that was never here.
-    pub fn new(now: Timestamp) -> Self {
-        Self::with(ModelRecord::new(now))
+    /// The machine of a model that has no record.
+    pub fn new(standing: Standing, now: Timestamp) -> Self {
+        Self::with(ModelRecord::new(now), standing)
     }
 
-    fn with(record: ModelRecord) -> Self {
+    fn with(record: ModelRecord, standing: Standing) -> Self {
         Self {
             recorded: record.clone(),
             record,
+            standing,
             step: Step::None,
             serving: Serving::default(),
             trial: None,
@@ -173,6 +188,7 @@ impl Machine {
             Event::WorkerNotStarted => self.serving = Serving::default(),
             Event::Counted { slot, inferences, failures } => self.counted(slot, inferences, failures, cx, &mut fx),
             Event::Tick => self.tick(cx, &mut fx),
+            Event::Standing(standing) => self.heed(standing, cx, &mut fx),
             Event::Unrecordable(durable, why) => self.unrecordable(*durable, &why, cx, &mut fx),
             Event::Recordable => {
                 self.halted = false;
@@ -186,8 +202,8 @@ impl Machine {
     }
 
     fn demand(&mut self, demand: Option<DesiredModel>, generation: Generation, cx: &mut Context<'_>, fx: &mut Effects) {
-        let manifest = |d: &Option<DesiredModel>| d.as_ref().map(|d| d.manifest);
-        let changed = manifest(&self.record.desired) != manifest(&demand);
+        let what = |d: &Option<DesiredModel>| d.as_ref().map(|d| (d.manifest, d.candidate));
+        let changed = what(&self.record.desired) != what(&demand);
         self.record.desired = demand;
         self.record.generation = generation;
         if changed {
@@ -231,12 +247,18 @@ impl Machine {
         if self.step != Step::None || self.halted {
             return;
         }
-        let wanted = VersionRef { version: demand.version.clone(), manifest: demand.manifest };
-        if self.record.active.as_ref().is_some_and(|a| a.manifest == wanted.manifest) {
+        let wanted = wanted(&demand);
+        // A release is as good as a candidate; a candidate is no release before its team's release keys say so.
+        let satisfies = |a: &VersionRef| a.manifest == wanted.manifest && (wanted.candidate || !a.candidate);
+        if self.record.active.as_ref().is_some_and(satisfies) {
             return self.settle(cx, fx);
         }
         if self.is_refused(&wanted, cx.agent) {
             return;
+        }
+        if let Some(refusal) = self.forbidden(&wanted, cx) {
+            self.forbid(&refusal, &wanted, cx);
+            return self.persist(fx);
         }
         if self.record.candidate.as_ref() != Some(&wanted) {
             self.record.attempts = 0;
@@ -333,20 +355,11 @@ impl Machine {
         self.retry(cx, fx);
         self.judge(cx, fx);
     }
+}
 
-    /// Nothing can be recorded any more: no install goes on. What serves, serves; a take-back stands, unrecorded.
-    fn unrecordable(&mut self, durable: ModelRecord, why: &str, cx: &mut Context<'_>, fx: &mut Effects) {
-        self.abandon(fx);
-        (self.halted, self.recorded) = (true, durable.clone());
-        if self.record.state != ModelState::RolledBack {
-            let demand = (self.record.desired.take(), self.record.generation);
-            self.record = durable;
-            (self.record.desired, self.record.generation) = demand;
-        }
-        let version = self.record.desired.as_ref().map(|d| d.version.clone());
-        self.note(&Refusal::new(RefusalCode::FloorUnreadable, why), version, cx);
-        self.serve(cx, fx);
-    }
+/// The version that a demand names.
+fn wanted(demand: &DesiredModel) -> VersionRef {
+    VersionRef { version: demand.version.clone(), manifest: demand.manifest, candidate: demand.candidate }
 }
 
 fn same_but_for_counts(a: &ModelRecord, b: &ModelRecord) -> bool {
@@ -362,6 +375,8 @@ fn same_but_for_counts(a: &ModelRecord, b: &ModelRecord) -> bool {
 
 #[cfg(test)]
 mod boot_tests;
+#[cfg(test)]
+mod recall_tests;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tern_protocol::{
     digest::Digest,
     ids::{Generation, ModelName, Version},
     refusal::RefusalCode,
+    standing::Standing,
     tuf::RoleFloor,
     twin::{LastError, ModelState},
 };
@@ -39,6 +40,32 @@ pub struct State {
     /// The last of these starts that opened the outbox: one that is older is a copy.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub outbox_boot: u64,
+    /// What the teams say of models that are or were here: floors and recalls.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub standings: BTreeMap<ModelName, KnownStanding>,
+    /// The floors of a rescue ticket, as long as they are not recorded under the keys that sign now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescued: Option<Rescued>,
+}
+
+/// What a team said of a model, under which keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownStanding {
+    /// Digest of the team's keys: under others its word counts afresh.
+    pub key_set: Digest,
+    /// What counts.
+    pub standing: Standing,
+}
+
+/// Floors that came with a rescue ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rescued {
+    /// The oldest desired state that may be taken over.
+    pub generation: Generation,
+    /// The least acceptable versions of roles, under whatever keys they are seen first.
+    pub roles: BTreeMap<String, u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -78,6 +105,9 @@ pub struct VersionRef {
     pub version: Version,
     /// SHA-256 of its manifest, which names every byte of it.
     pub manifest: Digest,
+    /// Whether the team's candidate role vouched for it, and no more than that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub candidate: bool,
 }
 
 /// The commit record of one model.
@@ -135,21 +165,44 @@ impl State {
             last_error: None,
             boots: 0,
             outbox_boot: 0,
+            standings: BTreeMap::new(),
+            rescued: None,
         }
     }
 
     /// The floor for the next desired state.
     pub fn generation_floor(&self) -> GenerationFloor {
-        self.desired.as_ref().map_or_else(GenerationFloor::default, |d| GenerationFloor {
-            generation: d.generation,
-            digest: Some(d.digest),
-        })
+        let rescued = || self.rescued.as_ref().map_or(Generation(0), |r| r.generation);
+        match &self.desired {
+            Some(known) => GenerationFloor { generation: known.generation, digest: Some(known.digest) },
+            None => GenerationFloor { generation: rescued(), digest: None },
+        }
+    }
+
+    /// The generation of the newest desired state that was taken over; 0 where there was none.
+    pub fn generation(&self) -> Generation {
+        self.desired.as_ref().map_or(Generation(0), |d| d.generation)
     }
 
     /// The least acceptable version of a role under a set of keys; 0 where none is recorded.
     pub fn floor(&self, role: &str, key_set: &Digest) -> u64 {
-        let known = self.floors.iter().find(|f| f.role == role && f.key_set == *key_set);
-        known.map_or(0, |f| f.version)
+        let known = self.floors.iter().find(|f| f.role == role && f.key_set == *key_set).map(|f| f.version);
+        let rescued = self.rescued.as_ref().and_then(|r| r.roles.get(role)).copied();
+        known.max(rescued).unwrap_or(0)
+    }
+
+    /// What a model's team says of it.
+    pub fn standing(&self, model: &ModelName) -> Standing {
+        self.standings.get(model).map(|known| known.standing.clone()).unwrap_or_default()
+    }
+
+    /// Takes over what a model's team says of it under these keys. Under the same keys a floor never falls.
+    pub fn take_standing(&mut self, model: &ModelName, key_set: Digest, said: &Standing) {
+        let known = self.standings.get(model).filter(|known| known.key_set == key_set);
+        let standing = known.map_or_else(|| said.clone(), |known| known.standing.raised(said));
+        if standing != Standing::default() || self.standings.contains_key(model) {
+            self.standings.insert(model.clone(), KnownStanding { key_set, standing });
+        }
     }
 
     /// The first of `seen` that lies below its recorded floor.
@@ -161,6 +214,10 @@ impl State {
     /// Raises the floors to what was verified. Nothing is ever lowered.
     pub fn raise_floors(&mut self, seen: &[RoleFloor]) {
         for new in seen {
+            if let Some(rescued) = &mut self.rescued {
+                // Whoever raises has checked that it is not below.
+                rescued.roles.remove(&new.role);
+            }
             match self.floors.iter_mut().find(|f| f.role == new.role && f.key_set == new.key_set) {
                 Some(floor) => floor.version = floor.version.max(new.version),
                 None => {
@@ -209,6 +266,35 @@ impl ModelRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_standing_counts_afresh_under_new_keys_and_its_floor_only_rises_under_the_same() {
+        let (mut state, model) = (State::new(None, Timestamp::UNIX_EPOCH), "vision/digits".parse().unwrap());
+        let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
+        let floor = |text: &str| Standing { floor: Some(text.parse().unwrap()), ..Standing::default() };
+        state.take_standing(&model, old, &Standing::default());
+        assert!(state.standings.is_empty(), "nothing said is nothing kept");
+        state.take_standing(&model, old, &floor("2.0.0"));
+        state.take_standing(&model, old, &floor("1.0.0"));
+        assert_eq!(state.standing(&model), floor("2.0.0"));
+        state.take_standing(&model, new, &floor("1.0.0"));
+        assert_eq!(state.standing(&model), floor("1.0.0"));
+    }
+
+    #[test]
+    fn a_rescued_floor_holds_under_whatever_keys_sign_first_and_is_theirs_then() {
+        let mut state = State::new(None, Timestamp::UNIX_EPOCH);
+        let roles = BTreeMap::from([("timestamp".to_owned(), 7)]);
+        state.rescued = Some(Rescued { generation: Generation(4), roles });
+        let seen =
+            |keys: &str, version| RoleFloor { role: "timestamp".into(), key_set: Digest::of(keys.as_bytes()), version };
+        assert_eq!(state.below_floor(&[seen("a", 6)]).map(|(_, floor)| floor), Some(7));
+        assert_eq!(state.below_floor(&[seen("b", 7)]), None);
+        state.raise_floors(&[seen("b", 8)]);
+        assert_eq!((state.floor("timestamp", &Digest::of(b"b")), state.floor("timestamp", &Digest::of(b"a"))), (8, 0));
+        let floor = GenerationFloor { generation: Generation(4), digest: None };
+        assert_eq!((state.generation_floor(), state.generation()), (floor, Generation(0)));
+    }
 
     #[test]
     fn floors_only_rise_and_each_set_of_keys_has_its_own() {

@@ -23,11 +23,16 @@ const MAX_ANSWER: u64 = 1 << 20;
 /// # Errors
 /// Where no agent answers on `socket`.
 pub fn ask(socket: &Path) -> anyhow::Result<String> {
+    ask_line(socket, STATUS)
+}
+
+/// The running agent's answer to another question than that for its status.
+pub(crate) fn ask_line(socket: &Path, question: &str) -> anyhow::Result<String> {
     let connect = UnixStream::connect(socket);
     let mut stream = connect.with_context(|| format!("no agent answers on {}; is it running?", socket.display()))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    writeln!(stream, "{STATUS}").context("ask the agent")?;
+    writeln!(stream, "{question}").context("ask the agent")?;
     let mut answer = String::new();
     stream.take(MAX_ANSWER).read_to_string(&mut answer).context("the agent's answer")?;
     if answer.trim().is_empty() {

@@ -2,27 +2,36 @@
 //!
 //! Every change is one SQLite transaction (WAL, `synchronous=FULL`) and then one rewrite of the copy; both carry a seal over
 //! the whole state. At start the newer of those whose seal holds counts, and the other is made from it: a database that lost
-//! the end of its journal is whole, sealed and old. Where neither holds the floors are unreadable: what can be verified goes
-//! on serving, and nothing is installed until the device is enrolled again. A write that fails is latched the same way, for a
-//! floor that may not have become durable is no floor. SQL is in [`database`] only.
+//! the end of its journal is whole, sealed and old. Where neither holds the floors are unreadable: what `serving.json` names
+//! goes on serving, and nothing is installed until the device is rescued or enrolled again. A write that fails is latched the
+//! same way, for a floor that may not have become durable is no floor. SQL is in [`database`] only.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use jiff::Timestamp;
+use tern_protocol::{ids::ModelName, twin::ModelState};
 
-use crate::{disk::Reserve, state::State};
+use crate::{
+    disk::Reserve,
+    state::{ModelRecord, State},
+};
 
 mod copy;
 mod database;
+mod serving;
 
 /// Why the record cannot be relied on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Neither the database nor its copy can be read.
-    #[error("neither state.db nor state.copy can be read ({0}); enrol the device again to start new floors")]
+    #[error(
+        "neither state.db nor state.copy can be read ({0}): what serves goes on, nothing is installed; run \
+         `tern-agent rescue` and have the ticket signed that it asks for, or enrol the device again"
+    )]
     Unreadable(String),
     /// A change could not be made durable.
     #[error("state.db cannot be written ({0}); free some disk space or replace the disk, then restart the agent")]
@@ -51,6 +60,8 @@ pub struct Store {
 struct Inner {
     database: Option<database::Database>,
     state: State,
+    /// What `serving.json` says; none where that is not known.
+    serving: Option<serving::Serving>,
     fault: Option<StoreError>,
     folder: PathBuf,
     reserve: Reserve,
@@ -66,6 +77,8 @@ impl Store {
         let unwritable = |e: anyhow::Error| StoreError::Unwritable(format!("{e:#}"));
         database::set_aside(state_dir).map_err(unwritable)?;
         let mut database = database::Database::open(state_dir).map_err(unwritable)?;
+        // Before the floors, which put an end to what is served without them.
+        serving::save(state_dir, &serving::of(state)).map_err(|e| unwritable(e.into()))?;
         database.save(state).map_err(unwritable)?;
         copy::save(state_dir, state).map_err(|e| unwritable(e.into()))
     }
@@ -102,11 +115,13 @@ impl Store {
         };
         let store = Self { inner: Arc::new(Mutex::new(inner)), origin };
         if origin != Origin::Nowhere {
-            // The two may differ by the change that a power cut fell into.
-            let state = store.state();
-            if let Err(error) = copy::save(state_dir, &state) {
+            // They may differ by the change that a power cut fell into.
+            let mut inner = store.locked();
+            if let Err(error) = copy::save(state_dir, &inner.state) {
                 tracing::warn!(%error, "cannot refresh state.copy");
             }
+            inner.serving = serving::load(state_dir).ok();
+            inner.keep_serving();
         }
         store
     }
@@ -136,9 +151,41 @@ impl Store {
         }
     }
 
+    /// What goes on serving though the floors cannot be read: active and proven, and nothing demanded.
+    ///
+    /// # Errors
+    /// Where that cannot be read either: then nothing may serve.
+    pub fn last_served(state_dir: &Path, now: Timestamp) -> anyhow::Result<BTreeMap<ModelName, ModelRecord>> {
+        let record = |active| ModelRecord {
+            active: Some(active),
+            proven: true,
+            state: ModelState::Committed,
+            ..ModelRecord::new(now)
+        };
+        Ok(serving::load(state_dir)?.into_iter().map(|(name, active)| (name, record(active))).collect())
+    }
+
     /// Where the state came from.
     pub fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// Makes a new record in place of one that cannot be read. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Unwritable`]; the record is as unreadable as before then.
+    ///
+    /// # Panics
+    /// Where the record can be read.
+    pub fn renew(&self, state: State) -> Result<(), StoreError> {
+        let mut inner = self.locked();
+        assert!(matches!(inner.fault, Some(StoreError::Unreadable(_))), "invariant: only a lost record is renewed");
+        inner.reserve.release();
+        Self::create(&inner.folder, &state)?;
+        let opened = database::Database::open_existing(&inner.folder);
+        inner.database = Some(opened.map_err(|e| StoreError::Unwritable(format!("{e:#}")))?);
+        (inner.serving, inner.state, inner.fault) = (Some(serving::of(&state)), state, None);
+        Ok(())
     }
 
     /// The present state.
@@ -194,7 +241,19 @@ impl Store {
 
 impl Inner {
     fn sound(database: Option<database::Database>, state: State, folder: &Path, reserve: Reserve) -> Self {
-        Self { database, state, fault: None, folder: folder.into(), reserve }
+        Self { database, state, serving: None, fault: None, folder: folder.into(), reserve }
+    }
+
+    /// Rewrites `serving.json` where it says something else than the state.
+    fn keep_serving(&mut self) {
+        let serving = serving::of(&self.state);
+        if self.serving.as_ref() == Some(&serving) {
+            return;
+        }
+        match serving::save(&self.folder, &serving) {
+            Ok(()) => self.serving = Some(serving),
+            Err(error) => tracing::warn!(%error, "cannot rewrite serving.json"),
+        }
     }
 
     fn write(&mut self, next: State) -> Result<(), StoreError> {
@@ -216,8 +275,17 @@ impl Inner {
             // The database holds the change; the copy is older, never wrong, and `doctor` says so.
             tracing::warn!(%error, "cannot rewrite state.copy");
         }
+        self.keep_serving();
         Ok(())
     }
+}
+
+/// What `doctor` says of `serving.json`: how many models it names.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn examine_serving(state_dir: &Path) -> Result<usize, String> {
+    serving::load(state_dir).map(|models| models.len()).map_err(|e| format!("{e:#}"))
 }
 
 /// What `doctor` says of the two records, without opening them for writing: whether each can be read, and its sequence.

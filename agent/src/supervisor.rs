@@ -13,6 +13,7 @@ mod pipes;
 
 use std::{
     os::fd::{AsFd, OwnedFd},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -198,6 +199,13 @@ impl Worker {
         self.ask(Ask::Swap(slot), frame, Vec::new(), ("swap", self.timing.swap)).await.map(|_| ())
     }
 
+    /// Tells it which models answer nothing for now, and what it shall say of them; false where the order did not go, and
+    /// is to be given again.
+    pub fn silence(&self, models: Vec<(String, String)>) -> bool {
+        let order = Order::Send { frame: ToWorker::Silent(models), descriptors: Vec::new(), answer: None };
+        self.orders.try_send(order).is_ok()
+    }
+
     /// Takes a version away once its running requests have ended. Its last increment comes before this returns.
     ///
     /// # Errors
@@ -268,12 +276,18 @@ pub struct Supervisor {
     limits: Limits,
     timing: Timing,
     listeners: Vec<Listener>,
+    silent: Mutex<Vec<(String, String)>>,
 }
 
 impl Supervisor {
     /// Keeps `listeners` open for every worker to come.
     pub fn new(programs: SelfExec, limits: Limits, timing: Timing, listeners: Vec<Listener>) -> Self {
-        Self { programs, limits, timing, listeners }
+        Self { programs, limits, timing, listeners, silent: Mutex::default() }
+    }
+
+    /// What every worker to come shall say of models that answer nothing for now: see [`Worker::silence`].
+    pub fn silence(&self, models: Vec<(String, String)>) {
+        *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = models;
     }
 
     /// Starts a worker, gives it back the versions that shall serve, and only then the listeners: connections that come
@@ -287,6 +301,8 @@ impl Supervisor {
     pub async fn start(&self, restore: Vec<Restore>) -> Result<Started, WorkerError> {
         let mut started = Worker::spawn(&self.programs, self.limits, self.timing).await?;
         started.failed = started.worker.restore(restore).await;
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        started.worker.silence(silent);
         for listener in &self.listeners {
             match started.worker.listen(listener).await {
                 Err(_) if started.worker.orders.is_closed() => break,

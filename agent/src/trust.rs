@@ -18,6 +18,7 @@ use tern_protocol::{
     keys::KeySet,
     manifest::{self, Manifest, ManifestError},
     refusal::RefusalCode,
+    standing::{Disallowed, InvalidStanding},
     tuf::{self, TufError},
 };
 
@@ -30,8 +31,11 @@ use crate::{
 
 mod cache;
 pub(crate) mod client;
+mod known;
 mod repository;
+mod standings;
 use client::Client;
+pub(crate) use known::known_root;
 pub use repository::HttpRepository;
 
 /// Why metadata or a manifest is not believed.
@@ -81,6 +85,12 @@ pub enum TrustError {
         /// What the targets role names.
         signed: String,
     },
+    /// What the team says of its versions is not of its form.
+    #[error(transparent)]
+    Standing(#[from] InvalidStanding),
+    /// The team says that the version may not run.
+    #[error(transparent)]
+    Disallowed(#[from] Disallowed),
     /// The manifest cannot be had, or is not valid.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -96,7 +106,12 @@ impl From<TrustError> for Refusal {
             TrustError::Cache(_) | TrustError::Floors(_) | TrustError::Tuf(Tuf::Io { .. }) => {
                 RefusalCode::FloorUnreadable
             }
-            TrustError::Tuf(_) | TrustError::Lacking(_) | TrustError::ImplausibleTime { .. } => RefusalCode::Metadata,
+            TrustError::Tuf(_)
+            | TrustError::Lacking(_)
+            | TrustError::Standing(_)
+            | TrustError::ImplausibleTime { .. } => RefusalCode::Metadata,
+            TrustError::Disallowed(Disallowed::Recalled { .. }) => RefusalCode::Recalled,
+            TrustError::Disallowed(Disallowed::BelowFloor { .. }) => RefusalCode::BelowFloor,
             TrustError::UnknownTarget(_) => RefusalCode::UnknownTarget,
             TrustError::OtherManifest { .. } | TrustError::Manifest(ManifestError::DigestMismatch) => {
                 RefusalCode::ManifestDigest
@@ -140,6 +155,11 @@ impl Trust {
         Ok(Self { client, clock, director, turn: tokio::sync::Mutex::new(()) })
     }
 
+    /// The root that enrolment pinned.
+    pub fn pinned_root(&self) -> &[u8] {
+        self.client.root()
+    }
+
     /// The keys that sign desired states.
     pub fn director(&self) -> KeySet {
         self.director.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -162,9 +182,10 @@ impl Trust {
         let _turn = self.turn.lock().await;
         let mut updater = self.refreshed().await?;
         let version = wanted.model_version();
-        let path = version.target_path();
+        let path = wanted.target_path();
         let target = updater.get_target_info(&path, self.clock.now()).await?;
-        self.client.hold(&updater, &[version.name.team.as_str()], None).await?;
+        self.hold_team(&mut updater, &version.name.team, wanted.candidate, std::slice::from_ref(&wanted.model)).await?;
+        self.client.store().read(|s| s.standing(&wanted.model)).allows(&wanted.version)?;
         let target = target.ok_or_else(|| TrustError::UnknownTarget(version.to_string()))?;
         let signed = target.hashes.get("sha256").cloned().unwrap_or_default();
         if signed != wanted.manifest.to_string() {
@@ -183,6 +204,7 @@ impl Trust {
 
     async fn refreshed(&self) -> Result<Updater, TrustError> {
         let (updater, outcome) = self.client.refresh(self.clock.now()).await?;
+        tuf::check_keys(updater.trusted(), &[])?;
         // The director follows a newer root even where the rest of the refresh fails.
         let keys = tuf::director_keys(updater.trusted().root())?;
         *self.director.lock().unwrap_or_else(PoisonError::into_inner) = keys;
@@ -207,5 +229,7 @@ fn path_of(path: &str, digest: &Digest) -> String {
     whole.trim_start_matches(tern_protocol::api::TUF_TARGETS).to_owned()
 }
 
+#[cfg(test)]
+mod standings_tests;
 #[cfg(test)]
 mod tests;

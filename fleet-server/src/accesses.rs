@@ -176,3 +176,79 @@ impl Accesses {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::AccessQuery;
+
+    fn scratch() -> (tempfile::TempDir, Arc<Store>) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&folder.path().join("server.db")).unwrap());
+        (folder, store)
+    }
+
+    fn fetch(generation: u64) -> Access {
+        let device = Who::Device("cam-1".parse().unwrap());
+        let access = Access::granted(device, Action::ReadBlob, "d", format!("generation {generation}"));
+        access.of(&"demo/m@1.0.0".parse().unwrap())
+    }
+
+    fn read() -> Access {
+        Access::granted(Who::Operator("ann".into()), Action::ReadBlob, "d", "r")
+    }
+
+    async fn rows(store: &Store) -> Vec<(String, u64)> {
+        let query = AccessQuery { limit: 100, ..AccessQuery::default() };
+        store.accesses(query).await.unwrap().into_iter().map(|row| (row.reason, row.times)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_fetch_is_one_row_for_its_reason_also_after_a_restart() {
+        let (_folder, store) = scratch();
+        for _ in 0..2 {
+            // A new log knows nothing of the one before.
+            let accesses = Accesses::new(store.clone());
+            for generation in [7, 7, 8, 7] {
+                accesses.note(fetch(generation)).await.unwrap();
+            }
+        }
+        assert_eq!(rows(&store).await, [("generation 7".into(), 1), ("generation 8".into(), 1)]);
+    }
+
+    #[tokio::test]
+    async fn repeats_are_counted_and_written_in_the_end() {
+        let (_folder, store) = scratch();
+        let accesses = Accesses::new(store.clone());
+        for _ in 0..5 {
+            accesses.note(read()).await.unwrap();
+        }
+        assert_eq!(rows(&store).await, [("r".into(), 1)]);
+        accesses.settle(true).await.unwrap();
+        accesses.settle(true).await.unwrap();
+        assert_eq!(rows(&store).await, [("r".into(), 1), ("r".into(), 4)]);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_recorded_says_so_every_time() {
+        let (_folder, store) = scratch();
+        store.close().await;
+        let accesses = Accesses::new(store);
+        for _ in 0..2 {
+            assert!(matches!(accesses.note(fetch(7)).await, Err(StoreError::Stopped)));
+            assert!(matches!(accesses.note(read()).await, Err(StoreError::Stopped)));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_callers_choose_is_cut() {
+        let (_folder, store) = scratch();
+        let accesses = Accesses::new(store.clone());
+        let long = "ä".repeat(5000);
+        let who = Who::Stranger(std::net::Ipv4Addr::LOCALHOST.into());
+        accesses.note(Access::refused(who, Action::Request, &long, &long, "bad-token")).await.unwrap();
+        let row = store.accesses(AccessQuery { limit: 1, ..AccessQuery::default() }).await.unwrap().remove(0);
+        assert_eq!((row.resource.chars().count(), row.reason.chars().count()), (200, 200));
+        assert_eq!((row.actor.as_str(), row.address.as_str(), row.code.as_str()), ("-", "127.0.0.1", "bad-token"));
+    }
+}

@@ -8,6 +8,7 @@ use std::{ffi::OsString, io, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 
+mod accesses;
 mod args;
 mod client;
 mod config;
@@ -20,11 +21,14 @@ mod keys;
 mod login;
 mod model;
 mod output;
+mod policy;
 mod profile;
 mod publish;
 mod record;
+mod rescue;
 mod rollout;
 mod telemetry;
+mod token;
 mod upload;
 mod versions;
 
@@ -80,7 +84,7 @@ fn run(args: impl IntoIterator<Item = OsString>, world: World<'_>) -> u8 {
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
             printer.error(&error);
-            rollout::NotWell::exit_code(&error)
+            policy::NotAsExpected::exit_code(&error).unwrap_or_else(|| rollout::NotWell::exit_code(&error))
         }
     }
 }
@@ -96,6 +100,7 @@ async fn dispatch(
     let client = || Client::new(&settings()?);
     match cli.command {
         Command::Login(order) => login::run(order, environment, place, input, printer).await,
+        Command::Whoami => login::whoami(&client()?, printer).await,
         Command::Model(args::Model::Publish(order)) => publish::run(&order, environment, &settings()?, printer).await,
         Command::Model(args::Model::Profile(order)) => profile::run(&order, printer),
         Command::Model(args::Model::List { model }) => model::list(&client()?, model.as_ref(), printer).await,
@@ -114,11 +119,15 @@ async fn dispatch(
         Command::Device(args::Device::Figures { device, model }) => {
             telemetry::figures(&client()?, device.as_ref(), model.as_ref(), printer).await
         }
+        Command::Device(args::Device::Rescue(order)) => rescue::run(client, &order, printer).await,
         Command::Device(args::Device::Quarantine) => telemetry::quarantine(&client()?, printer).await,
         Command::Key(order) => key::run(order, &keys::Keys::beside(environment, place.as_deref()), printer),
         Command::Assign(order) => fleet::assign(&client()?, order, printer).await,
         Command::Rollout(order) => rollout::run(&client()?, order, printer).await,
         Command::Events { after, last } => fleet::events(&client()?, after, last, printer).await,
+        Command::Token(order) => token::run(&client()?, order, printer).await,
+        Command::Accesses(order) => accesses::run(&client()?, order, printer).await,
+        Command::Policy(order) => policy::run(order, printer),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tern", &mut script);

@@ -51,6 +51,8 @@ kinds! {
     Renewed = "renewed", "Desired states were signed anew before they expired.";
     ReaderAdded = "reader-added", "A dashboard got a certificate.";
     ReaderRemoved = "reader-removed", "A dashboard's certificate counts no more.";
+    TokenCreated = "token-created", "Somebody got a token.";
+    TokenRevoked = "token-revoked", "A token counts no more.";
     FrontRefused = "front-refused", "The server refused a request that concerns the fleet.";
     TopicRefused = "topic-refused", "A device touched a topic that is not its own.";
     PayloadRefused = "payload-refused", "A device sent a twin, status or figure that is malformed.";

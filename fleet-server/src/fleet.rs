@@ -15,7 +15,7 @@ use tern_protocol::{
     topics::{Channel, DeviceTopic},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     accesses::Accesses,
@@ -69,12 +69,15 @@ pub struct Fleet {
     pub metrics: Metrics,
     /// Places for readers of `/api/v1/stream`.
     pub streams: Arc<Semaphore>,
+    /// Wakes streams when a token was revoked.
+    pub revocations: watch::Sender<()>,
     /// What wakes the reconciler of rollouts.
     pub pulse: Pulse,
     /// Who wakes on what was committed.
     pub bells: Bells,
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
+    used: Mutex<HashMap<String, Moment>>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -129,10 +132,12 @@ impl Fleet {
             profiles: Profiles::default(),
             metrics: Metrics::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            revocations: watch::channel(()).0,
             pulse: Pulse::new(clock::now()),
             bells: Bells::default(),
             live: RwLock::default(),
             muted: Mutex::default(),
+            used: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
         })
     }
@@ -195,6 +200,23 @@ impl Fleet {
         self.runtime.spawn(async move {
             if let Err(error) = fleet.store.record(event, clock::now()).await {
                 tracing::error!(%error, "an event was not recorded");
+            }
+        });
+    }
+
+    /// Notes that a token is in use, once a minute for each.
+    pub fn token_used(self: &Arc<Self>, name: &str) {
+        {
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            if used.get(name).is_some_and(|last| last.elapsed() < MUTED) {
+                return;
+            }
+            used.insert(name.to_owned(), Moment::now());
+        }
+        let (fleet, name) = (self.clone(), name.to_owned());
+        self.spawn(async move {
+            if let Err(error) = fleet.store.token_used(name, clock::now()).await {
+                tracing::error!(%error, "the use of a token was not noted");
             }
         });
     }

@@ -19,7 +19,7 @@ use tern_protocol::{
     twin::{LastError, ModelTwin},
 };
 
-pub use access::{AccessRow, ScopeForm};
+pub use access::{AccessRow, ScopeForm, TokenIssued, TokenOrder, TokenRow};
 pub use telemetry::{EstimatedAccuracy, FeatureRow, FiguresRow, QuarantineRow, WindowRow};
 
 /// `GET /api/v1/whoami`.
@@ -38,6 +38,15 @@ pub struct WhoAmI {
     pub server_version: String,
     /// Whether the server was made with `init --solo`, whose keys all lie on one machine.
     pub solo: bool,
+}
+
+/// `GET /api/v1/trust`: what is published, for whoever makes a rescue ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustVersions {
+    /// How many of root's keys must sign what root signs.
+    pub root_threshold: usize,
+    /// The version of every TUF role, by its name.
+    pub roles: BTreeMap<String, u64>,
 }
 
 /// A page of a list. `next` is the `cursor` of the following page.

@@ -15,11 +15,13 @@ mod publish_routes;
 mod query;
 mod range;
 mod reader_routes;
+mod refusals;
 mod rollout_routes;
 mod serve_blob;
 pub mod sse;
 mod stream_routes;
 mod telemetry_routes;
+mod token_routes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,8 +63,12 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/assignments", post(fleet_routes::assign))
         .merge(rollout_routes::router())
         .route("/api/v1/events", get(fleet_routes::events))
+        .route("/api/v1/trust", get(fleet_routes::trust))
         .route("/api/v1/readers", get(reader_routes::list).post(reader_routes::add))
         .route("/api/v1/readers/{name}", delete(reader_routes::remove))
+        .route("/api/v1/tokens", get(token_routes::list).post(token_routes::create))
+        .route("/api/v1/tokens/{name}", delete(token_routes::revoke))
+        .route("/api/v1/accesses", get(token_routes::accesses))
         .route("/api/v1/stream", get(stream_routes::events))
         .route("/api/v1/incidents", get(incident_routes::incidents))
         .route("/api/v1/incidents/{number}", get(incident_routes::incident))
@@ -74,13 +80,14 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .layer(middleware::from_fn(in_time));
     let streams = Router::new()
         .route("/blobs/sha256/{digest}", get(device_routes::blob))
-        .route("/api/v1/blobs/sha256/{digest}", put(publish_routes::put_blob));
+        .route("/api/v1/blobs/sha256/{digest}", get(publish_routes::read_blob).put(publish_routes::put_blob));
     quick
         .merge(streams)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn(leftover::take_in))
         .layer(middleware::from_fn_with_state(fleet.clone(), count))
+        .layer(middleware::from_fn_with_state(fleet.clone(), refusals::note))
         .with_state(fleet)
 }
 

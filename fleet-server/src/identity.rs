@@ -9,7 +9,10 @@ use tern_protocol::{digest::Digest, ids::TeamId};
 
 use crate::selector::Selector;
 
+mod name;
 pub mod policy;
+
+pub use name::TokenName;
 
 /// What a token allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,6 +141,16 @@ pub struct Scope {
 impl Scope {
     /// The whole fleet.
     pub const WHOLE: Self = Self { teams: None, devices: None };
+
+    /// Whether it holds the models of a team.
+    pub fn has_team(&self, team: &TeamId) -> bool {
+        self.teams.as_ref().is_none_or(|teams| teams.contains(team))
+    }
+
+    /// Whether it holds the models of one of these teams, or of any where it is for all of them.
+    pub fn has_any(&self, teams: &BTreeSet<TeamId>) -> bool {
+        self.teams.as_ref().is_none_or(|own| !own.is_disjoint(teams))
+    }
 
     /// Whether it is the whole fleet.
     pub fn is_whole(&self) -> bool {

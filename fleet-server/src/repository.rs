@@ -13,6 +13,7 @@
 mod load;
 mod metadata;
 pub mod solo;
+mod versions;
 
 use std::{
     collections::BTreeMap,

@@ -56,7 +56,7 @@ pub use reports::{Batch, BatchRefusal, Committed, Content, NewRow};
 pub use rollouts::{Carried, CreateRefusal, Happened, NewRollout, RolloutRecord, VerbRefusal};
 pub use settings::FleetSettings;
 pub use sights::{Counts, IncidentsOf};
-pub use tokens::Presented;
+pub use tokens::{NewToken, Presented, TokenRefusal};
 pub use twins::{Heard, TwinKept};
 
 /// Jobs that wait for the writer; one more makes its caller wait.

@@ -84,6 +84,7 @@ pub(crate) fn state(state: ModelState) -> &'static str {
         ModelState::Committed => "committed",
         ModelState::Rejected => "rejected",
         ModelState::RolledBack => "rolled back",
+        ModelState::Stopped => "stopped",
         ModelState::Removed => "removed",
     }
 }

@@ -4,6 +4,8 @@
 
 #[path = "http/access.rs"]
 mod access;
+#[path = "http/accesses.rs"]
+mod accesses;
 #[path = "http/decay.rs"]
 mod decay;
 #[path = "http/ingest.rs"]
@@ -14,8 +16,12 @@ mod readers;
 mod rig;
 #[path = "http/rollouts.rs"]
 mod rollouts;
+#[path = "http/scopes.rs"]
+mod scopes;
 #[path = "http/streams.rs"]
 mod streams;
+#[path = "http/tokens.rs"]
+mod tokens;
 
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;

@@ -122,7 +122,8 @@ impl Document for DesiredState {
     const MAX_BYTES: usize = 256 << 10;
 }
 
-/// The newest desired state that a device took over: the floor for the next.
+/// The newest desired state that a device took over, or without a digest the oldest that it may take over: the floor for
+/// the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GenerationFloor {
     /// Its generation; 0 where there was none.
@@ -246,8 +247,8 @@ pub fn admit(bytes: &[u8], admission: &Admission<'_>) -> Result<Admitted, Desire
     if state.generation < floor.generation || state.generation == Generation(0) {
         return Err(DesiredRefusal::OldGeneration { offered: state.generation, floor: floor.generation });
     }
-    let same = state.generation == floor.generation;
-    if same && floor.digest.is_some_and(|known| known != digest) {
+    let known = floor.digest.filter(|_| state.generation == floor.generation);
+    if known.is_some_and(|known| known != digest) {
         return Err(DesiredRefusal::Equivocation(state.generation));
     }
     if state.expires <= admission.now {
@@ -262,7 +263,7 @@ pub fn admit(bytes: &[u8], admission: &Admission<'_>) -> Result<Admitted, Desire
     if names.len() != state.models.len() || state.models.len() > MAX_MODELS {
         return Err(DesiredRefusal::BadModelList);
     }
-    if same {
+    if known.is_some() {
         return Ok(Admitted::Same(state));
     }
     let floor = GenerationFloor { generation: state.generation, digest: Some(digest) };

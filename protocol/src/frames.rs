@@ -115,6 +115,8 @@ pub enum ToWorker {
     },
     /// Let running requests end and leave.
     Stop,
+    /// Models that answer nothing for now, and what to tell who asks; what was said before is forgotten.
+    Silent(Vec<(String, String)>),
 }
 
 impl ToWorker {
@@ -331,6 +333,7 @@ mod tests {
             (ToWorker::Listen(ListenerKind::Tcp), "03000000010101"),
             (ToWorker::Load { slot: Slot(300), manifest: vec![7], reference: vec![] }, "070000000102ac02010700"),
             (ToWorker::Stop, "020000000106"),
+            (ToWorker::Silent(vec![("m".into(), "w".into())]), "07000000010701016d0177"),
         ];
         for (message, golden) in to_worker {
             let frame = encode(&message).unwrap();

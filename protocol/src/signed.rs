@@ -110,6 +110,28 @@ pub fn sign_value(signed: Value, keys: &[&SigningKey]) -> Result<Vec<u8>, canoni
     serde_json::to_vec(&Envelope { signatures, signed }).map_err(|e| canonical::CanonicalError::NoForm(e.to_string()))
 }
 
+/// The envelope in `bytes` with the signatures of further keys; those of keys that signed already stay as they are. Nothing is
+/// verified: whoever signs must have looked at what it says.
+///
+/// # Errors
+/// Where it is no envelope of such a document, or has no canonical form.
+pub fn countersign<T: Document>(bytes: &[u8], keys: &[&SigningKey]) -> Result<Vec<u8>, SignatureError> {
+    let malformed = |e: &dyn std::fmt::Display| SignatureError::Malformed(e.to_string());
+    let mut envelope: Envelope = serde_json::from_slice(bytes).map_err(|e| malformed(&e))?;
+    let found = envelope.signed.get("_type").and_then(Value::as_str).unwrap_or_default();
+    if found != T::TYPE {
+        return Err(SignatureError::WrongType { expected: T::TYPE, found: found.chars().take(40).collect() });
+    }
+    let message = canonical::signable(&envelope.signed).map_err(|e| malformed(&e))?;
+    for key in keys {
+        let keyid = key.public().id();
+        if envelope.signatures.iter().all(|known| known.keyid != keyid) {
+            envelope.signatures.push(Signature { keyid, sig: hex::encode(key.sign(&message)) });
+        }
+    }
+    serde_json::to_vec(&envelope).map_err(|e| malformed(&e))
+}
+
 /// The document in `bytes`, if enough of `keys` signed it.
 ///
 /// # Errors
@@ -188,6 +210,17 @@ mod tests {
         assert_eq!(verify::<Note>(&sign(&note(), &[&a, &stranger]).unwrap(), &keys), under(1));
         let twice = sign(&note(), &[&a, &a]).unwrap();
         assert_eq!(verify::<Note>(&twice, &keys), Err(SignatureError::DuplicateKey(a.public().id())));
+    }
+
+    #[test]
+    fn signatures_come_from_one_holder_after_the_other() {
+        let (a, b) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let one = sign(&note(), &[&a]).unwrap();
+        let both = countersign::<Note>(&one, &[&a, &b]).unwrap();
+        assert_eq!(*verify::<Note>(&both, &key_set(&[&a, &b], 2)).unwrap(), note());
+        let wrong = SignatureError::WrongType { expected: "other", found: "note".into() };
+        assert_eq!(countersign::<Other>(&one, &[&b]), Err(wrong));
+        assert!(matches!(countersign::<Note>(b"{}", &[&b]), Err(SignatureError::Malformed(_))));
     }
 
     #[test]

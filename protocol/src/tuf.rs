@@ -34,6 +34,35 @@ pub enum TufError {
     /// A member is missing or not of its form.
     #[error("TUF metadata lacks a valid {0}")]
     Missing(&'static str),
+    /// One key stands under several ids, so that its holder would count as several.
+    #[error("role {0} lists one key twice, under different ids")]
+    KeyTwice(String),
+}
+
+/// Checks that no role counts one key twice. `teams` are the delegated roles to include.
+///
+/// `sigstore-tuf` counts key ids, and takes whatever id a delegator gave a key.
+///
+/// # Errors
+/// [`TufError::KeyTwice`] for the first role that does.
+pub fn check_keys(trusted: &TrustedMetadataSet, teams: &[&str]) -> Result<(), TufError> {
+    let root = trusted.root();
+    for name in ["root", "timestamp", "snapshot", "targets"] {
+        let keyids = root.role(name).map(|r| &r.keyids[..]).unwrap_or_default();
+        check_role(name, keyids, |id| serde_json::to_value(root.keys.get(id)?).ok())?;
+    }
+    let Some(delegations) = trusted.targets_role("targets").and_then(|t| t.delegations.as_ref()) else { return Ok(()) };
+    for role in delegations.roles.iter().filter(|r| teams.contains(&&*r.name)) {
+        check_role(&role.name, &role.keyids, |id| serde_json::to_value(delegations.keys.get(id)?).ok())?;
+    }
+    Ok(())
+}
+
+fn check_role(name: &str, keyids: &[String], key: impl Fn(&str) -> Option<serde_json::Value>) -> Result<(), TufError> {
+    let ids: std::collections::BTreeSet<_> = keyids.iter().collect();
+    let keys: Vec<_> = ids.iter().filter_map(|id| Some(key(id)?["keyval"].to_string())).collect();
+    let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+    if distinct.len() < keys.len() { Err(TufError::KeyTwice(name.to_owned())) } else { Ok(()) }
 }
 
 /// The director's keys that a verified root names.
@@ -48,14 +77,15 @@ pub fn director_keys(root: &Root) -> Result<KeySet, TufError> {
 
 fn keys_of(root: &Root, role: &serde_json::Value) -> Option<KeySet> {
     let threshold = usize::try_from(role.get("threshold")?.as_u64()?).ok()?;
-    let mut keys = BTreeMap::new();
+    let (mut keys, mut distinct) = (BTreeMap::new(), std::collections::BTreeSet::new());
     for id in role.get("keyids")?.as_array()? {
         let id = id.as_str()?;
         let key = serde_json::to_value(root.keys.get(id)?).and_then(serde_json::from_value::<PublicKey>).ok()?;
-        key.bytes().ok()?;
+        distinct.insert(key.bytes().ok()?);
         keys.insert(KeyId(id.into()), key);
     }
-    (threshold > 0 && keys.len() >= threshold).then(|| KeySet::new(keys, threshold))
+    // One key under two ids would count twice.
+    (threshold > 0 && keys.len() >= threshold && distinct.len() == keys.len()).then(|| KeySet::new(keys, threshold))
 }
 
 /// When a timestamp role was signed: a lower bound of the present time.

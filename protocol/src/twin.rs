@@ -87,6 +87,8 @@ pub enum ModelState {
     Rejected,
     /// It answered and was taken back; the version before answers, if there was one.
     RolledBack,
+    /// Nothing answers: what answered was recalled or fell below its floor, and no version that may run is on the device.
+    Stopped,
     /// The model is not demanded any more.
     Removed,
 }

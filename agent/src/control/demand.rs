@@ -15,12 +15,17 @@ use super::{Control, Event};
 use crate::{
     install::{self, Machine, Refusal},
     state::DesiredRecord,
+    store::StoreError,
     telemetry::change,
 };
 
 impl Control {
     /// Takes in what came on `desired`. `again` says that the director's keys were refreshed because of it.
     pub(super) async fn desired(&mut self, bytes: Bytes, again: bool) {
+        if self.note_unreadable().await {
+            // Without its floors nothing that comes can be told from what is old.
+            return self.publish_twin();
+        }
         let director = self.installer.trust.director();
         let admission = Admission {
             device: &self.enrolment.device,
@@ -88,12 +93,14 @@ impl Control {
             let now = self.clock.now();
             let is_new = !self.machines.contains_key(&name);
             let worker = self.worker.is_up();
-            self.machines.entry(name.clone()).or_insert_with(|| Machine::new(now));
+            let standing = self.store.read(|s| s.standing(&name));
+            self.machines.entry(name.clone()).or_insert_with(|| Machine::new(standing, now));
             if is_new && worker {
                 self.step(&name, install::Event::WorkerUp).await;
             }
             self.step(&name, install::Event::Demand(Some(demand), generation)).await;
         }
+        self.ask_standings();
     }
 
     /// Applies the recorded desired state once more: the power may have gone between its record and the machines'.
@@ -139,6 +146,13 @@ impl Control {
             _ => Generation(0),
         };
         self.note(Refusal::new(code, refusal), generation).await;
+    }
+
+    /// Says that the floors cannot be read, where that is so.
+    pub(super) async fn note_unreadable(&mut self) -> bool {
+        let Some(fault @ StoreError::Unreadable(_)) = self.store.fault() else { return false };
+        self.note(Refusal::new(RefusalCode::FloorUnreadable, fault), Generation(0)).await;
+        true
     }
 
     /// Remembers a refusal that concerns no single model.
@@ -194,8 +208,8 @@ mod tests {
             ..ModelRecord::new(Timestamp::UNIX_EPOCH)
         };
         let (uptime, time) = (std::time::Duration::ZERO, Timestamp::UNIX_EPOCH);
-        let mut cx = install::Context { uptime, time, agent: &agent, numbers: &mut 0 };
-        (name, Machine::boot(record, &mut cx).unwrap().0)
+        let mut cx = install::Context { uptime, time, agent: &agent, candidates: false, numbers: &mut 0 };
+        (name, Machine::boot(record, Default::default(), &mut cx).unwrap().0)
     }
 
     /// The power may go after the desired state's record and before that of any of its models.

@@ -6,11 +6,11 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use ring::rand::SecureRandom;
 use serde_json::json;
-use tern_protocol::ids::Version;
+use tern_protocol::ids::{ModelName, Version};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Control, EVENTS, Wires, figures::FiguresSide, listeners, salvage, socket, telemetry::TelemetrySide,
+    Control, EVENTS, Wires, figures::FiguresSide, listeners, socket, standings::Standings, telemetry::TelemetrySide,
     worker::WorkerSide,
 };
 use crate::{
@@ -25,7 +25,9 @@ use crate::{
     notify::Beats,
     outbox::{self, Boots, Outbox},
     probe::ProbeLimits,
+    rescue,
     self_exec::SelfExec,
+    state::ModelRecord,
     store::{Origin, Store},
     supervisor::{Listener, Supervisor, Timing},
     telemetry::Telemetry,
@@ -65,6 +67,10 @@ impl Setup {
             );
         };
         let store = Store::open(&config.state_dir);
+        if store.fault().is_none() {
+            // A ticket that was asked for is not needed any more.
+            rescue::forget_nonce(&config.state_dir);
+        }
         disk::Reserve::new(&config.state_dir).refill();
         let clock = DeviceClock::new(store.read(|s| s.time_floor));
         let agent = agent_version();
@@ -118,6 +124,7 @@ impl Setup {
             refusals: BTreeMap::new(),
             tallies: BTreeMap::new(),
             telemetry,
+            standings: Standings::default(),
             figures: FiguresSide::new(figures_out),
             infer_tcp,
             announced: false,
@@ -147,7 +154,7 @@ impl Setup {
             budget: self.config.outbox_bytes,
             boots,
             clock: self.clock.clone(),
-            generation: self.store.read(|s| s.generation_floor().generation),
+            generation: self.store.read(|s| s.generation()),
             patience: outbox::PATIENCE,
         };
         let opened = tokio::task::spawn_blocking(move || Outbox::open(options)).await;
@@ -203,13 +210,14 @@ impl Control {
     /// Makes a machine of each commit record, as the boot table says.
     async fn boot_machines(&mut self) {
         let records = match self.store.origin() {
-            Origin::Nowhere => salvage::records(&self.installer.bundles, self.clock.now()),
+            Origin::Nowhere => self.last_served().await,
             Origin::Database | Origin::Copy => self.store.read(|s| s.models.clone()),
         };
         for (name, record) in records {
             let before = record.clone();
-            let mut cx = super::context(&self.started, &self.clock, &self.agent, &mut self.numbers);
-            let Some((machine, effects)) = Machine::boot(record, &mut cx) else {
+            let mut cx = super::context(&self.started, &self.clock, (&self.agent, &self.config), &mut self.numbers);
+            let standing = self.store.read(|s| s.standing(&name));
+            let Some((machine, effects)) = Machine::boot(record, standing, &mut cx) else {
                 let forgotten = name.clone();
                 if let Err(error) = self.store.update(move |s| drop(s.models.remove(&forgotten))).await {
                     tracing::warn!(%error, model = %name, "a removed model is not forgotten");
@@ -222,6 +230,17 @@ impl Control {
                 None => self.tell_changes(&name, &before),
             }
         }
+        self.tell_silent();
+    }
+
+    /// The records to serve by when there are no others; says to everybody that they are all there is.
+    async fn last_served(&mut self) -> BTreeMap<ModelName, ModelRecord> {
+        let served = Store::last_served(&self.config.state_dir, self.clock.now()).unwrap_or_else(|error| {
+            tracing::error!(error = format!("{error:#}"), "what was served is not known either: nothing is served");
+            BTreeMap::new()
+        });
+        self.note_unreadable().await;
+        served
     }
 }
 

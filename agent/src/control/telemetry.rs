@@ -105,7 +105,7 @@ impl Control {
 
     /// Tells the server of what happened, once.
     pub(super) fn tell(&mut self, kind: EventKind) {
-        let generation = self.store.read(|s| s.generation_floor().generation);
+        let generation = self.store.read(|s| s.generation());
         if !self.telemetry.told.is_new(&kind, generation) {
             return;
         }
@@ -166,7 +166,7 @@ impl Control {
 
     fn hand_over(&self, batch: Option<Batch>, send: bool) {
         if batch.is_some() || send {
-            let generation = self.store.read(|s| s.generation_floor().generation);
+            let generation = self.store.read(|s| s.generation());
             self.telemetry.outbox.record(batch, send, generation);
         }
     }

@@ -91,7 +91,7 @@ impl Control {
     /// The twin, as things stand.
     pub(super) fn twin(&self) -> Twin {
         Twin {
-            generation: self.store.read(|s| s.generation_floor().generation),
+            generation: self.store.read(|s| s.generation()),
             models: self.machines.iter().map(|(name, machine)| model_twin(name, machine)).collect(),
             device_class: self.config.device_class.clone(),
             labels: self.config.labels.clone(),

@@ -71,6 +71,15 @@ impl WorkerSide {
         self.slots.versions.insert(slot, (model.clone(), version.clone()));
     }
 
+    /// Tells this worker, and every one to come, which models answer nothing for now.
+    pub(super) fn silence(&self, models: Vec<(String, String)>) {
+        self.supervisor.silence(models.clone());
+        if let Some(worker) = self.up.as_ref().filter(|worker| !worker.silence(models)) {
+            // Too many orders wait: it says the less precise thing until the next change.
+            tracing::debug!(pid = worker.pid(), "the worker was not told which models are silent");
+        }
+    }
+
     /// What passes on the worker's last words, to be waited for when the agent leaves.
     pub(super) fn forwarding(&mut self) -> Option<tokio::task::JoinHandle<()>> {
         self.forwarding.take()
@@ -102,7 +111,7 @@ impl Control {
     pub(super) fn start_worker(&mut self) {
         let mut wanted = Vec::new();
         for (name, machine) in &mut self.machines {
-            let mut cx = super::context(&self.started, &self.clock, &self.agent, &mut self.numbers);
+            let mut cx = super::context(&self.started, &self.clock, (&self.agent, &self.config), &mut self.numbers);
             if let Some((slot, version)) = machine.restore(&mut cx) {
                 wanted.push((name.clone(), slot, version));
             }
@@ -319,7 +328,8 @@ mod tests {
 
     #[test]
     fn a_slot_that_answers_for_years_outlives_all_that_came_and_went_beside_it() {
-        let version = VersionRef { version: "1.0.0".parse().unwrap(), manifest: Digest::of(b"manifest") };
+        let version =
+            VersionRef { version: "1.0.0".parse().unwrap(), manifest: Digest::of(b"manifest"), candidate: false };
         let mut slots = Assigned::default();
         let mut forgotten = Vec::new();
         for slot in 1..=2000 {

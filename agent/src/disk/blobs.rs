@@ -2,7 +2,8 @@
 //!
 //! A name without `.part` means that the bytes were whole, of that digest and fsynced when they got it. Flash forgets, so
 //! whoever hands a blob to an engine opens it through [`Blobs::open_verified`], which reads it once more. What is hashed is
-//! always the file, never the stream that was written to it: only the file gets the name.
+//! always the file, never the stream that was written to it: only the file gets the name. A link is no blob and no part:
+//! nothing is read or written through one.
 
 use std::{
     collections::BTreeSet,
@@ -64,7 +65,7 @@ impl Blobs {
 
     /// Whether a blob of this digest and length is there. Its bytes are not read.
     pub fn has(&self, digest: &Digest, length: u64) -> bool {
-        fs::metadata(self.path(digest)).is_ok_and(|m| m.is_file() && m.len() == length)
+        fs::symlink_metadata(self.path(digest)).is_ok_and(|m| m.is_file() && m.len() == length)
     }
 
     /// The blob, after its bytes were read and found right; positioned at its start.
@@ -73,7 +74,7 @@ impl Blobs {
     /// What is wrong with it. A blob whose bytes are wrong is removed, so that it is fetched again.
     pub fn open_verified(&self, digest: &Digest, length: u64) -> Result<File, BlobError> {
         let disk = |cause| BlobError::Disk { digest: *digest, cause };
-        let mut file = File::open(self.path(digest)).map_err(disk)?;
+        let mut file = not_a_link(OpenOptions::new().read(true)).open(self.path(digest)).map_err(disk)?;
         let (found, bytes) = hash(&mut file, length).map_err(disk)?;
         let wrong = if bytes != length {
             BlobError::Length { digest: *digest, signed: length, found: bytes }
@@ -94,14 +95,12 @@ impl Blobs {
     pub fn resume(&self, digest: &Digest, length: u64) -> Result<Part, BlobError> {
         let disk = |cause| BlobError::Disk { digest: *digest, cause };
         let path = self.part_path(digest);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(disk)?;
+        if fs::symlink_metadata(&path).is_ok_and(|m| m.is_symlink()) {
+            super::remove_file(&path).map_err(disk)?;
+        }
+        let mut options = OpenOptions::new();
+        let options = not_a_link(options.read(true).write(true).create(true).truncate(false).mode(0o600));
+        let mut file = options.open(path).map_err(disk)?;
         let mut received = file.metadata().map_err(disk)?.len();
         if received > length {
             // Left by something that lied about the length.
@@ -153,6 +152,11 @@ impl Blobs {
     fn part_path(&self, digest: &Digest) -> PathBuf {
         self.folder.join(format!("{digest}.part"))
     }
+}
+
+/// The same, which fails at a link.
+fn not_a_link(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
 }
 
 /// A blob that is coming in.
@@ -271,8 +275,8 @@ fn hash(file: &mut File, limit: u64) -> io::Result<(Digest, u64)> {
     }
 }
 
-#[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests damage files behind the door's back")]
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -369,6 +373,24 @@ mod tests {
         assert!(matches!(blobs.open_verified(&digest, 7), Err(BlobError::Disk { .. })));
         fs::write(blobs.path(&digest), b"a mod").unwrap();
         assert!(matches!(blobs.open_verified(&digest, 7), Err(BlobError::Length { found: 5, .. })));
+    }
+
+    #[test]
+    fn a_link_is_no_blob_and_nothing_is_written_through_it() {
+        let (folder, blobs) = blobs();
+        let (digest, outside) = (Digest::of(b"a model"), folder.path().join("outside"));
+        fs::write(&outside, b"a model").unwrap();
+        for name in [blobs.path(&digest), blobs.part_path(&digest)] {
+            std::os::unix::fs::symlink(&outside, name).unwrap();
+        }
+        assert!(!blobs.has(&digest, 7));
+        assert!(matches!(blobs.open_verified(&digest, 7), Err(BlobError::Disk { .. })));
+        let mut part = blobs.resume(&digest, 7).unwrap();
+        assert_eq!(part.received(), 0);
+        part.append(b"a model").unwrap();
+        part.finish().unwrap();
+        fs::write(&outside, b"changed").unwrap();
+        assert!(blobs.has(&digest, 7) && blobs.open_verified(&digest, 7).is_ok());
     }
 
     #[test]

@@ -20,7 +20,7 @@ fn serves(rig: &mut Rig, wanted: &str) {
     let agent = "0.1.0".parse().unwrap();
     let mut numbers = 100;
     let time = Timestamp::UNIX_EPOCH;
-    let mut cx = Context { uptime: Duration::ZERO, time, agent: &agent, numbers: &mut numbers };
+    let mut cx = Context { uptime: Duration::ZERO, time, agent: &agent, candidates: true, numbers: &mut numbers };
     assert_eq!(rig.machine.restore(&mut cx).map(|(_, v)| v), Some(version(wanted)));
 }
 
@@ -123,6 +123,19 @@ fn rolled_back_serves_the_version_before() {
     let (mut rig, effects) = booted(back);
     assert_eq!(effects, []);
     serves(&mut rig, "1.0.0");
+}
+
+#[test]
+fn stopped_stays_silent_until_a_version_is_demanded_that_may_run() {
+    assert_eq!(action(ModelState::Stopped), BootAction::StaySilent);
+    let stopped = ModelRecord { desired: Some(demand("1.0.0")), ..record(ModelState::Stopped, None) };
+    let standing = super::recall_tests::recalled(&["1.0.0"]);
+    let (mut rig, effects) = Rig::boot_under(stopped, standing).unwrap();
+    assert!(matches!(&effects[..], [Effect::Persist(r)] if r.state == ModelState::Stopped), "{effects:?}");
+    assert_eq!(rig.on(Event::WorkerUp), []);
+    assert_eq!(rig.machine.answering(), None);
+    let effects = rig.on(Event::Demand(Some(demand("1.1.0")), Generation(2)));
+    assert!(matches!(effects.last(), Some(Effect::Prepare(..))), "{effects:?}");
 }
 
 #[test]

@@ -100,6 +100,11 @@ impl Machine {
         self.persist(fx);
     }
 
+    /// The attempts of a version that gave up its place are not those of the candidate on its way.
+    pub(super) fn forget_its_attempts(&mut self) {
+        self.record.attempts = u32::from(matches!(self.step, Step::Probing(_) | Step::Loading(_) | Step::Swapping(_)));
+    }
+
     /// Returns to the version before, which is on disk. The version that failed is remembered.
     pub(super) fn take_back(&mut self, refusal: Refusal, cx: &mut Context<'_>, fx: &mut Effects) {
         let Some(failed) = self.record.active.take() else { return };
@@ -114,6 +119,8 @@ impl Machine {
             self.record.refused = Some(Refused { manifest, generation, code, agent: cx.agent.clone() });
             (self.record.candidate, self.record.attempts) = (None, 0);
             self.enter(ModelState::RolledBack, cx);
+        } else {
+            self.forget_its_attempts();
         }
         self.persist(fx);
         self.serve(cx, fx);

@@ -6,12 +6,18 @@ use tern_protocol::{
     twin::{LastError, ModelState},
 };
 
-use super::{Context, Effects, FIRST_PAUSE, LONGEST_FETCH_PAUSE, LONGEST_PAUSE, Machine, Refusal, Step};
-use crate::state::{Refused, VersionRef};
+use super::{
+    Context, Effects, FIRST_PAUSE, LONGEST_FETCH_PAUSE, LONGEST_PAUSE, Machine, Refusal, Step, recall::is_forbidding,
+};
+use crate::state::{ModelRecord, Refused, VersionRef};
 
 impl Machine {
     pub(super) fn is_refused(&self, wanted: &VersionRef, agent: &Version) -> bool {
         self.record.refused.as_ref().is_some_and(|r| {
+            // What is judged anew each time: see `forbidden`.
+            if is_forbidding(r.code) {
+                return false;
+            }
             let for_good = r.code == RefusalCode::ProbationFailed;
             r.manifest == wanted.manifest && r.agent == *agent && (for_good || r.generation == self.record.generation)
         })
@@ -52,5 +58,24 @@ impl Machine {
         let message = refusal.message.clone();
         self.record.last_error =
             Some(LastError { code: refusal.code, message, version, generation, at: cx.time, count });
+    }
+
+    /// Nothing can be recorded any more: no install goes on. What serves, serves; a take-back stands, unrecorded.
+    pub(super) fn unrecordable(&mut self, durable: ModelRecord, why: &str, cx: &mut Context<'_>, fx: &mut Effects) {
+        self.abandon(fx);
+        (self.halted, self.recorded) = (true, durable.clone());
+        // Its load may be what was not carried out any more; if it was, it is drained when it answers.
+        self.serving.coming = None;
+        if !matches!(self.record.state, ModelState::RolledBack | ModelState::Stopped) {
+            let demand = (self.record.desired.take(), self.record.generation);
+            self.record = durable;
+            (self.record.desired, self.record.generation) = demand;
+            let standing = &self.standing;
+            self.record.candidate.take_if(|v| standing.allows(&v.version).is_err());
+            self.expel_serving(cx);
+        }
+        let version = self.record.desired.as_ref().map(|d| d.version.clone());
+        self.note(&Refusal::new(RefusalCode::FloorUnreadable, why), version, cx);
+        self.serve(cx, fx);
     }
 }

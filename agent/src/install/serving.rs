@@ -18,7 +18,7 @@ pub(super) struct Serving {
     /// The slot that answers.
     up: Option<(Slot, VersionRef)>,
     /// The active version's slot on its way up: loading, and then swapping.
-    coming: Option<(Slot, VersionRef, bool)>,
+    pub(super) coming: Option<(Slot, VersionRef, bool)>,
     /// The active version could not be loaded, in passing.
     pub(super) waiting: Option<Wait>,
 }
@@ -159,7 +159,12 @@ impl Machine {
                 Ok(()) => self.take_over(slot, cx, fx),
                 Err(refusal) => {
                     fx.push(Effect::Drain(slot));
-                    self.refuse(refusal, cx, fx);
+                    if self.swapping.take() == self.record.candidate {
+                        return self.refuse(refusal, cx, fx);
+                    }
+                    // It was superseded or recalled meanwhile.
+                    self.serve(cx, fx);
+                    self.reconcile(cx, fx);
                 }
             }
         } else if self.serving.coming.as_ref().is_some_and(|(s, ..)| *s == slot) {
@@ -188,6 +193,13 @@ impl Machine {
 
     /// The candidate answers: it becomes the active version.
     fn take_over(&mut self, slot: Slot, cx: &mut Context<'_>, fx: &mut Effects) {
+        if self.swapping.as_ref().is_some_and(|version| self.standing.allows(&version.version).is_err()) {
+            // It was recalled while it swapped: without it, what answered before answers again.
+            self.swapping = None;
+            fx.push(Effect::Drain(slot));
+            self.serve(cx, fx);
+            return self.reconcile(cx, fx);
+        }
         let old = self.serving.suspend();
         (self.serving.coming, self.serving.waiting, self.refetch) = (None, None, false);
         let Some(candidate) = self.record.candidate.take_if(|c| self.swapping.as_ref() == Some(c)) else {
@@ -199,6 +211,11 @@ impl Machine {
         };
         let before = self.record.active.replace(candidate.clone());
         let returned = self.record.previous.as_ref() == Some(&candidate);
+        let promoted = before.as_ref().is_some_and(|b| b.manifest == candidate.manifest);
+        if promoted {
+            // The same bytes under the release keys: what they have survived, and what lies before them, stays.
+            return self.promote(slot, candidate, old, cx, fx);
+        }
         if self.record.proven {
             self.record.previous = before;
         } else if returned {
@@ -215,6 +232,28 @@ impl Machine {
         self.begin_trial(cx);
         self.judge(cx, fx);
         self.reconcile(cx, fx);
+    }
+
+    fn promote(&mut self, slot: Slot, version: VersionRef, old: Option<Slot>, cx: &mut Context<'_>, fx: &mut Effects) {
+        (self.pauses, self.record.refused) = (0, None);
+        self.record.attempts = u32::from(!self.record.proven);
+        self.serving.up = Some((slot, version));
+        self.enter(if self.record.proven { ModelState::Committed } else { ModelState::OnProbation }, cx);
+        self.persist(fx);
+        fx.extend(old.map(Effect::Drain));
+        self.begin_trial(cx);
+        self.judge(cx, fx);
+        self.reconcile(cx, fx);
+    }
+
+    /// Makes everything in the worker go that may not answer any more, also what is on its way there.
+    pub(super) fn silence(&mut self, fx: &mut Effects) {
+        let standing = &self.standing;
+        let forbidden = |version: &VersionRef| standing.allows(&version.version).is_err();
+        // What is coming is drained when it answers: see `loaded` and `swapped`.
+        self.serving.coming.take_if(|(_, version, _)| forbidden(version));
+        let up = self.serving.up.take_if(|(_, version)| forbidden(version));
+        fx.extend(up.map(|(slot, _)| Effect::Drain(slot)));
     }
 
     /// A version that was to answer cannot be brought up. On proof the one before takes the active one's place, and the

@@ -1,5 +1,5 @@
 //! Thousands of seeded lives of one machine: power cuts before every effect, dying workers, failing servers, fickle
-//! operators. The seed of a failure is in its message.
+//! operators, teams that recall. The seed of a failure is in its message.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,6 +10,7 @@ use super::{
     tests::{demand, record, version},
     *,
 };
+use tern_protocol::standing::OnRecall;
 
 const LIVES: u64 = 4000;
 const STEPS: usize = 120;
@@ -41,6 +42,11 @@ struct Life {
     numbers: u64,
     generation: u64,
     stormy: bool,
+    /// Whether the team recalls at all in this life: where it does, a device may come to stand without a version.
+    speaking: bool,
+    /// What the team says, durable before the machine hears of it, and what it heard.
+    said: Standing,
+    heard: Standing,
 }
 
 impl Life {
@@ -49,7 +55,7 @@ impl Life {
         let durable = ModelRecord { desired: Some(demand("1.0.0")), ..durable };
         Self {
             dice: Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
-            machine: Machine::new(Timestamp::UNIX_EPOCH),
+            machine: Machine::new(Standing::default(), Timestamp::UNIX_EPOCH),
             whole: [version("1.0.0").manifest].into(),
             durable,
             slots: BTreeMap::new(),
@@ -59,13 +65,19 @@ impl Life {
             numbers: 0,
             generation: 1,
             stormy: true,
+            speaking: seed.is_multiple_of(2),
+            said: Standing::default(),
+            heard: Standing::default(),
         }
     }
 
     fn with<T>(&mut self, act: impl FnOnce(&mut Machine, &mut Context<'_>) -> T) -> T {
         let agent = "0.1.0".parse().unwrap();
         let (uptime, time) = (self.uptime, Timestamp::UNIX_EPOCH);
-        act(&mut self.machine, &mut Context { uptime, time, agent: &agent, numbers: &mut self.numbers })
+        act(
+            &mut self.machine,
+            &mut Context { uptime, time, agent: &agent, candidates: true, numbers: &mut self.numbers },
+        )
     }
 
     /// Power comes back: what is durable is all there is.
@@ -76,9 +88,12 @@ impl Life {
         (self.uptime, self.numbers) = (Duration::ZERO, 0);
         let durable = self.durable.clone();
         assert!(durable.active.as_ref().is_none_or(|v| self.whole.contains(&v.manifest)), "an active version is whole");
-        let booted = self.with(|_, cx| Machine::boot(durable, cx));
+        let said = self.said.clone();
+        self.heard = said.clone();
+        let booted = self.with(|_, cx| Machine::boot(durable, said, cx));
         let (machine, effects) = booted.expect("the model is never removed here");
         self.machine = machine;
+        self.holds();
         if self.carry_out(effects) {
             self.start_worker();
         }
@@ -132,9 +147,42 @@ impl Life {
         let passing = matches!(&event, Event::Swapped(_, Err(r)) | Event::Loaded(_, Err(r)) if !is_proof(r.code));
         let before = proven(self.machine.record());
         let effects = self.with(|machine, cx| machine.on(event, cx));
+        self.holds();
         let after = proven(self.machine.record());
         assert!(!passing || before.is_subset(&after), "a passing error lost a proven version: {before:?} {after:?}");
         self.carry_out(effects)
+    }
+
+    /// Nothing that the machine has heard to be forbidden is recorded, answers, or is on its way to.
+    fn holds(&self) {
+        let forbidden = |v: &&VersionRef| self.heard.allows(&v.version).is_err();
+        let record = self.machine.record();
+        let shown = record.versions().chain(self.machine.answering()).find(forbidden);
+        assert_eq!(shown, None, "{record:?} under {:?}", self.heard);
+    }
+
+    /// The team says something else: mostly recalls, at times a floor, at times all is well again.
+    fn speak(&mut self) {
+        let mut standing = Standing::default();
+        for text in VERSIONS {
+            if self.dice.roll(3) == 0 {
+                standing.recalled.insert(version(text).version, "x".into());
+            }
+        }
+        if self.dice.roll(4) == 0 {
+            standing.floor = Some(version(VERSIONS[self.dice.roll(3) as usize]).version);
+        }
+        if self.dice.roll(4) == 0 {
+            standing = Standing::default();
+        }
+        standing.on_recall = if self.dice.roll(3) == 0 { OnRecall::Stop } else { OnRecall::Fallback };
+        self.said = standing.clone();
+        if self.dice.roll(8) == 0 {
+            // The power goes before the machine hears of it.
+            return self.boot();
+        }
+        self.heard = standing.clone();
+        self.deliver(Event::Standing(standing));
     }
 
     /// What a version does once it answers.
@@ -171,6 +219,7 @@ impl Life {
                     self.pending.push_back(Event::Probed(number, outcome));
                 }
                 Effect::Load(slot, loaded) => {
+                    assert_eq!(self.heard.allows(&loaded.version), Ok(()), "what may not run is not loaded");
                     assert_ne!(loaded.version.to_string(), "2.0.0", "what failed its probe is never loaded");
                     assert!(self.whole.contains(&loaded.manifest));
                     if self.worker {
@@ -205,7 +254,8 @@ impl Life {
         if self.machine.answering().is_some_and(|v| v.version.to_string() == "3.0.0") {
             return self.kill_worker();
         }
-        match self.dice.roll(12) {
+        match self.dice.roll(13) {
+            12 if self.stormy && self.speaking && self.dice.roll(3) == 0 => self.speak(),
             0 if self.stormy => {
                 self.generation += 1;
                 let wanted = VERSIONS[self.dice.roll(VERSIONS.len() as u64) as usize];
@@ -244,7 +294,7 @@ fn whatever_happens_a_whole_version_answers_and_the_machine_comes_to_rest() {
         *ends.entry(format!("{end:?}")).or_default() += 1;
     }
     // Each way to end is met, or the simulation proves nothing.
-    for wanted in [ModelState::Committed, ModelState::Rejected, ModelState::RolledBack] {
+    for wanted in [ModelState::Committed, ModelState::Rejected, ModelState::RolledBack, ModelState::Stopped] {
         assert!(ends.contains_key(&format!("{wanted:?}")), "{ends:?}");
     }
 }
@@ -262,9 +312,12 @@ fn live(seed: u64) -> ModelState {
     let record = life.machine.record().clone();
     assert!(same_but_for_counts(&record, &life.durable), "what is believed is durable: {record:?} {:?}", life.durable);
     assert_eq!(life.machine.answering(), record.active.as_ref(), "the active version answers");
-    assert!(record.active.is_some(), "the device never goes without a version: {record:?}");
-    let at_rest = [ModelState::Committed, ModelState::Rejected, ModelState::RolledBack];
+    assert!(record.active.is_some() || life.speaking, "the device never goes without a version: {record:?}");
+    let at_rest = [ModelState::Committed, ModelState::Rejected, ModelState::RolledBack, ModelState::Stopped];
     assert!(at_rest.contains(&record.state), "it comes to rest: {record:?}");
+    assert!(record.state != ModelState::Stopped || record.active.is_none(), "{record:?}");
+    let demanded = record.desired.as_ref().map(|d| life.said.allows(&d.version).is_ok());
+    assert!(demanded == Some(true) || record.state != ModelState::Committed, "{record:?} under {:?}", life.said);
     if record.state == ModelState::Committed {
         assert_eq!(record.active.as_ref().map(|v| v.manifest), record.desired.as_ref().map(|d| d.manifest));
     }

@@ -8,6 +8,7 @@ use tern_protocol::{
     frames::Slot,
     ids::{Generation, Version},
     refusal::RefusalCode,
+    standing::Standing,
 };
 
 use crate::state::{ModelRecord, VersionRef};
@@ -59,6 +60,8 @@ pub enum Event {
     },
     /// Time has passed.
     Tick,
+    /// What the model's team says of its versions, durable by now.
+    Standing(Standing),
     /// A `Persist` failed; of the effects after it only those that [`Effect::frees`] were carried out. The durable record
     /// comes along.
     Unrecordable(Box<ModelRecord>, String),
@@ -101,6 +104,8 @@ pub struct Context<'a> {
     pub time: Timestamp,
     /// This agent's version.
     pub agent: &'a Version,
+    /// Whether the device's own configuration takes candidates.
+    pub candidates: bool,
     /// The last number given to a slot or an operation; shared by all machines, so that none comes twice.
     pub numbers: &'a mut u64,
 }

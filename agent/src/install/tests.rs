@@ -8,11 +8,11 @@ use tern_protocol::{
 use super::*;
 
 pub(super) fn version(text: &str) -> VersionRef {
-    VersionRef { version: text.parse().unwrap(), manifest: Digest::of(text.as_bytes()) }
+    VersionRef { version: text.parse().unwrap(), manifest: Digest::of(text.as_bytes()), candidate: false }
 }
 
 pub(super) fn demand(text: &str) -> DesiredModel {
-    let VersionRef { version, manifest } = version(text);
+    let VersionRef { version, manifest, .. } = version(text);
     let probation = Probation { min_inferences: 10, min_seconds: 60 };
     DesiredModel {
         model: "vision/digits".parse().unwrap(),
@@ -37,39 +37,56 @@ pub(super) fn record(state: ModelState, active: Option<&str>) -> ModelRecord {
 pub(super) struct Rig {
     pub(super) machine: Machine,
     pub(super) uptime: Duration,
+    pub(super) candidates: bool,
     numbers: u64,
     agent: tern_protocol::ids::Version,
 }
 
 impl Rig {
     pub(super) fn new() -> Self {
-        let machine = Machine::new(Timestamp::UNIX_EPOCH);
-        Self { machine, uptime: Duration::ZERO, numbers: 0, agent: "0.1.0".parse().unwrap() }
+        let machine = Machine::new(Standing::default(), Timestamp::UNIX_EPOCH);
+        Self { machine, uptime: Duration::ZERO, candidates: true, numbers: 0, agent: "0.1.0".parse().unwrap() }
     }
 
     pub(super) fn boot(record: ModelRecord) -> Option<(Self, Effects)> {
+        Self::boot_under(record, Standing::default())
+    }
+
+    pub(super) fn boot_under(record: ModelRecord, standing: Standing) -> Option<(Self, Effects)> {
         let (mut numbers, agent) = (0, "0.1.0".parse().unwrap());
         let time = Timestamp::UNIX_EPOCH;
-        let mut cx = Context { uptime: Duration::ZERO, time, agent: &agent, numbers: &mut numbers };
-        let (machine, effects) = Machine::boot(record, &mut cx)?;
-        Some((Self { machine, uptime: Duration::ZERO, numbers, agent }, effects))
+        let mut cx = Context { uptime: Duration::ZERO, time, agent: &agent, candidates: true, numbers: &mut numbers };
+        let (machine, effects) = Machine::boot(record, standing, &mut cx)?;
+        Some((Self { machine, uptime: Duration::ZERO, candidates: true, numbers, agent }, effects))
     }
 
     pub(super) fn on(&mut self, event: Event) -> Effects {
         let time = Timestamp::UNIX_EPOCH;
-        let mut cx = Context { uptime: self.uptime, time, agent: &self.agent, numbers: &mut self.numbers };
+        let mut cx = Context {
+            uptime: self.uptime,
+            time,
+            agent: &self.agent,
+            candidates: self.candidates,
+            numbers: &mut self.numbers,
+        };
         self.machine.on(event, &mut cx)
     }
 
     /// Starts the worker with what is to be restored.
-    fn up(&mut self) {
+    pub(super) fn up(&mut self) {
         self.up_with(Ok(()));
     }
 
     /// The same, where bringing the active version back ends so.
-    fn up_with(&mut self, outcome: Result<(), Refusal>) -> Effects {
+    pub(super) fn up_with(&mut self, outcome: Result<(), Refusal>) -> Effects {
         let time = Timestamp::UNIX_EPOCH;
-        let mut cx = Context { uptime: self.uptime, time, agent: &self.agent, numbers: &mut self.numbers };
+        let mut cx = Context {
+            uptime: self.uptime,
+            time,
+            agent: &self.agent,
+            candidates: self.candidates,
+            numbers: &mut self.numbers,
+        };
         let restored = self.machine.restore(&mut cx);
         let mut effects = self.on(Event::WorkerUp);
         if let Some((slot, _)) = restored {
@@ -79,13 +96,13 @@ impl Rig {
     }
 
     /// The clock goes on to what the machine waits for.
-    fn wait(&mut self) -> Effects {
+    pub(super) fn wait(&mut self) -> Effects {
         self.uptime = self.machine.deadline().expect("it waits");
         self.on(Event::Tick)
     }
 
     /// On probation with a first version.
-    fn first(text: &str) -> Self {
+    pub(super) fn first(text: &str) -> Self {
         let mut rig = Self::new();
         rig.up();
         let effects = rig.demand(text, 1);
@@ -100,19 +117,19 @@ impl Rig {
         rig
     }
 
-    fn demand(&mut self, text: &str, generation: u64) -> Effects {
+    pub(super) fn demand(&mut self, text: &str, generation: u64) -> Effects {
         self.on(Event::Demand(Some(demand(text)), Generation(generation)))
     }
 
     /// Answers every effect with success until nothing follows.
-    fn run(&mut self, mut effects: Effects) {
+    pub(super) fn run(&mut self, mut effects: Effects) {
         while !effects.is_empty() {
             let answers: Vec<Event> = effects.iter().filter_map(success).collect();
             effects = answers.into_iter().flat_map(|event| self.on(event)).collect();
         }
     }
 
-    fn committed(text: &str) -> Self {
+    pub(super) fn committed(text: &str) -> Self {
         let mut rig = Self::new();
         rig.up();
         let effects = rig.demand(text, 1);
@@ -121,31 +138,31 @@ impl Rig {
         rig
     }
 
-    fn prove(&mut self) {
+    pub(super) fn prove(&mut self) {
         let slot = self.slot();
         self.on(Event::Counted { slot, inferences: 10, failures: 0 });
         self.uptime += Duration::from_secs(60);
         self.on(Event::Tick);
     }
 
-    fn slot(&self) -> Slot {
+    pub(super) fn slot(&self) -> Slot {
         self.machine.serving.slot().unwrap()
     }
 
-    fn state(&self) -> ModelState {
+    pub(super) fn state(&self) -> ModelState {
         self.machine.record.state
     }
 
-    fn active(&self) -> Option<String> {
+    pub(super) fn active(&self) -> Option<String> {
         self.machine.record.active.as_ref().map(|v| v.version.to_string())
     }
 
-    fn error(&self) -> RefusalCode {
+    pub(super) fn error(&self) -> RefusalCode {
         self.machine.record.last_error.as_ref().unwrap().code
     }
 }
 
-fn success(effect: &Effect) -> Option<Event> {
+pub(super) fn success(effect: &Effect) -> Option<Event> {
     match effect {
         Effect::Prepare(number, _) => Some(Event::Prepared(*number, Ok(()))),
         Effect::Probe(number, _) => Some(Event::Probed(*number, Ok(()))),
@@ -155,7 +172,7 @@ fn success(effect: &Effect) -> Option<Event> {
     }
 }
 
-fn refusal(code: RefusalCode) -> Refusal {
+pub(super) fn refusal(code: RefusalCode) -> Refusal {
     Refusal::new(code, "x")
 }
 
@@ -163,7 +180,7 @@ fn persists(effects: &Effects) -> usize {
     effects.iter().filter(|e| matches!(e, Effect::Persist(_))).count()
 }
 
-fn prepare_number(effects: &Effects) -> Option<u64> {
+pub(super) fn prepare_number(effects: &Effects) -> Option<u64> {
     effects.iter().find_map(|e| if let Effect::Prepare(number, _) = e { Some(*number) } else { None })
 }
 
@@ -425,7 +442,7 @@ fn an_active_version_that_rotted_gives_way_and_is_fetched_again() {
     rig.prove();
     rig.on(Event::WorkerDied("signal 9".into()));
     let time = Timestamp::UNIX_EPOCH;
-    let mut cx = Context { uptime: rig.uptime, time, agent: &rig.agent, numbers: &mut rig.numbers };
+    let mut cx = Context { uptime: rig.uptime, time, agent: &rig.agent, candidates: true, numbers: &mut rig.numbers };
     let (slot, _) = rig.machine.restore(&mut cx).unwrap();
     rig.on(Event::WorkerUp);
     let effects = rig.on(Event::Swapped(slot, Err(refusal(RefusalCode::BlobDigest))));
@@ -509,7 +526,7 @@ fn an_undo_that_cannot_be_read_in_passing_keeps_the_version_before_and_asks_disk
     assert_eq!((rig.state(), rig.active().as_deref()), (ModelState::Committed, Some("1.0.0")));
 }
 
-fn load_slot(effects: &Effects, text: &str) -> Option<Slot> {
+pub(super) fn load_slot(effects: &Effects, text: &str) -> Option<Slot> {
     effects.iter().find_map(|e| if let Effect::Load(s, v) = e { (*v == version(text)).then_some(*s) } else { None })
 }
 
@@ -568,7 +585,8 @@ fn a_worker_that_never_started_is_charged_to_nobody() {
     let before = rig.machine.record.clone();
     for _ in 0..4 * MAX_ATTEMPTS {
         let time = Timestamp::UNIX_EPOCH;
-        let mut cx = Context { uptime: rig.uptime, time, agent: &rig.agent, numbers: &mut rig.numbers };
+        let mut cx =
+            Context { uptime: rig.uptime, time, agent: &rig.agent, candidates: true, numbers: &mut rig.numbers };
         rig.machine.restore(&mut cx);
         assert_eq!(rig.on(Event::WorkerNotStarted), []);
     }

@@ -6,7 +6,7 @@ use std::fs;
 use tern_protocol::{digest::Digest, tuf::RoleFloor};
 
 use super::*;
-use crate::state::ModelRecord;
+use crate::state::{ModelRecord, VersionRef};
 
 fn floor(version: u64) -> Vec<RoleFloor> {
     vec![RoleFloor { role: "timestamp".into(), key_set: Digest::of(b"k"), version }]
@@ -183,4 +183,47 @@ async fn updates_do_not_block_the_runtime() {
     let store = Store::open(folder.path());
     store.update(|s| s.raise_floors(&floor(8))).await.unwrap();
     assert_eq!(store.read(|s| s.floor("timestamp", &Digest::of(b"k"))), 8);
+}
+
+fn served(folder: &Path) -> Vec<(String, bool)> {
+    let records = Store::last_served(folder, Timestamp::UNIX_EPOCH).unwrap();
+    records.into_values().map(|r| (r.active.unwrap().version.to_string(), r.proven)).collect()
+}
+
+#[test]
+fn what_serves_is_known_without_the_record_and_is_what_was_proven() {
+    let folder = created();
+    let version = |text: &str| {
+        let manifest = Digest::of(text.as_bytes());
+        Some(VersionRef { version: text.parse().unwrap(), manifest, candidate: false })
+    };
+    let store = Store::open(folder.path());
+    let serve = |active, proven, previous| {
+        let record = ModelRecord { active, proven, previous, ..ModelRecord::new(Timestamp::UNIX_EPOCH) };
+        store.update_blocking(move |s| drop(s.models.insert("vision/digits".parse().unwrap(), record))).unwrap();
+        served(folder.path())
+    };
+    assert_eq!(served(folder.path()), []);
+    let one = [("1.0.0".to_owned(), true)];
+    assert_eq!(serve(version("1.0.0"), false, None), one, "there is no other");
+    assert_eq!(serve(version("1.1.0"), false, version("1.0.0")), one, "on probation it is not proven");
+    assert_eq!(serve(version("1.1.0"), true, version("1.0.0")), [("1.1.0".to_owned(), true)]);
+    assert_eq!(serve(None, false, version("1.0.0")), [], "a model that was stopped stays so");
+}
+
+#[test]
+fn a_damaged_or_old_serving_file_is_made_anew_from_the_record_and_never_believed() {
+    let folder = created();
+    let path = folder.path().join("serving.json");
+    let whole = fs::read(&path).unwrap();
+    let text = String::from_utf8(whole.clone()).unwrap();
+    let other = text.replace("\"models\": {}", "\"models\": {\"a/b\": {}}");
+    let newer = text.replace("\"format\": 1", "\"format\": 2");
+    assert!(other != text && newer != text);
+    for bad in [b"rot".to_vec(), whole[..whole.len() / 2].to_vec(), other.into_bytes(), newer.into_bytes()] {
+        fs::write(&path, &bad).unwrap();
+        assert!(Store::last_served(folder.path(), Timestamp::UNIX_EPOCH).is_err());
+        drop(Store::open(folder.path()));
+        assert_eq!(fs::read(&path).unwrap(), whole);
+    }
 }

@@ -281,7 +281,9 @@ fn events_say_what_became_of_a_version() {
     use crate::state::{ModelRecord, VersionRef};
     use tern_protocol::twin::LastError;
     let model = "vision/digits".parse().unwrap();
-    let v = |n: &str| Some(VersionRef { version: n.parse().unwrap(), manifest: Digest::of(n.as_bytes()) });
+    let v = |n: &str| {
+        Some(VersionRef { version: n.parse().unwrap(), manifest: Digest::of(n.as_bytes()), candidate: false })
+    };
     let version = |n: &str| n.parse().unwrap();
     let error = |code, n: &str| {
         let (message, at) = ("why".into(), Timestamp::UNIX_EPOCH);

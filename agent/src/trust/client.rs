@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use sigstore_tuf::{Repository, Updater, UpdaterConfig};
 use tern_protocol::tuf::{self, RoleFloor};
 
-use super::{TrustError, cache::Cache, repository::Shared};
+use super::{TrustError, cache::Cache, repository::Shared, standings::Said};
 use crate::store::Store;
 
 /// A client of one repository.
@@ -37,6 +37,16 @@ impl Client {
     /// Where metadata and targets come from.
     pub(crate) fn repository(&self) -> &dyn Repository {
         &*self.repository
+    }
+
+    /// The record that holds the floors.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The pinned root.
+    pub(crate) fn root(&self) -> &[u8] {
+        &self.root
     }
 
     /// An updater that knows the pinned root and what the cache adds to it. No network.
@@ -66,7 +76,7 @@ impl Client {
         let outcome = updater.refresh(now).await;
         let floors = tuf::role_floors(updater.trusted(), &[]);
         let root: Vec<RoleFloor> = floors.into_iter().filter(|f| f.role == "root").collect();
-        self.hold_floors(&root, None).await?;
+        self.hold_floors(&root, None, Vec::new()).await?;
         Ok((updater, outcome))
     }
 
@@ -81,10 +91,28 @@ impl Client {
         delegated: &[&str],
         issued: Option<Timestamp>,
     ) -> Result<(), TrustError> {
-        self.hold_floors(&tuf::role_floors(updater.trusted(), delegated), issued).await
+        self.hold_floors(&tuf::role_floors(updater.trusted(), delegated), issued, Vec::new()).await
     }
 
-    async fn hold_floors(&self, seen: &[RoleFloor], issued: Option<Timestamp>) -> Result<(), TrustError> {
+    /// The same for delegated roles, together with what one of them says of its models.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn hold_with(
+        &self,
+        updater: &Updater,
+        delegated: &[&str],
+        said: Vec<Said>,
+    ) -> Result<(), TrustError> {
+        self.hold_floors(&tuf::role_floors(updater.trusted(), delegated), None, said).await
+    }
+
+    async fn hold_floors(
+        &self,
+        seen: &[RoleFloor],
+        issued: Option<Timestamp>,
+        said: Vec<Said>,
+    ) -> Result<(), TrustError> {
         if let Some(fault) = self.cache.fault() {
             return Err(TrustError::Cache(fault));
         }
@@ -95,6 +123,9 @@ impl Client {
         self.store
             .update(move |state| {
                 state.raise_floors(&seen);
+                for Said { model, key_set, standing } in &said {
+                    state.take_standing(model, *key_set, standing);
+                }
                 if let Some(issued) = issued {
                     state.raise_time(issued);
                 }

@@ -11,6 +11,7 @@ use tern_protocol::{
     keys::SigningKey,
     manifest::{File, FileRole, Tolerance},
     signed::sign_value,
+    standing,
 };
 
 use super::*;
@@ -18,12 +19,18 @@ use crate::state::State;
 
 const ENROLLED: &str = "2026-05-01T00:00:00Z";
 const ISSUED: &str = "2026-06-01T00:00:00Z";
-const LATER: &str = "2027-06-01T00:00:00Z";
+pub(super) const LATER: &str = "2027-06-01T00:00:00Z";
 
 /// A repository in memory, signed by one key for every role.
-struct Publisher {
+pub(super) struct Publisher {
     key: SigningKey,
-    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    pub(super) files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// What the team says of its models.
+    pub(super) said: Mutex<Option<Value>>,
+    /// Whether the version is a candidate, and not a release.
+    pub(super) candidate: std::sync::atomic::AtomicBool,
+    /// The team's keys; none for the one that signs everything else.
+    pub(super) team_keys: Mutex<Vec<SigningKey>>,
 }
 
 impl Repository for Publisher {
@@ -39,6 +46,11 @@ impl Repository for Publisher {
 type Fetched<'a> = Pin<Box<dyn Future<Output = sigstore_tuf::Result<Option<Vec<u8>>>> + Send + 'a>>;
 
 impl Publisher {
+    fn new() -> Self {
+        let (files, said, candidate, team_keys) = Default::default();
+        Self { key: SigningKey::generate().unwrap(), files, said, candidate, team_keys }
+    }
+
     fn fetch(&self, name: &str, limit: u64) -> Fetched<'_> {
         let found = self.files.lock().unwrap().get(name).cloned();
         assert!(found.as_ref().is_none_or(|bytes| bytes.len() as u64 <= limit));
@@ -49,7 +61,7 @@ impl Publisher {
         json!({"keyids": [self.key.public().id()], "threshold": 1})
     }
 
-    fn root(&self) -> Vec<u8> {
+    pub(super) fn root(&self) -> Vec<u8> {
         let (id, role) = (self.key.public().id(), self.role());
         let signed = json!({
             "_type": "root", "spec_version": "1.0.31", "version": 1, "expires": LATER, "consistent_snapshot": true,
@@ -61,7 +73,7 @@ impl Publisher {
     }
 
     /// Publishes every role with this version, and the manifest.
-    fn publish(&self, version: u64, expires: &str, manifest: &[u8]) {
+    pub(super) fn publish(&self, version: u64, expires: &str, manifest: &[u8]) {
         self.publish_at(ISSUED, version, expires, manifest);
     }
 
@@ -75,14 +87,30 @@ impl Publisher {
             role.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
             sign_value(role, &[key]).unwrap()
         };
-        let team = head("targets", json!({"targets": {&path: {"length": manifest.len(), "hashes": {"sha256": hash}}}}));
-        let delegation = json!({
-            "name": "vision", "keyids": [id], "threshold": 1, "terminating": true,
-            "paths": ["models/vision/*/*/manifest.json"],
-        });
-        let delegations = json!({"keys": {id.0.clone(): key.public()}, "roles": [delegation]});
-        let targets = head("targets", json!({"targets": {}, "delegations": delegations}));
-        let meta = json!({"targets.json": {"version": version}, "vision.json": {"version": version}});
+        let of = |path: &str| json!({path: {"length": manifest.len(), "hashes": {"sha256": hash}}});
+        let is_candidate = self.candidate.load(std::sync::atomic::Ordering::Relaxed);
+        let candidate_path = DesiredModel { candidate: true, ..wanted(manifest) }.target_path();
+        let candidates =
+            head("targets", json!({"targets": if is_candidate { of(&candidate_path) } else { json!({}) }}));
+        let mut team = json!({"targets": if is_candidate { json!({}) } else { of(&path) }});
+        if let Some(said) = self.said.lock().unwrap().clone() {
+            team[standing::MODELS] = said;
+        }
+        let others = self.team_keys.lock().unwrap();
+        let signers: Vec<&SigningKey> = if others.is_empty() { vec![key] } else { others.iter().collect() };
+        let mut role = json!({"_type": "targets", "spec_version": "1.0.31", "version": version, "expires": expires});
+        role.as_object_mut().unwrap().extend(team.as_object().unwrap().clone());
+        let team = sign_value(role, &signers).unwrap();
+        let ids: Vec<_> = signers.iter().map(|k| k.public().id()).collect();
+        let delegation = |name: &str, ids: &[tern_protocol::keys::KeyId], path: &str| json!({"name": name, "keyids": ids, "threshold": 1, "terminating": true, "paths": [path]});
+        let roles = [
+            delegation("vision", &ids, "models/vision/*/*/manifest.json"),
+            delegation("vision.candidate", &[id], "candidates/vision/*/*/manifest.json"),
+        ];
+        let keys: BTreeMap<_, _> = signers.iter().chain([&key]).map(|k| (k.public().id().0, k.public())).collect();
+        let targets = head("targets", json!({"targets": {}, "delegations": {"keys": keys, "roles": roles}}));
+        let at = json!({"version": version});
+        let meta = json!({"targets.json": at, "vision.json": at, "vision.candidate.json": at});
         let snapshot = head("snapshot", json!({"meta": meta}));
         let timestamp =
             head("timestamp", json!({tuf::ISSUED: issued, "meta": {"snapshot.json": {"version": version}}}));
@@ -92,6 +120,8 @@ impl Publisher {
         files.insert(format!("{version}.snapshot.json"), snapshot);
         files.insert(format!("{version}.targets.json"), targets);
         files.insert(format!("{version}.vision.json"), team);
+        files.insert(format!("{version}.vision.candidate.json"), candidates);
+        files.insert(path_of(&candidate_path, &Digest::of(manifest)), manifest.to_vec());
         files.insert(path_of(&path, &Digest::of(manifest)), manifest.to_vec());
     }
 }
@@ -127,7 +157,7 @@ fn manifest() -> Vec<u8> {
     .unwrap()
 }
 
-fn wanted(manifest: &[u8]) -> DesiredModel {
+pub(super) fn wanted(manifest: &[u8]) -> DesiredModel {
     DesiredModel {
         model: "vision/digits".parse().unwrap(),
         version: "1.0.0".parse().unwrap(),
@@ -138,16 +168,16 @@ fn wanted(manifest: &[u8]) -> DesiredModel {
     }
 }
 
-struct Device {
-    publisher: Arc<Publisher>,
-    folder: tempfile::TempDir,
-    manifest: Vec<u8>,
+pub(super) struct Device {
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) folder: tempfile::TempDir,
+    pub(super) manifest: Vec<u8>,
 }
 
 impl Device {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         tuf::install_provider();
-        let publisher = Publisher { key: SigningKey::generate().unwrap(), files: Mutex::default() };
+        let publisher = Publisher::new();
         let folder = tempfile::tempdir().unwrap();
         Store::create(folder.path(), &State::new(None, ENROLLED.parse().unwrap())).unwrap();
         let device = Self { publisher: Arc::new(publisher), folder, manifest: manifest() };
@@ -156,7 +186,7 @@ impl Device {
     }
 
     /// A start of the agent.
-    fn start(&self) -> (Trust, Store, DeviceClock) {
+    pub(super) fn start(&self) -> (Trust, Store, DeviceClock) {
         let store = Store::open(self.folder.path());
         let clock = DeviceClock::new(store.read(|s| s.time_floor));
         let (repository, root) = (self.publisher.clone(), self.publisher.root());
@@ -164,7 +194,7 @@ impl Device {
         (trust, store, clock)
     }
 
-    async fn code(&self) -> RefusalCode {
+    pub(super) async fn code(&self) -> RefusalCode {
         let (trust, ..) = self.start();
         Refusal::from(trust.manifest(&wanted(&self.manifest)).await.unwrap_err()).code
     }
@@ -232,7 +262,7 @@ async fn a_signed_time_that_cannot_be_true_raises_nothing() {
 #[tokio::test]
 async fn a_foreign_key_is_refused() {
     let device = Device::new();
-    let stranger = Publisher { key: SigningKey::generate().unwrap(), files: Mutex::default() };
+    let stranger = Publisher::new();
     stranger.publish(9, LATER, &device.manifest);
     *device.publisher.files.lock().unwrap() = stranger.files.into_inner().unwrap();
     assert_eq!(device.code().await, RefusalCode::Metadata);

@@ -15,6 +15,8 @@ pub(super) enum Failure {
     UnknownVersion { model: String, version: String, active: String },
     #[error("model `{0}` is not ready")]
     NotReady(String),
+    #[error("{0}")]
+    Silent(String),
     #[error("the server is stopping")]
     Stopping,
     #[error("{0}")]
@@ -42,7 +44,7 @@ impl Failure {
         match self {
             Self::NoSuchPage | Self::UnknownModel(_) | Self::UnknownVersion { .. } => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NotReady(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady(_) | Self::Silent(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Malformed(_) | Self::Contract(_) => StatusCode::BAD_REQUEST,
             Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -76,7 +78,7 @@ impl Failure {
         match self {
             Self::NoSuchPage | Self::Method(_) => "no-such-page",
             Self::UnknownModel(_) | Self::UnknownVersion { .. } => "unknown-model",
-            Self::NotReady(_) | Self::Stopping => "not-ready",
+            Self::NotReady(_) | Self::Silent(_) | Self::Stopping => "not-ready",
             Self::Malformed(_) => "malformed",
             Self::Contract(_) => "contract",
             Self::Encoded => "encoded",

@@ -1,4 +1,4 @@
-//! What control orders, carried out: listen, load, swap, drain, prove life, stop.
+//! What control orders, carried out: listen, load, swap, drain, keep silent, prove life, stop.
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -35,6 +35,7 @@ pub(super) enum Order {
     Swap(Slot),
     Drain(Slot),
     Heartbeat(u64),
+    Silent(Vec<(String, String)>),
     Stop,
     /// A configuration that comes twice.
     Nothing,
@@ -54,6 +55,7 @@ impl Order {
                     ToWorker::Swap { slot } => Self::Swap(slot),
                     ToWorker::Drain { slot } => Self::Drain(slot),
                     ToWorker::Heartbeat { nonce } => Self::Heartbeat(nonce),
+                    ToWorker::Silent(models) => Self::Silent(models),
                     ToWorker::Stop => Self::Stop,
                     _ => Self::Nothing,
                 }
@@ -93,6 +95,7 @@ fn carry_out(service: &Arc<Service>, loader: &Loader, order: Order) {
         }
         Order::Drain(slot) => drop(tokio::spawn(drain(Arc::clone(service), slot))),
         Order::Heartbeat(nonce) => service.queue.push_heartbeat(nonce),
+        Order::Silent(models) => service.slots.silence(models),
         Order::Stop | Order::Nothing => {}
     }
 }

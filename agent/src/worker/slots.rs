@@ -90,6 +90,8 @@ struct Table {
     loaded: BTreeMap<frames::Slot, Arc<Loaded>>,
     /// By model name; the last one of each list answers, those before it answered once and are still loaded.
     active: BTreeMap<String, Vec<Arc<Loaded>>>,
+    /// Models of which nothing answers, and why, as control says.
+    silent: BTreeMap<String, String>,
 }
 
 #[derive(Default)]
@@ -120,6 +122,11 @@ impl Slots {
         })
     }
 
+    /// Takes over which models answer nothing for now, and why.
+    pub(super) fn silence(&self, models: Vec<(String, String)>) {
+        self.change(|table| table.silent = models.into_iter().collect());
+    }
+
     /// Takes a version out of the table; requests that hold it go on.
     pub(super) fn retire(&self, slot: frames::Slot) -> Option<Arc<Loaded>> {
         self.change(|table| {
@@ -138,9 +145,11 @@ impl Slots {
     pub(super) fn find(&self, model: &str, version: Option<&str>) -> Result<Arc<Loaded>, Failure> {
         let table = self.read();
         let Some(line) = table.active.get(model) else {
-            return Err(match table.loaded.values().any(|loaded| loaded.model_name == model) {
-                true => Failure::NotReady(model.to_owned()),
-                false => Failure::UnknownModel(model.to_owned()),
+            let is_loaded = || table.loaded.values().any(|loaded| loaded.model_name == model);
+            return Err(match table.silent.get(model) {
+                Some(why) => Failure::Silent(why.clone()),
+                None if is_loaded() => Failure::NotReady(model.to_owned()),
+                None => Failure::UnknownModel(model.to_owned()),
             });
         };
         let wanted = line.iter().rev().find(|loaded| version.is_none_or(|version| loaded.version == version));

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::Write,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ use tern_protocol::{
     keys::SigningKey,
     manifest::{FileRole, Manifest},
     signed::sign_value,
+    standing::Standing,
     tuf,
     twin::ModelState,
 };
@@ -41,6 +42,8 @@ const MODEL: &str = "meter-digits";
 pub(crate) struct Device {
     pub(crate) config: PathBuf,
     pub(crate) program: PathBuf,
+    /// Root's only key.
+    pub(crate) root: SigningKey,
     folder: tempfile::TempDir,
 }
 
@@ -73,7 +76,8 @@ impl Device {
         let mut durable = State::new(None, Timestamp::UNIX_EPOCH);
         durable.models.insert(demand.model, record);
         Store::create(&path.join("state"), &durable).unwrap();
-        identity().install(&path.join("state/identity")).unwrap();
+        let (files, root) = identity();
+        files.install(&path.join("state/identity")).unwrap();
         let config = path.join("agent.toml");
         let text = format!(
             "state_dir = {:?}\nruntime_dir = {:?}\nready_file = {:?}\ninfer_tcp = \"127.0.0.1:0\"\nlog = \"debug\"\n\
@@ -83,7 +87,7 @@ impl Device {
             path.join("ready.json"),
         );
         put(&config, text.as_bytes());
-        Self { config, program: env!("CARGO_BIN_EXE_tern-agent").into(), folder }
+        Self { config, program: env!("CARGO_BIN_EXE_tern-agent").into(), root, folder }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -117,6 +121,23 @@ impl Device {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[100] ^= 1;
         put(&path, &bytes);
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The team said this while the device was online last.
+    pub(crate) fn heard(&self, standing: &Standing) {
+        let said = standing.clone();
+        let store = Store::open(&self.path("state"));
+        let model = "demo/meter-digits".parse().unwrap();
+        store.update_blocking(move |s| s.take_standing(&model, Digest::of(b"keys"), &said)).unwrap();
+    }
+
+    /// A command of the agent with the device's configuration.
+    pub(crate) fn command(&self, words: &[&str]) -> Output {
+        Command::new(&self.program).args(words).arg("--config").arg(&self.config).output().unwrap()
     }
 
     pub(crate) fn damage(&self, record: &str) {
@@ -156,6 +177,12 @@ impl Agent {
             },
             || std::fs::read_to_string(&log).unwrap_or_default(),
         )
+    }
+
+    /// The answer to a request for an inference, once it has this status.
+    pub(crate) fn await_status(&self, status: u16) -> Value {
+        let reply = || Client::unix(&self.device.join("run/infer.sock")).infer(MODEL, &digits_request(&pixels(0)));
+        wait(|| Some(reply()).filter(|r| r.status == status).map(|r| r.json()), || format!("{}", self.status()))
     }
 
     pub(crate) fn await_version(&mut self, version: &str) {
@@ -218,10 +245,10 @@ fn install(state_dir: &Path, version: &str) -> VersionRef {
     }
     let digest = Digest::of(&bytes);
     File::create(state_dir.join(format!("versions/{digest}.json"))).unwrap().write_all(&bytes).unwrap();
-    VersionRef { version: version.parse().unwrap(), manifest: digest }
+    VersionRef { version: version.parse().unwrap(), manifest: digest, candidate: false }
 }
 
-fn identity() -> Files {
+fn identity() -> (Files, SigningKey) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -247,5 +274,5 @@ fn identity() -> Files {
         root_sha256: Digest::of(&root),
         root_base64: BASE64_STANDARD.encode(&root),
     };
-    Files { key_pem: key.serialize_pem(), certificate_pem, ca_pem: ca.pem(), enrolment }
+    (Files { key_pem: key.serialize_pem(), certificate_pem, ca_pem: ca.pem(), enrolment }, signing)
 }

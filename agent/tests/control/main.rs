@@ -10,6 +10,8 @@ mod fitting;
 #[path = "../worker/fixture.rs"]
 #[expect(dead_code, reason = "shared with the tests of the worker, which need more of it")]
 mod fixture;
+mod lost;
+mod recall;
 
 use std::process::Command;
 
@@ -108,20 +110,6 @@ fn a_version_that_rotted_gives_way_to_the_one_before() {
     device.rot("1.0.1");
     let mut agent = device.start();
     agent.await_version("1.0.0");
-}
-
-#[test]
-fn with_one_record_damaged_nothing_is_lost_and_with_both_it_still_serves() {
-    let device = Device::new(ModelState::Committed, "1.0.0", None);
-    device.damage("state.db");
-    let mut agent = device.start();
-    assert_eq!((agent.answers().as_str(), &agent.status()["fault"]), ("1.0.0", &json!(null)));
-    assert!(agent.leave().success());
-    device.damage("state.db");
-    device.damage("state.copy");
-    let mut agent = device.start();
-    assert_eq!(agent.answers(), "1.0.0");
-    assert!(agent.status()["fault"].as_str().unwrap().contains("enrol the device again"));
 }
 
 #[test]

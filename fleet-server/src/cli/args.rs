@@ -38,6 +38,8 @@ pub(super) enum Format {
 pub(super) enum Command {
     /// Check a server and a token, and remember them
     Login(Login),
+    /// Whose token this is, and what it is for
+    Whoami,
     /// Models and their versions
     #[command(subcommand)]
     Model(Model),
@@ -67,6 +69,14 @@ pub(super) enum Command {
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         last: u32,
     },
+    /// Who may do what at the server
+    #[command(subcommand)]
+    Token(super::token::Token),
+    /// Who read models, and which requests were refused, oldest first
+    Accesses(super::accesses::Accesses),
+    /// What tokens may do, tested without a server
+    #[command(subcommand)]
+    Policy(super::policy::Policy),
     /// Print the completion script of a shell
     Completions {
         /// Which shell
@@ -168,6 +178,33 @@ pub(super) enum Device {
     },
     /// Reports and rows that could not be used
     Quarantine,
+    /// Make and sign the ticket that gives new floors to a device which lost its own
+    ///
+    /// `tern-agent rescue` prints the nonce on the device, and takes the ticket there. Root's keys sign it, as many as root's
+    /// threshold: those at hand with --key, those of other people each with --add on their machine, which needs no server.
+    #[command(verbatim_doc_comment)]
+    Rescue(Rescue),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rescue {
+    /// The device's name
+    pub device: DeviceId,
+    /// What the device printed: 32 hexadecimal digits
+    #[arg(long, value_name = "HEX", value_parser = nonce)]
+    pub nonce: String,
+    /// A root key to sign with, once for each
+    #[arg(long = "key", value_name = "FILE", required = true)]
+    pub keys: Vec<PathBuf>,
+    /// How long the ticket is good for: a number and s, m, h or d
+    #[arg(long, default_value = "7d", value_parser = duration, conflicts_with = "add")]
+    pub valid: Duration,
+    /// Where to write the ticket [default: DEVICE.ticket, or the file of --add]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Add signatures to this ticket, which somebody else made
+    #[arg(long, value_name = "FILE")]
+    pub add: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -266,16 +303,33 @@ fn label(text: &str) -> Result<(LabelKey, LabelValue), String> {
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let rule = "write a number and s, m, h or d, such as 90s or 2d, at most 30d";
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(rule)?;
+    let seconds = seconds(text).filter(|seconds| (1..=30 * 86_400).contains(seconds)).ok_or(rule)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+fn seconds(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let unit = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 3_600,
         "d" => 86_400,
-        _ => return Err(rule.into()),
+        _ => return None,
     };
-    let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).ok_or(rule)?;
-    if (1..=30 * 86_400).contains(&seconds) { Ok(Duration::from_secs(seconds)) } else { Err(rule.into()) }
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// A longer time than [`duration`]: of things that are kept.
+pub(super) fn age(text: &str) -> Result<Duration, String> {
+    const MOST: u64 = 3650 * 86_400;
+    let rule = "write a number and s, m, h or d, such as 12h or 90d, at most 3650d";
+    let seconds = seconds(text).filter(|seconds| (1..=MOST).contains(seconds)).ok_or(rule)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+fn nonce(text: &str) -> Result<String, String> {
+    let is_one = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if is_one { Ok(text.into()) } else { Err("it is the 32 hexadecimal digits that `tern-agent rescue` prints".into()) }
 }
 
 pub(super) fn spoken(text: &str) -> Result<String, String> {
@@ -305,6 +359,14 @@ mod tests {
         assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
         for text in ["", "h", "0s", "31d", "1", "1w", "-1h", "1.5h", "99999999999999999999d", "1ä"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ages_may_be_longer() {
+        assert_eq!(age("90d"), Ok(Duration::from_secs(90 * 86_400)));
+        for text in ["", "0s", "3651d", "1"] {
+            assert!(age(text).is_err(), "{text}");
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
     config::{self, Environment, Settings},
     output::Printer,
 };
-use crate::{disk, forms::WhoAmI};
+use crate::{disk, forms::WhoAmI, identity::Scope};
 
 const MAX_TOKEN_BYTES: u64 = 4 << 10;
 
@@ -37,10 +37,25 @@ pub(super) async fn run(
     let me: WhoAmI = client.get("/api/v1/whoami").await?;
     Settings { server: client.server().to_owned(), ..settings }.save(&place)?;
     printer.result(&me, |p| {
-        p.line(&format!("logged in to fleet {} at {} as {} ({})", me.fleet, client.server(), me.name, me.role))?;
+        p.line(&format!("logged in to fleet {} at {} as {}", me.fleet, client.server(), who(&me)))?;
         p.line(&format!("remembered in {}", place.display()))?;
         if me.solo { p.note(SOLO) } else { Ok(()) }
     })
+}
+
+/// Name and role, and the scope where it is not the whole fleet.
+pub(super) fn who(me: &WhoAmI) -> String {
+    match Scope::try_from(&me.scope) {
+        Ok(scope) if scope.is_whole() => format!("{} ({})", me.name, me.role),
+        Ok(scope) => format!("{} ({}, for {scope})", me.name, me.role),
+        Err(_) => format!("{} ({}, for what this tern cannot read)", me.name, me.role),
+    }
+}
+
+/// `tern whoami`.
+pub(super) async fn whoami(client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    let me: WhoAmI = client.get("/api/v1/whoami").await?;
+    printer.result(&me, |p| p.line(&format!("{} on fleet {}", who(&me), me.fleet)))
 }
 
 const SOLO: &str =

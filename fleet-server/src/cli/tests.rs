@@ -1,10 +1,12 @@
 //! `tern` against a server of our own making over real TLS: the publish flow, refusals, wrong certificates and tokens.
 #![expect(clippy::disallowed_methods, reason = "tests write scratch files")]
 
+mod access;
 mod dashboards;
 mod fake;
 mod keys;
 mod profile;
+mod rescue;
 mod rollouts;
 
 use std::{
@@ -107,6 +109,8 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
         "device enroll cam-1 --label site=hall-2 --label row=3 --valid 2d",
         "device list --selector site=hall-2,class!=old",
         "device show cam-1 --output table",
+        "device rescue cam-1 --nonce 00112233445566778899aabbccddeeff --key a --key b --valid 2d --out f",
+        "device rescue cam-1 --nonce 00112233445566778899aabbccddeeff --key a --add f",
         "assign demo/m@1.0.0 --to * --reason first_try --probation-inferences 5 --probation-seconds 9",
         "events --after 7 --last 3",
         "rollout create demo/m@1.0.0 --to * --reason x --canary 2 --bake 10m --then 50% --then 100% --start",
@@ -118,6 +122,12 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
         "key export anna --out anna.pub",
         "key rotate anna",
         "completions fish --config x.toml",
+        "whoami",
+        "token create ann --role publisher --team vision --team audio --expires 90d --out f",
+        "token list",
+        "token revoke ann --reason left",
+        "accesses --device cam-1 --actor - --model demo/m --since 1d --last 3",
+        "policy test policy.toml",
     ] {
         assert!(parses(line).is_ok(), "{line}: {:?}", parses(line).err());
     }
@@ -128,6 +138,8 @@ fn every_command_of_the_help_is_understood_and_wrong_usage_is_two() {
         "model show demo/m",
         "model list demo",
         "device enroll Cam_1",
+        "device rescue cam-1 --nonce 0 --key a",
+        "device rescue cam-1 --nonce 00112233445566778899aabbccddeeff",
         "device enroll cam-1 --valid 1y",
         "assign demo/m@1.0.0 --to *",
         "assign demo/m@1.0.0 --to * --reason _",

@@ -120,7 +120,7 @@ pub(super) fn percent(share: f64) -> String {
 pub(super) fn standing(standing: ModelState) -> Markup {
     let class = match standing {
         ModelState::Committed => "good",
-        ModelState::Rejected | ModelState::RolledBack => "bad",
+        ModelState::Rejected | ModelState::RolledBack | ModelState::Stopped => "bad",
         _ => "quiet",
     };
     mark(class, state(standing))

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tern_protocol::ids::{ModelName, TeamId, Version};
 
-use crate::identity::Scope;
+use crate::{
+    identity::{Scope, TokenName},
+    selector::InvalidSelector,
+};
 
 /// `GET /api/v1/accesses`: one row an access, or so many like it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +53,66 @@ pub struct ScopeForm {
     /// The devices that it may touch: a selector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<String>,
+}
+
+/// `POST /api/v1/tokens`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenOrder {
+    /// Who will hold it.
+    pub name: TokenName,
+    /// `viewer`, `publisher`, `approver`, `operator`, `auditor`, `admin`.
+    pub role: String,
+    /// What of the fleet it is for.
+    #[serde(default)]
+    pub scope: ScopeForm,
+    /// When it ends, in seconds from now; absent for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_seconds: Option<u64>,
+}
+
+/// The answer to a [`TokenOrder`]: the only time that the secret is seen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenIssued {
+    /// The token itself.
+    pub secret: String,
+    /// What is known of it.
+    #[serde(flatten)]
+    pub row: TokenRow,
+}
+
+/// `GET /api/v1/tokens`: one row a token, revoked ones too; never a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// Who holds it.
+    pub name: String,
+    /// Its role.
+    pub role: String,
+    /// What of the fleet it is for.
+    #[serde(default)]
+    pub scope: ScopeForm,
+    /// When it was made.
+    pub created: Timestamp,
+    /// By whom; absent of the one that `init` made.
+    pub created_by: Option<String>,
+    /// When it ends, if it does.
+    pub expires: Option<Timestamp>,
+    /// When it was last used, to the minute.
+    pub last_used: Option<Timestamp>,
+    /// When it was revoked, if it was.
+    pub revoked: Option<Timestamp>,
+    /// By whom.
+    pub revoked_by: Option<String>,
+    /// Why.
+    pub revoke_reason: Option<String>,
+}
+
+impl TryFrom<&ScopeForm> for Scope {
+    type Error = InvalidSelector;
+
+    fn try_from(form: &ScopeForm) -> Result<Self, InvalidSelector> {
+        let devices = form.devices.as_deref().map(str::parse).transpose()?;
+        Ok(Self { teams: form.teams.clone(), devices })
+    }
 }
 
 impl From<&Scope> for ScopeForm {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
 };
 use tern_protocol::ids::DeviceId;
 
@@ -69,21 +69,28 @@ pub(super) fn permit(
 
 /// Whose token this request carries. An unknown one costs a hash and one look by it, whatever it is.
 async fn holder(fleet: &Arc<Fleet>, headers: &HeaderMap) -> Answer<Operator> {
-    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some(token) = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim) else {
+    let is_bearer = |value: &HeaderValue| value.as_bytes().starts_with(b"Bearer ");
+    if !headers.get(header::AUTHORIZATION).is_some_and(is_bearer) {
         return Err(Refused::new(Refusal::MissingToken, "send `Authorization: Bearer TOKEN`; `tern login` does"));
-    };
-    let unknown = || Refused::new(Refusal::BadToken, "the token is unknown or revoked: log in again with `tern login`");
-    if token.len() > MAX_TOKEN {
-        return Err(unknown());
     }
+    let unknown = || Refused::new(Refusal::BadToken, "the token is unknown or revoked: log in again with `tern login`");
+    let Some(token) = bearer(headers) else { return Err(unknown()) };
     match fleet.store.presented(secret_hash(token), clock::now()).await? {
-        Presented::Unknown => Err(unknown()),
+        Presented::Unknown | Presented::Revoked(_) => Err(unknown()),
         Presented::Expired(_) => {
             Err(Refused::new(Refusal::ExpiredToken, "the token has expired: ask an admin for a new one"))
         }
-        Presented::Counts(operator) => Ok(operator),
+        Presented::Counts(operator) => {
+            fleet.token_used(&operator.name);
+            Ok(operator)
+        }
     }
+}
+
+/// The token that a request carries, if it carries one that could be ours.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    Some(header.strip_prefix("Bearer ")?.trim()).filter(|token| token.len() <= MAX_TOKEN)
 }
 
 /// An enrolled device with the certificate of its newest enrolment.

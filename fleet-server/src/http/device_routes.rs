@@ -22,6 +22,7 @@ use super::{
     query, serve_blob,
 };
 use crate::{
+    accesses::{Access, Action, Who},
     clock,
     enrolment::{self, EnrolRefusal},
     events::EventKind,
@@ -78,10 +79,11 @@ pub(super) async fn target(
 ) -> Answer<Response> {
     let not_demanded = || Refused::new(Refusal::BlobNotDemanded, "nothing demanded of this device has this manifest");
     let (version, digest) = consistent_target(&path).ok_or_else(not_demanded)?;
-    if !fleet.store.demands_version(device.clone(), version.clone()).await? {
-        return Err(not_demanded());
-    }
-    fleet.store.fetches_manifest(device, version.clone(), clock::now()).await?;
+    let generation = fleet.store.demand_of_version(device.clone(), version.clone()).await?.ok_or_else(not_demanded)?;
+    let reason = format!("generation {generation}");
+    let access = Access::granted(Who::Device(device.clone()), Action::ReadManifest, &version, reason).of(&version);
+    let fetches = fleet.store.fetches_manifest(device, version.clone(), clock::now());
+    tokio::try_join!(fleet.accesses.note(access), fetches)?;
     let bytes = fleet.blocking(move |fleet| fleet.repository.manifest(&version, &digest)).await??;
     Ok(document(bytes.ok_or_else(not_demanded)?, "private, immutable, max-age=31536000"))
 }
@@ -101,10 +103,12 @@ pub(super) async fn blob(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let digest: Digest = query::name(&digest)?;
-    if !fleet.store.demands_blob(device.clone(), digest).await? {
-        return Err(Refused::new(Refusal::BlobNotDemanded, "nothing demanded of this device holds this blob"));
-    }
-    fleet.store.fetches_blob(device, digest, clock::now()).await?;
+    let demand = fleet.store.demand_of_blob(device.clone(), digest).await?;
+    let not_demanded = || Refused::new(Refusal::BlobNotDemanded, "nothing demanded of this device holds this blob");
+    let (version, generation) = demand.ok_or_else(not_demanded)?;
+    let reason = format!("generation {generation}");
+    let access = Access::granted(Who::Device(device.clone()), Action::ReadBlob, digest, reason).of(&version);
+    tokio::try_join!(fleet.accesses.note(access), fleet.store.fetches_blob(device, digest, clock::now()))?;
     serve_blob::answer(&fleet.blobs, digest, &headers).await
 }
 

@@ -14,7 +14,7 @@ use tern_protocol::{desired::Probation, ids::DeviceId};
 
 use super::{
     body,
-    caller::operator,
+    caller::{operator, operator_on, permit},
     problem::{Answer, Refusal, Refused},
     query::{self, ListQuery},
 };
@@ -22,8 +22,11 @@ use crate::{
     clock,
     enrolment::{self, OrderError},
     fleet::Fleet,
-    forms::{Assigned, Assignment, DeviceRow, EnrolmentOrder, EnrolmentTicket, WhoAmI},
-    identity::Permission,
+    forms::{Assigned, Assignment, DeviceRow, EnrolmentOrder, EnrolmentTicket, EventRow, TrustVersions, WhoAmI},
+    identity::{
+        Operator, Permission,
+        policy::{DeviceFacts, Resource},
+    },
     selector::Selector,
     store::{AssignRefusal, AssignmentOrder},
 };
@@ -35,7 +38,7 @@ const MAX_PROBATION: u64 = 1_000_000_000;
 
 /// `GET /api/v1/whoami`.
 pub(super) async fn whoami(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Answer<Json<WhoAmI>> {
-    let operator = operator(&fleet, &headers, Permission::Read).await?;
+    let operator = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     Ok(Json(WhoAmI {
         name: operator.name,
         role: operator.role.as_str().into(),
@@ -44,6 +47,12 @@ pub(super) async fn whoami(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) 
         server_version: env!("CARGO_PKG_VERSION").into(),
         solo: fleet.settings.solo,
     }))
+}
+
+/// `GET /api/v1/trust`.
+pub(super) async fn trust(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Answer<Json<TrustVersions>> {
+    operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
+    Ok(Json(fleet.repository.versions()))
 }
 
 /// `?replace=true`: the device may be in service already.
@@ -60,9 +69,10 @@ pub(super) async fn order_enrolment(
     query: Result<Query<OrderQuery>, QueryRejection>,
     body: Body,
 ) -> Answer<Json<EnrolmentTicket>> {
-    let operator = operator(&fleet, &headers, Permission::Operate).await?;
+    let operator = operator_on(&fleet, &headers, Permission::Operate, &Resource::NONE).await?;
     let Query(query) = query.map_err(|e| Refused::new(Refusal::BadQuery, e.body_text()))?;
     let order: EnrolmentOrder = body::json(body).await?;
+    may_enrol(&fleet, &operator, &order).await?;
     let refused = |error: OrderError| {
         let code = match error {
             OrderError::Life => Refusal::BadOrder,
@@ -74,15 +84,50 @@ pub(super) async fn order_enrolment(
     enrolment::order(&fleet, order, operator.name, query.replace).await?.map(Json).map_err(refused)
 }
 
+/// What a device will be is not known before it is there: the order itself must say every term of the scope. One that is
+/// there must be inside as well.
+async fn may_enrol(fleet: &Arc<Fleet>, operator: &Operator, order: &EnrolmentOrder) -> Answer<()> {
+    if operator.scope.devices.is_none() {
+        return Ok(());
+    }
+    let labels = order.labels.iter().map(|(key, value)| format!(",{key}={value}"));
+    let selector = selector(&format!("device={}{}", order.device, labels.collect::<String>()))?;
+    permit(fleet, operator, Permission::Operate, &Resource::NONE.on(&selector))?;
+    match fleet.store.device(order.device.clone()).await? {
+        Some(row) => permit(fleet, operator, Permission::Operate, &Resource::device(facts(&row))),
+        None => Ok(()),
+    }
+}
+
+/// What selectors look at.
+pub(super) fn facts(row: &DeviceRow) -> DeviceFacts {
+    DeviceFacts { device: row.device.clone(), class: row.device_class.clone(), labels: row.labels.clone() }
+}
+
+/// The selector of an order, cut to the operator's scope; refused where it picks a device outside.
+pub(super) async fn within(fleet: &Arc<Fleet>, operator: &Operator, selector: Selector) -> Answer<Selector> {
+    let Some(scope) = operator.scope.devices.clone() else { return Ok(selector) };
+    if let Some(row) = fleet.store.first_outside(selector.clone(), scope.clone()).await? {
+        permit(fleet, operator, Permission::Operate, &Resource::device(row))?;
+    }
+    // A device that comes to match later must be inside too.
+    let long = || Refused::new(Refusal::BadSelector, format!("with your scope {scope} the selector is too long"));
+    selector.and(&scope).ok_or_else(long)
+}
+
 /// `GET /api/v1/devices`.
 pub(super) async fn devices(
     State(fleet): State<Arc<Fleet>>,
     headers: HeaderMap,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     let query = ListQuery::of(query)?;
-    let selector = query.selector.as_deref().map_or_else(|| Ok(Selector::all()), selector)?;
+    let mut selector = query.selector.as_deref().map_or_else(|| Ok(Selector::all()), selector)?;
+    if let Some(scope) = &reader.scope.devices {
+        let long = || Refused::new(Refusal::BadSelector, format!("with your scope {scope} the selector is too long"));
+        selector = selector.and(scope).ok_or_else(long)?;
+    }
     let rows = fleet.store.devices(selector, query.paging()?).await?;
     Ok(query::page(rows, query.limit()?, |row| row.device.to_string()))
 }
@@ -97,18 +142,25 @@ pub(super) async fn device(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer<Json<DeviceRow>> {
-    operator(&fleet, &headers, Permission::Read).await?;
-    let id: DeviceId = query::name(&id)?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
+    let row = visible(&fleet, &reader, query::name(&id)?).await?;
+    Ok(Json(row))
+}
+
+/// A device that the operator may see.
+pub(super) async fn visible(fleet: &Arc<Fleet>, operator: &Operator, id: DeviceId) -> Answer<DeviceRow> {
     let words = format!("no device is called {id}");
-    let found = fleet.store.device(id).await?;
-    found.map(Json).ok_or_else(|| Refused::new(Refusal::NotFound, words))
+    let row = fleet.store.device(id).await?.ok_or_else(|| Refused::new(Refusal::NotFound, words))?;
+    permit(fleet, operator, Permission::Read, &Resource::device(facts(&row)))?;
+    Ok(row)
 }
 
 /// `POST /api/v1/assignments`.
 pub(super) async fn assign(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, body: Body) -> Answer<Json<Assigned>> {
-    let operator = operator(&fleet, &headers, Permission::Operate).await?;
+    let operator = operator_on(&fleet, &headers, Permission::Operate, &Resource::NONE).await?;
     let form: Assignment = body::json(body).await?;
-    let selector = selector(&form.selector)?;
+    let selector = within(&fleet, &operator, selector(&form.selector)?).await?;
+    permit(&fleet, &operator, Permission::Operate, &Resource::team(&form.model.name.team).on(&selector))?;
     let probation = form.probation.unwrap_or_default();
     check(&form.reason, &probation)?;
     let order = AssignmentOrder { model: form.model, selector, probation, reason: form.reason, actor: operator.name };
@@ -171,11 +223,16 @@ pub(super) async fn events(
     headers: HeaderMap,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::DEVICES).await?;
     let query = ListQuery::of(query)?;
     let limit = query.limit()?;
     let rows = fleet.store.events_after(query.after.unwrap_or(0), u32::try_from(limit + 1).unwrap_or(u32::MAX)).await?;
-    Ok(query::page(rows, limit, |row| row.id.to_string()))
+    Ok(query::page_of(rows, limit, |row| row.id.to_string(), |row| sees(&reader, row)))
+}
+
+/// Whether an event is one that the reader may see: what concerns a model of another team is not.
+pub(super) fn sees(reader: &Operator, event: &EventRow) -> bool {
+    event.model.as_ref().is_none_or(|model| reader.scope.has_team(&model.team))
 }
 
 /// `GET /healthz`: the process answers.

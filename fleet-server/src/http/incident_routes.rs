@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     body,
-    caller::operator,
+    caller::{operator_on, permit},
     fleet_routes::MAX_REASON,
     problem::{Answer, Refusal, Refused},
     query::{self, ListQuery},
@@ -24,7 +24,10 @@ use crate::{
     decay::task::say,
     fleet::Fleet,
     forms::incident::{Acknowledgement, IncidentRow, Mute},
-    identity::Permission,
+    identity::{
+        Operator, Permission,
+        policy::{Resource, Touched},
+    },
     store::Response as Reaction,
 };
 
@@ -37,13 +40,15 @@ pub(super) async fn incidents(
     headers: HeaderMap,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    // What devices an incident is about is not looked up for a whole list.
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::DEVICES).await?;
     let query = ListQuery::of(query)?;
     if let Some(state) = query.state.as_deref().filter(|state| !["open", "resolved"].contains(state)) {
         return Err(Refused::new(Refusal::BadQuery, format!("state is open or resolved, not {state:?}")));
     }
     let rows = fleet.store.incidents(query.state.clone(), query.paging()?).await?;
-    Ok(query::page(rows, query.limit()?, |row| row.number.to_string()))
+    let keep = |row: &IncidentRow| reader.scope.has_team(&row.model.name.team);
+    Ok(query::page_of(rows, query.limit()?, |row| row.number.to_string(), keep))
 }
 
 /// `GET /api/v1/incidents/{number}`.
@@ -52,9 +57,28 @@ pub(super) async fn incident(
     Path(number): Path<String>,
     headers: HeaderMap,
 ) -> Answer<Json<IncidentRow>> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     let number = query::name(&number)?;
-    fleet.store.incident(number).await?.map(Json).ok_or_else(|| unknown(number))
+    theirs(&fleet, &reader, Permission::Read, number).await.map(Json)
+}
+
+/// An incident of a team and of devices that the operator may do this to: all of the devices that show it.
+async fn theirs(fleet: &Arc<Fleet>, operator: &Operator, permission: Permission, number: u64) -> Answer<IncidentRow> {
+    let row = fleet.store.incident(number).await?.ok_or_else(|| unknown(number))?;
+    let team = Resource::team(&row.model.name.team);
+    if operator.scope.devices.is_none() {
+        permit(fleet, operator, permission, &team)?;
+        return Ok(row);
+    }
+    let facts = fleet.store.facts(row.devices.clone()).await?;
+    if facts.is_empty() {
+        permit(fleet, operator, permission, &Resource { devices: Touched::Everything, ..team })?;
+        return Ok(row);
+    }
+    for facts in facts {
+        permit(fleet, operator, permission, &Resource { team: team.team.clone(), ..Resource::device(facts) })?;
+    }
+    Ok(row)
 }
 
 /// `POST /api/v1/incidents/{number}/acknowledge`.
@@ -92,8 +116,9 @@ async fn respond<T: DeserializeOwned>(
     body: Body,
     react: impl FnOnce(T) -> Answer<(Reaction, String)>,
 ) -> Answer<Json<IncidentRow>> {
-    let operator = operator(fleet, headers, Permission::Operate).await?;
+    let operator = operator_on(fleet, headers, Permission::Operate, &Resource::NONE).await?;
     let number = query::name(number)?;
+    theirs(fleet, &operator, Permission::Operate, number).await?;
     let (reaction, reason) = react(body::json(body).await?)?;
     if reason.trim().is_empty() || reason.len() > MAX_REASON {
         return Err(Refused::new(Refusal::BadOrder, format!("say why: reason must have 1 to {MAX_REASON} bytes")));

@@ -47,6 +47,9 @@ refusals! {
     MissingToken = 401 "missing-token" "An operator's token is wanted";
     BadToken = 401 "bad-token" "The token does not count";
     ExpiredToken = 401 "expired-token" "The token has expired";
+    TokenExists = 409 "token-exists" "The name was given before";
+    MightierToken = 403 "mightier-token" "The token may do more than yours";
+    LastAdmin = 409 "last-admin" "It is the last admin token";
     OutOfScope = 403 "out-of-scope" "The token's scope does not hold this";
     WrongRole = 403 "wrong-role" "The token's role does not allow this";
     NoCertificate = 401 "no-certificate" "A device certificate is wanted";

@@ -23,17 +23,19 @@ use tokio::time::timeout;
 
 use super::{
     body,
-    caller::operator,
+    caller::{operator_on, permit},
     problem::{Answer, Refusal, Refused},
     query::{self, ListQuery},
+    serve_blob,
 };
 use crate::{
+    accesses::{Access, Action, Who},
     clock,
     disk::blobs::{BlobError, Incoming},
     events::EventKind,
     fleet::Fleet,
-    forms::{ManifestStored, TeamMetadata, VersionDetail},
-    identity::Permission,
+    forms::{ManifestStored, TeamMetadata, VersionDetail, VersionRow},
+    identity::{Operator, Permission, policy::Resource},
     profiles::Reference,
     repository::{self, PublishRefusal},
     store::{ManifestOutcome, NewEvent, NewVersion, SignedVersion},
@@ -50,8 +52,8 @@ pub(super) async fn versions(
     headers: HeaderMap,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
-    list(&fleet, None, &ListQuery::of(query)?).await
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
+    list(&fleet, &reader, None, &ListQuery::of(query)?).await
 }
 
 /// `GET /api/v1/models/{team}/{model}`.
@@ -61,14 +63,16 @@ pub(super) async fn versions_of(
     headers: HeaderMap,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     let name = ModelName { team: query::name(&team)?, model: query::name(&model)? };
-    list(&fleet, Some(name), &ListQuery::of(query)?).await
+    permit(&fleet, &reader, Permission::Read, &Resource::team(&name.team))?;
+    list(&fleet, &reader, Some(name), &ListQuery::of(query)?).await
 }
 
-async fn list(fleet: &Arc<Fleet>, of: Option<ModelName>, query: &ListQuery) -> Answer<Response> {
+async fn list(fleet: &Arc<Fleet>, reader: &Operator, of: Option<ModelName>, query: &ListQuery) -> Answer<Response> {
     let rows = fleet.store.versions(of, query.paging()?).await?;
-    Ok(query::page(rows, query.limit()?, |row| row.model.to_string()))
+    let keep = |row: &VersionRow| reader.scope.has_team(&row.model.name.team);
+    Ok(query::page_of(rows, query.limit()?, |row| row.model.to_string(), keep))
 }
 
 /// `GET /api/v1/models/{team}/{model}/{version}`.
@@ -77,11 +81,16 @@ pub(super) async fn version(
     path: Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Answer<Json<VersionDetail>> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     let model = query::model_version(path)?;
+    permit(&fleet, &reader, Permission::Read, &Resource::team(&model.name.team))?;
     let words = format!("{model} was never published here");
-    let found = fleet.store.version(model).await?;
-    found.map(Json).ok_or_else(|| Refused::new(Refusal::UnknownVersion, words))
+    let found = fleet.store.version(model.clone()).await?;
+    let found = found.ok_or_else(|| Refused::new(Refusal::UnknownVersion, words))?;
+    let route = "GET /api/v1/models/{team}/{model}/{version}";
+    let access = Access::granted(Who::Operator(reader.name), Action::ReadManifest, &model, route);
+    fleet.accesses.note(access.of(&model)).await?;
+    Ok(Json(found))
 }
 
 /// `PUT /api/v1/manifests/{team}/{model}/{version}`.
@@ -91,8 +100,9 @@ pub(super) async fn put_manifest(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Json<ManifestStored>> {
-    let publisher = operator(&fleet, &headers, Permission::Publish).await?;
+    let publisher = operator_on(&fleet, &headers, Permission::Publish, &Resource::NONE).await?;
     let model = query::model_version(path)?;
+    permit(&fleet, &publisher, Permission::Publish, &Resource::team(&model.name.team))?;
     let bytes = body::whole(body, manifest::MAX_BYTES).await?;
     let (digest, team) = (Digest::of(&bytes), model.name.team.clone());
     if !fleet.repository.teams().contains(&team) {
@@ -159,10 +169,11 @@ pub(super) async fn put_blob(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<StatusCode> {
-    operator(&fleet, &headers, Permission::Publish).await?;
+    let publisher = operator_on(&fleet, &headers, Permission::Publish, &Resource::NONE).await?;
     let digest: Digest = query::name(&digest)?;
     let limit = fleet.store.blob_limit(digest).await?;
     let limit = limit.ok_or_else(|| Refused::new(Refusal::UnknownBlob, "upload the manifest that names it first"))?;
+    of_their_teams(&fleet, &publisher, Permission::Publish, digest).await?;
     if fleet.blocking(move |fleet| fleet.blobs.length(&digest)).await??.is_some() {
         return Ok(StatusCode::NO_CONTENT);
     }
@@ -177,6 +188,36 @@ pub(super) async fn put_blob(
     }
     fleet.blocking(move |_| incoming.finish()).await?.map_err(|e| blob_refused(e, &digest))?;
     Ok(StatusCode::CREATED)
+}
+
+/// `GET /api/v1/blobs/sha256/{digest}`: a blob of a bundle, for whoever may read models of its team.
+pub(super) async fn read_blob(
+    State(fleet): State<Arc<Fleet>>,
+    Path(digest): Path<String>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let reader = operator_on(&fleet, &headers, Permission::ReadModel, &Resource::NONE).await?;
+    let digest: Digest = query::name(&digest)?;
+    let version = of_their_teams(&fleet, &reader, Permission::ReadModel, digest).await?;
+    let route = "GET /api/v1/blobs/sha256/{digest}";
+    let access = Access::granted(Who::Operator(reader.name), Action::ReadBlob, digest, route);
+    fleet.accesses.note(access.of(&version)).await?;
+    serve_blob::answer(&fleet.blobs, digest, &headers).await
+}
+
+/// A version that names the blob and is of a team that the operator may do this to.
+async fn of_their_teams(
+    fleet: &Arc<Fleet>,
+    operator: &Operator,
+    permission: Permission,
+    blob: Digest,
+) -> Answer<ModelVersion> {
+    let versions = fleet.store.versions_with_blob(blob).await?;
+    let unknown = || Refused::new(Refusal::UnknownBlob, "no manifest names this blob");
+    let first = versions.first().ok_or_else(unknown)?;
+    let own = versions.iter().find(|version| operator.scope.has_team(&version.name.team)).unwrap_or(first);
+    permit(fleet, operator, permission, &Resource::team(&own.name.team))?;
+    Ok(own.clone())
 }
 
 /// Some bytes of the body, gathered so that the disk sees few large writes.
@@ -218,8 +259,9 @@ pub(super) async fn team(
     Path(team): Path<String>,
     headers: HeaderMap,
 ) -> Answer<Json<TeamMetadata>> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     let team: TeamId = query::name(&team)?;
+    permit(&fleet, &reader, Permission::Read, &Resource::team(&team))?;
     fleet.repository.team(&team, clock::now()).map(Json).map_err(publish_refused)
 }
 
@@ -230,8 +272,9 @@ pub(super) async fn put_team(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Response> {
-    let publisher = operator(&fleet, &headers, Permission::Publish).await?;
+    let publisher = operator_on(&fleet, &headers, Permission::Publish, &Resource::NONE).await?;
     let team: TeamId = query::name(&team)?;
+    permit(&fleet, &publisher, Permission::Publish, &Resource::team(&team))?;
     let bytes = body::whole(body, repository::MAX_TEAM_BYTES).await?;
     let note = |refusal: PublishRefusal| {
         let refused = publish_code(&refusal);

@@ -47,11 +47,29 @@ impl ListQuery {
 }
 
 /// A page of at most `limit` of the rows, which are one more where the list goes on.
-pub(super) fn page<T: Serialize>(mut items: Vec<T>, limit: usize, name: impl Fn(&T) -> String) -> Response {
-    let goes_on = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| goes_on).map(name);
-    Json(Page { items, next }).into_response()
+pub(super) fn page<T: Serialize>(rows: Vec<T>, limit: usize, name: impl Fn(&T) -> String) -> Response {
+    page_of(rows, limit, name, |_| true)
+}
+
+/// A page of those rows that `keep` keeps; where the list goes on is told by all of them, so that a page may be short and
+/// yet not the last.
+pub(super) fn page_of<T: Serialize>(
+    mut rows: Vec<T>,
+    limit: usize,
+    name: impl Fn(&T) -> String,
+    keep: impl Fn(&T) -> bool,
+) -> Response {
+    let goes_on = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| goes_on).map(name);
+    rows.retain(keep);
+    Json(Page { items: rows, next }).into_response()
+}
+
+/// `?reason=`: why; kept with the record.
+#[derive(Debug, Deserialize)]
+pub(super) struct Why {
+    pub(super) reason: String,
 }
 
 /// A name in the address.

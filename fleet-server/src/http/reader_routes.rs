@@ -8,14 +8,13 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode},
 };
-use serde::Deserialize;
 
 use super::{
     body,
     caller::operator,
     fleet_routes::check_reason,
     problem::{Answer, Refusal, Refused},
-    query,
+    query::{self, Why},
 };
 use crate::{
     fleet::Fleet,
@@ -43,12 +42,6 @@ pub(super) async fn add(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, bod
 pub(super) async fn list(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Answer<Json<Page<ReaderRow>>> {
     operator(&fleet, &headers, Permission::Read).await?;
     Ok(Json(Page { items: fleet.store.readers().await?, next: None }))
-}
-
-/// `?reason=`: why; kept with the record.
-#[derive(Debug, Deserialize)]
-pub(super) struct Why {
-    reason: String,
 }
 
 /// `DELETE /api/v1/readers/{name}`.

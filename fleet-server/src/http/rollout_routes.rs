@@ -1,6 +1,6 @@
 //! Rollouts: make, look, and the nine verbs. Everything is decided by the planner and the store.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -14,8 +14,8 @@ use tern_protocol::digest::Digest;
 
 use super::{
     body,
-    caller::operator,
-    fleet_routes::selector,
+    caller::{operator_on, permit},
+    fleet_routes::{selector, within},
     problem::{Answer, Refusal, Refused},
     query::{self, ListQuery},
 };
@@ -26,7 +26,10 @@ use crate::{
         KEY_RULE, RolloutDetail, RolloutDevice, RolloutHistory, RolloutOrder, RolloutPlan, RolloutRow, RolloutVerb,
         is_key,
     },
-    identity::Permission,
+    identity::{
+        Permission,
+        policy::{self, Resource},
+    },
     rollout::{
         FleetSnapshot, MAX_REASON_BYTES, Order, Phase, RolloutId, Verb, VerbError, plan, stage_members, standings,
     },
@@ -45,7 +48,7 @@ pub(super) fn router() -> Router<Arc<Fleet>> {
 
 /// `POST /api/v1/rollouts`.
 async fn create(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, body: Body) -> Answer<Response> {
-    let operator = operator(&fleet, &headers, Permission::Operate).await?;
+    let operator = operator_on(&fleet, &headers, Permission::Operate, &Resource::NONE).await?;
     let bytes = body::whole(body, body::MAX_JSON).await?;
     let request = key(&headers)?.map(|key| (key, Digest::of(&bytes)));
     let form: RolloutOrder =
@@ -55,8 +58,10 @@ async fn create(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, body: Body)
         let words = format!("say why: reason must have 1 to {MAX_REASON_BYTES} bytes");
         return Err(Refused::new(Refusal::BadOrder, words));
     }
+    let selector = within(&fleet, &operator, selector(&form.selector)?).await?;
+    permit(&fleet, &operator, Permission::Operate, &Resource::team(&form.model.name.team).on(&selector))?;
     let new = NewRollout {
-        selector: selector(&form.selector)?,
+        selector,
         model: form.model,
         policy: form.policy,
         reason: form.reason,
@@ -116,10 +121,13 @@ async fn act(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Json<RolloutRow>> {
-    let operator = operator(&fleet, &headers, Permission::Operate).await?;
-    let id: RolloutId = query::name(&id)?;
     let verb = Verb::ALL.into_iter().find(|known| known.as_str() == verb);
+    let permission = verb.map_or(Permission::Operate, needs);
+    let operator = operator_on(&fleet, &headers, permission, &Resource::NONE).await?;
     let verb = verb.ok_or_else(|| Refused::new(Refusal::NotFound, "that is no verb of a rollout"))?;
+    let id: RolloutId = query::name(&id)?;
+    let record = fleet.store.rollout(id.clone()).await?.ok_or_else(|| unknown(&id))?;
+    permit(&fleet, &operator, permission, &of(&record))?;
     let form: RolloutVerb = body::json(body).await?;
     let order = Order { verb, who: operator.name, why: form.reason, if_phase: form.if_phase };
     let ordered = fleet.store.order_rollout(id.clone(), order, clock::now()).await?;
@@ -132,6 +140,21 @@ async fn act(
     Ok(Json(RolloutRow::of(&record)))
 }
 
+/// Whoever agrees to a rollout is another than who runs it, by role and by name.
+fn needs(verb: Verb) -> Permission {
+    match verb {
+        Verb::Approve | Verb::Deny => Permission::Approve,
+        Verb::Start | Verb::Pause | Verb::Resume | Verb::Promote | Verb::Retry | Verb::Abort | Verb::Undo => {
+            Permission::Operate
+        }
+    }
+}
+
+/// What a rollout touches.
+fn of(record: &RolloutRecord) -> Resource {
+    Resource::team(&record.target.name.team).on(&record.selector)
+}
+
 fn unknown(id: &RolloutId) -> Refused {
     Refused::new(Refusal::NotFound, format!("no rollout is called {id}: see `tern rollout list`"))
 }
@@ -142,21 +165,27 @@ async fn list(
     headers: HeaderMap,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     let query = ListQuery::of(query)?;
     let paging = query.paging()?;
     if !paging.after.is_empty() && paging.after.parse::<i64>().is_err() {
         return Err(Refused::new(Refusal::BadQuery, "cursor must be the number of a rollout"));
     }
     let records = fleet.store.rollouts(paging).await?;
+    let sees = |record: &RolloutRecord| policy::decide(&reader, Permission::Read, &of(record)).is_ok();
+    let seen: BTreeSet<_> = records.iter().filter(|record| sees(record)).map(|record| record.id.to_string()).collect();
     let rows = records.iter().map(RolloutRow::of).collect();
-    Ok(query::page(rows, query.limit()?, |row| row.number.to_string()))
+    let keep = |row: &RolloutRow| seen.contains(row.id.as_str());
+    Ok(query::page_of(rows, query.limit()?, |row| row.number.to_string(), keep))
 }
 
-async fn snapshot(fleet: &Fleet, id: &str) -> Answer<(RolloutRecord, FleetSnapshot)> {
+async fn snapshot(fleet: &Arc<Fleet>, headers: &HeaderMap, id: &str) -> Answer<(RolloutRecord, FleetSnapshot)> {
+    let reader = operator_on(fleet, headers, Permission::Read, &Resource::NONE).await?;
     let id: RolloutId = query::name(id)?;
     let found = fleet.store.rollout_snapshot(id.clone(), fleet.pulse.hearing_since()).await?;
-    found.ok_or_else(|| unknown(&id))
+    let (record, snapshot) = found.ok_or_else(|| unknown(&id))?;
+    permit(fleet, &reader, Permission::Read, &of(&record))?;
+    Ok((record, snapshot))
 }
 
 /// `GET /api/v1/rollouts/{id}`.
@@ -165,8 +194,7 @@ async fn one(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer<Json<RolloutDetail>> {
-    operator(&fleet, &headers, Permission::Read).await?;
-    let (record, snapshot) = snapshot(&fleet, &id).await?;
+    let (record, snapshot) = snapshot(&fleet, &headers, &id).await?;
     let mut detail = detail(&record, &snapshot);
     if record.state.phase.is_over() {
         // How it ended is its last line; the planner has nothing more to say.
@@ -208,8 +236,7 @@ async fn dry_run(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer<Json<RolloutPlan>> {
-    operator(&fleet, &headers, Permission::Read).await?;
-    let (record, mut snapshot) = snapshot(&fleet, &id).await?;
+    let (record, mut snapshot) = snapshot(&fleet, &headers, &id).await?;
     let as_if_started = record.state.phase == Phase::Created;
     if as_if_started {
         snapshot.state.phase = Phase::Running;
@@ -226,12 +253,11 @@ async fn verdicts(
     headers: HeaderMap,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     let query = ListQuery::of(query)?;
     let (id, limit): (RolloutId, usize) = (query::name(&id)?, query.limit()?);
-    if fleet.store.rollout(id.clone()).await?.is_none() {
-        return Err(unknown(&id));
-    }
+    let record = fleet.store.rollout(id.clone()).await?.ok_or_else(|| unknown(&id))?;
+    permit(&fleet, &reader, Permission::Read, &of(&record))?;
     let most = u32::try_from(limit + 1).unwrap_or(u32::MAX);
     let history = fleet.store.rollout_history(id, query.after.unwrap_or(0), most).await?;
     let rows: Vec<_> = history.into_iter().map(RolloutHistory::from).collect();

@@ -13,7 +13,8 @@ use axum::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    caller::operator,
+    caller::operator_on,
+    fleet_routes::sees,
     problem::{Answer, Refusal, Refused},
     query::ListQuery,
     sse::{self, Feed, Wire},
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     clock::Moment,
     fleet::{Fleet, MAX_STREAMS},
-    identity::Permission,
+    identity::{Operator, Permission, policy::Resource},
 };
 
 /// Events that are read in one go.
@@ -37,7 +38,7 @@ pub(super) async fn events(
     headers: HeaderMap,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::DEVICES).await?;
     let after = match last_seen(&headers)?.or(ListQuery::of(query)?.after) {
         Some(after) => after,
         None => fleet.store.newest_events(1).await?.first().map_or(0, |event| event.id),
@@ -47,7 +48,7 @@ pub(super) async fn events(
             format!("{MAX_STREAMS} readers follow the events: end one, or ask /api/v1/events from time to time");
         return Err(Refused::new(Refusal::TooManyStreams, words));
     };
-    Ok(sse::answer(wire, place, |feed| follow(fleet, headers, after, feed)))
+    Ok(sse::answer(wire, place, |feed| follow(fleet, reader, headers, after, feed)))
 }
 
 fn last_seen(headers: &HeaderMap) -> Answer<Option<i64>> {
@@ -56,8 +57,9 @@ fn last_seen(headers: &HeaderMap) -> Answer<Option<i64>> {
     id.map(Some).ok_or_else(|| Refused::new(Refusal::BadQuery, "Last-Event-ID is the number of an event"))
 }
 
-async fn follow(fleet: Arc<Fleet>, headers: HeaderMap, mut after: i64, feed: Feed) {
+async fn follow(fleet: Arc<Fleet>, reader: Operator, headers: HeaderMap, mut after: i64, feed: Feed) {
     let (mut changes, mut checked) = (fleet.store.changes(), Moment::now());
+    let (mut revocations, mut asks) = (fleet.revocations.subscribe(), false);
     // The head leaves with the first bytes, and a reader wants to know that it is connected.
     if !feed.keep_alive().await {
         return;
@@ -68,23 +70,37 @@ async fn follow(fleet: Arc<Fleet>, headers: HeaderMap, mut after: i64, feed: Fee
         let is_full = rows.len() >= BATCH as usize;
         for row in rows {
             after = row.id;
+            if !sees(&reader, &row) {
+                continue;
+            }
             let Ok(json) = serde_json::to_string(&row) else { return };
             if !feed.send(sse::frame(None, Some(&after.to_string()), &json)).await {
                 return;
             }
         }
-        // A token that was revoked in between ends the stream, also one that still reads what is long past.
-        if checked.elapsed() >= sse::KEEP_ALIVE {
-            if operator(&fleet, &headers, Permission::Read).await.is_err() {
+        // A token that was revoked in between ends the stream at once, one that has expired soon, also where it still reads
+        // what is long past.
+        if asks || checked.elapsed() >= sse::KEEP_ALIVE {
+            if operator_on(&fleet, &headers, Permission::Read, &Resource::DEVICES).await.is_err() {
                 return;
             }
             checked = Moment::now();
         }
+        asks = false;
         if is_full {
             continue;
         }
         sleep(PAUSE).await;
-        match timeout(sse::KEEP_ALIVE, changes.changed()).await {
+        let woken = async {
+            tokio::select! {
+                changed = changes.changed() => changed,
+                revoked = revocations.changed() => {
+                    asks = true;
+                    revoked
+                }
+            }
+        };
+        match timeout(sse::KEEP_ALIVE, woken).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,
             Err(_) if feed.keep_alive().await => {}

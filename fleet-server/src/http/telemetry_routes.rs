@@ -8,14 +8,21 @@ use axum::{
     response::Response,
 };
 use serde::Deserialize;
-use tern_protocol::ids::ModelName;
+use tern_protocol::ids::{DeviceId, ModelName};
 
 use super::{
-    caller::operator,
+    caller::{operator_on, permit},
+    fleet_routes::visible,
     problem::{Answer, Refusal, Refused},
     query::{self, ListQuery},
 };
-use crate::{figures, fleet::Fleet, identity::Permission, store::FiguresQuery};
+use crate::{
+    figures,
+    fleet::Fleet,
+    forms::FiguresRow,
+    identity::{Permission, policy::Resource},
+    store::FiguresQuery,
+};
 
 /// `?model=team/model&device=`, beside those of a list.
 #[derive(Debug, Default, Deserialize)]
@@ -37,7 +44,7 @@ pub(super) async fn figures(
     list: Asked<ListQuery>,
     asked: Asked<OfQuery>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     let (list, of) = (ListQuery::of(list)?, of(asked)?);
     let paging = list.paging()?;
     let query = FiguresQuery {
@@ -46,8 +53,16 @@ pub(super) async fn figures(
         after: paging.after,
         limit: paging.limit,
     };
+    match &query.device {
+        Some(device) if reader.scope.devices.is_some() => {
+            visible(&fleet, &reader, device.clone()).await?;
+        }
+        Some(_) => {}
+        None => permit(&fleet, &reader, Permission::Read, &Resource::DEVICES)?,
+    }
     let rows = figures::figures(&fleet, query).await?;
-    Ok(query::page(rows, list.limit()?, |row| format!("{} {}", row.device, row.model)))
+    let keep = |row: &FiguresRow| reader.scope.has_team(&row.model.name.team);
+    Ok(query::page_of(rows, list.limit()?, |row| format!("{} {}", row.device, row.model), keep))
 }
 
 /// `GET /api/v1/devices/{id}/windows`.
@@ -58,10 +73,14 @@ pub(super) async fn windows(
     list: Asked<ListQuery>,
     asked: Asked<OfQuery>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
     let (list, of) = (ListQuery::of(list)?, of(asked)?);
     let model = of.model.ok_or_else(|| Refused::new(Refusal::BadQuery, "say which: ?model=team/model"))?;
-    let (device, model, limit) = (query::name(&id)?, query::name(&model)?, list.limit()?);
+    let (device, model, limit): (DeviceId, ModelName, usize) = (query::name(&id)?, query::name(&model)?, list.limit()?);
+    permit(&fleet, &reader, Permission::Read, &Resource::team(&model.team))?;
+    if reader.scope.devices.is_some() {
+        visible(&fleet, &reader, device.clone()).await?;
+    }
     // Without `after` these are the newest, after which there is no page; with it the one row more tells.
     let asked = limit + usize::from(list.after.is_some());
     let rows = figures::windows(&fleet, device, model, list.after, asked).await?;
@@ -74,7 +93,7 @@ pub(super) async fn quarantine(
     headers: HeaderMap,
     list: Asked<ListQuery>,
 ) -> Answer<Response> {
-    operator(&fleet, &headers, Permission::Read).await?;
+    operator_on(&fleet, &headers, Permission::Read, &Resource::DEVICES).await?;
     let list = ListQuery::of(list)?;
     let limit = list.limit()?;
     let rows = fleet.store.quarantined(list.after.unwrap_or(0), limit + 1).await?;

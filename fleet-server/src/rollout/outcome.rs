@@ -136,7 +136,7 @@ fn ending(
 ) -> Option<Judged> {
     let outcome = match twin.state {
         ModelState::Committed if device.running.as_ref() == Some(terms.target) => Outcome::Survived,
-        ModelState::RolledBack => Outcome::Failed,
+        ModelState::RolledBack | ModelState::Stopped => Outcome::Failed,
         ModelState::Rejected => match error {
             Some(code) if code.is_retryable() => return None,
             Some(code) if is_unsuited(code) => Outcome::Rejected,

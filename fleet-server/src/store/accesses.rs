@@ -24,8 +24,10 @@ pub struct AccessQuery {
     pub model: Option<ModelName>,
     /// Not before this time.
     pub since: Option<Timestamp>,
-    /// After this number.
+    /// After this number, oldest first.
     pub after: i64,
+    /// Instead: before this number, newest first.
+    pub before: Option<i64>,
     /// At most so many.
     pub limit: usize,
 }
@@ -42,20 +44,23 @@ impl Store {
         .await
     }
 
-    /// The accesses that `query` picks, oldest first.
+    /// The accesses that `query` picks, in its order.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn accesses(&self, query: AccessQuery) -> Result<Vec<AccessRow>, StoreError> {
         self.read(move |connection| {
-            let sql = "SELECT id, at, kind, actor, address, action, resource, team, model_id, version, reason, outcome,
+            let sql = format!(
+                "SELECT id, at, kind, actor, address, action, resource, team, model_id, version, reason, outcome,
                            code, times
                        FROM accesses
-                       WHERE id > ?1 AND (?2 IS NULL OR kind = 'device' AND actor = ?2) AND (?3 IS NULL OR actor = ?3)
+                       WHERE id > ?1 AND id < ?8 AND (?2 IS NULL OR kind = 'device' AND actor = ?2) AND (?3 IS NULL OR actor = ?3)
                            AND (?4 IS NULL OR team = ?4 AND model_id = ?5) AND (?6 IS NULL OR at >= ?6)
-                       ORDER BY id LIMIT ?7";
-            let mut statement = connection.prepare_cached(sql)?;
-            let AccessQuery { device, actor, model, since, after, limit } = query;
+                       ORDER BY id {} LIMIT ?7",
+                if query.before.is_some() { "DESC" } else { "ASC" }
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let AccessQuery { device, actor, model, since, after, before, limit } = query;
             let mut rows = statement.query(params![
                 after,
                 device.as_ref().map(DeviceId::as_str),
@@ -64,6 +69,7 @@ impl Store {
                 model.as_ref().map(|model| model.model.as_str()),
                 since.map(millis),
                 integer(limit as u64),
+                before.unwrap_or(i64::MAX),
             ])?;
             let mut accesses = Vec::new();
             while let Some(row) = rows.next()? {

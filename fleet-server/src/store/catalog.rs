@@ -128,6 +128,25 @@ impl Store {
         .await
     }
 
+    /// The versions whose manifests name the blob.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn versions_with_blob(&self, blob: Digest) -> Result<Vec<ModelVersion>, StoreError> {
+        self.read(move |connection| {
+            let sql = "SELECT team, model_id, version FROM version_blobs WHERE sha256 = ?1
+                       ORDER BY team, model_id, version";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([blob.to_string()])?;
+            let mut versions = Vec::new();
+            while let Some(row) = rows.next()? {
+                versions.push(super::devices::version_of(row, 0)?);
+            }
+            Ok(versions)
+        })
+        .await
+    }
+
     /// A version's manifest: digest and bytes.
     ///
     /// # Errors

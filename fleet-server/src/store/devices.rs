@@ -11,7 +11,7 @@ use tern_protocol::{
 };
 
 use super::{NewEvent, Store, StoreError, events, from_json, millis, natural, parse, time};
-use crate::{events::EventKind, forms::DeviceRow, selector::Selector};
+use crate::{events::EventKind, forms::DeviceRow, identity::policy::DeviceFacts, selector::Selector};
 
 /// Whether a device may come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,46 @@ impl Store {
         self.read(move |connection| list(connection, &selector, &paging)).await
     }
 
+    /// A device that `selector` picks and `scope` does not, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn first_outside(&self, selector: Selector, scope: Selector) -> Result<Option<DeviceFacts>, StoreError> {
+        self.read(move |connection| {
+            let sql = "SELECT device, device_class, own_labels, operator_labels FROM devices WHERE revoked IS NULL
+                       ORDER BY device";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let facts = facts(row)?;
+                let DeviceFacts { device, class, labels } = &facts;
+                if selector.matches(device, class, labels) && !scope.matches(device, class, labels) {
+                    return Ok(Some(facts));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// What selectors look at of these devices; those that are not in service are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn facts(&self, devices: Vec<DeviceId>) -> Result<Vec<DeviceFacts>, StoreError> {
+        self.read(move |connection| {
+            let sql = "SELECT device, device_class, own_labels, operator_labels FROM devices
+                       WHERE device = ?1 AND revoked IS NULL";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut found = Vec::new();
+            for device in &devices {
+                found.extend(statement.query([device.as_str()])?.next()?.map(facts).transpose()?);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// One device.
     ///
     /// # Errors
@@ -110,6 +150,15 @@ impl Store {
         })
         .await
     }
+}
+
+fn facts(row: &Row<'_>) -> Result<DeviceFacts, StoreError> {
+    let text = |index: usize| row.get::<_, String>(index);
+    Ok(DeviceFacts {
+        device: parse("device", &text(0)?)?,
+        class: parse("device class", &text(1)?)?,
+        labels: effective_labels(&text(2)?, &text(3)?)?,
+    })
 }
 
 pub(super) fn list(

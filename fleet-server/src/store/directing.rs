@@ -159,29 +159,42 @@ impl Store {
         .await
     }
 
-    /// Whether what is demanded of the device holds this blob.
+    /// What is demanded of the device that holds this blob, and by which generation; none where nothing does.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn demands_blob(&self, device: DeviceId, blob: Digest) -> Result<bool, StoreError> {
+    pub async fn demand_of_blob(
+        &self,
+        device: DeviceId,
+        blob: Digest,
+    ) -> Result<Option<(ModelVersion, Generation)>, StoreError> {
         self.read(move |connection| {
-            let sql = "SELECT 1 FROM desired_models JOIN version_blobs USING (team, model_id, version)
-                       WHERE device = ?1 AND sha256 = ?2";
-            Ok(connection.prepare_cached(sql)?.exists(params![device.as_str(), blob.to_string()])?)
+            let sql = "SELECT team, model_id, version, generation FROM desired_models
+                           JOIN version_blobs USING (team, model_id, version) JOIN devices USING (device)
+                       WHERE device = ?1 AND sha256 = ?2 LIMIT 1";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![device.as_str(), blob.to_string()])?;
+            rows.next()?.map(|row| Ok((version_of(row, 0)?, Generation(natural(row.get(3)?))))).transpose()
         })
         .await
     }
 
-    /// Whether this version is demanded of the device.
+    /// The generation that demands this version of the device; none where none does.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn demands_version(&self, device: DeviceId, version: ModelVersion) -> Result<bool, StoreError> {
+    pub async fn demand_of_version(
+        &self,
+        device: DeviceId,
+        version: ModelVersion,
+    ) -> Result<Option<Generation>, StoreError> {
         self.read(move |connection| {
-            let sql = "SELECT 1 FROM desired_models WHERE device = ?1 AND team = ?2 AND model_id = ?3 AND version = ?4";
+            let sql = "SELECT generation FROM desired_models JOIN devices USING (device)
+                       WHERE device = ?1 AND team = ?2 AND model_id = ?3 AND version = ?4";
             let ModelVersion { name, version } = version;
             let names = params![device.as_str(), name.team.as_str(), name.model.as_str(), version.to_string()];
-            Ok(connection.prepare_cached(sql)?.exists(names)?)
+            let found = connection.prepare_cached(sql)?.query_row(names, |row| row.get(0)).optional()?;
+            Ok(found.map(|generation| Generation(natural(generation))))
         })
         .await
     }

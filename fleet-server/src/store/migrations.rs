@@ -117,6 +117,19 @@ mod tests {
     }
 
     #[test]
+    fn accesses_and_tokens_are_kept() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        apply(&mut connection).unwrap();
+        let rows = "INSERT INTO accesses (at, kind, actor, address, action, resource, reason, outcome, code, times)
+                        VALUES (1, 'operator', 'ann', '', 'read-blob', 'd', 'r', 'granted', '', 1);
+                    INSERT INTO tokens (hash, name, role, created) VALUES ('h', 'ann', 'viewer', 1);";
+        connection.execute_batch(rows).unwrap();
+        for change in ["UPDATE accesses SET actor = 'x'", "DELETE FROM accesses", "DELETE FROM tokens"] {
+            assert!(connection.execute(change, []).is_err(), "{change}");
+        }
+    }
+
+    #[test]
     fn events_cannot_be_changed_or_removed() {
         let mut connection = Connection::open_in_memory().unwrap();
         apply(&mut connection).unwrap();

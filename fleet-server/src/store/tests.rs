@@ -324,10 +324,13 @@ async fn an_assignment_keeps_other_models_and_generations_only_grow() {
     let demand = store.demand(device("cam-1")).await.unwrap().unwrap();
     let text = format!("cam-1 {} demo/m@1.1.0 demo/n@1.0.0", seconds + 2);
     assert_eq!((String::from_utf8(demand.bytes).unwrap(), demand.lags), (text, true));
-    assert!(store.demands_version(device("cam-1"), version("demo/n@1.0.0")).await.unwrap());
-    assert!(!store.demands_version(device("cam-2"), version("demo/n@1.0.0")).await.unwrap());
-    assert!(store.demands_blob(device("cam-2"), Digest::of(b"blob")).await.unwrap());
-    assert!(!store.demands_blob(device("cam-2"), Digest::of(b"other")).await.unwrap());
+    let of_version = |name: &str| store.demand_of_version(device(name), version("demo/n@1.0.0"));
+    assert_eq!(of_version("cam-1").await.unwrap(), Some(demand.generation));
+    assert_eq!(of_version("cam-2").await.unwrap(), None);
+    let of_blob = |blob: &'static [u8]| store.demand_of_blob(device("cam-2"), Digest::of(blob));
+    let second = store.demand(device("cam-2")).await.unwrap().unwrap();
+    assert_eq!(of_blob(b"blob").await.unwrap(), Some((version("demo/m@1.0.0"), second.generation)));
+    assert_eq!(of_blob(b"other").await.unwrap(), None);
 }
 
 #[tokio::test]

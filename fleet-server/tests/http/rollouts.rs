@@ -168,7 +168,7 @@ async fn what_is_not_allowed_to_a_rollout_has_its_own_code() {
     let moved = json!({"reason": "because", "if_phase": "running"});
     assert_eq!(admin.post(&path("start"), &moved).await.problem(), (409, "rollout-moved".into()));
     assert_eq!(viewer.post(&path("deny"), &reason).await.problem(), (403, "wrong-role".into()));
-    let bob = token(&rig, "bob", Role::Operator).await;
+    let bob = token(&rig, "bob", Role::Approver).await;
     let _: RolloutRow = bob.post(&path("approve"), &reason).await.ok();
     assert_eq!(bob.post(&path("approve"), &reason).await.problem(), (409, "approved-before".into()));
     let started: RolloutRow = admin.post(&path("start"), &reason).await.ok();

@@ -91,3 +91,26 @@ fn a_rotation_of_keys_opens_a_new_floor() {
     assert_eq!(floor(&a).key_set, floor(&a).key_set);
     assert_ne!(floor(&a).key_set, floor(&b).key_set);
 }
+
+#[test]
+fn one_key_under_two_ids_counts_for_nobody() {
+    let key = SigningKey::generate().unwrap();
+    let good = json!({"keyids": [key.public().id()], "threshold": 1});
+    let twice = json!({"keyids": [key.public().id(), "alias"], "threshold": 2});
+    let with = |role: &str, director: &Value| {
+        install_provider();
+        let mut signed = root(&key, director.clone());
+        signed["keys"]["alias"] = json!(key.public());
+        if role != DIRECTOR {
+            signed["roles"][role] = twice.clone();
+        }
+        sign_value(signed, &[&key]).unwrap()
+    };
+    let set = |role| TrustedMetadataSet::from_root(&with(role, &good)).unwrap();
+    assert_eq!(check_keys(&set(DIRECTOR), &[]), Ok(()));
+    for role in ["timestamp", "snapshot", "targets"] {
+        assert_eq!(check_keys(&set(role), &[]), Err(TufError::KeyTwice(role.into())));
+    }
+    let director = parse_root(&with(DIRECTOR, &twice)).unwrap();
+    assert_eq!(director_keys(&director), Err(TufError::Missing(DIRECTOR)));
+}

@@ -162,6 +162,7 @@ impl State {
             ("GET", ["whoami"]) => {
                 Ok(json!({"name": "ann", "role": "admin", "fleet": "demo", "server_version": "0.1.0", "solo": true}))
             }
+            ("GET", ["trust"]) => Ok(super::rescue::published()),
             ("GET", ["figures"]) => Ok(json!({"items": [{
                 "device": "cam-1", "model": "demo/meter-digits@1.0.0", "rows": 900, "inferences": 450, "errors": 3,
                 "violations": 0, "windows": 9, "labels": 40, "label_errors": 4, "accuracy": 0.9,
@@ -195,6 +196,12 @@ impl State {
                 self.last_body = body;
                 Ok(super::dashboards::issued())
             }
+            ("POST", ["tokens"]) => {
+                self.last_body = body;
+                Ok(super::access::issued())
+            }
+            ("GET", ["tokens"]) => Ok(super::access::tokens()),
+            ("GET", ["accesses"]) => Ok(super::access::accesses()),
             ("GET", ["rollouts"]) => Ok(json!({"items": self.rollouts})),
             ("GET", ["rollouts", _]) => Ok(super::rollouts::next(&mut self.rollouts)),
             ("GET", ["rollouts", _, "plan"]) => Ok(super::rollouts::plan()),

@@ -187,7 +187,8 @@ fn a_word_that_is_not_about_this_assignment_is_none() {
 #[test]
 fn refusals_are_failures_rejections_or_passing() {
     use Outcome::{Failed, Pending, Rejected};
-    let unsuited = ["wrong-class", "agent-too-old", "over-budget", "contract-mismatch", "unknown-format"];
+    let unsuited =
+        ["wrong-class", "agent-too-old", "over-budget", "contract-mismatch", "unknown-format", "candidate-not-allowed"];
     for code in RefusalCode::ALL {
         let mut device = device();
         device.twin = Some(refuses(ModelState::Rejected, *code));

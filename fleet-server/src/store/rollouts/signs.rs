@@ -135,5 +135,6 @@ fn bit(state: ModelState) -> i64 {
         ModelState::Rejected => 6,
         ModelState::RolledBack => 7,
         ModelState::Removed => 8,
+        ModelState::Stopped => 9,
     }
 }

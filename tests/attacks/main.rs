@@ -1,0 +1,66 @@
+//! The attack suite: whoever holds the fleet server, the network, and fewer than the threshold of any offline role's keys
+//! cannot make a device run a model that its team did not release; and during every attack the active version answers.
+//!
+//! One folder an attack. Each begins with what its attacker holds, what he tries, and what must happen.
+
+#![expect(clippy::unwrap_used, reason = "a broken rig should fail loudly")]
+
+#[path = "arbitrary_install/attack.rs"]
+mod arbitrary_install;
+#[path = "client_takeover/attack.rs"]
+mod client_takeover;
+#[path = "endless_data/attack.rs"]
+mod endless_data;
+#[path = "enrolment_token/attack.rs"]
+mod enrolment_token;
+#[path = "fast_forward/attack.rs"]
+mod fast_forward;
+#[path = "foreign_topic/attack.rs"]
+mod foreign_topic;
+#[path = "freeze/attack.rs"]
+mod freeze;
+#[path = "key_compromise/attack.rs"]
+mod key_compromise;
+#[path = "lost_records/attack.rs"]
+mod lost_records;
+#[path = "malicious_mirror/attack.rs"]
+mod malicious_mirror;
+#[path = "mix_and_match/attack.rs"]
+mod mix_and_match;
+#[path = "replay/attack.rs"]
+mod replay;
+#[path = "request_floods/attack.rs"]
+mod request_floods;
+mod rig;
+#[path = "rollback/attack.rs"]
+mod rollback;
+#[path = "stolen_server/attack.rs"]
+mod stolen_server;
+#[path = "stranger/attack.rs"]
+mod stranger;
+#[path = "wrong_software/attack.rs"]
+mod wrong_software;
+#[path = "zip_bombs/attack.rs"]
+mod zip_bombs;
+
+/// Every attack, by its folder.
+const ATTACKS: [&str; 18] = [
+    "arbitrary_install",
+    "client_takeover",
+    "endless_data",
+    "enrolment_token",
+    "fast_forward",
+    "foreign_topic",
+    "freeze",
+    "key_compromise",
+    "lost_records",
+    "malicious_mirror",
+    "mix_and_match",
+    "replay",
+    "request_floods",
+    "rollback",
+    "stolen_server",
+    "stranger",
+    "wrong_software",
+    "zip_bombs",
+];

@@ -23,7 +23,7 @@ use crate::{
     identity::random,
 };
 
-pub use passphrase::{Passphrase, PassphraseError};
+pub use passphrase::{Ask, Passphrase, PassphraseError};
 pub use rotation::KeyRotation;
 
 /// Longest key file, in bytes.

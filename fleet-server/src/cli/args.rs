@@ -194,7 +194,7 @@ pub(super) struct Rescue {
     #[arg(long, value_name = "HEX", value_parser = nonce)]
     pub nonce: String,
     /// A root key to sign with, once for each
-    #[arg(long = "key", value_name = "FILE", required = true)]
+    #[arg(long = "key", value_name = "KEY", required = true)]
     pub keys: Vec<PathBuf>,
     /// How long the ticket is good for: a number and s, m, h or d
     #[arg(long, default_value = "7d", value_parser = duration, conflicts_with = "add")]

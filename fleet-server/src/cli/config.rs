@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     disk::{self, Access},
-    keyfile::{Passphrase, PassphraseError},
+    keyfile::{Ask, Passphrase},
 };
 
 const MAX_BYTES: u64 = 64 << 10;
@@ -25,7 +25,7 @@ pub(super) struct Environment {
     /// The file that holds the passphrase of keys.
     pub passphrase_file: Option<PathBuf>,
     /// How a passphrase is asked for; none where there is nobody to ask.
-    pub ask: Option<fn(&str) -> Result<Passphrase, PassphraseError>>,
+    pub ask: Option<Ask>,
     /// `$XDG_CONFIG_HOME`, or `$HOME/.config`.
     pub config_home: Option<PathBuf>,
 }

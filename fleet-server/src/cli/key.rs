@@ -173,7 +173,7 @@ fn rotate(name: &str, plain: bool, keys: &Keys<'_>, printer: &mut Printer<'_>) -
     let file = |name: &str, ending: &str| store.join(format!("{name}.{ending}"));
     let private = file(name, "key");
     ensure!(private.exists(), "there is no key {name} in {}", store.display());
-    let mut old = keys.open(&[private.clone()])?;
+    let mut old = keys.open(std::slice::from_ref(&private))?;
     let old = old.pop().context("invariant: one key was named")?;
     let passphrase = (!plain).then(|| keys.new_passphrase(name)).transpose()?;
     let number = (1..).find(|n| !file(&format!("{name}.retired-{n}"), "key").exists());

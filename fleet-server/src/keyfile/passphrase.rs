@@ -19,6 +19,9 @@ impl std::fmt::Debug for Passphrase {
     }
 }
 
+/// Who asks somebody for a passphrase, with this question.
+pub type Ask = fn(&str) -> Result<Passphrase, PassphraseError>;
+
 /// Why there is no passphrase.
 #[derive(Debug, thiserror::Error)]
 pub enum PassphraseError {

@@ -7,7 +7,7 @@ use tern_protocol::{keys::PublicKey, signed::SignatureError};
 use super::*;
 use crate::{
     disk::{self, Access},
-    keyfile::{KeyRotation, PassphraseError},
+    keyfile::KeyRotation,
 };
 
 const SECRET: &str = "correct horse battery";
@@ -82,7 +82,7 @@ fn a_key_is_never_written_over_and_names_are_plain() {
 #[test]
 fn passphrases_are_asked_twice_and_never_empty() {
     let home = Home::new();
-    let with = |ask: Option<fn(&str) -> Result<keyfile::Passphrase, PassphraseError>>, args: &[&str]| {
+    let with = |ask: Option<keyfile::Ask>, args: &[&str]| {
         tern(Environment { passphrase_file: None, ask, ..home.environment() }, "", args)
     };
     let phrase = |text: &str| keyfile::Passphrase::new(zeroize::Zeroizing::new(text.into()));

@@ -84,6 +84,14 @@ impl DeviceClock {
     }
 }
 
+/// `pause` less a random part of it, at most `share` (0 to 1): devices must not keep step.
+pub fn jittered(pause: Duration, share: f64) -> Duration {
+    let mut byte = [0; 1];
+    // Without randomness the fleet keeps step, which is worse manners but no harm.
+    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut byte);
+    pause.mul_f64(1.0 - share * f64::from(byte[0]) / 255.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +110,13 @@ mod tests {
             assert_eq!(floored(machine.parse().unwrap(), floor), believed.parse().unwrap(), "{machine}");
         }
         assert_eq!(floored(Timestamp::MAX, Timestamp::MAX), Timestamp::MAX);
+    }
+
+    #[test]
+    fn a_pause_is_shortened_by_no_more_than_its_share() {
+        let pause = Duration::from_secs(1000);
+        let drawn: std::collections::BTreeSet<_> = (0..100).map(|_| jittered(pause, 0.1)).collect();
+        assert!(drawn.iter().all(|d| (Duration::from_secs(900)..=pause).contains(d)) && drawn.len() > 1);
     }
 
     #[test]

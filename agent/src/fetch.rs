@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode, body::Incoming, header};
 use tern_protocol::{api, digest::Digest, refusal::RefusalCode};
 
 use crate::{
-    clock::Moment,
+    clock::{self, Moment},
     disk::{self, BlobError, Blobs, Part},
     http::{self, HttpError, Remote},
     install::Refusal,
@@ -129,17 +129,9 @@ pub async fn blob(
             return Err(error);
         }
         tracing::debug!(%error, attempt, "fetch will go on");
-        tokio::time::sleep(jittered(rules.pause.saturating_mul(1 << attempt.min(8)))).await;
+        tokio::time::sleep(clock::jittered(rules.pause.saturating_mul(1 << attempt.min(8)), 0.5)).await;
         attempt += 1;
     }
-}
-
-/// Half of `pause` and a random share of the other half.
-pub fn jittered(pause: Duration) -> Duration {
-    let mut byte = [0; 1];
-    // Without randomness the fleet keeps step, which is worse manners but no harm.
-    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut byte);
-    pause.mul_f64(0.5 + f64::from(byte[0]) / 512.0)
 }
 
 async fn once(remote: &Remote, blobs: &Blobs, digest: &Digest, length: u64, rules: &Rules) -> Result<(), FetchError> {

@@ -378,6 +378,10 @@ mod boot_tests;
 #[cfg(test)]
 mod recall_tests;
 #[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod serving_tests;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

@@ -213,7 +213,8 @@ impl State {
 
     /// Raises the floors to what was verified. Nothing is ever lowered.
     pub fn raise_floors(&mut self, seen: &[RoleFloor]) {
-        for new in seen {
+        // A role that is not there has version 0 and says nothing.
+        for new in seen.iter().filter(|new| new.version > 0) {
             if let Some(rescued) = &mut self.rescued {
                 // Whoever raises has checked that it is not below.
                 rescued.roles.remove(&new.role);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tern_fleet_server::forms::EnrolmentTicket;
 use tokio::sync::Mutex;
 
@@ -297,12 +297,16 @@ async fn wait_for_file(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Loopback ports that were free a moment ago, all different.
+/// Loopback ports that were free a moment ago, all different. They lie below those that the kernel gives to whoever asks
+/// for any, so that nobody is given one while its server is down; other worlds begin elsewhere.
 fn free_ports(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
-    let listeners: Vec<_> = (0..count)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<Result<_, _>>()
-        .context("finding ports")?;
+    const FIRST: u16 = 12_000;
+    const COUNT: u32 = 20_000;
+    let begin = std::process::id().wrapping_mul(7_919) % COUNT;
+    let ports = (0..COUNT).filter_map(|step| u16::try_from((begin + step) % COUNT).ok()).map(|offset| FIRST + offset);
+    let free = ports.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    let listeners: Vec<_> = free.take(count).collect();
+    ensure!(listeners.len() == count, "fewer than {count} ports between {FIRST} and 32,000 are free");
     listeners.iter().map(|listener| Ok(listener.local_addr()?)).collect()
 }
 

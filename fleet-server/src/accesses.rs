@@ -1,4 +1,4 @@
-//! The access log: who read models and samples, and which requests were refused; appended to, never changed.
+//! The access log: who read models, and which requests were refused; appended to, never changed.
 //!
 //! A granted read is durable before its first byte leaves: where it cannot be recorded, the read is refused. What a device
 //! fetches for one reason (the generation that demands it) is one row, however many parts it comes in. The same thing of the
@@ -44,8 +44,6 @@ pub enum Action {
     ReadBlob,
     /// A version's manifest.
     ReadManifest,
-    /// Raw samples of a device.
-    ReadSample,
     /// Any other request; its route is the reason.
     Request,
 }
@@ -56,7 +54,6 @@ impl Action {
         match self {
             Self::ReadBlob => "read-blob",
             Self::ReadManifest => "read-manifest",
-            Self::ReadSample => "read-sample",
             Self::Request => "request",
         }
     }

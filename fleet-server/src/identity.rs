@@ -147,11 +147,6 @@ impl Scope {
         self.teams.as_ref().is_none_or(|teams| teams.contains(team))
     }
 
-    /// Whether it holds the models of one of these teams, or of any where it is for all of them.
-    pub fn has_any(&self, teams: &BTreeSet<TeamId>) -> bool {
-        self.teams.as_ref().is_none_or(|own| !own.is_disjoint(teams))
-    }
-
     /// Whether it is the whole fleet.
     pub fn is_whole(&self) -> bool {
         *self == Self::WHOLE

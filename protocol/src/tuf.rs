@@ -111,7 +111,8 @@ pub struct RoleFloor {
     pub version: u64,
 }
 
-/// The floors that verified metadata stands for. `teams` are the delegated roles to include where they are loaded.
+/// The floors that verified metadata stands for. `teams` are the delegated roles to include, loaded before: one that targets
+/// delegates and that is not there all the same has version 0, so that hiding a role is going backwards.
 pub fn role_floors(trusted: &TrustedMetadataSet, teams: &[&str]) -> Vec<RoleFloor> {
     let root = trusted.root();
     let top = |name: &str| root.role(name).map(|r| key_set_digest(&r.keyids, r.threshold));
@@ -131,7 +132,7 @@ pub fn role_floors(trusted: &TrustedMetadataSet, teams: &[&str]) -> Vec<RoleFloo
     for team in teams {
         let role = delegations.and_then(|d| d.roles.iter().find(|r| r.name == *team));
         let key_set = role.map(|r| key_set_digest(&r.keyids, r.threshold));
-        add(team, key_set, trusted.targets_role(team).map(|t| t.version));
+        add(team, key_set, Some(trusted.targets_role(team).map_or(0, |t| t.version)));
     }
     floors
 }

@@ -1,20 +1,26 @@
 //! When the device asks what the teams say of their models, and how the machines hear of it; and what the worker tells
 //! whoever asks for a model that may not answer.
 //!
-//! Asked at start, after every desired state and every `trust_refresh_seconds`, give or take a tenth; sooner after a failure
+//! Asked at start, after every desired state and every `trust_refresh_seconds`, up to a tenth sooner so that a
+//! fleet is not in step; sooner after a failure
 //! and when the link comes back. What was heard is durable before a machine hears it, and a machine hears it before anything
 //! else that happens to it. Never: judges a version.
 
 use std::time::Duration;
 
-use ring::rand::SecureRandom;
 use tern_protocol::{ids::ModelName, refusal::RefusalCode, standing::Standing};
 
 use super::{Control, Event};
-use crate::{clock::Moment, install, install::Machine};
+use crate::{
+    clock::{Moment, jittered},
+    install,
+    install::Machine,
+};
 
 /// Longest pause after a failure.
 const AGAIN: Duration = Duration::from_secs(300);
+/// What chance takes off a pause, at most.
+const SHARE: f64 = 0.1;
 
 /// What is known of asking.
 #[derive(Debug)]
@@ -54,7 +60,7 @@ impl Control {
 
     /// Asks what the teams of all models here say of them.
     pub(super) fn ask_standings(&mut self) {
-        let pause = varied(Duration::from_secs(self.config.trust_refresh_seconds));
+        let pause = jittered(Duration::from_secs(self.config.trust_refresh_seconds), SHARE);
         self.standings.due = Moment::now().after(pause);
         if std::mem::replace(&mut self.standings.asking, true) {
             self.standings.again = true;
@@ -80,7 +86,7 @@ impl Control {
         self.standings.asking = false;
         self.standings.failed = outcome.is_err();
         if let Err(why) = outcome {
-            let pause = varied(AGAIN.min(Duration::from_secs(self.config.trust_refresh_seconds)));
+            let pause = jittered(AGAIN.min(Duration::from_secs(self.config.trust_refresh_seconds)), SHARE);
             self.standings.due = Moment::now().after(pause);
             tracing::warn!(%why, "what the teams say of their models is not known anew");
         }
@@ -118,8 +124,10 @@ impl Control {
         if silent == self.standings.silent {
             return;
         }
-        self.worker.silence(silent.clone());
-        self.standings.silent = silent;
+        // Where too many orders wait, the worker says the less precise thing until the next step tries again.
+        if self.worker.silence(silent.clone()) {
+            self.standings.silent = silent;
+        }
     }
 }
 
@@ -135,12 +143,4 @@ fn silence(name: &ModelName, machine: &Machine) -> Option<String> {
     let error = record.last_error.as_ref()?;
     let is_stopped = matches!(error.code, RefusalCode::Recalled | RefusalCode::BelowFloor);
     is_stopped.then(|| format!("model `{}` is stopped: {}", name.model, error.message))
-}
-
-/// A fleet must not ask in step: up to a tenth less or more, by chance.
-fn varied(pause: Duration) -> Duration {
-    let mut byte = [128];
-    // Without random bytes it is as it was.
-    let _ = ring::rand::SystemRandom::new().fill(&mut byte);
-    pause.mul_f64(0.9 + f64::from(byte[0]) / 1280.0)
 }

@@ -71,13 +71,10 @@ impl WorkerSide {
         self.slots.versions.insert(slot, (model.clone(), version.clone()));
     }
 
-    /// Tells this worker, and every one to come, which models answer nothing for now.
-    pub(super) fn silence(&self, models: Vec<(String, String)>) {
+    /// Tells this worker, and every one to come, which models answer nothing for now; false where this one was not told.
+    pub(super) fn silence(&self, models: Vec<(String, String)>) -> bool {
         self.supervisor.silence(models.clone());
-        if let Some(worker) = self.up.as_ref().filter(|worker| !worker.silence(models)) {
-            // Too many orders wait: it says the less precise thing until the next change.
-            tracing::debug!(pid = worker.pid(), "the worker was not told which models are silent");
-        }
+        self.up.as_ref().is_none_or(|worker| worker.silence(models))
     }
 
     /// What passes on the worker's last words, to be waited for when the agent leaves.

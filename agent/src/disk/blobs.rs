@@ -235,15 +235,6 @@ impl Part {
             renamed => renamed.and_then(|()| super::sync_folder(&blobs.folder)).map_err(disk),
         }
     }
-
-    /// Removes what came in.
-    ///
-    /// # Errors
-    /// [`BlobError::Disk`].
-    pub fn discard(self) -> Result<(), BlobError> {
-        let path = self.blobs.part_path(&self.digest);
-        super::remove_file(&path).map_err(|cause| BlobError::Disk { digest: self.digest, cause })
-    }
 }
 
 /// Whether `path` still names the open `file`: a rename goes by the name, and the bytes that were read by the file.

@@ -1,7 +1,7 @@
 //! The boot table, row by row: what a start does with each recorded state.
 
 use super::{
-    tests::{Rig, demand, record, version},
+    rig::{Rig, demand, record, version},
     *,
 };
 use crate::boot::{BootAction, action};

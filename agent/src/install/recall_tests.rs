@@ -3,7 +3,7 @@
 use tern_protocol::standing::OnRecall;
 
 use super::{
-    tests::{Rig, demand, load_slot, prepare_number, record, success, version},
+    rig::{Rig, demand, load_slot, prepare_number, record, success, version},
     *,
 };
 

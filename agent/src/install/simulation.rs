@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tern_protocol::digest::Digest;
 
 use super::{
+    rig::{demand, record, version},
     serving::is_proof,
-    tests::{demand, record, version},
     *,
 };
 use tern_protocol::standing::OnRecall;

@@ -10,7 +10,7 @@ use tern_protocol::{topics::Channel, twin::Status};
 use tokio::sync::mpsc;
 
 use super::{Options, pauses::Pauses, payload, topic};
-use crate::{clock::Moment, fetch::jittered};
+use crate::clock::{Moment, jittered};
 
 /// Longest time to an MQTT session: TLS with a key in a slow TPM.
 const CONNECT_SECONDS: u64 = 60;
@@ -73,7 +73,7 @@ pub(super) async fn poll(mut event_loop: EventLoop, sender: mpsc::Sender<Seen>, 
         }
         if lost {
             let stood = since.take().map_or(Duration::ZERO, Moment::elapsed);
-            tokio::time::sleep(jittered(pauses.next(stood, longest))).await;
+            tokio::time::sleep(jittered(pauses.next(stood, longest), 0.5)).await;
         }
     }
 }

@@ -81,7 +81,7 @@ impl Client {
     }
 
     /// Checks what was verified against its floors and raises those, and the floor of time to `issued`, durably: before
-    /// anything is acted on. `delegated` are the delegated roles to include where they are loaded.
+    /// anything is acted on. `delegated` are the delegated roles to include, loaded before.
     ///
     /// # Errors
     /// [`TrustError::Cache`], [`TrustError::BelowFloor`], [`TrustError::Floors`].

@@ -126,3 +126,34 @@ async fn the_floors_of_a_rescue_hold_whoever_signs_and_become_those_of_the_keys_
     device.publisher.publish(7, LATER, &device.manifest);
     assert_eq!(device.code().await, RefusalCode::Rollback);
 }
+
+#[tokio::test]
+async fn a_team_that_was_heard_cannot_be_hidden_however_often_it_is_tried() {
+    for demanded in [true, false] {
+        let device = Device::new();
+        say(&device, 8, json!({"digits": {"floor": "1.0.0"}}));
+        let models = ["vision/digits".parse().unwrap()];
+        let (trust, ..) = device.start();
+        trust.ask_standings(&models).await.unwrap();
+        device.publisher.hidden.store(true, Relaxed);
+        device.publisher.publish(9, LATER, &device.manifest);
+        let attempt = async || {
+            if demanded {
+                trust.manifest(&wanted(&device.manifest)).await.map(drop)
+            } else {
+                trust.ask_standings(&models).await
+            }
+        };
+        // The snapshot in the cache pins the role. It counts until the newer timestamp stands in the cache, and from then on the floor does.
+        let first = attempt().await.unwrap_err();
+        assert!(matches!(first, TrustError::Tuf(_)), "{first}");
+        for _ in 0..2 {
+            let error = attempt().await.unwrap_err();
+            let is_hidden = |role: &str| role == "vision";
+            assert!(
+                matches!(&error, TrustError::BelowFloor { role, found: 0, floor: 8 } if is_hidden(role)),
+                "{error}"
+            );
+        }
+    }
+}

@@ -29,6 +29,8 @@ pub(super) struct Publisher {
     pub(super) said: Mutex<Option<Value>>,
     /// Whether the version is a candidate, and not a release.
     pub(super) candidate: std::sync::atomic::AtomicBool,
+    /// Whether the snapshot is silent about the team's roles.
+    pub(super) hidden: std::sync::atomic::AtomicBool,
     /// The team's keys; none for the one that signs everything else.
     pub(super) team_keys: Mutex<Vec<SigningKey>>,
 }
@@ -47,8 +49,8 @@ type Fetched<'a> = Pin<Box<dyn Future<Output = sigstore_tuf::Result<Option<Vec<u
 
 impl Publisher {
     fn new() -> Self {
-        let (files, said, candidate, team_keys) = Default::default();
-        Self { key: SigningKey::generate().unwrap(), files, said, candidate, team_keys }
+        let (files, said, candidate, hidden, team_keys) = Default::default();
+        Self { key: SigningKey::generate().unwrap(), files, said, candidate, hidden, team_keys }
     }
 
     fn fetch(&self, name: &str, limit: u64) -> Fetched<'_> {
@@ -110,7 +112,10 @@ impl Publisher {
         let keys: BTreeMap<_, _> = signers.iter().chain([&key]).map(|k| (k.public().id().0, k.public())).collect();
         let targets = head("targets", json!({"targets": {}, "delegations": {"keys": keys, "roles": roles}}));
         let at = json!({"version": version});
-        let meta = json!({"targets.json": at, "vision.json": at, "vision.candidate.json": at});
+        let meta = match self.hidden.load(std::sync::atomic::Ordering::Relaxed) {
+            true => json!({"targets.json": at}),
+            false => json!({"targets.json": at, "vision.json": at, "vision.candidate.json": at}),
+        };
         let snapshot = head("snapshot", json!({"meta": meta}));
         let timestamp =
             head("timestamp", json!({tuf::ISSUED: issued, "meta": {"snapshot.json": {"version": version}}}));

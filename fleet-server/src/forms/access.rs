@@ -25,7 +25,7 @@ pub struct AccessRow {
     /// From where, of a stranger; else empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub address: String,
-    /// `read-blob`, `read-manifest`, `read-sample`, `request`.
+    /// `read-blob`, `read-manifest`, `request`.
     pub action: String,
     /// What was asked for.
     pub resource: String,

@@ -91,25 +91,19 @@ impl Fleet {
         assert!(enrolled, "{said}");
         self.device.start();
         let model = format!("{MODEL}@1.0.0");
-        let args = [
-            "assign",
-            &model,
-            "--to",
-            "*",
-            "--reason",
-            "the first",
-            "--probation-inferences",
-            "1",
-            "--probation-seconds",
-            "0",
-        ];
-        self.tern(&args);
+        self.assign(&model, "the first");
         let socket = self.device.socket();
         wait("the device serves", || {
             ask_once(&socket, "1.0.0");
             (self.device.model(MODEL)["state"] == "committed").then_some(())
         });
         self.witness = Some(Witness::start(socket, "1.0.0"));
+    }
+
+    /// Assigns a version to every device; one inference commits it.
+    fn assign(&self, model: &str, reason: &str) {
+        let probation = ["--probation-inferences", "1", "--probation-seconds", "0"];
+        self.tern(&[&["assign", model, "--to", "*", "--reason", reason][..], &probation].concat());
     }
 
     /// Runs `tern`; what it prints as JSON.
@@ -182,19 +176,7 @@ impl Fleet {
         let key = self.data.join("operator/release-demo.key").display().to_string();
         self.tern(&["model", "publish", &folder("1.1.0").display().to_string(), "--key", &key]);
         let model = format!("{MODEL}@1.1.0");
-        let args = [
-            "assign",
-            &model,
-            "--to",
-            "*",
-            "--reason",
-            "the next",
-            "--probation-inferences",
-            "1",
-            "--probation-seconds",
-            "0",
-        ];
-        self.tern(&args);
+        self.assign(&model, "the next");
         let socket = self.device.socket();
         wait("the next version is committed", || {
             ask_once(&socket, "1.1.0");

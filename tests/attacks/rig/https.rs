@@ -5,17 +5,19 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
 };
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::ServerConfig;
 
-use super::repository::Files;
+use super::{
+    listener::{Stream, accept},
+    repository::Files,
+};
 
 /// What is done to a request instead of answering it well.
 #[derive(Debug, Clone)]
@@ -66,23 +68,12 @@ pub(crate) struct Https {
 
 impl Https {
     pub(crate) fn start(listen: SocketAddr, tls: Arc<ServerConfig>, desk: Desk) -> Self {
-        let listener = TcpListener::bind(listen).unwrap();
-        let (address, state, desk) = (listener.local_addr().unwrap(), Arc::<State>::default(), Arc::new(desk));
-        let serving = state.clone();
-        thread::spawn(move || {
-            for tcp in listener.incoming() {
-                if serving.stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                let Ok(tcp) = tcp else { continue };
-                let (state, tls, desk) = (serving.clone(), tls.clone(), desk.clone());
-                thread::spawn(move || {
-                    let mut stream = StreamOwned::new(ServerConnection::new(tls).unwrap(), tcp);
-                    // Whoever leaves has left.
-                    while serve(&mut stream, &state, &desk).is_some() {}
-                });
-            }
-        });
+        let state = Arc::<State>::default();
+        let (stop, serving) = (state.clone(), state.clone());
+        let is_over = move || stop.stop.load(Ordering::Relaxed);
+        // Whoever leaves has left.
+        let address =
+            accept(listen, tls, is_over, move |mut stream| while serve(&mut stream, &serving, &desk).is_some() {});
         Self { address, state }
     }
 
@@ -122,8 +113,6 @@ impl Drop for Https {
     }
 }
 
-type Tls = StreamOwned<ServerConnection, TcpStream>;
-
 struct Request {
     method: String,
     path: String,
@@ -131,7 +120,7 @@ struct Request {
     body: Vec<u8>,
 }
 
-fn read_request(stream: &mut Tls) -> Option<Request> {
+fn read_request(stream: &mut Stream) -> Option<Request> {
     let mut reader = BufReader::new(stream);
     let mut lines = Vec::new();
     loop {
@@ -157,7 +146,7 @@ fn read_request(stream: &mut Tls) -> Option<Request> {
 }
 
 /// One request and its answer; nothing where the connection is over.
-fn serve(stream: &mut Tls, state: &State, desk: &Desk) -> Option<()> {
+fn serve(stream: &mut Stream, state: &State, desk: &Desk) -> Option<()> {
     let request = read_request(stream)?;
     let path = request.path.clone();
     let count = |bytes: u64| {
@@ -186,7 +175,7 @@ fn serve(stream: &mut Tls, state: &State, desk: &Desk) -> Option<()> {
     }
 }
 
-fn honest(stream: &mut Tls, bytes: &[u8], from: usize) -> Option<()> {
+fn honest(stream: &mut Stream, bytes: &[u8], from: usize) -> Option<()> {
     if from == 0 || from >= bytes.len() {
         return send(stream, "200 OK", &[], bytes.len() as u64, bytes);
     }
@@ -194,7 +183,7 @@ fn honest(stream: &mut Tls, bytes: &[u8], from: usize) -> Option<()> {
     send(stream, "206 Partial Content", &[&range], (bytes.len() - from) as u64, &bytes[from..])
 }
 
-fn send(stream: &mut Tls, status: &str, headers: &[&str], length: u64, body: &[u8]) -> Option<()> {
+fn send(stream: &mut Stream, status: &str, headers: &[&str], length: u64, body: &[u8]) -> Option<()> {
     let mut head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n");
     headers.iter().for_each(|header| head.push_str(&format!("{header}\r\n")));
     head.push_str("\r\n");
@@ -202,7 +191,7 @@ fn send(stream: &mut Tls, status: &str, headers: &[&str], length: u64, body: &[u
     stream.flush().ok()
 }
 
-fn play(stream: &mut Tls, state: &State, trick: &Trick, file: Vec<u8>, count: &dyn Fn(u64)) -> Option<()> {
+fn play(stream: &mut Stream, state: &State, trick: &Trick, file: Vec<u8>, count: &dyn Fn(u64)) -> Option<()> {
     let whole = file.len() as u64;
     match trick {
         Trick::Status(status) => send(stream, &format!("{status} No"), &[], 0, b""),
@@ -234,7 +223,7 @@ fn play(stream: &mut Tls, state: &State, trick: &Trick, file: Vec<u8>, count: &d
     }
 }
 
-fn endless(stream: &mut Tls, state: &State, promised: Option<u64>, count: &dyn Fn(u64)) -> Option<()> {
+fn endless(stream: &mut Stream, state: &State, promised: Option<u64>, count: &dyn Fn(u64)) -> Option<()> {
     let piece = vec![b' '; 16 << 10];
     match promised {
         Some(length) => send(stream, "200 OK", &[], length, b"")?,

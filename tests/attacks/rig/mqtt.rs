@@ -5,20 +5,21 @@
 use std::{
     collections::VecDeque,
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
     time::Duration,
 };
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::ServerConfig;
 use tern_protocol::{
     report::{self, v1::Item},
     watermark::Watermark,
 };
+
+use super::listener::{Stream, accept};
 
 /// How long a read waits before the peer looks whether there is something to send.
 const TURN: Duration = Duration::from_millis(10);
@@ -41,23 +42,11 @@ pub(crate) struct Mqtt {
 
 impl Mqtt {
     pub(crate) fn start(listen: SocketAddr, tls: Arc<ServerConfig>) -> Self {
-        let listener = TcpListener::bind(listen).unwrap();
-        let (address, state) = (listener.local_addr().unwrap(), Arc::<State>::default());
-        let serving = state.clone();
-        thread::spawn(move || {
-            for tcp in listener.incoming() {
-                if serving.stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                let Ok(tcp) = tcp else { continue };
-                let (state, tls) = (serving.clone(), tls.clone());
-                thread::spawn(move || {
-                    let peer = Peer::new(StreamOwned::new(ServerConnection::new(tls).unwrap(), tcp), state);
-                    // A session that breaks is over; the device makes another.
-                    let _ = peer.run();
-                });
-            }
-        });
+        let state = Arc::<State>::default();
+        let (stop, serving) = (state.clone(), state.clone());
+        let is_over = move || stop.stop.load(Ordering::Relaxed);
+        // A session that breaks is over; the device makes another.
+        let address = accept(listen, tls, is_over, move |stream| drop(Peer::new(stream, serving.clone()).run()));
         Self { address, state }
     }
 
@@ -87,7 +76,7 @@ impl Drop for Mqtt {
 }
 
 struct Peer {
-    stream: StreamOwned<ServerConnection, TcpStream>,
+    stream: Stream,
     state: Arc<State>,
     incoming: Vec<u8>,
     /// What stands before the channel in the device's own topics, once it has subscribed.
@@ -96,7 +85,7 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(stream: StreamOwned<ServerConnection, TcpStream>, state: Arc<State>) -> Self {
+    fn new(stream: Stream, state: Arc<State>) -> Self {
         Self { stream, state, incoming: Vec::new(), prefix: None, packet: 0 }
     }
 

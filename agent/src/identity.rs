@@ -144,7 +144,7 @@ impl Identity {
     /// # Errors
     /// Where the key signs nothing.
     pub fn signing_request(&self) -> anyhow::Result<String> {
-        signing_request(&self.enrolment.device, &self.key_pair()?)
+        signing_request(self.enrolment.device.as_str(), &self.key_pair()?)
     }
 
     fn key_pair(&self) -> anyhow::Result<KeyPair> {
@@ -217,10 +217,10 @@ impl Files {
 }
 
 /// A request for a certificate of this name.
-pub(crate) fn signing_request(device: &DeviceId, key: &KeyPair) -> anyhow::Result<String> {
+pub(crate) fn signing_request(name: &str, key: &KeyPair) -> anyhow::Result<String> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, device.as_str());
+    params.distinguished_name.push(DnType::CommonName, name);
     params.serialize_request(key).and_then(|csr| csr.pem()).context("the certificate request")
 }
 

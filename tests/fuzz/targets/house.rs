@@ -62,6 +62,7 @@ impl House {
             data_dir: order.data_dir.clone(),
             https_listen: free,
             mqtt_listen: free,
+            requests_at_once: u32::MAX,
             console_listen: Some(free),
             ..Config::default()
         };

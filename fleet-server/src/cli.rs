@@ -20,6 +20,7 @@ mod device;
 mod difference;
 mod fleet;
 mod incident;
+mod key;
 mod keys;
 mod lists;
 mod login;
@@ -147,8 +148,11 @@ async fn dispatch(
         Command::Device(args::Device::Figures { device, model }) => {
             telemetry::figures(&client()?, device.as_ref(), model.as_ref(), printer).await
         }
-        Command::Device(args::Device::Rescue(order)) => rescue::run(client, &order, printer).await,
+        Command::Device(args::Device::Rescue(order)) => {
+            rescue::run(client, &order, &keys::Keys::beside(environment, place.as_deref()), printer).await
+        }
         Command::Device(args::Device::Quarantine) => telemetry::quarantine(&client()?, printer).await,
+        Command::Key(order) => key::run(order, &keys::Keys::beside(environment, place.as_deref()), printer),
         Command::Assign(order) => fleet::assign(&client()?, order, printer).await,
         Command::Rollout(order) => rollout::run(&client()?, order, printer).await,
         Command::Events { after, last } => fleet::events(&client()?, after, last, printer).await,

@@ -17,6 +17,11 @@ use tern_protocol::{
 use super::*;
 use crate::state::State;
 
+mod falling_over;
+mod recovery;
+mod time;
+mod world;
+
 const ENROLLED: &str = "2026-05-01T00:00:00Z";
 const ISSUED: &str = "2026-06-01T00:00:00Z";
 pub(super) const LATER: &str = "2027-06-01T00:00:00Z";
@@ -199,8 +204,9 @@ impl Device {
     pub(super) fn start(&self) -> (Trust, Store, DeviceClock) {
         let store = Store::open(self.folder.path());
         let clock = DeviceClock::new(store.read(|s| s.time_floor));
-        let (repository, root) = (self.publisher.clone(), self.publisher.root());
-        let trust = Trust::open(repository, self.folder.path(), root, store.clone(), clock.clone()).unwrap();
+        let (sources, root) =
+            (Sources::only("server", self.publisher.clone() as Arc<dyn Repository>), self.publisher.root());
+        let trust = Trust::open(sources, self.folder.path(), root, store.clone(), clock.clone()).unwrap();
         (trust, store, clock)
     }
 
@@ -368,7 +374,8 @@ async fn authorities_are_what_targets_list_and_nobody_elses_word() {
     assert_eq!(trust.authorities(&known).await.unwrap(), Some(bundle.clone()));
     assert_eq!(trust.authorities(&Digest::of(&bundle)).await.unwrap(), None, "it is the one");
     publish(10, good.clone(), json!({}), b"b bundle");
-    assert!(matches!(trust.authorities(&known).await, Err(TrustError::Authorities(_))), "other bytes");
+    let other = trust.authorities(&known).await;
+    assert!(matches!(other, Err(TrustError::Manifest(ManifestError::DigestMismatch))), "other bytes");
     let long = usize::try_from(tuf::MAX_CA_BUNDLE_BYTES).unwrap() + 1;
     publish(11, of(long, Digest::of(&bundle)), json!({}), &bundle);
     assert!(matches!(trust.authorities(&known).await, Err(TrustError::Authorities(_))), "too long");

@@ -1,0 +1,138 @@
+//! What a ceremony refuses: thresholds that cannot be met or mean nothing, and keys in hands that defeat the split of
+//! powers. The same rules hold for whoever prepares and for everyone who signs.
+
+use std::collections::BTreeSet;
+
+use tern_protocol::{
+    ids::TeamId,
+    keys::{KeyId, PublicKey},
+};
+
+use super::trust::{RoleKeys, RootTrust, TargetsTrust};
+
+/// Names that TUF keeps for its own roles.
+const TUF_ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
+/// Most teams: what a TUF client looks through.
+pub const MAX_TEAMS: usize = 30;
+
+/// Why a trust is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Nobody would have to sign.
+    #[error("{0} has threshold 0: whatever comes would count")]
+    NoThreshold(String),
+    /// It could never be met.
+    #[error("{role} wants {threshold} signatures of {keys} keys: it could never be met")]
+    Unreachable {
+        /// The role.
+        role: String,
+        /// Its threshold.
+        threshold: usize,
+        /// How many keys it has.
+        keys: usize,
+    },
+    /// One person would count for two.
+    #[error("{role} names key {key} twice: one key is one signature")]
+    DuplicateKey {
+        /// The role.
+        role: String,
+        /// The key.
+        key: KeyId,
+    },
+    /// It is not written as its name says.
+    #[error("{role} names a key that is not in its canonical form")]
+    NotCanonical {
+        /// The role.
+        role: String,
+    },
+    /// A key that must stay offline lies on the server, or on a robot.
+    #[error("key {key} is named by {online} and by {offline}: whoever takes {holder} would hold both; make two keys")]
+    SharedKey {
+        /// The key.
+        key: KeyId,
+        /// The role whose key is at hand.
+        online: String,
+        /// The role that people must decide on.
+        offline: String,
+        /// What would have to be stolen.
+        holder: &'static str,
+    },
+    /// TUF has a role of this name.
+    #[error("a team cannot be called {0}: TUF keeps that name")]
+    ReservedName(TeamId),
+    /// There is nothing to release, or more than a client looks through.
+    #[error("a fleet has 1 to {MAX_TEAMS} teams and candidate roles, not {0}")]
+    TeamCount(usize),
+}
+
+/// Holds team names against the rules of TUF and its clients.
+///
+/// # Errors
+/// [`Fault::ReservedName`], [`Fault::TeamCount`].
+pub fn team_names<'a>(teams: impl IntoIterator<Item = &'a TeamId>) -> Result<(), Fault> {
+    let teams: Vec<_> = teams.into_iter().collect();
+    if let Some(team) = teams.iter().find(|team| TUF_ROLES.contains(&team.as_str())) {
+        return Err(Fault::ReservedName((*team).clone()));
+    }
+    count(teams.len())
+}
+
+fn count(roles: usize) -> Result<(), Fault> {
+    if (1..=MAX_TEAMS).contains(&roles) { Ok(()) } else { Err(Fault::TeamCount(roles)) }
+}
+
+/// Holds a role's declared keys against the rules, before they become a set.
+///
+/// # Errors
+/// The first fault.
+pub fn role(name: &str, threshold: usize, keys: &[PublicKey]) -> Result<(), Fault> {
+    let mut seen = BTreeSet::new();
+    for key in keys {
+        let canonical = key.bytes().ok().filter(|bytes| PublicKey::ed25519(bytes) == *key);
+        let bytes = canonical.ok_or_else(|| Fault::NotCanonical { role: name.into() })?;
+        if !seen.insert(bytes) {
+            return Err(Fault::DuplicateKey { role: name.into(), key: key.id() });
+        }
+    }
+    if threshold == 0 {
+        return Err(Fault::NoThreshold(name.into()));
+    }
+    if threshold > keys.len() {
+        return Err(Fault::Unreachable { role: name.into(), threshold, keys: keys.len() });
+    }
+    Ok(())
+}
+
+/// Holds a whole trust against the rules.
+///
+/// # Errors
+/// The first fault.
+pub fn check(root: &RootTrust, targets: &TargetsTrust) -> Result<(), Fault> {
+    let delegated = targets.roles();
+    let mut all: Vec<(String, &RoleKeys)> = root.roles().map(|(name, keys)| (name.to_owned(), keys)).into();
+    all.extend(delegated.iter().map(|(name, keys)| (format!("team {name}"), *keys)));
+    for (name, keys) in &all {
+        role(name, keys.threshold, &keys.keys.values().cloned().collect::<Vec<_>>())?;
+    }
+    team_names(targets.teams.keys())?;
+    count(delegated.len())?;
+    let kind = |name: &str| match name {
+        "snapshot" | "timestamp" | "director" => Some("the server"),
+        name if name.ends_with(".candidate") => Some("the robot"),
+        _ => None,
+    };
+    for (online, near) in &all {
+        let Some(holder) = kind(online) else { continue };
+        for (offline, far) in &all {
+            // A key of the server may be several of its roles', and nobody else's; so may a robot's of several teams.
+            if kind(offline) == Some(holder) {
+                continue;
+            }
+            if let Some(key) = near.keys.keys().find(|key| far.keys.contains_key(key)) {
+                let (online, offline) = (online.clone(), offline.clone());
+                return Err(Fault::SharedKey { key: key.clone(), online, offline, holder });
+            }
+        }
+    }
+    Ok(())
+}

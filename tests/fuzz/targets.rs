@@ -2,6 +2,7 @@
 
 mod documents;
 mod frames;
+mod house;
 mod identity;
 mod inference;
 mod server;
@@ -10,6 +11,7 @@ mod telemetry;
 mod tensors;
 mod texts;
 mod tuf;
+mod wires;
 
 use tern_protocol::keys::{KeySet, SigningKey};
 
@@ -28,6 +30,7 @@ pub(crate) fn all() -> Vec<Kind> {
         tensors::kinds(),
         server::kinds(),
         inference::kinds(),
+        wires::kinds(),
     ]
     .concat()
 }

@@ -72,8 +72,8 @@ impl Target for Tokens {
         };
         let Ok(token) = EnrolmentToken::decode(&text) else { return Verdict::Refused };
         assert!(text.trim().len() <= MAX_TOKEN_BYTES);
-        let is_apart =
-            token.secret.len() >= 8 && !token.server.contains(&token.secret) && token.device.as_str() != token.secret;
+        let shown = [token.server.as_str(), token.device.as_str(), " at ", "EnrolmentToken"];
+        let is_apart = token.secret.len() >= 8 && !shown.iter().any(|text| text.contains(&token.secret));
         assert!(!is_apart || !format!("{token:?}").contains(&token.secret), "a secret is not printed");
         let again = token.encode();
         // What JSON escapes takes more room than it took.

@@ -4,7 +4,6 @@
 //! next root and targets, [`words`] says what changes, [`signing`] adds and counts signatures by the rules of devices.
 //! All of it is pure: files, people and the server are `cli/ceremony.rs`'s and the repository's.
 
-pub mod bundle;
 pub mod faults;
 pub mod signing;
 pub mod trust;

@@ -12,8 +12,8 @@ use super::trust::{RoleKeys, RootTrust, TargetsTrust};
 
 /// Names that TUF keeps for its own roles.
 const TUF_ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
-/// Most teams: what a TUF client looks through.
-pub const MAX_TEAMS: usize = 30;
+/// Most roles of teams: what a TUF client looks through.
+pub const MAX_ROLES: usize = 30;
 
 /// Why a trust is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,24 +61,19 @@ pub enum Fault {
     #[error("a team cannot be called {0}: TUF keeps that name")]
     ReservedName(TeamId),
     /// There is nothing to release, or more than a client looks through.
-    #[error("a fleet has 1 to {MAX_TEAMS} teams and candidate roles, not {0}")]
-    TeamCount(usize),
+    #[error("a fleet has 1 to {MAX_ROLES} teams and candidate roles together, not {0}")]
+    RoleCount(usize),
 }
 
-/// Holds team names against the rules of TUF and its clients.
+/// Holds team names, and the number of their roles, against the rules of TUF and its clients.
 ///
 /// # Errors
-/// [`Fault::ReservedName`], [`Fault::TeamCount`].
-pub fn team_names<'a>(teams: impl IntoIterator<Item = &'a TeamId>) -> Result<(), Fault> {
-    let teams: Vec<_> = teams.into_iter().collect();
-    if let Some(team) = teams.iter().find(|team| TUF_ROLES.contains(&team.as_str())) {
-        return Err(Fault::ReservedName((*team).clone()));
+/// [`Fault::ReservedName`], [`Fault::RoleCount`].
+pub fn teams<'a>(teams: impl IntoIterator<Item = &'a TeamId>, roles: usize) -> Result<(), Fault> {
+    if let Some(team) = teams.into_iter().find(|team| TUF_ROLES.contains(&team.as_str())) {
+        return Err(Fault::ReservedName(team.clone()));
     }
-    count(teams.len())
-}
-
-fn count(roles: usize) -> Result<(), Fault> {
-    if (1..=MAX_TEAMS).contains(&roles) { Ok(()) } else { Err(Fault::TeamCount(roles)) }
+    if (1..=MAX_ROLES).contains(&roles) { Ok(()) } else { Err(Fault::RoleCount(roles)) }
 }
 
 /// Holds a role's declared keys against the rules, before they become a set.
@@ -114,8 +109,7 @@ pub fn check(root: &RootTrust, targets: &TargetsTrust) -> Result<(), Fault> {
     for (name, keys) in &all {
         role(name, keys.threshold, &keys.keys.values().cloned().collect::<Vec<_>>())?;
     }
-    team_names(targets.teams.keys())?;
-    count(delegated.len())?;
+    teams(targets.teams.keys(), delegated.len())?;
     let kind = |name: &str| match name {
         "snapshot" | "timestamp" | "director" => Some("the server"),
         name if name.ends_with(".candidate") => Some("the robot"),

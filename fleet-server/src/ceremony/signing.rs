@@ -232,11 +232,7 @@ impl Papers {
             }
             let latest = now.saturating_add(life + CLOCK_SLACK).unwrap_or(Timestamp::MAX);
             let (expires, days) = (after.expires, life.as_hours() / 24);
-            if (now..=latest).contains(&expires) {
-                Ok(())
-            } else {
-                Err(Trouble::Expiry { document, expires, days })
-            }
+            if (now..=latest).contains(&expires) { Ok(()) } else { Err(Trouble::Expiry { document, expires, days }) }
         };
         if let Some(next) = &self.next_root {
             edition("root", self.root.as_ref().map(|root| root.content.1), next.content.1, ROOT_LIFE)?;
@@ -325,11 +321,7 @@ impl Papers {
 ///
 /// # Errors
 /// As a device.
-pub fn verify_targets(
-    trusted: &TrustedMetadataSet,
-    bytes: &[u8],
-    now: Timestamp,
-) -> Result<(), sigstore_tuf::Error> {
+pub fn verify_targets(trusted: &TrustedMetadataSet, bytes: &[u8], now: Timestamp) -> Result<(), sigstore_tuf::Error> {
     let targets = Metadata::<Targets>::from_slice(bytes)?;
     let root = trusted.root();
     let role = root.role("targets").ok_or_else(|| sigstore_tuf::Error::UnknownRole("targets".into()))?;

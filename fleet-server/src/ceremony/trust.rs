@@ -7,20 +7,17 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tern_protocol::{
-    digest::Digest,
     ids::TeamId,
     keys::{KeyId, KeySet, PublicKey},
     tuf,
 };
 
-use crate::director::whole_seconds;
+use crate::{director::whole_seconds, repository::TeamRole};
 
 /// Life of root.
 pub const ROOT_LIFE: SignedDuration = SignedDuration::from_hours(3 * 365 * 24);
 /// Life of targets.
 pub const TARGETS_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
-/// The target that holds the CA certificates which devices trust.
-pub const CA_BUNDLE: &str = "ca/bundle.pem";
 /// The version of the TUF specification that the metadata follows.
 pub const SPEC_VERSION: &str = "1.0.31";
 
@@ -78,22 +75,11 @@ pub struct TeamTrust {
     pub candidate: Option<RoleKeys>,
 }
 
-/// The file of CA certificates that targets names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CaBundle {
-    /// Its bytes' number.
-    pub length: u64,
-    /// Its bytes' digest.
-    pub sha256: Digest,
-}
-
 /// What targets says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TargetsTrust {
     /// The teams.
     pub teams: BTreeMap<TeamId, TeamTrust>,
-    /// The CA certificates.
-    pub ca_bundle: Option<CaBundle>,
 }
 
 /// A document's own figures.
@@ -216,14 +202,7 @@ impl RootTrust {
 struct TargetsForm {
     version: u64,
     expires: Timestamp,
-    targets: BTreeMap<String, TargetForm>,
     delegations: DelegationsForm,
-}
-
-#[derive(Deserialize)]
-struct TargetForm {
-    length: u64,
-    hashes: BTreeMap<String, Digest>,
 }
 
 #[derive(Deserialize)]
@@ -244,10 +223,11 @@ impl TargetsTrust {
     fn delegated(&self) -> Vec<(String, &RoleKeys, String)> {
         let mut roles = Vec::new();
         for (team, trust) in &self.teams {
-            roles.push((team.to_string(), &trust.release, format!("models/{team}/*/*/manifest.json")));
+            let role = TeamRole::release(team.clone());
+            roles.push((role.to_string(), &trust.release, role.pattern()));
             if let Some(candidate) = &trust.candidate {
-                let path = format!("candidates/{team}/*/*/manifest.json");
-                roles.push((tuf::candidate_role(team), candidate, path));
+                let role = TeamRole::candidate(team.clone());
+                roles.push((role.to_string(), candidate, role.pattern()));
             }
         }
         roles
@@ -261,11 +241,8 @@ impl TargetsTrust {
     /// The signed part of targets.
     pub fn document(&self, edition: Edition) -> Value {
         let delegated = self.delegated();
-        let keys: Map<String, Value> = delegated
-            .iter()
-            .flat_map(|(_, role, _)| &role.keys)
-            .map(|(id, key)| (id.0.clone(), json!(key)))
-            .collect();
+        let keys: Map<String, Value> =
+            delegated.iter().flat_map(|(_, role, _)| &role.keys).map(|(id, key)| (id.0.clone(), json!(key))).collect();
         let role = |(name, role, path): &(String, &RoleKeys, String)| {
             json!({
                 "name": name,
@@ -275,16 +252,12 @@ impl TargetsTrust {
                 "paths": [path],
             })
         };
-        let bundle = self.ca_bundle.as_ref();
-        let target = |bundle: &CaBundle| {
-            (CA_BUNDLE.to_owned(), json!({"length": bundle.length, "hashes": {"sha256": bundle.sha256}}))
-        };
         json!({
             "_type": "targets",
             "spec_version": SPEC_VERSION,
             "version": edition.version,
             "expires": edition.expires,
-            "targets": bundle.map(target).into_iter().collect::<Map<String, Value>>(),
+            "targets": {},
             "delegations": {"keys": keys, "roles": delegated.iter().map(role).collect::<Vec<_>>()},
         })
     }
@@ -322,9 +295,6 @@ impl TargetsTrust {
                 team.candidate = Some(keys);
             }
         }
-        trust.ca_bundle = form.targets.get(CA_BUNDLE).and_then(|target| {
-            target.hashes.get("sha256").map(|sha256| CaBundle { length: target.length, sha256: *sha256 })
-        });
         Ok((trust, Edition { version: form.version, expires: form.expires }))
     }
 }

@@ -7,7 +7,7 @@ use tern_protocol::{ids::TeamId, keys::PublicKey};
 
 use super::{
     faults,
-    trust::{CaBundle, RoleKeys, RootTrust, TargetsTrust, TeamTrust},
+    trust::{RoleKeys, RootTrust, TargetsTrust, TeamTrust},
 };
 
 /// What is declared.
@@ -18,8 +18,6 @@ pub struct Wanted {
     targets: Group,
     online: Online,
     teams: BTreeMap<TeamId, Team>,
-    /// The file of the CA certificates which devices are to trust.
-    pub ca_bundle: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -79,7 +77,6 @@ impl Wanted {
     /// What `key` says, and every fault.
     pub fn trust(
         &self,
-        bundle: Option<CaBundle>,
         mut key: impl FnMut(&str, &str) -> anyhow::Result<PublicKey>,
     ) -> anyhow::Result<(RootTrust, TargetsTrust)> {
         let mut role = |name: &str, group: &Group| -> anyhow::Result<RoleKeys> {
@@ -94,7 +91,7 @@ impl Wanted {
             timestamp: role("timestamp", &self.online.timestamp.group())?,
             director: role("director", &self.online.director.group())?,
         };
-        let mut targets = TargetsTrust { ca_bundle: bundle, ..TargetsTrust::default() };
+        let mut targets = TargetsTrust::default();
         for (team, wanted) in &self.teams {
             let group = Group { threshold: wanted.threshold, keys: wanted.keys.clone() };
             let release = role(team.as_str(), &group)?;

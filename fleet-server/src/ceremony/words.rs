@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tern_protocol::keys::KeyId;
 
-use super::trust::{CaBundle, Edition, RoleKeys, RootTrust, TargetsTrust};
+use super::trust::{Edition, RoleKeys, RootTrust, TargetsTrust};
 
 /// The names that people gave to keys.
 #[derive(Debug, Clone, Default)]
@@ -65,11 +65,7 @@ fn role(name: &str, before: Option<&RoleKeys>, after: &RoleKeys, names: &Names) 
 }
 
 /// What becomes of root.
-pub fn root(
-    before: Option<&(RootTrust, Edition)>,
-    after: &(RootTrust, Edition),
-    names: &Names,
-) -> Vec<String> {
+pub fn root(before: Option<&(RootTrust, Edition)>, after: &(RootTrust, Edition), names: &Names) -> Vec<String> {
     let mut lines = vec![edition("root", before.map(|(_, edition)| *edition), after.1)];
     let olds = before.map(|(trust, _)| trust.roles());
     for (index, (name, keys)) in after.0.roles().into_iter().enumerate() {
@@ -99,18 +95,7 @@ pub fn targets(
         };
         lines.extend(role(&shown, old.get(name).copied(), keys, names));
     }
-    lines.extend(bundle(before.and_then(|(trust, _)| trust.ca_bundle.as_ref()), after.0.ca_bundle.as_ref()));
     unchanged(lines)
-}
-
-fn bundle(before: Option<&CaBundle>, after: Option<&CaBundle>) -> Option<String> {
-    match (before, after) {
-        (before, after) if before == after => None,
-        (_, Some(after)) => {
-            Some(format!("  devices will trust exactly the CA certificates of the bundle with SHA-256 {}", after.sha256))
-        }
-        (_, None) => Some("  devices are told of no CA bundle any more: they keep the one they have".into()),
-    }
 }
 
 fn unchanged(mut lines: Vec<String>) -> Vec<String> {

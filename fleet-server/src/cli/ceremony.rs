@@ -85,8 +85,7 @@ fn prepare(folder: &Folder, renew: bool, keys: &Keys<'_>, printer: &mut Printer<
          ceremony, remove the one that is there"
     );
     let wanted = folder.wanted()?;
-    let bundle = folder.bundle(&wanted)?;
-    let (root, targets) = folder.trust(&wanted, bundle.as_ref().map(|(facts, _)| facts.clone()), &present, keys, printer)?;
+    let (root, targets) = folder.trust(&wanted, &present, keys, printer)?;
 
     let soon = |edition: Edition| edition.expires <= now.saturating_add(folder::RENEWAL).unwrap_or(now);
     let before = present.root.as_ref().map(|root| &root.content);
@@ -97,17 +96,17 @@ fn prepare(folder: &Folder, renew: bool, keys: &Keys<'_>, printer: &mut Printer<
         && !renew;
     let next_root = (!same_root).then(|| {
         let edition = Edition::after(before.map(|(_, edition)| *edition), ROOT_LIFE, now);
-        (root.document(edition), edition.version)
+        root.document(edition)
     });
     let next_targets = (!same_targets).then(|| {
         let edition = Edition::after(old_targets.map(|(_, edition)| *edition), TARGETS_LIFE, now);
-        (targets.document(edition), edition.version)
+        targets.document(edition)
     });
     if next_root.is_none() && next_targets.is_none() {
         folder.clear_next()?;
         return printer.step("nothing changes: what is in force says the same already");
     }
-    let kept = folder.put_next(next_root, next_targets, bundle.map(|(_, bytes)| bytes))?;
+    let kept = folder.put_next(next_root, next_targets)?;
     let papers = Papers::read(&folder.sheets()?)?;
     papers.check(now)?;
     say(&papers, &folder.names(keys)?, printer)?;
@@ -131,7 +130,6 @@ fn sign(
 ) -> anyhow::Result<()> {
     let mut papers = Papers::read(&folder.sheets()?)?;
     papers.check(printer.now())?;
-    folder.check_bundle(&papers)?;
     let names = folder.names(keys)?;
     say(&papers, &names, printer)?;
     if !yes {
@@ -194,10 +192,7 @@ fn status(folder: &Folder, keys: &Keys<'_>, printer: &mut Printer<'_>) -> anyhow
         Ok(()) => None,
         Err(trouble) => Some(trouble),
     };
-    let trouble = match trouble {
-        None => folder.check_bundle(&papers).err().map(|error| error.to_string()),
-        Some(trouble) => Some(trouble.to_string()),
-    };
+    let trouble = trouble.map(|trouble| trouble.to_string());
     let status = Status { complete: signed && trouble.is_none(), documents, trouble };
     printer.result(&status, |p| {
         say(&papers, &names, p)?;

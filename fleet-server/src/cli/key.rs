@@ -10,7 +10,7 @@ use tern_protocol::{
     keys::{KeyId, PublicKey},
 };
 
-use super::{keys::Keys, output::Printer};
+use super::{ceremony::Ceremony, keys::Keys, output::Printer};
 use crate::{
     disk::{self, Access},
     keyfile::{self, KeyRotation},
@@ -20,6 +20,9 @@ use crate::{
 pub(super) enum Key {
     /// Make a key in the store; its private half never leaves it
     Generate(Generate),
+    /// Agree with others, offline and by files, on which keys count
+    #[command(subcommand)]
+    Ceremony(Ceremony),
     /// The keys of the store
     List,
     /// One key; its public half is read, so no passphrase is wanted
@@ -74,6 +77,8 @@ struct Shown {
 pub(super) fn run(order: Key, keys: &Keys<'_>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     match order {
         Key::Generate(order) => generate(&order, keys, printer),
+        // It may want the server; the dispatcher has it.
+        Key::Ceremony(_) => Ok(()),
         Key::List => list(keys, printer),
         Key::Show { key } => show(&key, keys, printer),
         Key::Export { key, out } => {

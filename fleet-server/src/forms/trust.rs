@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tern_protocol::ids::{FleetId, TeamId};
+use tern_protocol::ids::FleetId;
 
-/// What a ceremony agreed on: `PUT /api/v1/trust`.
+/// What a ceremony agreed on: `PUT /api/v1/trust/metadata`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustUpload {
@@ -14,12 +14,9 @@ pub struct TrustUpload {
     /// The next targets, signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<Value>,
-    /// The CA certificates that targets names, PEM; needed where the server does not have them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca_bundle: Option<String>,
 }
 
-/// What is in force: `GET /api/v1/trust`.
+/// What is in force: `GET /api/v1/trust/metadata`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TrustNow {
     /// The fleet.
@@ -30,8 +27,8 @@ pub struct TrustNow {
     pub roots: Vec<Value>,
     /// Targets, signed.
     pub targets: Value,
-    /// Teams whose list does not count until it is signed with the keys that count now.
-    pub teams_to_sign_again: Vec<TeamId>,
+    /// Roles of teams whose list does not count until it is signed with the keys that count now.
+    pub roles_to_sign_again: Vec<String>,
 }
 
 /// The answer to a [`TrustUpload`].
@@ -43,8 +40,8 @@ pub struct TrustPublished {
     pub targets_version: u64,
     /// Whether keys that people must hold lie on the server still.
     pub solo: bool,
-    /// Teams whose list does not count until it is signed with the keys that count now.
-    pub teams_to_sign_again: Vec<TeamId>,
+    /// Roles of teams whose list does not count until it is signed with the keys that count now.
+    pub roles_to_sign_again: Vec<String>,
     /// Key files in the server's data folder that count for nothing any more.
     pub useless_keys: Vec<String>,
 }

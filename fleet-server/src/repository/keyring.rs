@@ -41,6 +41,13 @@ pub struct OnlineKeys {
     pub timestamp: Vec<Arc<SigningKey>>,
 }
 
+impl OnlineKeys {
+    /// One key each.
+    pub fn new(snapshot: SigningKey, timestamp: SigningKey) -> Self {
+        Self { snapshot: vec![Arc::new(snapshot)], timestamp: vec![Arc::new(timestamp)] }
+    }
+}
+
 /// Every key of the server.
 #[derive(Debug, Clone)]
 pub struct Keyring {
@@ -60,6 +67,13 @@ impl Keyring {
             keys.insert(key.public().id(), (name, Arc::new(key)));
         }
         Ok(Self { folder: folder.to_owned(), keys })
+    }
+
+    /// These keys, of no folder.
+    #[cfg(test)]
+    pub(crate) fn of(keys: impl IntoIterator<Item = SigningKey>) -> Self {
+        let keys = keys.into_iter().map(|key| (key.public().id(), (String::new(), Arc::new(key)))).collect();
+        Self { folder: PathBuf::new(), keys }
     }
 
     /// The same folder, read again.
@@ -116,9 +130,9 @@ impl Keyring {
         let own = self.keys.iter().filter(|(id, _)| !counts(id)).map(|(_, (name, _))| format!("keys/{name}"));
         let operator = self.folder.with_file_name("operator");
         let laid = key_files(&operator).unwrap_or_default();
-        let laid = laid.into_iter().filter(|name| {
-            keyfile::read(&operator.join(name)).is_ok_and(|key| !teams.contains(&key.public().id().0))
-        });
+        let laid = laid
+            .into_iter()
+            .filter(|name| keyfile::read(&operator.join(name)).is_ok_and(|key| !teams.contains(&key.public().id().0)));
         own.chain(laid.map(|name| format!("operator/{name}"))).collect()
     }
 }

@@ -1,26 +1,26 @@
 //! A new root, new targets: taken as a device would take them, and published with freshness signed by the keys that count
 //! from then on.
 //!
-//! Order of writing: CA bundle, targets, snapshot (nobody refers to them yet), root, timestamp. Before root is written a
+//! Order of writing: targets, snapshot (nobody refers to them yet), root, timestamp. Before root is written a
 //! crash changes nothing. Between root and timestamp it leaves a root under which either the old set still verifies, or
 //! the new snapshot does, which [`Repository::open`] then publishes. Whoever uploaded it uploads it again: what is in
 //! force already is no error.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tern_protocol::{digest::Digest, ids::TeamId, keys::SigningKey};
+use sigstore_tuf::TrustedMetadataSet;
+use tern_protocol::keys::SigningKey;
 
 use super::{
-    Published, Repository, Write, carry_out, chain,
+    Keyring, Published, Repository, TeamRole, Write, carry_out, chain,
     keyring::KeyMissing,
     metadata::{Before, online, version_in},
 };
-use crate::ceremony::{
-    bundle::{self, BundleError},
-    signing::{Papers, Sheets, Trouble},
-    trust::CaBundle,
+use crate::{
+    ceremony::signing::{Papers, Sheets, Trouble},
+    disk,
 };
 
 /// What a ceremony agreed on.
@@ -30,8 +30,6 @@ pub struct TrustChange {
     pub root: Option<Vec<u8>>,
     /// The next targets' envelope.
     pub targets: Option<Vec<u8>>,
-    /// The CA certificates that targets names.
-    pub ca_bundle: Option<Vec<u8>>,
 }
 
 /// Why it is not published.
@@ -43,15 +41,6 @@ pub enum TrustRefusal {
     /// The server could not sign under it.
     #[error(transparent)]
     KeyMissing(#[from] KeyMissing),
-    /// Targets names CA certificates that neither came with it nor are here.
-    #[error("targets names a CA bundle that was not sent with it: publish the folder with `tern key ceremony publish`")]
-    BundleMissing,
-    /// The CA certificates are not those that targets names.
-    #[error("the CA bundle sent is not the one that targets names")]
-    OtherBundle,
-    /// Devices would not take the CA certificates.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
     /// The server's own disk or keys failed.
     #[error("publish")]
     Failed(#[source] anyhow::Error),
@@ -69,7 +58,7 @@ pub struct TrustInForce {
     /// Their version.
     pub targets_version: u64,
     /// Teams whose list does not count until its keys sign it again.
-    pub to_sign_again: Vec<TeamId>,
+    pub to_sign_again: Vec<TeamRole>,
 }
 
 impl Repository {
@@ -104,10 +93,10 @@ impl Repository {
             next_root: other(change.root.as_ref(), published.trusted.root_bytes()),
             next_targets: other(change.targets.as_ref(), &published.targets),
         };
-        let keys = self.keys().reopened().map_err(failed)?;
+        let keys = self.keyring().reopened().map_err(failed)?;
         if sheets.next_root.is_none() && sheets.next_targets.is_none() {
             // The answer to the first upload was lost, or a crash cut it: what is there is what was wanted.
-            self.use_keys(keys);
+            *self.keyring() = keys;
             return Ok(());
         }
         let papers = Papers::read(&sheets)?;
@@ -121,12 +110,11 @@ impl Repository {
         keys.of_role(&root, "director")?;
 
         let mut writes = Vec::new();
-        let named = papers.coming_targets().and_then(|targets| targets.content.0.ca_bundle.clone());
-        writes.extend(self.bundle_write(named.as_ref(), change.ca_bundle.as_deref())?);
         let targets = sheets.next_targets.as_ref().unwrap_or(&published.targets).clone();
-        let before = Before::under(&published.trusted, &root);
-        let files = online(before, &signers, &targets, &published.teams, &published.versions(), now).map_err(failed)?;
-        let proved = published.prove(trusted, &files, &targets, &published.teams, None, now);
+        let before = Before::of(&published.trusted);
+        let files =
+            online(&before, &signers, &targets, &published.teams, &published.versions(), now).map_err(failed)?;
+        let proved = Published::prove(trusted, &files, &targets, &published.teams, None, now);
         let trusted = proved.map_err(|e| Trouble::Refused(chain(&e)))?;
         if sheets.next_targets.is_some() {
             let version = version_in(&targets).map_err(failed)?;
@@ -140,7 +128,7 @@ impl Repository {
         writes.push(timestamp);
         carry_out(&writes).map_err(|e| failed(e.into()))?;
         *published = Published { trusted, targets, teams: published.teams.clone() };
-        self.use_keys(keys);
+        *self.keyring() = keys;
         Ok(())
     }
 
@@ -149,19 +137,19 @@ impl Repository {
     /// # Errors
     /// [`KeyMissing`].
     pub fn director(&self) -> Result<Vec<Arc<SigningKey>>, KeyMissing> {
-        let keys = self.keys();
+        let keys = self.keyring().clone();
         keys.of_role(self.lock().trusted.root(), "director")
     }
 
     /// Whether root names a key of this machine for what people must decide on.
     pub fn is_solo(&self) -> bool {
-        let keys = self.keys();
+        let keys = self.keyring().clone();
         keys.is_solo(self.lock().trusted.root())
     }
 
     /// The key files of the data folder that count for nothing.
     pub fn useless_keys(&self) -> Vec<String> {
-        let keys = self.keys();
+        let keys = self.keyring().clone();
         let published = self.lock();
         let delegations = published.trusted.targets_role("targets").and_then(|targets| targets.delegations.as_ref());
         let teams: Vec<_> = delegations.into_iter().flat_map(|d| d.keys.keys().cloned()).collect();
@@ -180,40 +168,40 @@ impl Repository {
         roles
     }
 
-    /// The CA certificates under their digest; none where targets never named them.
-    ///
-    /// # Errors
-    /// Where the disk refuses.
-    pub fn ca_bundle(&self, digest: &Digest) -> std::io::Result<Option<Vec<u8>>> {
-        crate::disk::read(&self.bundle_path(digest), bundle::MAX_BYTES as u64)
-    }
-
-    fn bundle_write(&self, named: Option<&CaBundle>, sent: Option<&[u8]>) -> Result<Option<Write>, TrustRefusal> {
-        let Some(named) = named else { return Ok(None) };
-        let there = self.ca_bundle(&named.sha256).map_err(|e| TrustRefusal::Failed(e.into()))?;
-        let Some(sent) = sent else {
-            return if there.is_some() { Ok(None) } else { Err(TrustRefusal::BundleMissing) };
-        };
-        if bundle::check(sent)? != *named {
-            return Err(TrustRefusal::OtherBundle);
-        }
-        Ok(Some(Write { path: self.bundle_path(&named.sha256), bytes: sent.to_vec() }))
-    }
-
-    fn bundle_path(&self, digest: &Digest) -> PathBuf {
-        self.folder.join(format!("targets/ca/{digest}.bundle.pem"))
-    }
-
     fn metadata_write(&self, name: &str, bytes: Vec<u8>) -> Write {
         Write { path: self.folder.join("metadata").join(name), bytes }
     }
 }
 
+/// Makes the repository of a new fleet in `folder` from what its first ceremony agreed on.
+///
+/// # Errors
+/// The first refusal found; then nothing was made.
+pub fn adopt(folder: &Path, keys: &Keyring, change: &TrustChange, now: Timestamp) -> Result<(), TrustRefusal> {
+    let failed = TrustRefusal::Failed;
+    let TrustChange { root, targets } = change.clone();
+    let papers = Papers::read(&Sheets { next_root: root.clone(), next_targets: targets.clone(), ..Sheets::default() })?;
+    papers.verify(now)?;
+    let missing = || Trouble::Missing("next/", "a first ceremony makes both root and targets: prepare it anew");
+    let (root, targets) = root.zip(targets).ok_or_else(missing)?;
+    let trusted = TrustedMetadataSet::from_root(&root).map_err(|e| Trouble::Refused(chain(&e)))?;
+    let signers = keys.online(trusted.root())?;
+    keys.of_role(trusted.root(), "director")?;
+    let (teams, versions) = (Default::default(), Default::default());
+    let files = online(&Before::default(), &signers, &targets, &teams, &versions, now).map_err(failed)?;
+    Published::prove(trusted, &files, &targets, &teams, None, now).map_err(|e| Trouble::Refused(chain(&e)))?;
+    let metadata = folder.join("metadata");
+    disk::create_folder(&folder.join("targets")).map_err(|e| failed(e.into()))?;
+    let [snapshot, timestamp] = files.writes(folder);
+    let root = Write { path: metadata.join("1.root.json"), bytes: root };
+    let targets = Write { path: metadata.join("1.targets.json"), bytes: targets };
+    carry_out(&[targets, snapshot, root, timestamp]).map_err(|e| failed(e.into()))
+}
+
 impl Published {
     /// Teams whose list does not count until its keys sign it again.
-    fn to_sign_again(&self) -> Vec<TeamId> {
-        let counts = |team: &TeamId| self.trusted.targets_role(team.as_str()).is_some();
-        self.delegated().into_iter().filter(|team| self.teams.contains_key(team) && !counts(team)).collect()
+    fn to_sign_again(&self) -> Vec<TeamRole> {
+        self.delegated().into_iter().filter(|role| self.teams.contains_key(role) && !self.counts(role)).collect()
     }
 }
 

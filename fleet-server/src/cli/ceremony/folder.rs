@@ -8,14 +8,13 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use jiff::SignedDuration;
 use serde_json::Value;
-use tern_protocol::{digest::Digest, keys::PublicKey};
+use tern_protocol::keys::PublicKey;
 
 use super::super::{keys::Keys, output::Printer};
 use crate::{
     ceremony::{
-        bundle,
         signing::{Envelope, Papers, Sheets},
-        trust::{CaBundle, RootTrust, TargetsTrust},
+        trust::{RootTrust, TargetsTrust},
         wanted::Wanted,
         words::Names,
     },
@@ -60,23 +59,15 @@ impl Folder {
         Wanted::parse(&text).with_context(|| format!("read {}", path.display()))
     }
 
-    /// The CA certificates that are declared.
-    pub(super) fn bundle(&self, wanted: &Wanted) -> anyhow::Result<Option<(CaBundle, Vec<u8>)>> {
-        let Some(name) = &wanted.ca_bundle else { return Ok(None) };
-        let bytes = self.read(name)?.with_context(|| format!("the CA bundle {name} is missing"))?;
-        Ok(Some((bundle::check(&bytes).with_context(|| format!("CA bundle {name}"))?, bytes)))
-    }
-
     /// The trust that is declared; keys that are only in the store here are copied into the folder for the others.
     pub(super) fn trust(
         &self,
         wanted: &Wanted,
-        bundle: Option<CaBundle>,
         present: &Papers,
         keys: &Keys<'_>,
         printer: &mut Printer<'_>,
     ) -> anyhow::Result<(RootTrust, TargetsTrust)> {
-        wanted.trust(bundle, |role, called| {
+        wanted.trust(|role, called| {
             if called.ends_with(".rotation.json") {
                 return self.successor(role, called, present, printer);
             }
@@ -140,17 +131,12 @@ impl Folder {
     }
 
     /// Writes what is to follow, unsigned; says whether the same was there already, which then keeps its signatures.
-    pub(super) fn put_next(
-        &self,
-        root: Option<(Value, u64)>,
-        targets: Option<(Value, u64)>,
-        bundle: Option<Vec<u8>>,
-    ) -> anyhow::Result<bool> {
-        let same = |name: &str, wanted: &Option<(Value, u64)>| -> anyhow::Result<bool> {
+    pub(super) fn put_next(&self, root: Option<Value>, targets: Option<Value>) -> anyhow::Result<bool> {
+        let same = |name: &str, wanted: &Option<Value>| -> anyhow::Result<bool> {
             let there = self.read(name)?.and_then(|bytes| serde_json::from_slice::<Envelope>(&bytes).ok());
             Ok(match (there, wanted) {
                 (None, None) => true,
-                (Some(mut there), Some((wanted, _))) => {
+                (Some(mut there), Some(wanted)) => {
                     // Only the second at which it was prepared differs.
                     there.signed["expires"] = wanted["expires"].clone();
                     there.signed == *wanted
@@ -164,12 +150,9 @@ impl Folder {
         self.clear_next()?;
         disk::create_folder(&self.path("next")).context("make next/")?;
         for (name, document) in [("next/root.json", root), ("next/targets.json", targets)] {
-            if let Some((document, _)) = document {
+            if let Some(document) = document {
                 self.write(name, &Envelope::unsigned(document).to_bytes())?;
             }
-        }
-        if let Some(bytes) = bundle {
-            self.write("next/bundle.pem", &bytes)?;
         }
         Ok(false)
     }
@@ -182,21 +165,6 @@ impl Folder {
         if let Some(targets) = &papers.next_targets {
             self.write("next/targets.json", &targets.envelope.to_bytes())?;
         }
-        Ok(())
-    }
-
-    /// The CA certificates that go with what is to follow.
-    pub(super) fn next_bundle(&self) -> anyhow::Result<Option<Vec<u8>>> {
-        self.read("next/bundle.pem")
-    }
-
-    /// Refuses CA certificates that are not those which the next targets name.
-    pub(super) fn check_bundle(&self, papers: &Papers) -> anyhow::Result<()> {
-        let named = papers.next_targets.as_ref().and_then(|targets| targets.content.0.ca_bundle.as_ref());
-        let Some(named) = named else { return Ok(()) };
-        let there = self.next_bundle()?.context("next/bundle.pem is missing: targets names it")?;
-        bundle::check(&there)?;
-        ensure!(Digest::of(&there) == named.sha256, "next/bundle.pem is not what the next targets name: prepare it anew");
         Ok(())
     }
 

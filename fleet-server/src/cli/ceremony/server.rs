@@ -20,7 +20,7 @@ use crate::{
     repository::chain,
 };
 
-const PATH: &str = "/api/v1/trust";
+const PATH: &str = "/api/v1/trust/metadata";
 const MAX_BYTES: u64 = 1 << 20;
 
 pub(super) async fn publish(
@@ -31,13 +31,10 @@ pub(super) async fn publish(
 ) -> anyhow::Result<()> {
     let papers = Papers::read(&folder.sheets()?)?;
     papers.verify(printer.now())?;
-    folder.check_bundle(&papers)?;
     let value = |envelope: &Envelope| serde_json::to_value(envelope).context("a paper as JSON");
-    let ca_bundle = folder.next_bundle()?.map(String::from_utf8).transpose().context("next/bundle.pem is no text")?;
     let upload = TrustUpload {
         root: papers.next_root.as_ref().map(|root| value(&root.envelope)).transpose()?,
         targets: papers.next_targets.as_ref().map(|targets| value(&targets.envelope)).transpose()?,
-        ca_bundle,
     };
     let published: TrustPublished = client.put(PATH, serde_json::to_vec(&upload)?).await?;
     let (root, targets) = (papers.coming_root(), papers.coming_targets());
@@ -48,10 +45,10 @@ pub(super) async fn publish(
     printer.result(&published, |p| {
         let (root, targets) = (published.root_version, published.targets_version);
         p.line(&format!("in force: root {root}, targets {targets}"))?;
-        for team in &published.teams_to_sign_again {
+        for role in &published.roles_to_sign_again {
             p.note(&format!(
-                "warning: team {team}'s list of versions does not count until its new keys sign it again: \
-                 devices keep what they run, and install nothing of the team"
+                "warning: the list of {role} does not count until its new keys sign it again, see `tern model sign`: devices \
+                 keep what they run, and install nothing of it"
             ))?;
         }
         if published.solo {
@@ -97,12 +94,7 @@ pub(super) async fn fetch(
     unverified(&trust, folder, keys, printer)
 }
 
-fn unverified(
-    trust: &RootTrust,
-    folder: &Folder,
-    keys: &Keys<'_>,
-    printer: &mut Printer<'_>,
-) -> anyhow::Result<()> {
+fn unverified(trust: &RootTrust, folder: &Folder, keys: &Keys<'_>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     let names = folder.names(keys)?;
     let shown: Vec<_> = trust.root.keys.keys().map(|id| names.show(id)).collect();
     printer.note(&format!(

@@ -140,10 +140,11 @@ async fn the_page_about_ceremonies_is_carried_out_block_by_block() {
             scene.world.start_device(&scene.world.devices[0], 0).await.unwrap();
             continue;
         }
-        scene
-            .run(block)
-            .await
-            .unwrap_or_else(|text| panic!("{} in {}: {}\n{text}", block.person, folder.display(), block.script));
+        let text = scene.run(block).await;
+        let text =
+            text.unwrap_or_else(|text| panic!("{} in {}: {}\n{text}", block.person, folder.display(), block.script));
+        // Shown where the test fails.
+        println!("{}: {}\n{text}", block.person, block.script);
         after(&scene, block).await;
         told += 1;
     }

@@ -1,3 +1,5 @@
+//! Ceremonies on paper: who must sign, what is refused, what devices would take.
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};

@@ -24,6 +24,7 @@ pub mod renewal;
 pub mod rescue;
 pub mod sandbox;
 pub mod self_exec;
+pub mod sources;
 pub mod state;
 pub mod status;
 pub mod store;
@@ -31,6 +32,7 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
 pub mod trust;
+pub mod tuf_client;
 pub mod vitals;
 pub mod worker;
 

@@ -13,6 +13,7 @@ mod approve;
 mod args;
 mod ceremony;
 mod check;
+mod claim;
 mod client;
 mod config;
 mod dashboard;
@@ -133,6 +134,7 @@ async fn dispatch(
             device::list(&client()?, selector.as_deref(), printer).await
         }
         Command::Device(args::Device::Show { device }) => device::show(&client()?, &device, printer).await,
+        Command::Device(args::Device::Claim(order)) => claim::claim(&client()?, order, printer).await,
         Command::Device(args::Device::Revoke { device, reason }) => {
             device::revoke(&client()?, &device, reason, printer).await
         }

@@ -17,6 +17,7 @@ mod publish_routes;
 mod publishing;
 mod query;
 mod range;
+pub mod rates;
 mod reader_routes;
 mod refusals;
 mod rollout_routes;
@@ -51,6 +52,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let quick = Router::new()
         .route("/api/v1/enrol", post(device_routes::enrol))
+        .route("/api/v1/claim", post(device_routes::claim))
         .route("/api/v1/renew", post(identity_routes::renew))
         .route("/tuf/metadata/{name}", get(device_routes::metadata))
         .route("/tuf/targets/{*path}", get(device_routes::target))
@@ -61,6 +63,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/manifests/{team}/{model}/{version}", put(publish_routes::put_manifest))
         .route("/api/v1/teams/{team}/metadata", get(publish_routes::team).put(publish_routes::put_team))
         .route("/api/v1/enrolments", post(fleet_routes::order_enrolment))
+        .route("/api/v1/claims", post(identity_routes::order_claim))
         .route("/api/v1/devices", get(fleet_routes::devices))
         .route("/api/v1/devices/{id}", get(fleet_routes::device))
         .route("/api/v1/devices/{id}/revoke", post(identity_routes::revoke))

@@ -5,6 +5,8 @@ mod frames;
 mod house;
 mod identity;
 mod inference;
+mod proposals;
+mod renewals;
 mod server;
 mod signed;
 mod telemetry;
@@ -29,6 +31,7 @@ pub(crate) fn all() -> Vec<Kind> {
         texts::kinds(),
         tensors::kinds(),
         server::kinds(),
+        proposals::kinds(),
         inference::kinds(),
         wires::kinds(),
     ]

@@ -186,6 +186,8 @@ pub(super) enum Device {
         #[arg(long)]
         model: Option<ModelName>,
     },
+    /// Print the one line that turns each machine of a list into its device, by its serial number, once
+    Claim(Claim),
     /// Put a device out for good: its connections end at once, and only a new enrolment lets it in again
     Revoke {
         /// Its name
@@ -271,6 +273,19 @@ pub(super) struct Enroll {
     /// The device is in service: the new token replaces its certificate
     #[arg(long)]
     pub replace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Claim {
+    /// A CSV file with a header: a column `serial`, perhaps `device`, and a column for each label
+    #[arg(long, value_name = "FILE.csv")]
+    pub serials: PathBuf,
+    /// A label of each machine whose row says no other, once for each
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(LabelKey, LabelValue)>,
+    /// How long the token is good for: a number and s, m, h or d
+    #[arg(long, default_value = "30d", value_parser = duration)]
+    pub valid: Duration,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,7 +11,7 @@ use axum::{
     body::Body,
     http::{Method, Request, StatusCode, header},
 };
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject},
@@ -46,6 +46,16 @@ pub(super) struct Enrolled {
     key: Vec<u8>,
 }
 
+impl Enrolled {
+    /// A request for a new certificate, as PEM.
+    pub(super) fn signing_request(&self) -> String {
+        let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(self.key.clone())).expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, &self.name);
+        params.serialize_request(&key).and_then(|csr| csr.pem()).expect("a request")
+    }
+}
+
 impl House {
     pub(super) fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -62,6 +72,7 @@ impl House {
             data_dir: order.data_dir.clone(),
             https_listen: free,
             mqtt_listen: free,
+            requests_at_once: u32::MAX,
             console_listen: Some(free),
             ..Config::default()
         };

@@ -11,7 +11,7 @@ use tern_protocol::{
     keys::{PublicKey, SigningKey},
 };
 
-use super::{NOW, key, telemetry::Spoken};
+use super::{NOW, key, renewals::Renewals, telemetry::Spoken};
 use crate::{
     mutate::Form,
     target::{Kind, Pace, Target, Verdict},
@@ -30,6 +30,7 @@ pub(super) fn kinds() -> Vec<Kind> {
         Kind::new("csr-pem", Form::Text, Pace::Slow, || Box::new(Requests::new(true))),
         Kind::new("csr-der", Form::Binary, Pace::Slow, || Box::new(Requests::new(false))),
         Kind::new("certificate", Form::Binary, Pace::Call, || Box::new(Certificates)),
+        Kind::new("certificate-renewed", Form::Binary, Pace::Exchange, || Box::new(Renewals::new())),
         Kind::new("private-key", Form::Binary, Pace::Call, || Box::new(PrivateKeys)),
         Kind::new("public-key", Form::Json, Pace::Call, || Box::new(Spoken::<PublicKey>(public(), use_public))),
     ]

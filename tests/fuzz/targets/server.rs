@@ -38,10 +38,12 @@ pub(super) fn kinds() -> Vec<Kind> {
     ]
 }
 
-/// Requests as bytes: method and path, headers, an empty line, the body. The word TOKEN stands for the operator's.
+/// Requests as bytes: method and path, headers, an empty line, the body. The word TOKEN stands for the operator's, and
+/// CERTIFICATE-REQUEST for one of the device, as JSON writes it.
 struct Routes {
     house: House,
     device: Enrolled,
+    csr: String,
 }
 
 impl Routes {
@@ -51,9 +53,18 @@ impl Routes {
         // Blobs are taken that a manifest names.
         let manifest = documents::manifest("demo/m@1.0.0", &documents::small(), &[]);
         assert!(house.ask(Method::PUT, "/api/v1/manifests/demo/m/1.0.0", manifest).0.is_success());
-        Self { house, device }
+        let csr = serde_json::to_string(&device.signing_request()).expect("text");
+        Self { house, csr: csr.trim_matches('"').to_owned(), device }
+    }
+
+    /// The input with what stands for the request for a certificate replaced by that.
+    fn filled(&self, input: &[u8]) -> Vec<u8> {
+        let text = str::from_utf8(input).ok().filter(|text| text.contains(REQUEST));
+        text.map_or_else(|| input.to_vec(), |text| text.replace(REQUEST, &self.csr).into())
     }
 }
+
+const REQUEST: &str = "CERTIFICATE-REQUEST";
 
 impl Target for Routes {
     fn seeds(&mut self) -> Vec<(String, Vec<u8>)> {
@@ -90,6 +101,16 @@ impl Target for Routes {
             ("quarantine.http", message("GET /api/v1/quarantine?device=cam-1&limit=3", b"")),
             ("rollouts.http", message("GET /api/v1/rollouts?limit=3", b"")),
             ("version.http", message("GET /api/v1/models/demo/m/1.0.0", b"")),
+            ("proposals.http", message("GET /api/v1/proposals?team=demo&limit=3", b"")),
+            ("accesses.http", message("GET /api/v1/accesses?limit=3", b"")),
+            ("tokens.http", message("GET /api/v1/tokens", b"")),
+            ("renew.http", message("POST /api/v1/renew", format!(r#"{{"csr_pem":"{REQUEST}"}}"#).as_bytes())),
+            ("refused-revoke.http", message("POST /api/v1/devices/cam-900/revoke", br#"{"reason":"x"}"#)),
+            (
+                "refused-reidentify.http",
+                message("POST /api/v1/devices/cam-900/reidentify", br#"{"reason":"x","valid_seconds":60}"#),
+            ),
+            ("refused-signature.http", message("POST /api/v1/proposals/9/signatures", br#"{"signatures":[]}"#)),
             ("refused-incident.http", message("GET /api/v1/incidents/1", b"")),
             ("refused-acknowledge.http", message("POST /api/v1/incidents/1/acknowledge", br#"{"reason":"x"}"#)),
             (
@@ -110,7 +131,7 @@ impl Target for Routes {
     }
 
     fn offer(&mut self, input: &[u8]) -> Verdict {
-        let Some(request) = request(input, &self.house.token) else { return Verdict::Refused };
+        let Some(request) = request(&self.filled(input), &self.house.token) else { return Verdict::Refused };
         let what = format!("{} {}", request.method(), request.uri());
         let is_stream = request.uri().path().starts_with("/blobs/");
         // Each time would take longer than all else; which inputs, follows from their bytes.

@@ -21,7 +21,6 @@ pub mod notify;
 pub mod outbox;
 pub mod probe;
 pub mod rescue;
-pub mod sandbox;
 pub mod self_exec;
 pub mod state;
 pub mod status;

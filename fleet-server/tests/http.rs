@@ -12,6 +12,8 @@ mod decay;
 mod devices;
 #[path = "http/ingest.rs"]
 mod ingest;
+#[path = "http/people.rs"]
+mod people;
 #[path = "http/proposals.rs"]
 mod proposals;
 #[path = "http/publishing.rs"]

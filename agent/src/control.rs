@@ -134,6 +134,7 @@ struct Wires {
     link: JoinHandle<anyhow::Result<()>>,
     feeder: JoinHandle<()>,
     socket: JoinHandle<()>,
+    keeper: JoinHandle<()>,
 }
 
 /// A machine's view of the moment. A function of fields, so that a machine can be borrowed beside them.

@@ -63,6 +63,17 @@ pub fn publish_folder(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to.parent().unwrap_or(Path::new("/")))
 }
 
+/// Exchanges two folders that lie in one: at no instant is either name without a whole folder.
+///
+/// # Errors
+/// What the system said; nothing is moved then. File systems that cannot exchange fail too.
+pub fn exchange_folders(one: &Path, other: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    sync_folder(one)?;
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?;
+    sync_folder(other.parent().unwrap_or(Path::new("/")))
+}
+
 /// Removes `path` if it is there, durably.
 ///
 /// # Errors
@@ -186,6 +197,19 @@ mod tests {
         assert_eq!(lock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(held);
         lock(&path).unwrap();
+    }
+
+    #[test]
+    fn folders_are_exchanged_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+        assert!(exchange_folders(&one, &other).is_err());
+        for (path, text) in [(&one, "1"), (&other, "2")] {
+            make_folder(path).unwrap();
+            write_file(&path.join("a"), text.as_bytes(), SECRET).unwrap();
+        }
+        exchange_folders(&one, &other).unwrap();
+        assert_eq!((fs::read(one.join("a")).unwrap(), fs::read(other.join("a")).unwrap()), (b"2".into(), b"1".into()));
     }
 
     #[test]

@@ -13,13 +13,13 @@ use std::{
 use anyhow::Context;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
-use rcgen::{CertificateParams, DnType, KeyPair};
+use rcgen::KeyPair;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tern_protocol::{
     api,
     digest::Digest,
     enrolment::{EnrolmentRequest, EnrolmentResponse, EnrolmentToken, InvalidToken, MAX_PEM_BYTES},
-    ids::{DeviceId, Generation},
+    ids::Generation,
     tuf,
 };
 
@@ -28,7 +28,7 @@ use crate::{
     config::Config,
     control, disk,
     http::{HttpError, Remote},
-    identity::{Enrolment, Files},
+    identity::{Enrolment, Files, check_certificate, signing_request},
     state::State,
     store::Store,
     tls::{self, Authority},
@@ -46,7 +46,7 @@ pub enum EnrolError {
     #[error(transparent)]
     Token(#[from] InvalidToken),
     /// There is an identity already.
-    #[error("this machine is a device already; to enrol it anew, stop the agent and remove {0}")]
+    #[error("this machine is a device already, by {0}; to enrol it anew, stop the agent and enroll with --replace")]
     AlreadyEnrolled(PathBuf),
     /// The server, or whoever answers in its place, has another CA.
     #[error("the server's CA is {found}, the token pins {pinned}: this is not the server that made the token")]
@@ -96,14 +96,15 @@ impl From<anyhow::Error> for EnrolError {
     }
 }
 
-/// Enrols this machine; returns what it is now.
+/// Enrols this machine; returns what it is now. An identity that it has is replaced only where `replace` says so, and only
+/// once the new one is whole.
 ///
 /// # Errors
 /// Each cause has its variant of [`EnrolError`].
-pub async fn run(config: &Config, token: &str) -> Result<Enrolment, EnrolError> {
+pub async fn run(config: &Config, token: &str, replace: bool) -> Result<Enrolment, EnrolError> {
     let token = EnrolmentToken::decode(token)?;
     let folder = config.identity_dir();
-    if folder.exists() {
+    if folder.exists() && !replace {
         // The power may have gone between the identity's appearance and this.
         pending::forget(&config.state_dir);
         return Err(EnrolError::AlreadyEnrolled(folder));
@@ -112,7 +113,7 @@ pub async fn run(config: &Config, token: &str) -> Result<Enrolment, EnrolError> 
     let _lock = control::lock(&config.state_dir)?;
     let key = pending::key(&config.state_dir, &token)?;
     let response = ask(config, &token, &key).await?;
-    settle(config, &token, &key, &response)
+    settle(config, &token, &key, &response, replace)
 }
 
 /// Makes the server's answer the identity of this device.
@@ -121,11 +122,12 @@ fn settle(
     token: &EnrolmentToken,
     key: &KeyPair,
     response: &EnrolmentResponse,
+    replace: bool,
 ) -> Result<Enrolment, EnrolError> {
     let files = check(token, key, response)?;
     let not_before = valid_from(&response.certificate_pem)?;
     prepare_record(config, token, not_before)?;
-    files.install(&config.identity_dir())?;
+    files.install(&config.identity_dir(), replace)?;
     pending::forget(&config.state_dir);
     Ok(files.enrolment)
 }
@@ -152,12 +154,6 @@ async fn ask(config: &Config, token: &EnrolmentToken, key: &KeyPair) -> Result<E
         (None, cause) => unreachable(cause),
     })?;
     serde_json::from_slice(&bytes).map_err(|e| EnrolError::BadAnswer(e.to_string()))
-}
-
-fn signing_request(device: &DeviceId, key: &KeyPair) -> anyhow::Result<String> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, device.as_str());
-    params.serialize_request(key).and_then(|csr| csr.pem()).context("the certificate request")
 }
 
 /// The files of the identity, once the answer has proven to be what the token asked for.
@@ -191,20 +187,6 @@ fn check(token: &EnrolmentToken, key: &KeyPair, response: &EnrolmentResponse) ->
         ca_pem: response.ca_pem.clone(),
         enrolment,
     })
-}
-
-fn check_certificate(pem: &str, device: &DeviceId, key: &KeyPair) -> Result<(), String> {
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| "the certificate is none".to_owned())?;
-    let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|_| "the certificate is none".to_owned())?;
-    let name = parsed.subject().iter_common_name().next().and_then(|cn| cn.as_str().ok());
-    if name != Some(device.as_str()) {
-        return Err(format!("the certificate is for {:?}, not for {device}", name.unwrap_or_default()));
-    }
-    let ours = rcgen::PublicKeyData::subject_public_key_info(key);
-    if parsed.public_key().raw != ours {
-        return Err("the certificate is for another key".into());
-    }
-    Ok(())
 }
 
 /// When the certificate begins: the first signed time that the device learns.

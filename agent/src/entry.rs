@@ -40,6 +40,9 @@ enum Command {
         /// The one-time token that `tern device enroll` printed.
         #[arg(long, env = "TERN_ENROL_TOKEN", hide_env_values = true)]
         token: String,
+        /// This machine is a device already: give it the new identity in place of the one that it has.
+        #[arg(long)]
+        replace: bool,
         /// The configuration.
         #[arg(long, default_value = DEFAULT_PATH)]
         config: PathBuf,
@@ -111,10 +114,10 @@ fn act(command: Command, programs: SelfExec) -> anyhow::Result<ExitCode> {
             log_to_stderr(&config.log);
             runtime()?.block_on(control::run(config, programs))?;
         }
-        Command::Enroll { token, config } => {
+        Command::Enroll { token, replace, config } => {
             let config = Config::load(&config)?;
             log_to_stderr(&config.log);
-            let enrolled = runtime()?.block_on(enroll::run(&config, &token))?;
+            let enrolled = runtime()?.block_on(enroll::run(&config, &token, replace))?;
             say(&format!(
                 "enrolled as {} in fleet {}; start it with `tern-agent run`",
                 enrolled.device, enrolled.fleet

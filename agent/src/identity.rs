@@ -1,21 +1,26 @@
 //! `identity/`: the device's key, its certificate, the CA, and what enrolment settled.
 //!
-//! The folder appears whole by one rename or not at all; its files are never changed in place. The key never leaves it.
+//! The folder appears whole by one rename or not at all. Later a renewal replaces `device.pem`, and a rotation of the
+//! server's CA replaces `ca.pem`: one file each, whole, of the same key and name, so that a power cut leaves the old one or
+//! the new one beside files that both belong to. The key never leaves the folder.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use tern_protocol::{
     digest::Digest,
+    enrolment::MAX_PEM_BYTES,
     ids::{DeviceId, FleetId},
 };
 
 use crate::{
     disk,
-    tls::{self, Authority},
+    tls::{self, Authority, Credentials},
 };
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -49,7 +54,7 @@ pub struct Identity {
     pub root: Vec<u8>,
     /// The device's certificate, PEM.
     pub certificate_pem: Vec<u8>,
-    ca: CertificateDer<'static>,
+    authorities: Vec<CertificateDer<'static>>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
@@ -97,13 +102,70 @@ impl Identity {
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| anyhow!("device.key: {e:?}"))?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificate_pem).collect();
         let chain = chain.map_err(|e| anyhow!("device.pem: {e:?}"))?;
-        let ca = CertificateDer::from_pem_slice(ca).map_err(|e| anyhow!("ca.pem: {e:?}"))?;
-        Ok(Self { enrolment, root, certificate_pem, ca, chain, key })
+        let authorities: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(ca).collect();
+        let authorities = authorities.map_err(|e| anyhow!("ca.pem: {e:?}"))?;
+        if chain.is_empty() || authorities.is_empty() {
+            return Err(anyhow!("device.pem or ca.pem holds no certificate"));
+        }
+        Ok(Self { enrolment, root, certificate_pem, authorities, chain, key })
     }
 
-    /// The CA, as TLS wants it.
+    /// The CAs, as TLS wants them.
     pub fn authority(&self) -> Authority {
-        Authority::Certificate(self.ca.clone())
+        Authority::Certificates(self.authorities.clone())
+    }
+
+    /// The CAs, of which any may end the server's chain.
+    pub fn authorities(&self) -> &[CertificateDer<'static>] {
+        &self.authorities
+    }
+
+    /// The same as credentials that may change while the agent runs.
+    ///
+    /// # Errors
+    /// Where certificate, key and CAs cannot be used.
+    pub fn credentials(&self) -> anyhow::Result<Credentials> {
+        Credentials::new(self.authorities.clone(), self.tls())
+    }
+
+    /// From when to when the certificate counts.
+    ///
+    /// # Errors
+    /// Where it cannot be parsed.
+    pub fn validity(&self) -> anyhow::Result<(Timestamp, Timestamp)> {
+        let der = self.chain.first().context("device.pem holds no certificate")?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(der).context("device.pem")?;
+        let (start, end) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+        Ok((Timestamp::from_second(start)?, Timestamp::from_second(end)?))
+    }
+
+    /// A request for a certificate of this name and key.
+    ///
+    /// # Errors
+    /// Where the key signs nothing.
+    pub fn signing_request(&self) -> anyhow::Result<String> {
+        signing_request(&self.enrolment.device, &self.key_pair()?)
+    }
+
+    fn key_pair(&self) -> anyhow::Result<KeyPair> {
+        KeyPair::try_from(&self.key).context("device.key")
+    }
+
+    /// Makes `certificate_pem` the certificate of the identity in `folder`, which is this one.
+    ///
+    /// # Errors
+    /// Where it is not of this key and name, or the disk refuses; the old one stays then.
+    pub fn replace_certificate(&mut self, folder: &Path, certificate_pem: String) -> anyhow::Result<()> {
+        if certificate_pem.len() > MAX_PEM_BYTES {
+            return Err(anyhow!("the certificate is too long"));
+        }
+        check_certificate(&certificate_pem, &self.enrolment.device, &self.key_pair()?).map_err(|what| anyhow!(what))?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).collect();
+        let chain = chain.map_err(|e| anyhow!("the certificate: {e:?}"))?;
+        disk::write_file(&folder.join("device.pem"), certificate_pem.as_bytes(), disk::SECRET)
+            .context("write device.pem")?;
+        (self.chain, self.certificate_pem) = (chain, certificate_pem.into_bytes());
+        Ok(())
     }
 
     /// Certificate and key, as TLS wants them.
@@ -113,11 +175,12 @@ impl Identity {
 }
 
 impl Files {
-    /// Checks that the files belong together and makes them the identity of `folder`, which must not exist.
+    /// Checks that the files belong together and makes them the identity of `folder`; one that is there is `replaced`, or
+    /// is an error.
     ///
     /// # Errors
     /// Where they do not, or the disk refuses; nothing remains then.
-    pub fn install(&self, folder: &Path) -> anyhow::Result<()> {
+    pub fn install(&self, folder: &Path, replaced: bool) -> anyhow::Result<()> {
         let key = self.key_pem.as_bytes();
         let certificate = self.certificate_pem.clone().into_bytes();
         let identity = Identity::from_parts(self.enrolment.clone(), key, certificate, self.ca_pem.as_bytes())?;
@@ -125,10 +188,10 @@ impl Files {
         let clock = crate::clock::DeviceClock::new(jiff::Timestamp::UNIX_EPOCH);
         tls::client_config(identity.authority(), Some(identity.tls()), clock)?;
         let new = staging(folder)?;
-        let written =
-            self.write(&new).and_then(|()| disk::publish_folder(&new, folder).context("publish the identity"));
-        if written.is_err() {
-            // Best effort: the next enrolment clears it too.
+        let publish = if replaced && folder.exists() { disk::exchange_folders } else { disk::publish_folder };
+        let written = self.write(&new).and_then(|()| publish(&new, folder).context("publish the identity"));
+        if written.is_err() || replaced {
+            // What is left there failed, or is the identity before. Best effort: the next enrolment clears it too.
             let _ = std::fs::remove_dir_all(&new);
         }
         written
@@ -151,6 +214,29 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// A request for a certificate of this name.
+pub(crate) fn signing_request(device: &DeviceId, key: &KeyPair) -> anyhow::Result<String> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, device.as_str());
+    params.serialize_request(key).and_then(|csr| csr.pem()).context("the certificate request")
+}
+
+/// Whether the certificate is of this name and key; if not, what is wrong.
+pub(crate) fn check_certificate(pem: &str, device: &DeviceId, key: &KeyPair) -> Result<(), String> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| "the certificate is none".to_owned())?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|_| "the certificate is none".to_owned())?;
+    let name = parsed.subject().iter_common_name().next().and_then(|cn| cn.as_str().ok());
+    if name != Some(device.as_str()) {
+        return Err(format!("the certificate is for {:?}, not for {device}", name.unwrap_or_default()));
+    }
+    let ours = rcgen::PublicKeyData::subject_public_key_info(key);
+    if parsed.public_key().raw != ours {
+        return Err("the certificate is for another key".into());
+    }
+    Ok(())
 }
 
 fn staging(folder: &Path) -> anyhow::Result<PathBuf> {

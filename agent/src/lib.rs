@@ -20,6 +20,7 @@ mod log;
 pub mod notify;
 pub mod outbox;
 pub mod probe;
+pub mod renewal;
 pub mod rescue;
 pub mod self_exec;
 pub mod state;

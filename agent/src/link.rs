@@ -23,7 +23,7 @@ use tern_protocol::{
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::{notify::Beat, outbox::Ready};
+use crate::{notify::Beat, outbox::Ready, renewal::Signs};
 
 mod flight;
 mod pauses;
@@ -57,6 +57,8 @@ pub struct Options {
     pub reconnect_max: Duration,
     /// The payload of `status`, online.
     pub status: Status,
+    /// Told of what the server makes of the device's certificate.
+    pub signs: Signs,
 }
 
 /// What the link tells control.
@@ -100,7 +102,8 @@ impl Link {
         let (client, event_loop) = session::connect(&self.options)?;
         // Never full for long: see POLLED.
         let (sender, polled) = mpsc::channel(POLLED);
-        let poller = tokio::spawn(session::poll(event_loop, sender, self.options.reconnect_max));
+        let poller =
+            tokio::spawn(session::poll(event_loop, sender, self.options.reconnect_max, self.options.signs.clone()));
         let Self { options, twin, figures, reports, events, stop, beat } = self;
         let desired = topic(&options, Channel::Desired);
         let watermark = topic(&options, Channel::Watermark);

@@ -5,7 +5,10 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -67,6 +70,8 @@ pub struct World {
     pub cables: Arc<Vec<[Cable; 2]>>,
     /// The small disk, where one device has it.
     pub small_disk: Option<SmallDisk>,
+    /// How long devices' certificates live, where that is not a year.
+    pub certificate_life_seconds: Option<u32>,
     hardships: Hardships,
     https: SocketAddr,
     mqtt: SocketAddr,
@@ -117,6 +122,7 @@ impl World {
             console,
             cables: Arc::new(cables),
             small_disk: small_disk.transpose()?,
+            certificate_life_seconds: None,
             hardships,
             https,
             mqtt,
@@ -157,6 +163,7 @@ impl World {
         let hook = text(&self.retrain_hook())?;
         write(&config, &format!("[hooks]\nretrain_command = [{hook:?}]\nretrain_on = [\"model-broken\"]\n"))?;
         let (https, mqtt, console) = (self.https.to_string(), self.mqtt.to_string(), self.console.to_string());
+        let life = self.certificate_life_seconds;
         // The file may be left from a server that was stopped.
         let _ = std::fs::remove_file(&ready);
         let ready_file = ready.clone();
@@ -166,6 +173,7 @@ impl World {
             command.args(["--public-host", "localhost", "--desired-resend-seconds", "1"]);
             command.args(["--report-interval-seconds", "1", "--window-seconds", "1"]).arg("--config").arg(&config);
             command.args(["--https-listen", &https, "--mqtt-listen", &mqtt, "--console-listen", &console]);
+            command.args(life.iter().flat_map(|life| ["--certificate-life-seconds".into(), life.to_string()]));
             command
         };
         let daemon = Daemon::start("tern-server", &self.scratch.join("logs/server.log"), make)?;
@@ -302,7 +310,9 @@ async fn wait_for_file(file: &Path) -> anyhow::Result<()> {
 fn free_ports(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
     const FIRST: u16 = 12_000;
     const COUNT: u32 = 20_000;
-    let begin = std::process::id().wrapping_mul(7_919) % COUNT;
+    static WORLDS: AtomicU32 = AtomicU32::new(0);
+    let before = WORLDS.fetch_add(1, Ordering::Relaxed).wrapping_mul(101);
+    let begin = std::process::id().wrapping_mul(7_919).wrapping_add(before) % COUNT;
     let ports = (0..COUNT).filter_map(|step| u16::try_from((begin + step) % COUNT).ok()).map(|offset| FIRST + offset);
     let free = ports.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
     let listeners: Vec<_> = free.take(count).collect();

@@ -28,6 +28,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use tern_protocol::digest::Digest;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -300,6 +301,12 @@ impl BrokerHandle {
     /// The policy must already refuse the name, or the client is back at once.
     pub fn cut(&self, name: &str) -> usize {
         self.links.end_all_of(name, End::Cut)
+    }
+
+    /// Lets the live connections of `name` whose certificate is of this key go on until `not_after`, the end of a renewed
+    /// one.
+    pub fn extend(&self, name: &str, key_sha256: &Digest, not_after: SystemTime) {
+        self.links.extend(name, key_sha256, not_after);
     }
 
     /// Returns how many connections the certificate name `name` has now.

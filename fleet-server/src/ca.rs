@@ -18,6 +18,11 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use tern_protocol::{digest::Digest, enrolment::MAX_PEM_BYTES, ids::DeviceId};
+use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
+
+mod verifier;
+
+use verifier::ClientVerifier;
 
 use crate::{
     disk::{self, Access},
@@ -30,7 +35,7 @@ const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(20 * 365 * 24)
 pub const SERVER_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// Life of a device's or a reader's certificate.
 pub const DEVICE_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
-/// Clocks of devices may be behind by so much.
+/// Clocks may be behind by so much, and by a tenth of a life that is short.
 const SLACK: SignedDuration = SignedDuration::from_hours(24);
 /// Longest certificate or key file of the authority, in bytes.
 const MAX_FILE: u64 = 64 << 10;
@@ -58,6 +63,8 @@ pub struct DeviceCertificate {
     pub expires: Timestamp,
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub key_sha256: Digest,
+    /// SHA-256 of the authority's certificate.
+    pub issuer: Digest,
 }
 
 /// The holder of the authority's key.
@@ -65,6 +72,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     pem: String,
+    device_life: SignedDuration,
 }
 
 impl std::fmt::Debug for Authority {
@@ -112,7 +120,13 @@ impl Authority {
             bail!("ca.pem and ca.key do not belong together: restore both from one backup");
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key).context("use the authority's certificate")?;
-        Ok(Self { issuer, certificate, pem: pem.to_owned() })
+        Ok(Self { issuer, certificate, pem: pem.to_owned(), device_life: DEVICE_LIFE })
+    }
+
+    /// The same, whose devices' certificates live so long.
+    #[must_use]
+    pub fn with_device_life(self, device_life: SignedDuration) -> Self {
+        Self { device_life, ..self }
     }
 
     /// The authority's certificate.
@@ -146,15 +160,17 @@ impl Authority {
         if *PublicKeyData::algorithm(&request.public_key) != PKCS_ECDSA_P256_SHA256 {
             return Err(CsrRefusal::WrongKey);
         }
-        let mut params = params(name, now, DEVICE_LIFE).map_err(|e| CsrRefusal::Malformed(e.to_string()))?;
+        let life = self.device_life;
+        let mut params = params(name, now, life).map_err(|e| CsrRefusal::Malformed(e.to_string()))?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let certificate = params.signed_by(&request.public_key, &self.issuer).map_err(malformed)?;
         let key_sha256 = Digest::of(&request.public_key.subject_public_key_info());
-        Ok(DeviceCertificate { pem: certificate.pem(), expires: end(now, DEVICE_LIFE), key_sha256 })
+        Ok(DeviceCertificate { pem: certificate.pem(), expires: end(now, life), key_sha256, issuer: self.sha256() })
     }
 
-    /// What the HTTPS listener speaks TLS with: a client certificate is asked for and may be absent.
+    /// What the HTTPS listener speaks TLS with: a client certificate is asked for, may be absent, and may have expired:
+    /// with one that has, a device may ask for its renewal and nothing else, which the routes see to.
     ///
     /// # Errors
     /// Where a name is none that a certificate can carry.
@@ -184,15 +200,37 @@ impl Authority {
         roots.add(self.certificate.clone()).context("trust the authority")?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
         let verifier = if may_be_absent { verifier.allow_unauthenticated() } else { verifier };
+        let verifier = verifier.build().context("verify client certificates")?;
+        let verifier = Arc::new(ClientVerifier { inner: verifier, lets_expired_in: may_be_absent });
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .context("choose TLS versions")?
-            .with_client_cert_verifier(verifier.build().context("verify client certificates")?)
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![leaf.der().clone(), self.certificate.clone()], private)
             .context("use the server's certificate")?;
+        // A resumed session would show the certificate of the one before: a renewed device would look expired.
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         Ok(config)
     }
+}
+
+/// The only common name in a certificate request; none where it has none or several.
+///
+/// # Errors
+/// [`CsrRefusal`].
+pub fn requested_name(csr_pem: &str) -> Result<Option<String>, CsrRefusal> {
+    if csr_pem.len() > MAX_PEM_BYTES {
+        return Err(CsrRefusal::TooLarge(csr_pem.len()));
+    }
+    let malformed = |_| CsrRefusal::Malformed("it is no PKCS#10 request".into());
+    let (_, pem) = x509_parser::pem::parse_x509_pem(csr_pem.as_bytes()).map_err(|e| malformed(e.to_string()))?;
+    let request = X509CertificationRequest::from_der(&pem.contents);
+    let (_, request) = request.map_err(|e| malformed(e.to_string()))?;
+    let mut names = request.certification_request_info.subject.iter_common_name();
+    let (Some(name), None) = (names.next(), names.next()) else { return Ok(None) };
+    Ok(name.as_str().ok().map(ToOwned::to_owned))
 }
 
 /// The holder of a verified client certificate.
@@ -202,15 +240,26 @@ pub struct Holder {
     pub device: DeviceId,
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub key_sha256: Digest,
+    /// The certificate's end, which may have passed.
+    pub not_after: Timestamp,
 }
 
 impl Holder {
+    /// Whether the certificate has ended at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.not_after <= now
+    }
+
     /// Who holds `certificate`, which TLS has verified; none where its name is no device's.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let mut names = parsed.subject().iter_common_name();
         let (Some(name), None) = (names.next(), names.next()) else { return None };
-        Some(Self { device: name.as_str().ok()?.parse().ok()?, key_sha256: Digest::of(parsed.public_key().raw) })
+        Some(Self {
+            device: name.as_str().ok()?.parse().ok()?,
+            key_sha256: Digest::of(parsed.public_key().raw),
+            not_after: Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()?,
+        })
     }
 }
 
@@ -220,7 +269,8 @@ fn params(name: &str, now: Timestamp, life: SignedDuration) -> anyhow::Result<Ce
     params.distinguished_name.push(DnType::CommonName, name);
     let seconds = |at: Timestamp| std::time::Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0));
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + seconds(now.saturating_sub(SLACK).unwrap_or(Timestamp::UNIX_EPOCH));
+    let slack = SLACK.min(life / 10);
+    params.not_before = epoch + seconds(now.saturating_sub(slack).unwrap_or(Timestamp::UNIX_EPOCH));
     params.not_after = epoch + seconds(end(now, life));
     // 127 random bits: positive, and never the same twice.
     let mut serial = identity::random::<16>()?;
@@ -260,7 +310,9 @@ mod tests {
         let made = authority.certify(&"cam-1".parse().unwrap(), &csr(&wish, &key), NOW.parse().unwrap()).unwrap();
         let der = CertificateDer::from_pem_slice(made.pem.as_bytes()).unwrap();
         let holder = Holder::of(&der).unwrap();
-        assert_eq!(holder, Holder { device: "cam-1".parse().unwrap(), key_sha256: made.key_sha256 });
+        let device = "cam-1".parse().unwrap();
+        assert_eq!(holder, Holder { device, key_sha256: made.key_sha256, not_after: made.expires });
+        assert!(!holder.is_expired(NOW.parse().unwrap()) && holder.is_expired(made.expires));
         let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
         assert!(!parsed.is_ca());
         assert!(parsed.subject_alternative_name().unwrap().is_none());

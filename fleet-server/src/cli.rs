@@ -130,6 +130,12 @@ async fn dispatch(
             device::list(&client()?, selector.as_deref(), printer).await
         }
         Command::Device(args::Device::Show { device }) => device::show(&client()?, &device, printer).await,
+        Command::Device(args::Device::Revoke { device, reason }) => {
+            device::revoke(&client()?, &device, reason, printer).await
+        }
+        Command::Device(args::Device::Reidentify { device, reason, valid }) => {
+            device::reidentify(&client()?, &device, reason, valid, printer).await
+        }
         Command::Dashboard(args::Dashboard::Add { name, out }) => dashboard::add(&client()?, name, &out, printer).await,
         Command::Dashboard(args::Dashboard::List) => dashboard::list(&client()?, printer).await,
         Command::Dashboard(args::Dashboard::Remove { name, reason }) => {

@@ -41,6 +41,8 @@ pub struct Config {
     pub window_seconds: u32,
     /// How long windows are kept; figures are kept for ever.
     pub telemetry_days: u32,
+    /// Life of a device's certificate; its agent renews it while a third is left.
+    pub certificate_life_seconds: u32,
     /// Log filter, such as `info` or `info,tern_fleet_server=debug`.
     pub log: String,
     /// What incidents call.
@@ -62,6 +64,7 @@ impl Default for Config {
             report_interval_seconds: Settings::default().report_interval_seconds,
             window_seconds: Settings::default().window_seconds,
             telemetry_days: 30,
+            certificate_life_seconds: 365 * 86_400,
             log: "info".into(),
             hooks: hooks::config::Config::default(),
         }
@@ -99,6 +102,7 @@ impl Config {
         ensure!((1..=86_400).contains(&self.report_interval_seconds), "report_interval_seconds must be 1 to 86400");
         ensure!((1..=86_400).contains(&self.window_seconds), "window_seconds must be 1 to 86400");
         ensure!((1..=3650).contains(&self.telemetry_days), "telemetry_days must be 1 to 3650");
+        ensure!(self.certificate_life_seconds > 0, "certificate_life_seconds must not be 0");
         if let Some(host) = &self.public_host {
             let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
             let good = (1..=253).contains(&host.len()) && host.chars().all(plain);
@@ -111,6 +115,11 @@ impl Config {
     pub fn settings(&self) -> Settings {
         let Self { report_interval_seconds, window_seconds, .. } = *self;
         Settings { report_interval_seconds, window_seconds }
+    }
+
+    /// Life of a device's certificate.
+    pub fn certificate_life(&self) -> SignedDuration {
+        SignedDuration::from_secs(self.certificate_life_seconds.into())
     }
 
     /// How long telemetry is kept.
@@ -151,6 +160,7 @@ mod tests {
         assert!(refused("report_interval_seconds = 0").contains("report_interval_seconds"));
         assert!(refused("window_seconds = 86401").contains("window_seconds"));
         assert!(refused("telemetry_days = 0").contains("telemetry_days"));
+        assert!(refused("certificate_life_seconds = 0").contains("certificate_life_seconds"));
         assert!(refused("public_host = \"a/b\"").contains("public_host"));
     }
 }

@@ -1,4 +1,7 @@
-//! Turns a machine into a device: the order of an operator, and the one request that uses it.
+//! Turns a machine into a device: the order of an operator, and the one request that uses it. And back: what puts a
+//! device out.
+
+mod renewal;
 
 use std::sync::Arc;
 
@@ -8,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tern_protocol::{
     digest::Digest,
     enrolment::{EnrolmentRequest, EnrolmentResponse, EnrolmentToken},
+    ids::{DeviceId, Labels},
 };
 
 use crate::{
@@ -15,10 +19,12 @@ use crate::{
     clock,
     devices::MAX_LABELS,
     fleet::Fleet,
-    forms::{EnrolmentOrder, EnrolmentTicket},
+    forms::{EnrolmentOrder, EnrolmentTicket, Reidentification, Revoked},
     identity::{Secret, secret_hash},
-    store::{EnrolmentRefusal, NewEnrolment, OrderRefusal, UsedToken},
+    store::{EnrolmentRefusal, NewEnrolment, OrderRefusal, Revocation, UsedToken},
 };
+
+pub use renewal::{RenewalRefusal, renew};
 
 /// Longest life of a token, in seconds: 30 days.
 pub const MAX_VALID_SECONDS: u64 = 30 * 24 * 3600;
@@ -72,36 +78,85 @@ pub async fn order(
     actor: String,
     replaces: bool,
 ) -> anyhow::Result<Result<EnrolmentTicket, OrderError>> {
-    let life = i64::try_from(order.valid_seconds).ok().filter(|_| order.valid_seconds <= MAX_VALID_SECONDS);
-    let Some(life) = life.filter(|life| *life > 0) else { return Ok(Err(OrderError::Life)) };
     if order.labels.len() > MAX_LABELS {
         return Ok(Err(OrderError::Labels));
     }
-    let (now, live) = (clock::now(), fleet.live()?);
-    let secret = Secret::generate().context("make a token")?;
-    let expires = now.saturating_add(SignedDuration::from_secs(life)).unwrap_or(Timestamp::MAX);
-    let enrolment = NewEnrolment {
-        secret_hash: secret.hash(),
-        device: order.device.clone(),
-        labels: order.labels,
-        ordered_by: actor,
-        expires,
-        replaces,
+    let Some((secret, enrolment)) = prepare(order.device, order.labels, order.valid_seconds, actor, replaces)? else {
+        return Ok(Err(OrderError::Life));
     };
-    match fleet.store.order_enrolment(enrolment, now).await? {
-        Err(OrderRefusal::AlreadyEnrolled) => return Ok(Err(OrderError::AlreadyEnrolled)),
-        Ok(()) => {}
+    let ticket = ticket(fleet, &secret, &enrolment)?;
+    let ordered = fleet.store.order_enrolment(enrolment, clock::now()).await?;
+    Ok(ordered.map(|()| ticket).map_err(|OrderRefusal::AlreadyEnrolled| OrderError::AlreadyEnrolled))
+}
+
+/// Puts a device out, cuts its connections and makes the token that lets it in again; none where there is no such device.
+///
+/// # Errors
+/// Where the store or the system fails; refusals are in the value.
+pub async fn reidentify(
+    fleet: &Arc<Fleet>,
+    device: DeviceId,
+    order: Reidentification,
+    actor: String,
+) -> anyhow::Result<Result<Option<EnrolmentTicket>, OrderError>> {
+    let prepared = prepare(device.clone(), Labels::new(), order.valid_seconds, actor, true)?;
+    let Some((secret, enrolment)) = prepared else { return Ok(Err(OrderError::Life)) };
+    let ticket = ticket(fleet, &secret, &enrolment)?;
+    if !fleet.store.reidentify(enrolment, order.reason, clock::now()).await? {
+        return Ok(Ok(None));
     }
+    fleet.cut(&device);
+    fleet.pulse.ring();
+    Ok(Ok(Some(ticket)))
+}
+
+/// Puts a device out for good and cuts its connections; none where there is no such device.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn revoke(
+    fleet: &Arc<Fleet>,
+    device: DeviceId,
+    reason: String,
+    actor: String,
+) -> anyhow::Result<Option<Revoked>> {
+    let order = Revocation { device: device.clone(), reason, actor };
+    let Some(barred) = fleet.store.revoke(order, clock::now()).await? else { return Ok(None) };
+    // Only now: whoever is cut before the record stands is back at once.
+    let connections_cut = fleet.cut(&device);
+    fleet.pulse.ring();
+    Ok(Some(Revoked { device, barred, connections_cut }))
+}
+
+/// A secret and the order that it is for; none where its life is none or too long.
+fn prepare(
+    device: DeviceId,
+    labels: Labels,
+    valid_seconds: u64,
+    actor: String,
+    replaces: bool,
+) -> anyhow::Result<Option<(Secret, NewEnrolment)>> {
+    let life = i64::try_from(valid_seconds).ok().filter(|life| *life > 0 && valid_seconds <= MAX_VALID_SECONDS);
+    let Some(life) = life else { return Ok(None) };
+    let secret = Secret::generate().context("make a token")?;
+    let expires = clock::now().saturating_add(SignedDuration::from_secs(life)).unwrap_or(Timestamp::MAX);
+    let order = NewEnrolment { secret_hash: secret.hash(), device, labels, ordered_by: actor, expires, replaces };
+    Ok(Some((secret, order)))
+}
+
+fn ticket(fleet: &Fleet, secret: &Secret, order: &NewEnrolment) -> anyhow::Result<EnrolmentTicket> {
     let token = EnrolmentToken {
-        server: live.https_url.clone(),
-        device: order.device,
+        server: fleet.live()?.https_url.clone(),
+        device: order.device.clone(),
         secret: secret.reveal().to_owned(),
         ca_sha256: fleet.authority.sha256(),
         root_sha256: Digest::of(&fleet.repository.root()),
     };
     let token = token.encode();
-    let command = format!("tern-agent enroll --token {token}");
-    Ok(Ok(EnrolmentTicket { token, command, expires }))
+    // The machine may be a device already: the one that is replaced.
+    let replace = if order.replaces { "--replace " } else { "" };
+    let command = format!("tern-agent enroll {replace}--token {token}");
+    Ok(EnrolmentTicket { token, command, expires: order.expires })
 }
 
 /// Uses a token: the request's key becomes the device's.
@@ -131,13 +186,14 @@ pub async fn enrol(
         labels: request.labels,
         agent_version: request.agent_version,
         certificate_expires: certificate.expires,
+        issuer: certificate.issuer,
     };
     let enrolled = match fleet.store.enrol(token, now).await? {
         Ok(enrolled) => enrolled,
         Err(refusal) => return Ok(Err(refusal.into())),
     };
     if enrolled.replaced {
-        live.broker.cut(request.device.as_str());
+        fleet.cut(&request.device);
     }
     Ok(Ok(EnrolmentResponse {
         fleet: fleet.settings.fleet.clone(),

@@ -25,6 +25,10 @@ kinds! {
     EnrolmentOrdered = "enrolment-ordered", "An operator ordered a one-time token.";
     DeviceEnrolled = "device-enrolled", "A device used its token.";
     EnrolmentRefused = "enrolment-refused", "Somebody presented a token that does not count.";
+    DeviceRevoked = "device-revoked", "An operator put a device out for good.";
+    DeviceCloned = "device-cloned", "Two machines live on one certificate: both are kept out.";
+    DeviceReidentified = "device-reidentified", "An operator ordered a new identity for a device.";
+    CertificateRenewed = "certificate-renewed", "A device got a certificate for the key that it has.";
     DeviceOnline = "device-online", "A device said that it is there.";
     DeviceOffline = "device-offline", "A device said goodbye, or its last will did.";
     DeviceRunning = "device-running", "Another version answers on a device.";

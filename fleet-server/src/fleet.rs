@@ -27,6 +27,7 @@ use crate::{
     director::Director,
     disk::blobs::Blobs,
     events::EventKind,
+    http::wires::Wires,
     ingest::Ingest,
     metrics::{Gauges, Metrics},
     profiles::Profiles,
@@ -76,6 +77,8 @@ pub struct Fleet {
     pub pulse: Pulse,
     /// Who wakes on what was committed.
     pub bells: Bells,
+    /// The HTTPS connections of devices.
+    pub wires: Arc<Wires>,
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
     used: Mutex<HashMap<String, Moment>>,
@@ -136,6 +139,7 @@ impl Fleet {
             revocations: watch::channel(()).0,
             pulse: Pulse::new(clock::now()),
             bells: Bells::default(),
+            wires: Arc::default(),
             live: RwLock::default(),
             muted: Mutex::default(),
             used: Mutex::default(),
@@ -169,6 +173,14 @@ impl Fleet {
     /// Whether the device has a connection.
     pub fn is_connected(&self, device: &DeviceId) -> bool {
         self.current().is_some_and(|live| live.broker.live(device.as_str()) > 0)
+    }
+
+    /// Cuts every connection that the device has, MQTT and HTTPS; says how many there were. Whatever keeps it out must be
+    /// on record before, or it is back at once.
+    pub fn cut(&self, device: &DeviceId) -> usize {
+        self.delivery.settled(device);
+        let sessions = self.current().map_or(0, |live| live.broker.cut(device.as_str()));
+        sessions + self.wires.cut(device)
     }
 
     /// Runs `work`, which blocks, where it may.

@@ -1,6 +1,7 @@
 //! Forms that `tern` and the server exchange on `/api/v1`: JSON, additive, readers ignore what they do not know.
 
 mod access;
+mod identity;
 pub mod incident;
 pub mod proposals;
 pub mod rollouts;
@@ -21,6 +22,7 @@ use tern_protocol::{
 };
 
 pub use access::{AccessRow, ScopeForm, TokenIssued, TokenOrder, TokenRow};
+pub use identity::{Barred, Reidentification, Revocation, Revoked};
 pub use telemetry::{EstimatedAccuracy, FeatureRow, FiguresRow, QuarantineRow, WindowRow};
 
 /// `GET /api/v1/whoami`.
@@ -181,9 +183,21 @@ pub struct DeviceRow {
     pub last_error: Option<LastError>,
     /// When its certificate ends.
     pub certificate_expires: Timestamp,
+    /// Where an operator put it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Barred>,
+    /// Where two machines live on its certificate, which keeps both out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloned: Option<Barred>,
 }
 
 impl DeviceRow {
+    /// Why the device is kept out, in a word; none where it is in service.
+    pub fn kept_out(&self) -> Option<(&'static str, &Barred)> {
+        let revoked = self.revoked.as_ref().map(|barred| ("revoked", barred));
+        revoked.or_else(|| self.cloned.as_ref().map(|barred| ("cloned", barred)))
+    }
+
     /// Every refusal that the twin shows.
     pub fn refusals(&self) -> impl Iterator<Item = Refusal<'_>> {
         refusals(&self.models, self.last_error.as_ref(), self.generation, self.desired_generation)

@@ -7,6 +7,7 @@ mod body;
 mod caller;
 mod device_routes;
 mod fleet_routes;
+mod identity_routes;
 mod incident_routes;
 mod leftover;
 pub mod listener;
@@ -24,6 +25,7 @@ pub mod sse;
 mod stream_routes;
 mod telemetry_routes;
 mod token_routes;
+pub mod wires;
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,6 +50,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let quick = Router::new()
         .route("/api/v1/enrol", post(device_routes::enrol))
+        .route("/api/v1/renew", post(identity_routes::renew))
         .route("/tuf/metadata/{name}", get(device_routes::metadata))
         .route("/tuf/targets/{*path}", get(device_routes::target))
         .route("/api/v1/whoami", get(fleet_routes::whoami))
@@ -59,6 +62,8 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/enrolments", post(fleet_routes::order_enrolment))
         .route("/api/v1/devices", get(fleet_routes::devices))
         .route("/api/v1/devices/{id}", get(fleet_routes::device))
+        .route("/api/v1/devices/{id}/revoke", post(identity_routes::revoke))
+        .route("/api/v1/devices/{id}/reidentify", post(identity_routes::reidentify))
         .route("/api/v1/devices/{id}/windows", get(telemetry_routes::windows))
         .route("/api/v1/figures", get(telemetry_routes::figures))
         .route("/api/v1/quarantine", get(telemetry_routes::quarantine))

@@ -241,7 +241,9 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
     );
     let director = Director::new(key, settings.fleet.clone(), config.desired_life()).with_settings(config.settings());
     let fleet = Fleet::new(Parts {
-        authority: Authority::open(&folder.join("ca")).context("open the certificate authority")?,
+        authority: Authority::open(&folder.join("ca"))
+            .context("open the certificate authority")?
+            .with_device_life(config.certificate_life()),
         blobs: Blobs::open(&folder.join("blobs")).context("open the blobs")?,
         resend: Duration::from_secs(u64::from(config.desired_resend_seconds)),
         settings,

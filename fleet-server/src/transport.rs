@@ -57,6 +57,7 @@ closed! { Ingested, name, "What a taken message was.",
 closed! { IngestRefusal, code, "Why a device is kept out or a message is not taken.",
     UnknownDevice = "unknown-device", "It is not enrolled.";
     RevokedDevice = "revoked-device", "It is revoked.";
+    ClonedDevice = "device-cloned", "Two machines live on its certificate.";
     ReplacedCertificate = "replaced-certificate", "It was enrolled anew with another key.";
     TopicUnknown = "topic-unknown", "The topic is none of ours.";
     TopicForeign = "topic-foreign", "The topic is another device's.";
@@ -249,6 +250,7 @@ impl Policy for Transport {
                 Ok(Admittance::Enrolled { key_sha256 }) if key_sha256 == identity.key_sha256 => Ok(()),
                 Ok(Admittance::Enrolled { .. }) => denied(IngestRefusal::ReplacedCertificate),
                 Ok(Admittance::Revoked) => denied(IngestRefusal::RevokedDevice),
+                Ok(Admittance::Cloned) => denied(IngestRefusal::ClonedDevice),
                 Ok(Admittance::Unknown) => denied(IngestRefusal::UnknownDevice),
                 Err(error) => {
                     tracing::error!(%error, "a client could not be looked up");

@@ -10,6 +10,8 @@ mod accesses;
 mod decay;
 #[path = "http/devices.rs"]
 mod devices;
+#[path = "http/identity.rs"]
+mod identity;
 #[path = "http/ingest.rs"]
 mod ingest;
 #[path = "http/people.rs"]

@@ -94,6 +94,20 @@ pub struct EnrolmentResponse {
     pub mqtt_address: String,
 }
 
+/// `POST /api/v1/renew`, over a connection with the device's certificate, which may have expired.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RenewalRequest {
+    /// A PKCS#10 request, PEM, for the same key and of the same name.
+    pub csr_pem: String,
+}
+
+/// The answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RenewalResponse {
+    /// The new certificate, PEM.
+    pub certificate_pem: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

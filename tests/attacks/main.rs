@@ -17,6 +17,8 @@ mod client_takeover;
 mod endless_data;
 #[path = "enrolment_token/attack.rs"]
 mod enrolment_token;
+#[path = "equivocation/attack.rs"]
+mod equivocation;
 #[path = "fast_forward/attack.rs"]
 mod fast_forward;
 #[path = "foreign_topic/attack.rs"]
@@ -50,13 +52,14 @@ mod wrong_software;
 mod zip_bombs;
 
 /// Every attack, by its folder.
-const ATTACKS: [&str; 21] = [
+const ATTACKS: [&str; 22] = [
     "arbitrary_install",
     "candidate",
     "candidate_opt_in",
     "client_takeover",
     "endless_data",
     "enrolment_token",
+    "equivocation",
     "fast_forward",
     "foreign_topic",
     "freeze",

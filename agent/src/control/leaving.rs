@@ -20,12 +20,13 @@ impl Control {
             // What cannot be recorded any more counts as a cut, which is the safe side.
             let _ = self.carry_out(&name, effects).await;
         }
-        let Wires { mut events, link_events, stop_link, link, feeder, socket } = wires;
+        let Wires { mut events, link_events, stop_link, link, feeder, socket, keeper } = wires;
         let all = async {
             for task in std::mem::take(&mut self.running).into_values() {
                 task.abort();
             }
             socket.abort();
+            keeper.abort();
             stop_link.send_replace(true);
             // Events that the link still has are not needed, but it must not wait for somebody to take them.
             drop(link_events);

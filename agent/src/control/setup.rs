@@ -25,13 +25,14 @@ use crate::{
     notify::Beats,
     outbox::{self, Boots, Outbox},
     probe::ProbeLimits,
+    renewal::{Keeper, Signs},
     rescue,
     self_exec::SelfExec,
     state::ModelRecord,
     store::{Origin, Store},
     supervisor::{Listener, Supervisor, Timing},
     telemetry::Telemetry,
-    tls,
+    tls::Credentials,
     trust::{HttpRepository, Trust},
     vitals::Vitals,
 };
@@ -82,8 +83,11 @@ impl Setup {
         let control_socket = listeners::unix(&self.config.control_socket(), 0o600)?;
         control_socket.set_nonblocking(true)?;
         let control_socket = tokio::net::UnixListener::from_std(control_socket)?;
-        let tls = tls::client_config(self.identity.authority(), Some(self.identity.tls()), self.clock.clone())?;
+        let credentials = self.identity.credentials()?;
+        let tls = credentials.config(self.clock.clone())?;
         let installer = Arc::new(self.installer(&tls)?);
+        let signs = Signs::default();
+        let keeper = self.keeper(credentials, &tls, signs.clone())?;
         let (boot, since) = (random_boot()?, self.clock.now());
         let beats = Beats::default();
         // Full: see EVENTS.
@@ -105,6 +109,7 @@ impl Setup {
             tls: Some(tls),
             reconnect_max: Duration::from_secs(self.config.reconnect_max_seconds),
             status: link::status(&boot, &self.agent.to_string(), since),
+            signs,
         };
         let link = Link { options, twin, figures, reports, events: link_in, stop, beat: beats.link.clone() };
         let limits = self.config.limits();
@@ -143,7 +148,16 @@ impl Setup {
         control.boot_machines().await;
         let link = tokio::spawn(link.run());
         let socket = tokio::spawn(socket::serve(control_socket, events_in));
-        Ok((control, Wires { events, link_events, stop_link, link, feeder, socket }))
+        let keeper = tokio::spawn(keeper.run());
+        Ok((control, Wires { events, link_events, stop_link, link, feeder, socket, keeper }))
+    }
+
+    /// Whoever looks after the certificate, with an identity of its own.
+    fn keeper(&self, credentials: Credentials, tls: &rustls::ClientConfig, signs: Signs) -> anyhow::Result<Keeper> {
+        let folder = self.config.identity_dir();
+        let identity = Identity::load(&folder)?.context("the identity went away")?;
+        let remote = Remote::new(&identity.enrolment.server, tls)?;
+        Ok(Keeper { identity, folder, credentials, remote, clock: self.clock.clone(), signs })
     }
 
     /// Opens the outbox, and records that this start did.

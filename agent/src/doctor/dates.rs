@@ -18,12 +18,14 @@ pub(super) fn check(patient: &Patient) -> Option<Finding> {
 }
 
 fn judge(end: Timestamp, now: Timestamp) -> Finding {
-    let again = "enrol the device again";
     if end <= now {
-        return Finding::error("certificate", format!("expired at {end}"), again);
+        let remedy =
+            "the running agent renews it once it reaches the server; where that refuses, enrol the device again";
+        return Finding::warn("certificate", format!("expired at {end}"), remedy);
     }
     if end.duration_since(now) < SOON {
-        return Finding::warn("certificate", format!("expires at {end}"), again);
+        let remedy = "the running agent renews it; its log says why it has not";
+        return Finding::warn("certificate", format!("expires at {end}"), remedy);
     }
     Finding::ok("certificate", format!("valid until {end}"))
 }
@@ -36,7 +38,7 @@ mod tests {
     fn it_warns_thirty_days_before() {
         let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
         for (end, verdict) in [
-            ("2026-06-01T00:00:00Z", Verdict::Error),
+            ("2026-06-01T00:00:00Z", Verdict::Warn),
             ("2026-06-30T00:00:00Z", Verdict::Warn),
             ("2026-07-01T00:00:00Z", Verdict::Ok),
         ] {

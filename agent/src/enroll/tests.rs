@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertifiedIssuer, IsCa, PKCS_ECDSA_P256_SHA256};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, PKCS_ECDSA_P256_SHA256};
 use serde_json::json;
 use tern_protocol::{keys::SigningKey, signed::sign_value};
 
@@ -69,13 +69,13 @@ fn an_honest_answer_becomes_an_identity_with_its_record() {
     let response = server.response("cam-1", &key);
     let files = check(&token, &key, &response).unwrap();
     disk::make_folder(&config.state_dir).unwrap();
-    settle(&config, &token, &key, &response).unwrap();
+    settle(&config, &token, &key, &response, false).unwrap();
     let identity = Identity::load(&config.identity_dir()).unwrap().unwrap();
     assert_eq!((identity.enrolment.device.as_str(), &identity.root), ("cam-1", &server.root));
     let state = Store::open(&config.state_dir).state();
     assert_eq!(state.root_pin, Some(token.root_sha256));
     assert_eq!(state.time_floor.to_string(), "2026-06-01T00:00:00Z");
-    assert!(files.install(&config.identity_dir()).is_err(), "an identity is never replaced");
+    assert!(files.install(&config.identity_dir(), false).is_err(), "an identity is not replaced unasked");
     assert!(!config.state_dir.join("identity.new").exists());
 }
 
@@ -168,7 +168,7 @@ fn a_lost_answer_costs_no_token() {
     assert_eq!(mode & 0o777, disk::SECRET);
     // The server has certified the first key; its answer was lost, and the machine started again.
     let key = pending::key(&config.state_dir, &token).unwrap();
-    settle(&config, &token, &key, &server.response("cam-1", &first)).unwrap();
+    settle(&config, &token, &key, &server.response("cam-1", &first), false).unwrap();
     assert!(!path.exists(), "the identity holds the key now");
     assert!(Identity::load(&config.identity_dir()).unwrap().is_some());
 }
@@ -190,15 +190,15 @@ fn a_pending_key_counts_for_its_token_only_and_if_it_is_whole() {
 async fn a_bad_token_or_an_absent_server_leaves_no_identity() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
-    assert!(matches!(run(&config, "tern-enrol-1.x").await, Err(EnrolError::Token(_))));
+    assert!(matches!(run(&config, "tern-enrol-1.x", false).await, Err(EnrolError::Token(_))));
     let token = Authority::new().token().encode();
     let pending = pending::path(&config.state_dir);
-    assert!(matches!(run(&config, &token).await, Err(EnrolError::Unreachable { .. })));
+    assert!(matches!(run(&config, &token, false).await, Err(EnrolError::Unreachable { .. })));
     let key = disk::read_bounded(&pending, 1 << 14).unwrap().expect("the key was durable before the server was asked");
-    assert!(matches!(run(&config, &token).await, Err(EnrolError::Unreachable { .. })));
+    assert!(matches!(run(&config, &token, false).await, Err(EnrolError::Unreachable { .. })));
     assert_eq!(disk::read_bounded(&pending, 1 << 14).unwrap(), Some(key), "the same key is asked with again");
     assert!(!config.identity_dir().exists());
     disk::make_folder(&config.identity_dir()).unwrap();
-    assert!(matches!(run(&config, &token).await, Err(EnrolError::AlreadyEnrolled(_))));
+    assert!(matches!(run(&config, &token, false).await, Err(EnrolError::AlreadyEnrolled(_))));
     assert!(!pending.exists());
 }

@@ -10,7 +10,10 @@ use tern_protocol::{topics::Channel, twin::Status};
 use tokio::sync::mpsc;
 
 use super::{Options, pauses::Pauses, payload, topic};
-use crate::clock::{Moment, jittered};
+use crate::{
+    clock::{Moment, jittered},
+    renewal::{Signs, says_expired},
+};
 
 /// Longest time to an MQTT session: TLS with a key in a slow TPM.
 const CONNECT_SECONDS: u64 = 60;
@@ -50,7 +53,7 @@ pub(super) enum Seen {
 }
 
 /// Polls without ever doing anything else, so that pings go out in time.
-pub(super) async fn poll(mut event_loop: EventLoop, sender: mpsc::Sender<Seen>, longest: Duration) {
+pub(super) async fn poll(mut event_loop: EventLoop, sender: mpsc::Sender<Seen>, longest: Duration, signs: Signs) {
     let (mut pauses, mut since) = (Pauses::default(), None);
     loop {
         let seen = match event_loop.poll().await {
@@ -58,13 +61,19 @@ pub(super) async fn poll(mut event_loop: EventLoop, sender: mpsc::Sender<Seen>, 
                 Seen::Lost("the server refuses the subscription to `desired` or `watermark`".into())
             }
             Ok(packet) => Seen::Packet(packet),
-            Err(error) => Seen::Lost(crate::http::chain(&error)),
+            Err(error) => {
+                if says_expired(&error) {
+                    signs.expired();
+                }
+                Seen::Lost(crate::http::chain(&error))
+            }
         };
         if matches!(seen, Seen::Packet(Polled::Incoming(Incoming::ConnAck(_)))) {
             since = Some(Moment::now());
         }
         let lost = matches!(seen, Seen::Lost(_));
         if lost {
+            signs.lost();
             // Also hangs up, without a DISCONNECT, so that the last will goes out.
             reset(&mut event_loop);
         }

@@ -134,6 +134,7 @@ async fn rig() -> Rig {
         tls: None,
         reconnect_max: Duration::from_millis(20),
         status: status("boot", "0.1.0", Timestamp::UNIX_EPOCH),
+        signs: Default::default(),
     };
     let link =
         Link { options, twin: twins, figures: shown, reports: made, events: sender, stop: stopped, beat: Beat::new() };

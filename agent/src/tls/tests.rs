@@ -41,8 +41,8 @@ fn only_the_pinned_ca_counts() {
     let (ours, theirs) = (chain(2020, 2040), chain(2020, 2040));
     let pin = |c: &Chain| Authority::Pin(Digest::of(&c.ca), Arc::new(OnceLock::new()));
     assert_eq!(verify(&ours, pin(&ours), "localhost", LATER), Ok(()));
-    assert_eq!(verify(&ours, Authority::Certificate(ours.ca.clone()), "localhost", LATER), Ok(()));
-    assert!(verify(&ours, Authority::Certificate(theirs.ca.clone()), "localhost", LATER).is_err());
+    assert_eq!(verify(&ours, Authority::Certificates(vec![ours.ca.clone()]), "localhost", LATER), Ok(()));
+    assert!(verify(&ours, Authority::Certificates(vec![theirs.ca.clone()]), "localhost", LATER).is_err());
     let found = Arc::new(OnceLock::new());
     let other = Authority::Pin(Digest::of(&ours.ca), found.clone());
     assert!(verify(&theirs, other, "localhost", LATER).is_err());
@@ -56,9 +56,9 @@ fn only_the_pinned_ca_counts() {
 #[test]
 fn not_yet_valid_is_accepted_and_expired_is_not() {
     let future = chain(2030, 2040);
-    assert_eq!(verify(&future, Authority::Certificate(future.ca.clone()), "localhost", LATER), Ok(()));
+    assert_eq!(verify(&future, Authority::Certificates(vec![future.ca.clone()]), "localhost", LATER), Ok(()));
     let past = chain(2020, 2025);
-    let outcome = verify(&past, Authority::Certificate(past.ca.clone()), "localhost", LATER);
+    let outcome = verify(&past, Authority::Certificates(vec![past.ca.clone()]), "localhost", LATER);
     let expired = matches!(
         outcome,
         Err(Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }))

@@ -77,7 +77,7 @@ impl Device {
         durable.models.insert(demand.model, record);
         Store::create(&path.join("state"), &durable).unwrap();
         let (files, root) = identity();
-        files.install(&path.join("state/identity")).unwrap();
+        files.install(&path.join("state/identity"), false).unwrap();
         let config = path.join("agent.toml");
         let text = format!(
             "state_dir = {:?}\nruntime_dir = {:?}\nready_file = {:?}\ninfer_tcp = \"127.0.0.1:0\"\nlog = \"debug\"\n\

@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use rmqtt::types::Id;
+use tern_protocol::digest::Digest;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 
@@ -22,6 +23,8 @@ pub(super) struct Link {
     pub(super) connection: Connection,
     pub(super) kind: Kind,
     redeemed: AtomicBool,
+    /// When the certificate ends, in seconds since 1970: a renewal moves it.
+    not_after: AtomicU64,
     phase: Mutex<Phase>,
     end: watch::Sender<Option<End>>,
 }
@@ -148,12 +151,14 @@ impl Links {
         // The self-test's connections have no number: the policy never hears of them.
         table.last_number += u64::from(kind == Kind::Certificate);
         let number = if kind == Kind::Certificate { table.last_number } else { 0 };
+        let not_after = AtomicU64::new(seconds(identity.not_after));
         let connection = Connection { number, identity };
         let (end, _) = watch::channel(None);
         let link = Arc::new(Link {
             connection,
             kind,
             redeemed: AtomicBool::new(false),
+            not_after,
             phase: Mutex::new(Phase::Opening),
             end,
         });
@@ -228,8 +233,17 @@ impl Links {
     /// Ends every connection whose certificate has reached its end at `now`.
     pub(super) fn end_expired(&self, now: SystemTime) {
         for link in lock(&self.table).by_name.values().flatten() {
-            if link.connection.identity.not_after <= now {
+            if link.not_after.load(Relaxed) <= seconds(now) {
                 link.end(End::Expired);
+            }
+        }
+    }
+
+    /// Lets the connections of `name` with this key live on until `not_after`: their certificate was renewed.
+    pub(super) fn extend(&self, name: &str, key_sha256: &Digest, not_after: SystemTime) {
+        for link in lock(&self.table).by_name.get(name).into_iter().flatten() {
+            if link.connection.identity.key_sha256 == *key_sha256 {
+                link.not_after.fetch_max(seconds(not_after), Relaxed);
             }
         }
     }
@@ -248,6 +262,10 @@ impl Links {
     pub(super) fn occupied(&self) -> usize {
         lock(&self.table).occupied
     }
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The unit that the per-source limit counts: an IPv4 address, or an IPv6 /64, since a host owns a whole one.
@@ -332,7 +350,7 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
-    use tern_protocol::digest::Digest;
+    use std::time::Duration;
 
     use super::*;
 
@@ -385,6 +403,21 @@ mod tests {
         links.stop();
         assert_eq!(links.register(identity("b"), None, Kind::Certificate).err(), Some(Refusal::Stopping));
         assert_eq!(links.occupy(peer("192.0.2.1")).err(), Some(Refusal::Stopping));
+    }
+
+    #[test]
+    fn a_renewed_certificate_lets_the_connections_of_its_key_live_on() {
+        let links = links(9, 9, 9);
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let own = links.register(identity("a"), None, Kind::Certificate).ok().unwrap();
+        let other = Identity { key_sha256: Digest::of(b"other"), ..identity("a") };
+        let other = links.register(other, None, Kind::Certificate).ok().unwrap();
+        links.extend("a", &Digest::of(b"a"), at(9));
+        links.extend("a", &Digest::of(b"a"), at(5));
+        links.end_expired(at(8));
+        assert_eq!((*own.link.ending().borrow(), *other.link.ending().borrow()), (None, Some(End::Expired)));
+        links.end_expired(at(9));
+        assert_eq!(*own.link.ending().borrow(), Some(End::Expired));
     }
 
     #[tokio::test]

@@ -178,6 +178,25 @@ pub(super) enum Device {
         #[arg(long)]
         model: Option<ModelName>,
     },
+    /// Put a device out for good: its connections end at once, and only a new enrolment lets it in again
+    Revoke {
+        /// Its name
+        device: DeviceId,
+        /// Why; kept with the record
+        #[arg(long, value_name = "TEXT", value_parser = spoken)]
+        reason: String,
+    },
+    /// Put a device's identity out and print the line that gives it a new one; for one that was cloned
+    Reidentify {
+        /// Its name
+        device: DeviceId,
+        /// Why; kept with the record
+        #[arg(long, value_name = "TEXT", value_parser = spoken)]
+        reason: String,
+        /// How long the token is good for: a number and s, m, h or d
+        #[arg(long, default_value = "1h", value_parser = duration)]
+        valid: Duration,
+    },
     /// Reports and rows that could not be used
     Quarantine,
     /// Make and sign the ticket that gives new floors to a device which lost its own

@@ -1,14 +1,14 @@
-//! `tern device enroll`, `list` and `show`.
+//! `tern device enroll`, `list`, `show`, `revoke` and `reidentify`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tern_protocol::{ids::DeviceId, twin::ModelTwin};
 
 use super::{args::Enroll, client::Client, output::Printer, telemetry};
 use crate::{
     devices::{Refusal, foremost},
-    forms::{DeviceRow, EnrolmentOrder, EnrolmentTicket, Page},
-    wording::state,
+    forms::{DeviceRow, EnrolmentOrder, EnrolmentTicket, Page, Reidentification, Revocation, Revoked},
+    wording::{count, state},
 };
 
 pub(super) async fn enroll(client: &Client, order: Enroll, printer: &mut Printer<'_>) -> anyhow::Result<()> {
@@ -19,14 +19,41 @@ pub(super) async fn enroll(client: &Client, order: Enroll, printer: &mut Printer
     let form = EnrolmentOrder { device: order.device, labels, valid_seconds: order.valid.as_secs() };
     let route = if order.replace { "/api/v1/enrolments?replace=true" } else { "/api/v1/enrolments" };
     let ticket: EnrolmentTicket = client.post(route, &form).await?;
-    printer.result(&ticket, |p| {
-        p.note(&format!(
-            "run this on {} ({} at the latest); it is shown only once:",
-            form.device,
-            p.when(ticket.expires)
-        ))?;
+    show_ticket(&form.device, &ticket, printer)
+}
+
+fn show_ticket(device: &DeviceId, ticket: &EnrolmentTicket, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    printer.result(ticket, |p| {
+        let when = p.when(ticket.expires);
+        p.note(&format!("run this on {device} ({when} at the latest); it is shown only once:"))?;
         p.line(&ticket.command)
     })
+}
+
+pub(super) async fn revoke(
+    client: &Client,
+    device: &DeviceId,
+    reason: String,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
+    let revoked: Revoked = client.post(&format!("/api/v1/devices/{device}/revoke"), &Revocation { reason }).await?;
+    printer.result(&revoked, |p| {
+        let (by, since) = (&revoked.barred.by, p.when(revoked.barred.since));
+        p.line(&format!("{device} is revoked since {since}, by {by}: {}", revoked.barred.reason))?;
+        p.line(&format!("{} cut", count(revoked.connections_cut, "connection")))
+    })
+}
+
+pub(super) async fn reidentify(
+    client: &Client,
+    device: &DeviceId,
+    reason: String,
+    valid: Duration,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
+    let form = Reidentification { reason, valid_seconds: valid.as_secs() };
+    let ticket: EnrolmentTicket = client.post(&format!("/api/v1/devices/{device}/reidentify"), &form).await?;
+    show_ticket(device, &ticket, printer)
 }
 
 pub(super) async fn list(client: &Client, selector: Option<&str>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
@@ -42,12 +69,21 @@ pub(super) async fn list(client: &Client, selector: Option<&str>, printer: &mut 
     })
 }
 
+/// `yes`, `no`, or why it cannot be.
+fn online(device: &DeviceRow) -> &'static str {
+    match device.kept_out() {
+        Some((what, _)) => what,
+        None if device.online => "yes",
+        None => "no",
+    }
+}
+
 fn row(device: &DeviceRow, printer: &Printer<'_>) -> Vec<String> {
     let models: Vec<_> = device.models.iter().map(model).collect();
     vec![
         device.device.to_string(),
         device.device_class.to_string(),
-        if device.online { "yes" } else { "no" }.into(),
+        online(device).into(),
         device.last_seen.map_or_else(|| "never".into(), |seen| printer.when(seen)),
         if models.is_empty() { "-".into() } else { models.join(", ") },
         generation(device),
@@ -87,13 +123,16 @@ pub(super) async fn show(client: &Client, device: &DeviceId, printer: &mut Print
             ("device", row.device.to_string()),
             ("class", row.device_class.to_string()),
             ("labels", labels.join(", ")),
-            ("online", if row.online { "yes" } else { "no" }.into()),
+            ("online", online(&row).into()),
             ("seen", row.last_seen.map_or_else(|| "never".into(), |seen| p.when(seen))),
             ("agent", row.agent_version.clone()),
             ("generation", generation(&row)),
             ("wanted", if desired.is_empty() { "nothing".into() } else { desired.join(", ") }),
             ("certificate", format!("ends {}", p.when(row.certificate_expires))),
         ])?;
+        if let Some((what, barred)) = row.kept_out() {
+            p.line(&format!("{what} since {}, by {}: {}", p.when(barred.since), barred.by, barred.reason))?;
+        }
         let models = row.models.iter().map(|m| vec![model(m), m.generation.to_string(), p.when(m.since)]).collect();
         p.line("")?;
         p.table(&["MODEL", "GENERATION", "SINCE"], models, "no models")?;

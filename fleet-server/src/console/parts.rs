@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     devices::Refusal,
-    forms::EventRow,
+    forms::{DeviceRow, EventRow},
     wording::{count, plain, relative, short_digests, state},
 };
 
@@ -98,6 +98,14 @@ pub(super) fn mark(class: &'static str, text: impl std::fmt::Display) -> Markup 
         _ => "\u{25cb}",
     };
     html! { span .(class) { span .shape aria-hidden="true" { (shape) } " " (text) } }
+}
+
+/// A device's link, or why it can have none.
+pub(super) fn link_of(device: &DeviceRow) -> Markup {
+    match device.kept_out() {
+        Some((what, _)) => mark("bad", what),
+        None => online(device.online),
+    }
 }
 
 pub(super) fn online(is_online: bool) -> Markup {

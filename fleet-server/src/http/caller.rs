@@ -6,7 +6,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, HeaderValue, header, request::Parts},
 };
-use tern_protocol::ids::DeviceId;
+use tern_protocol::{api::RENEW, ids::DeviceId};
 
 use super::problem::{Answer, Refusal, Refused};
 use crate::{
@@ -24,6 +24,9 @@ use crate::{
 
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN: usize = 256;
+
+/// What to do with a device that is not in service.
+const ENROL: &str = "enrol the device again with `tern device enroll`";
 
 /// The other end of a connection, put into each of its requests by the listener.
 #[derive(Debug, Clone)]
@@ -100,20 +103,45 @@ impl FromRequestParts<Arc<Fleet>> for Device {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Refused> {
-        let peer = parts.extensions.get::<Peer>().cloned();
-        let Some(Holder { device, key_sha256 }) = peer.and_then(|peer| peer.holder) else {
-            return Err(Refused::new(Refusal::NoCertificate, "connect with the certificate of an enrolled device"));
-        };
-        let refusal = match fleet.store.admittance(device.clone()).await? {
-            Admittance::Enrolled { key_sha256: enrolled } if enrolled == key_sha256 => return Ok(Self(device)),
-            Admittance::Enrolled { .. } => Refusal::ReplacedCertificate,
-            Admittance::Revoked => Refusal::RevokedDevice,
-            Admittance::Unknown => Refusal::UnknownDevice,
-        };
-        let event = NewEvent::new(EventKind::FrontRefused, refusal.title()).by(device.as_str()).coded(refusal.code());
-        fleet.record_refusal(device.as_str(), event);
-        Err(Refused::new(refusal, "enrol the device again with `tern device enroll`"))
+        let holder = certified(parts, fleet).await?;
+        if holder.is_expired(clock::now()) {
+            let refusal = Refusal::ExpiredCertificate;
+            let event = NewEvent::new(EventKind::FrontRefused, refusal.title()).by(holder.device.as_str());
+            fleet.record_refusal(holder.device.as_str(), event.coded(refusal.code()));
+            return Err(Refused::new(refusal, format!("renew it: POST {RENEW} with this very certificate")));
+        }
+        Ok(Self(holder.device))
     }
+}
+
+/// An enrolled device with the key of its newest enrolment, whose certificate may have expired: it may ask for its renewal.
+pub(super) struct Renewing(pub(super) Holder);
+
+impl FromRequestParts<Arc<Fleet>> for Renewing {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Refused> {
+        certified(parts, fleet).await.map(Self)
+    }
+}
+
+/// Who holds the certificate of this connection, if that is in service.
+async fn certified(parts: &Parts, fleet: &Arc<Fleet>) -> Answer<Holder> {
+    let peer = parts.extensions.get::<Peer>().cloned();
+    let Some(holder) = peer.and_then(|peer| peer.holder) else {
+        return Err(Refused::new(Refusal::NoCertificate, "connect with the certificate of an enrolled device"));
+    };
+    let device = &holder.device;
+    let (refusal, advice) = match fleet.store.admittance(device.clone()).await? {
+        Admittance::Enrolled { key_sha256 } if key_sha256 == holder.key_sha256 => return Ok(holder),
+        Admittance::Enrolled { .. } => (Refusal::ReplacedCertificate, ENROL),
+        Admittance::Revoked => (Refusal::RevokedDevice, ENROL),
+        Admittance::Cloned => (Refusal::ClonedDevice, "give it a new identity with `tern device reidentify`"),
+        Admittance::Unknown => (Refusal::UnknownDevice, ENROL),
+    };
+    let event = NewEvent::new(EventKind::FrontRefused, refusal.title()).by(device.as_str()).coded(refusal.code());
+    fleet.record_refusal(device.as_str(), event);
+    Err(Refused::new(refusal, advice))
 }
 
 /// The address of the caller, for the log and for muting.

@@ -179,6 +179,8 @@ impl Connection {
     async fn speak(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, holder: Option<Holder>) {
         let peer = Peer { address: self.address, holder };
         let wire = Wire::new(self.stopping.clone());
+        let device = peer.holder.as_ref().map(|holder| holder.device.clone());
+        let _held = device.map(|device| self.fleet.wires.hold(device, wire.clone()));
         let cut = wire.clone();
         let is_plain = self.tls.is_none();
         let router = self.router.clone();

@@ -55,6 +55,9 @@ refusals! {
     NoCertificate = 401 "no-certificate" "A device certificate is wanted";
     UnknownDevice = 403 "unknown-device" "The device is not enrolled";
     RevokedDevice = 403 "revoked-device" "The device is revoked";
+    ClonedDevice = 403 "device-cloned" "Two machines use the device's certificate";
+    ExpiredCertificate = 403 "expired-certificate" "The device's certificate has expired";
+    ForeignKey = 403 "foreign-key" "The request is for another key than the device's";
     ReplacedCertificate = 403 "replaced-certificate" "The device was enrolled anew with another key";
     UnknownEnrolment = 403 "unknown-enrolment" "The enrolment token does not count";
     UsedEnrolment = 403 "used-enrolment" "The enrolment token was used";

@@ -43,6 +43,16 @@ impl Wire {
         Self { cut: Arc::default(), stopping }
     }
 
+    /// Cuts the connection off, whatever it is doing.
+    pub(super) fn cut(&self) {
+        self.cut.notify_one();
+    }
+
+    /// Whether this is the same connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.cut, &other.cut)
+    }
+
     /// Waits until the connection is to be cut off.
     pub(super) async fn is_cut(&self) {
         self.cut.notified().await;

@@ -97,6 +97,9 @@ pub(super) struct Run {
     /// How long a device's windows are.
     #[arg(long)]
     window_seconds: Option<u32>,
+    /// Life of a device's certificate.
+    #[arg(long)]
+    certificate_life_seconds: Option<u32>,
     /// Log filter, such as info.
     #[arg(long)]
     log: Option<String>,
@@ -117,6 +120,7 @@ impl Run {
             report_interval_seconds: self.report_interval_seconds.unwrap_or(file.report_interval_seconds),
             window_seconds: self.window_seconds.unwrap_or(file.window_seconds),
             telemetry_days: file.telemetry_days,
+            certificate_life_seconds: self.certificate_life_seconds.unwrap_or(file.certificate_life_seconds),
             log: self.log.unwrap_or(file.log),
             hooks: file.hooks,
         };

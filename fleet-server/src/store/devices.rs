@@ -11,7 +11,12 @@ use tern_protocol::{
 };
 
 use super::{NewEvent, Store, StoreError, events, from_json, millis, natural, parse, time};
-use crate::{events::EventKind, forms::DeviceRow, identity::policy::DeviceFacts, selector::Selector};
+use crate::{
+    events::EventKind,
+    forms::{Barred, DeviceRow},
+    identity::policy::DeviceFacts,
+    selector::Selector,
+};
 
 /// Whether a device may come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +28,8 @@ pub enum Admittance {
     },
     /// It was enrolled and is revoked.
     Revoked,
+    /// Two machines live on its certificate.
+    Cloned,
     /// It was never enrolled.
     Unknown,
 }
@@ -46,7 +53,7 @@ pub enum Gone {
 }
 
 const COLUMNS: &str = "device, online, last_seen, device_class, own_labels, operator_labels, agent_version, generation,
-                       twin_generation, twin, certificate_expires";
+                       twin_generation, twin, certificate_expires, revoked, revoked_by, revoke_reason, cloned, clone_evidence";
 
 impl Store {
     /// Whether the device may come in.
@@ -55,25 +62,28 @@ impl Store {
     /// [`StoreError`].
     pub async fn admittance(&self, device: DeviceId) -> Result<Admittance, StoreError> {
         self.read(move |connection| {
-            let row: Option<(String, Option<i64>)> = connection
-                .prepare_cached("SELECT key_sha256, revoked FROM devices WHERE device = ?1")?
-                .query_row([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+            let row: Option<(String, bool, bool)> = connection
+                .prepare_cached(
+                    "SELECT key_sha256, revoked IS NOT NULL, cloned IS NOT NULL FROM devices WHERE device = ?1",
+                )?
+                .query_row([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                 .optional()?;
             Ok(match row {
                 None => Admittance::Unknown,
-                Some((_, Some(_))) => Admittance::Revoked,
-                Some((key, None)) => Admittance::Enrolled { key_sha256: parse("key digest", &key)? },
+                Some((_, true, _)) => Admittance::Revoked,
+                Some((_, _, true)) => Admittance::Cloned,
+                Some((key, false, false)) => Admittance::Enrolled { key_sha256: parse("key digest", &key)? },
             })
         })
         .await
     }
 
-    /// A page of the unrevoked devices that `selector` picks, by name.
+    /// A page of the devices that `selector` picks, by name; those that are revoked too.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn devices(&self, selector: Selector, paging: Paging) -> Result<Vec<DeviceRow>, StoreError> {
-        self.read(move |connection| list(connection, &selector, &paging)).await
+        self.read(move |connection| list(connection, &selector, &paging, true)).await
     }
 
     /// A device that `selector` picks and `scope` does not, if there is one.
@@ -122,7 +132,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn device(&self, device: DeviceId) -> Result<Option<DeviceRow>, StoreError> {
         self.read(move |connection| {
-            let sql = format!("SELECT {COLUMNS} FROM devices WHERE device = ?1 AND revoked IS NULL");
+            let sql = format!("SELECT {COLUMNS} FROM devices WHERE device = ?1");
             let mut statement = connection.prepare_cached(&sql)?;
             let mut rows = statement.query([device.as_str()])?;
             rows.next()?.map(|row| from_row(connection, row)).transpose()
@@ -165,10 +175,11 @@ pub(super) fn list(
     connection: &Connection,
     selector: &Selector,
     paging: &Paging,
+    with_revoked: bool,
 ) -> Result<Vec<DeviceRow>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM devices WHERE device > ?1 AND revoked IS NULL ORDER BY device");
+    let sql = format!("SELECT {COLUMNS} FROM devices WHERE device > ?1 AND (?2 OR revoked IS NULL) ORDER BY device");
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([&paging.after])?;
+    let mut rows = statement.query(params![&paging.after, with_revoked])?;
     let mut devices = Vec::new();
     while devices.len() < paging.limit {
         let Some(row) = rows.next()? else { break };
@@ -197,8 +208,25 @@ fn from_row(connection: &Connection, row: &Row<'_>) -> Result<DeviceRow, StoreEr
         models,
         last_error,
         certificate_expires: time(row.get(10)?)?,
+        revoked: barred(row, 11, row.get(12)?, row.get(13)?)?,
+        cloned: barred(row, 14, None, row.get(15)?)?,
         device,
     })
+}
+
+/// Since when the device is out, where the column of that index says so.
+fn barred(
+    row: &Row<'_>,
+    since: usize,
+    by: Option<String>,
+    reason: Option<String>,
+) -> Result<Option<Barred>, StoreError> {
+    let Some(since) = row.get::<_, Option<i64>>(since)? else { return Ok(None) };
+    Ok(Some(Barred {
+        since: time(since)?,
+        by: by.unwrap_or_else(|| "server".into()),
+        reason: reason.unwrap_or_default(),
+    }))
 }
 
 /// The operator's labels go over the device's own.

@@ -153,7 +153,7 @@ impl Store {
     pub async fn demand(&self, device: DeviceId) -> Result<Option<Demand>, StoreError> {
         self.read(move |connection| {
             let sql = "SELECT desired, generation, twin_generation < generation FROM devices
-                       WHERE device = ?1 AND revoked IS NULL AND desired IS NOT NULL";
+                       WHERE device = ?1 AND revoked IS NULL AND cloned IS NULL AND desired IS NOT NULL";
             let row = |row: &rusqlite::Row<'_>| {
                 Ok(Demand { bytes: row.get(0)?, generation: Generation(natural(row.get(1)?)), lags: row.get(2)? })
             };
@@ -249,7 +249,7 @@ fn assign(
     if let Some(rollout) = rollouts::at_work(connection, name)? {
         return Ok(Err(AssignRefusal::UnderRollout { rollout }));
     }
-    let devices = list(connection, &order.selector, &Paging { after: String::new(), limit: usize::MAX })?;
+    let devices = list(connection, &order.selector, &Paging { after: String::new(), limit: usize::MAX }, false)?;
     if devices.is_empty() {
         return Ok(Err(AssignRefusal::NoDevice));
     }

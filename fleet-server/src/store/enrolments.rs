@@ -11,7 +11,7 @@ use tern_protocol::{
     ids::{DeviceClass, DeviceId, Labels},
 };
 
-use super::{NewEvent, Store, StoreError, events, millis, rollouts, to_json};
+use super::{NewEvent, Revocation, Store, StoreError, events, from_json, millis, rollouts, service, to_json};
 use crate::events::EventKind;
 
 /// An order for a one-time token.
@@ -55,6 +55,8 @@ pub struct UsedToken {
     pub agent_version: String,
     /// End of the certificate that it will get.
     pub certificate_expires: Timestamp,
+    /// SHA-256 of the authority that makes it.
+    pub issuer: Digest,
 }
 
 /// Why a token does not count.
@@ -91,24 +93,35 @@ impl Store {
             if !order.replaces && in_service(connection, &order.device)? {
                 return Ok(Err(OrderRefusal::AlreadyEnrolled));
             }
-            let device = order.device.as_str();
-            connection.execute("DELETE FROM enrolments WHERE device = ?1 AND used IS NULL", [device])?;
-            connection.execute(
-                "INSERT INTO enrolments (secret_hash, device, labels, ordered_by, ordered, expires, replaces)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![
-                    order.secret_hash.to_string(),
-                    device,
-                    to_json(&order.labels),
-                    order.ordered_by,
-                    millis(now),
-                    millis(order.expires),
-                    order.replaces,
-                ],
-            )?;
-            let event = NewEvent::new(EventKind::EnrolmentOrdered, format!("token good until {}", order.expires));
-            events::insert(connection, &event.by(order.ordered_by).of_device(&order.device), now)?;
+            insert(connection, &order, now)?;
             Ok(Ok(()))
+        })
+        .await
+    }
+
+    /// Puts a device out and records the order that lets it in again, with the labels that its operator gave it; false
+    /// where there is no such device.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn reidentify(
+        &self,
+        mut order: NewEnrolment,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.write(move |connection| {
+            let sql = "SELECT operator_labels FROM devices WHERE device = ?1";
+            let labels: Option<String> =
+                connection.query_row(sql, [order.device.as_str()], |row| row.get(0)).optional()?;
+            let Some(labels) = labels else { return Ok(false) };
+            order.labels = from_json("labels", labels.as_bytes())?;
+            let event = NewEvent::new(EventKind::DeviceReidentified, reason.clone()).by(order.ordered_by.clone());
+            events::insert(connection, &event.of_device(&order.device), now)?;
+            let out = Revocation { device: order.device.clone(), reason, actor: order.ordered_by.clone() };
+            service::revoke(connection, &out, now)?;
+            insert(connection, &order, now)?;
+            Ok(true)
         })
         .await
     }
@@ -127,14 +140,20 @@ impl Store {
             if order.expires <= millis(now) {
                 return Ok(Err(EnrolmentRefusal::Expired));
             }
-            let before: Option<String> = connection
-                .query_row("SELECT key_sha256 FROM devices WHERE device = ?1", [token.device.as_str()], |r| r.get(0))
+            let before: Option<(String, bool)> = connection
+                .query_row(
+                    "SELECT key_sha256, revoked IS NOT NULL OR cloned IS NOT NULL FROM devices WHERE device = ?1",
+                    [token.device.as_str()],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
                 .optional()?;
             let key = token.key_sha256.to_string();
-            let replaced = before.is_some_and(|before| before != key);
+            let is_out = before.as_ref().is_some_and(|(_, is_out)| *is_out);
+            let replaced = before.is_some_and(|(before, _)| before != key);
             match &order.used_key {
-                // A key that was replaced since cannot ask again either: it would cut its successor off.
-                Some(used) if *used != key || replaced => return Ok(Err(EnrolmentRefusal::Used)),
+                // A key that was replaced since cannot ask again either: it would cut its successor off. One that was put
+                // out needs a new order.
+                Some(used) if *used != key || replaced || is_out => return Ok(Err(EnrolmentRefusal::Used)),
                 Some(_) => {}
                 None if !order.replaces && in_service(connection, &token.device)? => {
                     return Ok(Err(EnrolmentRefusal::AlreadyEnrolled));
@@ -152,6 +171,27 @@ impl Store {
         })
         .await
     }
+}
+
+/// Records an order; older unused ones for the device stop counting.
+fn insert(connection: &Connection, order: &NewEnrolment, now: Timestamp) -> Result<(), StoreError> {
+    let device = order.device.as_str();
+    connection.execute("DELETE FROM enrolments WHERE device = ?1 AND used IS NULL", [device])?;
+    connection.execute(
+        "INSERT INTO enrolments (secret_hash, device, labels, ordered_by, ordered, expires, replaces)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            order.secret_hash.to_string(),
+            device,
+            to_json(&order.labels),
+            order.ordered_by,
+            millis(now),
+            millis(order.expires),
+            order.replaces,
+        ],
+    )?;
+    let event = NewEvent::new(EventKind::EnrolmentOrdered, format!("token good until {}", order.expires));
+    events::insert(connection, &event.by(order.ordered_by.clone()).of_device(&order.device), now)
 }
 
 struct Order {
@@ -192,10 +232,11 @@ fn install(connection: &Connection, token: &UsedToken, order: &Order, now: Times
     let device = token.device.as_str();
     connection.execute(
         "INSERT INTO devices (device, enrolled, device_class, own_labels, operator_labels, agent_version, key_sha256,
-                              certificate_expires)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                              certificate_expires, issuer)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (device) DO UPDATE SET enrolled = ?2, device_class = ?3, own_labels = ?4, operator_labels = ?5,
-             agent_version = ?6, key_sha256 = ?7, certificate_expires = ?8, revoked = NULL, online = 0, boot = NULL,
+             agent_version = ?6, key_sha256 = ?7, certificate_expires = ?8, issuer = ?9, revoked = NULL,
+             revoked_by = NULL, revoke_reason = NULL, cloned = NULL, clone_evidence = NULL, online = 0, boot = NULL,
              last_seen = NULL, twin = NULL, twin_generation = 0",
         params![
             device,
@@ -206,6 +247,7 @@ fn install(connection: &Connection, token: &UsedToken, order: &Order, now: Times
             token.agent_version,
             token.key_sha256.to_string(),
             millis(token.certificate_expires),
+            token.issuer.to_string(),
         ],
     )?;
     connection.execute("DELETE FROM running_models WHERE device = ?1", [device])?;

@@ -62,6 +62,7 @@ fn token(name: &str, secret: &str, key: &str) -> UsedToken {
         ]),
         agent_version: "1.0.0".into(),
         certificate_expires: later(1000),
+        issuer: Digest::of(b"ca"),
     }
 }
 

@@ -73,11 +73,22 @@ impl Store {
     /// [`StoreError`].
     pub async fn keep_status(&self, heard: Heard, status: Status, now: Timestamp) -> Result<bool, StoreError> {
         self.write(move |connection| {
-            let old: Option<(bool, Option<String>)> = connection
-                .prepare_cached("SELECT online, boot FROM devices WHERE device = ?1 AND revoked IS NULL")?
-                .query_row([heard.device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+            let old: Option<(bool, Option<String>, bool)> = connection
+                .prepare_cached(
+                    "SELECT online, boot, revoked IS NOT NULL OR cloned IS NOT NULL FROM devices WHERE device = ?1",
+                )?
+                .query_row([heard.device.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                 .optional()?;
-            let Some((was_online, boot)) = old else { return Ok(false) };
+            let Some((was_online, boot, is_out)) = old else { return Ok(false) };
+            if is_out {
+                // The last will of a session that was cut: what dashboards see is then true.
+                if !status.online {
+                    retain(connection, &heard.topic, &heard.payload)?;
+                    let event = NewEvent::new(EventKind::DeviceOffline, "its session was cut");
+                    events::insert(connection, &event.by(heard.device.as_str()).of_device(&heard.device), now)?;
+                }
+                return Ok(!status.online);
+            }
             connection
                 .prepare_cached(
                     "UPDATE devices SET online = ?2, boot = ?3, agent_version = ?4, last_seen = ?5 WHERE device = ?1",

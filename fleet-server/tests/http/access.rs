@@ -7,7 +7,7 @@ use tern_fleet_server::identity::Permission::{self, Administer, Approve, Audit, 
 use super::*;
 
 /// Routes of operators: each wants this permission and nothing less.
-const OPERATORS: [(&str, &str, Permission); 42] = [
+const OPERATORS: [(&str, &str, Permission); 44] = [
     ("GET", "/api/v1/whoami", Read),
     ("GET", "/api/v1/models", Read),
     ("GET", "/api/v1/trust", Read),
@@ -26,6 +26,8 @@ const OPERATORS: [(&str, &str, Permission); 42] = [
     ("POST", "/api/v1/enrolments", Operate),
     ("GET", "/api/v1/devices", Read),
     ("GET", "/api/v1/devices/{id}", Read),
+    ("POST", "/api/v1/devices/{id}/revoke", Operate),
+    ("POST", "/api/v1/devices/{id}/reidentify", Operate),
     ("GET", "/api/v1/devices/{id}/windows", Read),
     ("GET", "/api/v1/figures", Read),
     ("GET", "/api/v1/quarantine", Read),
@@ -79,7 +81,12 @@ fn holders(permission: Permission) -> &'static [Role] {
 }
 
 /// Routes of devices, by certificate.
-const DEVICES: [&str; 3] = ["/tuf/metadata/{name}", "/tuf/targets/{*path}", "/blobs/sha256/{digest}"];
+const DEVICES: [(&str, &str); 4] = [
+    ("GET", "/tuf/metadata/{name}"),
+    ("GET", "/tuf/targets/{*path}"),
+    ("GET", "/blobs/sha256/{digest}"),
+    ("POST", "/api/v1/renew"),
+];
 
 /// Routes for everybody: enrolment asks for its own secret, the others say nothing of the fleet.
 const EVERYBODY: [(&str, &str); 3] = [("POST", "/api/v1/enrol"), ("GET", "/healthz"), ("GET", "/readyz")];
@@ -145,7 +152,7 @@ async fn code(caller: &Caller, method: &str, address: &str) -> Option<String> {
 #[test]
 fn every_route_is_in_a_table() {
     let operators = OPERATORS.iter().map(|(method, route, _)| (*method, (*route).to_owned()));
-    let devices = DEVICES.iter().map(|route| ("GET", (*route).to_owned()));
+    let devices = DEVICES.iter().map(|(method, route)| (*method, (*route).to_owned()));
     let everybody = EVERYBODY.iter().map(|(method, route)| (*method, (*route).to_owned()));
     let known: BTreeSet<_> = operators.chain(devices).chain(everybody).collect();
     let routes = routes();
@@ -182,9 +189,9 @@ async fn devices_routes_know_neither_tokens_nor_dashboards() {
     let rig = Rig::start().await;
     let (issued, key) = readers::add(&rig, "hall").await;
     let dashboard = rig.caller(Some((&issued.certificate_pem, &key)), None);
-    for address in DEVICES.into_iter().map(address) {
+    for (method, address) in DEVICES.map(|(method, route)| (method, address(route))) {
         for caller in [&rig.stranger(), &rig.admin(), &dashboard] {
-            assert_eq!(code(caller, "GET", &address).await.as_deref(), Some("no-certificate"), "{address}");
+            assert_eq!(code(caller, method, &address).await.as_deref(), Some("no-certificate"), "{address}");
         }
     }
     assert_eq!(code(&dashboard, "GET", "/api/v1/devices").await.as_deref(), Some("missing-token"));

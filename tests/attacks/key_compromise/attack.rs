@@ -23,11 +23,19 @@ pub(crate) fn tried(rig: &mut Rig) {
     director(rig);
 }
 
+/// What a stolen server has.
+fn online(rig: &Rig) -> [Key; 3] {
+    [&rig.keys.snapshot, &rig.keys.timestamp, &rig.keys.director].map(Clone::clone)
+}
+
 /// A root that hands everything to keys of the attacker's own.
 fn root(rig: &mut Rig) {
     let theirs = Keys::new();
     let own: Vec<Key> = theirs.root[..2].to_vec();
+    let online = online(rig);
     for (variant, signers) in [
+        ("every online key", online.to_vec()),
+        ("one root key and every online key", [&[rig.keys.root[0].clone()][..], &online].concat()),
         ("one of three root keys", vec![rig.keys.root[0].clone()]),
         ("one root key and a new one", vec![rig.keys.root[0].clone(), theirs.root[0].clone(), theirs.root[1].clone()]),
         ("new root keys only", own.clone()),
@@ -65,8 +73,11 @@ fn root(rig: &mut Rig) {
 
 /// Snapshot and timestamp are signed well around a role that is not.
 fn offline_roles(rig: &mut Rig) {
-    let stranger = key();
+    let (stranger, online) = (key(), online(rig));
     for (variant, of_targets, of_team) in [
+        ("every online key for targets", online.to_vec(), None),
+        ("one targets key and every online key", [&[rig.keys.targets[0].clone()][..], &online].concat(), None),
+        ("every online key for a release", rig.keys.targets[..2].to_vec(), Some(online.to_vec())),
         ("one targets key", vec![rig.keys.targets[0].clone()], None),
         ("one targets key and a stranger's", vec![rig.keys.targets[0].clone(), stranger.clone()], None),
         ("one release key", rig.keys.targets[..2].to_vec(), Some(vec![rig.keys.team[0].clone()])),
@@ -78,12 +89,7 @@ fn offline_roles(rig: &mut Rig) {
         (
             "one release key, and every online key",
             rig.keys.targets[..2].to_vec(),
-            Some(vec![
-                rig.keys.team[0].clone(),
-                rig.keys.snapshot.clone(),
-                rig.keys.timestamp.clone(),
-                rig.keys.director.clone(),
-            ]),
+            Some([&[rig.keys.team[0].clone()][..], &online].concat()),
         ),
         ("the candidate's key for a release", rig.keys.targets[..2].to_vec(), Some(vec![rig.keys.candidate.clone()])),
     ] {

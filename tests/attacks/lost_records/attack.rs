@@ -21,6 +21,11 @@ use crate::{
 #[test]
 fn without_both_records_nothing_is_installed() {
     let mut rig = Rig::new("lost_records");
+    tried(&mut rig);
+    rig.finish();
+}
+
+pub(crate) fn tried(rig: &mut Rig) {
     let past = rig.publication(&[]).files();
     rig.restart(|state| {
         for record in ["state.db", "state.copy"] {
@@ -38,8 +43,7 @@ fn without_both_records_nothing_is_installed() {
             refused(FloorUnreadable, "neither state.db nor state.copy can be read"),
         );
     }
-    rescue(&mut rig);
-    rig.finish();
+    rescue(rig);
 }
 
 /// Only root's quorum gives a device new floors, for this device, this occasion and this time.

@@ -42,7 +42,14 @@ pub(super) fn page(view: &DeviceView, now: Timestamp) -> Markup {
 fn facts(row: &DeviceRow, now: Timestamp) -> Markup {
     html! {
         dl #facts .facts data-key="facts" {
-            div { dt { "Link" } dd { (parts::online(row.online)) ", last seen " (parts::perhaps(row.last_seen, now, "never")) } }
+            div { dt { "Link" } dd { (parts::link_of(row)) ", last seen " (parts::perhaps(row.last_seen, now, "never")) } }
+            @if let Some((what, barred)) = row.kept_out() {
+                div { dt { "Kept out" } dd {
+                    (what) " since " (time(barred.since, now)) ", by " (barred.by) ": " (barred.reason) ". "
+                    @if what == "cloned" { "Give it a new identity with " code { "tern device reidentify" } "." }
+                    @else { "Only a new enrolment lets it in again." }
+                } }
+            }
             div { dt { "Generation" } dd {
                 (row.generation)
                 @if row.generation != row.desired_generation { " (wanted: " (row.desired_generation) ")" }

@@ -75,7 +75,7 @@ fn device_row(device: &DeviceRow, now: Timestamp) -> Markup {
     html! {
         tr data-key={"device-" (device.device)} {
             th scope="row" { (parts::device(&device.device)) }
-            td { (parts::online(device.online)) }
+            td { (parts::link_of(device)) }
             td { (parts::perhaps(device.last_seen, now, "never")) }
             td {
                 @if device.models.is_empty() { span .quiet { "none" } }

@@ -62,6 +62,8 @@ pub(super) fn device(number: usize) -> DeviceRow {
         models: vec![model],
         last_error: Some(refusal()),
         certificate_expires: at(1_000_000),
+        revoked: None,
+        cloned: None,
     }
 }
 

@@ -1,0 +1,147 @@
+//! The device's certificate, renewed while it lives and after, for the same key, without a restart.
+//!
+//! It is due once less than a third of its life is left by the device's time, and once the server says that it has expired.
+//! A device without a clock may not know either, and the server's word may be lost on the way: where the machine's clock is
+//! not believed, a lost link is reason to ask too, at most once an hour. A try that failed is followed by another after a
+//! pause that doubles to an hour. The new certificate is on the disk before a connection shows it.
+//! Never: the key leaves, or what runs is touched. A session that stands goes on: the server lets it live as long as the
+//! newest certificate.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use tern_protocol::{
+    api,
+    enrolment::{RenewalRequest, RenewalResponse},
+};
+use tokio::sync::Notify;
+
+use crate::{
+    clock::{DeviceClock, Moment, jittered},
+    http::Remote,
+    identity::Identity,
+    tls::Credentials,
+};
+
+/// Longest answer.
+const MAX_BYTES: u64 = 64 << 10;
+/// How often the time is looked at: clocks are set while the agent runs.
+const LOOK: Duration = Duration::from_secs(3600);
+/// Shortest and longest pause after a try that failed.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3600));
+/// Shortest time between two renewals that only a lost link suggests.
+const DOUBT: Duration = Duration::from_secs(3600);
+
+/// What the link has seen of the server's mind. Clones share it; the newest of each kind counts.
+#[derive(Debug, Clone, Default)]
+pub struct Signs {
+    expired: Arc<Notify>,
+    lost: Arc<Notify>,
+}
+
+impl Signs {
+    /// The server says that the certificate has expired.
+    pub fn expired(&self) {
+        self.expired.notify_one();
+    }
+
+    /// The server ended a session, or gave none, for whatever reason.
+    pub fn lost(&self) {
+        self.lost.notify_one();
+    }
+}
+
+/// When a certificate that counts in this time is renewed.
+pub fn due((start, end): (Timestamp, Timestamp)) -> Timestamp {
+    let third = end.duration_since(start) / 3;
+    end.saturating_sub(third).unwrap_or(start)
+}
+
+/// Looks after the certificate.
+#[derive(Debug)]
+pub struct Keeper {
+    /// The identity, which nobody else changes.
+    pub identity: Identity,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What connections show.
+    pub credentials: Credentials,
+    /// The server.
+    pub remote: Remote,
+    /// The device's time.
+    pub clock: DeviceClock,
+    /// What the link sees.
+    pub signs: Signs,
+}
+
+impl Keeper {
+    /// Renews the certificate whenever that is due, for ever.
+    pub async fn run(mut self) {
+        let (mut pause, mut renewed) = (PAUSES.0, None);
+        loop {
+            self.is_wanted(renewed).await;
+            match self.renew().await {
+                Ok(end) => {
+                    tracing::info!(%end, "the device's certificate was renewed");
+                    (pause, renewed) = (PAUSES.0, Some(Moment::now()));
+                }
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "the device's certificate was not renewed");
+                    tokio::time::sleep(jittered(pause, 0.5)).await;
+                    pause = (pause * 2).min(PAUSES.1);
+                }
+            }
+        }
+    }
+
+    /// Waits until there is a reason to renew.
+    async fn is_wanted(&self, renewed: Option<Moment>) {
+        loop {
+            // A certificate that cannot be read is best replaced.
+            let due = self.identity.validity().map_or(Timestamp::MIN, due);
+            let left = due.duration_since(self.clock.now());
+            let Ok(left) = Duration::try_from(left) else { return };
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left.min(LOOK)) => {}
+                () = self.signs.expired.notified() => return,
+                () = self.signs.lost.notified() => {
+                    if !self.clock.is_trusted() && renewed.is_none_or(|at| at.elapsed() >= DOUBT) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn renew(&mut self) -> anyhow::Result<Timestamp> {
+        let request = RenewalRequest { csr_pem: self.identity.signing_request()? };
+        let body = serde_json::to_vec(&request).context("the request")?;
+        let answer = self.remote.post_json(api::RENEW, body, MAX_BYTES).await?;
+        let answer: RenewalResponse = serde_json::from_slice(&answer).context("the answer")?;
+        self.identity.replace_certificate(&self.folder, answer.certificate_pem)?;
+        self.credentials.show(self.identity.tls())?;
+        Ok(self.identity.validity()?.1)
+    }
+}
+
+/// Whether an error of TLS, somewhere among its causes, says that the device's certificate has expired.
+pub(crate) fn says_expired(error: &(dyn std::error::Error + 'static)) -> bool {
+    let expired = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<rustls::Error>() == Some(&expired) {
+            return true;
+        }
+        // What an input or output error wraps is not among its own causes.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = wrapped.map(|inner| inner as &(dyn std::error::Error + 'static)).or_else(|| error.source());
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

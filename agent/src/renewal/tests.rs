@@ -1,0 +1,147 @@
+//! When a certificate is renewed, and what becomes of the folder.
+
+use std::io;
+
+use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256};
+use tern_protocol::digest::Digest;
+
+use super::*;
+use crate::identity::{Enrolment, Files};
+
+#[test]
+fn a_third_of_its_life_before_its_end_a_certificate_is_due() {
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let life = (at("2026-01-01T00:00:00Z"), at("2026-04-01T00:00:00Z"));
+    assert_eq!(due(life), at("2026-03-02T00:00:00Z"));
+    assert_eq!(due((life.1, life.1)), life.1, "one without a life is due at its end");
+}
+
+#[test]
+fn only_the_servers_word_on_dates_is_taken_for_it() {
+    let alert = |description| rustls::Error::AlertReceived(description);
+    let wrapped = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
+    assert!(says_expired(&wrapped(alert(rustls::AlertDescription::CertificateExpired))));
+    let deep = rumqttc::ConnectionError::Io(wrapped(alert(rustls::AlertDescription::CertificateExpired)));
+    assert!(says_expired(&deep));
+    assert!(!says_expired(&wrapped(alert(rustls::AlertDescription::UnknownCA))));
+    assert!(!says_expired(&io::Error::from(io::ErrorKind::ConnectionReset)));
+}
+
+struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn certificate(&self, name: &str, key: &KeyPair, year: i32) -> String {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(year, 1, 1));
+        params.signed_by(key, &self.0).unwrap().pem()
+    }
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
+}
+
+fn files(ca: &Ca, key: &KeyPair) -> Files {
+    Files {
+        key_pem: key.serialize_pem(),
+        certificate_pem: ca.certificate("cam-1", key, 2027),
+        ca_pem: ca.0.pem(),
+        enrolment: Enrolment {
+            format: 1,
+            device: "cam-1".parse().unwrap(),
+            fleet: "f".parse().unwrap(),
+            server: "https://localhost:1".into(),
+            mqtt_address: "localhost:2".into(),
+            root_sha256: Digest::of(b"root"),
+            root_base64: "cm9vdA==".into(),
+        },
+    }
+}
+
+#[test]
+fn a_renewed_certificate_is_of_the_same_name_and_key_or_the_old_one_stays() {
+    let (scratch, ca, key) = (tempfile::tempdir().unwrap(), Ca::new(), key());
+    let folder = scratch.path().join("identity");
+    files(&ca, &key).install(&folder, false).unwrap();
+    let mut identity = Identity::load(&folder).unwrap().unwrap();
+    let request = identity.signing_request().unwrap();
+    let parsed = rcgen::CertificateSigningRequestParams::from_pem(&request).unwrap();
+    let name = parsed.params.distinguished_name.get(&rcgen::DnType::CommonName);
+    assert_eq!(name, Some(&rcgen::DnValue::Utf8String("cam-1".into())));
+    let before = std::fs::read(folder.join("device.pem")).unwrap();
+    let bad = [
+        ca.certificate("cam-2", &key, 2028),
+        ca.certificate("cam-1", &self::key(), 2028),
+        "x".into(),
+        "x".repeat(20_000),
+    ];
+    for pem in bad {
+        assert!(identity.replace_certificate(&folder, pem).is_err());
+        assert_eq!(std::fs::read(folder.join("device.pem")).unwrap(), before);
+    }
+    let renewed = ca.certificate("cam-1", &key, 2028);
+    identity.replace_certificate(&folder, renewed.clone()).unwrap();
+    let loaded = Identity::load(&folder).unwrap().unwrap();
+    assert_eq!(loaded.certificate_pem, renewed.as_bytes());
+    assert_eq!(loaded.validity().unwrap(), identity.validity().unwrap());
+    assert!(loaded.validity().unwrap().1 > "2027-06-01T00:00:00Z".parse().unwrap());
+    loaded.credentials().unwrap();
+}
+
+#[test]
+fn a_power_cut_while_a_certificate_is_renewed_leaves_a_whole_identity() {
+    let (scratch, ca, key) = (tempfile::tempdir().unwrap(), Ca::new(), key());
+    let folder = scratch.path().join("identity");
+    files(&ca, &key).install(&folder, false).unwrap();
+    // What a cut before the rename leaves beside the file.
+    std::fs::copy(folder.join("device.pem"), folder.join("device.pem.tmp")).unwrap();
+    let mut identity = Identity::load(&folder).unwrap().unwrap();
+    identity.credentials().unwrap();
+    identity.replace_certificate(&folder, ca.certificate("cam-1", &key, 2028)).unwrap();
+    Identity::load(&folder).unwrap().unwrap().credentials().unwrap();
+    assert!(!folder.join("device.pem.tmp").exists());
+}
+
+#[test]
+fn a_new_identity_takes_the_place_of_the_old_one_whole_and_only_when_asked() {
+    let (scratch, ca) = (tempfile::tempdir().unwrap(), Ca::new());
+    let folder = scratch.path().join("identity");
+    let (first, second) = (key(), key());
+    files(&ca, &first).install(&folder, false).unwrap();
+    assert!(files(&ca, &second).install(&folder, false).is_err());
+    let kept = std::fs::read_to_string(folder.join("device.key")).unwrap();
+    assert_eq!(kept, first.serialize_pem());
+    files(&ca, &second).install(&folder, true).unwrap();
+    assert_eq!(std::fs::read_to_string(folder.join("device.key")).unwrap(), second.serialize_pem());
+    assert!(!scratch.path().join("identity.new").exists(), "the old key is gone");
+}
+
+#[test]
+fn connections_show_the_newest_certificate_and_trust_the_newest_authorities() {
+    use rustls::client::ResolvesClientCert;
+    let (scratch, ca, key) = (tempfile::tempdir().unwrap(), Ca::new(), key());
+    let folder = scratch.path().join("identity");
+    files(&ca, &key).install(&folder, false).unwrap();
+    let mut identity = Identity::load(&folder).unwrap().unwrap();
+    let credentials = identity.credentials().unwrap();
+    let shown = |credentials: &Credentials| credentials.resolve(&[], &[]).unwrap().cert[0].clone();
+    let before = shown(&credentials);
+    identity.replace_certificate(&folder, ca.certificate("cam-1", &key, 2028)).unwrap();
+    assert_eq!(shown(&credentials), before);
+    credentials.show(identity.tls()).unwrap();
+    assert_ne!(shown(&credentials), before);
+    let stranger = files(&ca, &self::key());
+    let other = scratch.path().join("other");
+    stranger.install(&other, false).unwrap();
+    let (chain, _) = Identity::load(&other).unwrap().unwrap().tls();
+    let (_, own_key) = identity.tls();
+    assert!(credentials.show((chain, own_key)).is_err(), "a certificate of another key");
+}

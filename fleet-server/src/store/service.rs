@@ -1,0 +1,86 @@
+//! Whether a device is in service: put out for good, or with a new certificate for the key that it has.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use tern_protocol::{digest::Digest, ids::DeviceId};
+
+use super::{NewEvent, Store, StoreError, events, millis, time};
+use crate::{events::EventKind, forms::Barred};
+
+/// An operator's order to put a device out.
+#[derive(Debug, Clone)]
+pub struct Revocation {
+    /// Which.
+    pub device: DeviceId,
+    /// Why.
+    pub reason: String,
+    /// By whom: the token's name.
+    pub actor: String,
+}
+
+/// A certificate that a device gets for the key that it has.
+#[derive(Debug, Clone)]
+pub struct RenewedCertificate {
+    /// Whose.
+    pub device: DeviceId,
+    /// SHA-256 of its key, which stays.
+    pub key_sha256: Digest,
+    /// Its end.
+    pub expires: Timestamp,
+    /// SHA-256 of the authority that made it.
+    pub issuer: Digest,
+}
+
+impl Store {
+    /// Puts a device out for good and voids its open orders; none where there is no such device. An earlier revocation
+    /// stands as it is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn revoke(&self, order: Revocation, now: Timestamp) -> Result<Option<Barred>, StoreError> {
+        self.write(move |connection| {
+            revoke(connection, &order, now)?;
+            let device = order.device.as_str();
+            let sql = "SELECT revoked, coalesce(revoked_by, ''), coalesce(revoke_reason, '') FROM devices
+                       WHERE device = ?1 AND revoked IS NOT NULL";
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?));
+            let stands = connection.query_row(sql, [device], row).optional()?;
+            stands.map(|(since, by, reason)| Ok(Barred { since: time(since)?, by, reason })).transpose()
+        })
+        .await
+    }
+
+    /// Records a renewed certificate; false where the device is not in service with that key any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn renew_certificate(&self, renewed: RenewedCertificate, now: Timestamp) -> Result<bool, StoreError> {
+        self.write(move |connection| {
+            let sql = "UPDATE devices SET certificate_expires = ?3, issuer = ?4
+                       WHERE device = ?1 AND key_sha256 = ?2 AND revoked IS NULL AND cloned IS NULL";
+            let (key, issuer) = (renewed.key_sha256.to_string(), renewed.issuer.to_string());
+            let changed =
+                connection.execute(sql, params![renewed.device.as_str(), key, millis(renewed.expires), issuer])?;
+            if changed > 0 {
+                let words = format!("it ends on {}", renewed.expires);
+                let event = NewEvent::new(EventKind::CertificateRenewed, words).by(renewed.device.as_str());
+                events::insert(connection, &event.of_device(&renewed.device), now)?;
+            }
+            Ok(changed > 0)
+        })
+        .await
+    }
+}
+
+/// Puts a device out, unless it is, and voids its open orders.
+pub(super) fn revoke(connection: &Connection, order: &Revocation, now: Timestamp) -> Result<(), StoreError> {
+    let device = order.device.as_str();
+    let sql = "UPDATE devices SET revoked = ?2, revoked_by = ?3, revoke_reason = ?4, online = 0
+               WHERE device = ?1 AND revoked IS NULL";
+    if connection.execute(sql, params![device, millis(now), order.actor, order.reason])? == 0 {
+        return Ok(());
+    }
+    connection.execute("DELETE FROM enrolments WHERE device = ?1 AND used IS NULL", [device])?;
+    let event = NewEvent::new(EventKind::DeviceRevoked, order.reason.clone()).by(order.actor.clone());
+    events::insert(connection, &event.of_device(&order.device), now)
+}

@@ -1,0 +1,106 @@
+//! Who a device is, over the life of its certificate, with real processes: renewed in time, renewed late, put out, and let
+//! in again. Cameras ask all the while, and each answer is counted once.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+#[path = "identities/town.rs"]
+mod town;
+
+use jiff::SignedDuration;
+use tern_fleet_server::clock;
+use town::Town;
+
+/// Life of a certificate: the agent renews it ten seconds before its end.
+const LIFE: u32 = 30;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_renewed_before_their_end_and_after_while_the_device_goes_on() {
+    let town = Town::start(LIFE).await;
+    let (pids, witness) = (town.pids().await, town.witness());
+    let first = town.certificate_end("cam-1").await;
+    let begun = town.events().await.last().map_or(0, |event| event.id);
+    // The second device loses its network before its certificate ends, and for longer.
+    town.plug(1, false);
+    let late = town.certificate_end("cam-2").await;
+    town.event("cam-2", "device-offline", begun).await;
+    town.until("the certificate of cam-2 has ended", async || {
+        (clock::now() > late + SignedDuration::from_secs(2)).then_some(())
+    })
+    .await;
+    assert_eq!(town.certificate_end("cam-2").await, late, "nobody has renewed it");
+    let cut = town.events().await.last().map_or(0, |event| event.id);
+    town.plug(1, true);
+    town.device("cam-2", "has a new certificate", |row| row.certificate_expires > late).await;
+    town.event("cam-2", "device-online", cut).await;
+
+    // Meanwhile the first renewed its own in time, again and again, and its session stood all along.
+    town.device("cam-1", "renewed twice", |row| {
+        row.certificate_expires > first + SignedDuration::from_secs(LIFE.into())
+    })
+    .await;
+    let events = town.events().await;
+    let of_first = |kind: &str| {
+        let own = events.iter().filter(|e| e.id > begun && e.device.as_ref().is_some_and(|d| d.as_str() == "cam-1"));
+        own.filter(|event| event.kind == kind).count()
+    };
+    assert!(of_first("certificate-renewed") >= 2);
+    assert_eq!((of_first("device-offline"), of_first("device-online")), (0, 0), "its session stood");
+
+    let seen = witness.dismiss().await;
+    assert_eq!((seen.failed, seen.first_failure), (0, None));
+    // Each answer is counted, and once.
+    town.counted(seen.answers.values().sum()).await;
+    assert_eq!(town.pids().await, pids, "no agent was started again");
+    assert_eq!(town.counter("tern_quarantined_total").await, 0);
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_device_is_cut_off_at_once_and_stays_out_until_it_is_enrolled_anew() {
+    let town = Town::start(LIFE).await;
+    let witness = town.witness();
+    let end = town.certificate_end("cam-1").await;
+    let revoked = town.tern(&["device", "revoke", "cam-1", "--reason", "it was stolen"]).await;
+    assert!(revoked["connections_cut"].as_u64() >= Some(1), "{revoked}");
+    let order = town.event("cam-1", "device-revoked", 0).await;
+    // By the server's own clock: the last will of the session that was cut.
+    let gone = town.event("cam-1", "device-offline", order.id).await;
+    assert!(gone.at.duration_since(order.at) < SignedDuration::from_secs(1), "{order:?} {gone:?}");
+
+    // It tries to come back, and to renew its certificate once that is due; the other goes on.
+    town.until("it was refused over MQTT", async || {
+        (town.counter("tern_ingest_refusals_total{code=\"revoked-device\"}").await >= 2).then_some(())
+    })
+    .await;
+    town.until("it was refused its renewal", async || {
+        (town.counter("tern_http_refusals_total{code=\"revoked-device\"}").await >= 1).then_some(())
+    })
+    .await;
+    town.until("its certificate has ended", async || (clock::now() > end).then_some(())).await;
+    let row = town.row("cam-1").await;
+    assert_eq!((row.online, row.certificate_expires), (false, end));
+    assert_eq!(row.kept_out().map(|(what, barred)| (what, &*barred.reason)), Some(("revoked", "it was stolen")));
+    let events = town.events().await;
+    let refused =
+        |event: &&tern_fleet_server::forms::EventRow| event.code == "revoked-device" && event.actor == "cam-1";
+    assert_eq!(events.iter().find(refused).map(|event| &*event.kind), Some("front-refused"));
+    let back = events.iter().filter(|e| e.id > order.id && e.device.as_ref().is_some_and(|d| d.as_str() == "cam-1"));
+    assert!(back.clone().all(|event| event.kind != "device-online"), "{:?}", back.collect::<Vec<_>>());
+
+    // What ran on it runs on: a server that says no stops no model.
+    let seen = witness.dismiss().await;
+    assert_eq!((seen.failed, seen.first_failure), (0, None));
+
+    // A new order lets it in, once the machine is told to give its old identity up.
+    let ticket = town.tern(&["device", "enroll", "cam-1"]).await;
+    let token = ticket["token"].as_str().expect("a token").to_owned();
+    town.restarted(0, async || {
+        let kept = town.agent(0, &["enroll", "--token", &token]).await;
+        assert!(String::from_utf8_lossy(&kept.stderr).contains("--replace"), "{kept:?}");
+        let enrolled = town.agent(0, &["enroll", "--replace", "--token", &token]).await;
+        assert!(enrolled.status.success(), "{enrolled:?}");
+    })
+    .await;
+    town.device("cam-1", "is in service again", |row| row.online && row.kept_out().is_none()).await;
+    town.stop().await;
+}

@@ -1,5 +1,7 @@
 //! What the page on keys and approvals tells people to type, typed: `tern` as real processes, a folder for each person.
 
+#![expect(clippy::disallowed_methods, reason = "tests write scratch files")]
+
 use std::{
     fs,
     io::{Read, Write},

@@ -29,6 +29,7 @@ use crate::{
     install::Refusal,
     probe::{self, ProbeLimits, ProbeOrder},
     self_exec::SelfExec,
+    sources::Sources,
     state::VersionRef,
     trust::Trust,
 };
@@ -155,8 +156,8 @@ pub struct Opened {
 pub struct Installer {
     /// What to believe.
     pub trust: Trust,
-    /// Whom to ask.
-    pub remote: Remote,
+    /// Whom to ask for blobs, in turn.
+    pub sources: Sources<Remote>,
     /// Where to put it.
     pub bundles: Bundles,
     /// The device's class.
@@ -169,6 +170,8 @@ pub struct Installer {
     pub probe: ProbeLimits,
     /// How to start one.
     pub programs: SelfExec,
+    /// What sources of blobs must keep to.
+    pub rules: Rules,
     /// One probe at a time: two would measure each other.
     pub turn: tokio::sync::Mutex<()>,
 }
@@ -191,8 +194,8 @@ impl Installer {
         self.make_room(manifest)?;
         self.bundles.keep(digest, bytes).map_err(|e| disk_refusal("cannot keep the manifest", &e))?;
         for file in &manifest.files {
-            let (remote, blobs) = (&self.remote, &self.bundles.blobs);
-            fetch::blob(remote, blobs, &file.sha256, file.length.0, &Rules::default()).await?;
+            let (sources, blobs) = (&self.sources, &self.bundles.blobs);
+            fetch::blob(sources, blobs, &file.sha256, file.length.0, &self.rules).await?;
         }
         coming.came();
         Ok(())

@@ -54,33 +54,47 @@ pub fn floored(machine: Timestamp, floor: Timestamp) -> Timestamp {
 
 /// The device's time: the machine's clock within its bounds above the floor of signed time. Clones share the floor.
 #[derive(Debug, Clone)]
-pub struct DeviceClock(Arc<AtomicI64>);
+pub struct DeviceClock {
+    floor: Arc<AtomicI64>,
+    /// What the machine's clock says, where a test says it.
+    machine: Option<Timestamp>,
+}
 
 impl DeviceClock {
     /// A clock above this floor.
     pub fn new(floor: Timestamp) -> Self {
-        Self(Arc::new(AtomicI64::new(floor.as_second())))
+        Self { floor: Arc::new(AtomicI64::new(floor.as_second())), machine: None }
+    }
+
+    /// A clock on a machine whose own clock is stuck.
+    #[cfg(test)]
+    pub(crate) fn at(machine: Timestamp, floor: Timestamp) -> Self {
+        Self { machine: Some(machine), ..Self::new(floor) }
     }
 
     /// The present time as the device may believe it.
     pub fn now(&self) -> Timestamp {
-        floored(machine_time(), self.floor())
+        floored(self.machine(), self.floor())
     }
 
     /// Whether the present time is what the machine's clock says, as opposed to the floor.
     pub fn is_trusted(&self) -> bool {
-        let machine = machine_time();
+        let machine = self.machine();
         floored(machine, self.floor()) == machine
+    }
+
+    fn machine(&self) -> Timestamp {
+        self.machine.unwrap_or_else(machine_time)
     }
 
     /// The floor, in whole seconds.
     pub fn floor(&self) -> Timestamp {
-        Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap_or(Timestamp::UNIX_EPOCH)
+        Timestamp::from_second(self.floor.load(Ordering::Relaxed)).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     /// Raises the floor to a signed time that was verified and is durable. It is never lowered.
     pub fn raise(&self, issued: Timestamp) {
-        self.0.fetch_max(issued.as_second(), Ordering::Relaxed);
+        self.floor.fetch_max(issued.as_second(), Ordering::Relaxed);
     }
 }
 

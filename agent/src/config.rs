@@ -15,6 +15,8 @@ use tern_protocol::{
     ids::{DeviceClass, Labels},
 };
 
+use crate::{http, sources::MAX_SOURCES};
+
 /// Where the configuration is unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/tern/agent.toml";
 
@@ -85,6 +87,14 @@ pub struct Config {
     /// Candidates: versions that a team's robot signed, and nobody approved.
     #[serde(default)]
     pub candidates: Candidates,
+    /// Further places for metadata, manifests and blobs, in order, with the server's routes and CA; 8 at most. The server
+    /// of the enrolment is always one as well.
+    #[serde(default)]
+    pub sources: Vec<SourceConfig>,
+    /// A source that brings less than 60 KiB of a blob in this time, or less than 1 KiB of metadata in a quarter of it, is
+    /// given up for the next.
+    #[serde(default = "defaults::source_patience_seconds")]
+    pub source_patience_seconds: u64,
     /// The log's filter, in the syntax of `RUST_LOG`.
     #[serde(default = "defaults::log")]
     pub log: String,
@@ -98,6 +108,14 @@ pub struct Candidates {
     /// version is demanded.
     #[serde(default)]
     pub allow: bool,
+}
+
+/// A section `[[sources]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Its address, such as `https://cache.example:8443`.
+    pub url: String,
 }
 
 mod defaults {
@@ -151,6 +169,10 @@ mod defaults {
     pub(super) fn reconnect_max_seconds() -> u64 {
         60
     }
+    pub(super) fn source_patience_seconds() -> u64 {
+        60
+    }
+
     pub(super) fn trust_refresh_seconds() -> u64 {
         3600
     }
@@ -271,6 +293,13 @@ impl Config {
         if self.labels.len() > MAX_LABELS {
             return bad("labels", format!("has {} labels, more than {MAX_LABELS}", self.labels.len()), "remove some");
         }
+        if self.sources.len() > MAX_SOURCES {
+            let problem = format!("has {} sources, more than {MAX_SOURCES}", self.sources.len());
+            return bad("sources", problem, "remove some");
+        }
+        if let Some(source) = self.sources.iter().find(|source| !http::is_address(&source.url)) {
+            return bad("sources", format!("has the url {:?}", source.url), "write it as https://host:port");
+        }
         let ranges = [
             ("threads", u64::from(self.threads.get()), 1, 256),
             ("queue", u64::from(self.queue.get()), 1, 65_536),
@@ -286,6 +315,7 @@ impl Config {
             ("probe_wall_seconds", self.probe_wall_seconds, 1, 3600),
             ("reconnect_max_seconds", self.reconnect_max_seconds, 1, 3600),
             ("trust_refresh_seconds", self.trust_refresh_seconds, 1, 86_400),
+            ("source_patience_seconds", self.source_patience_seconds, 1, 3600),
         ];
         for (key, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
@@ -337,9 +367,19 @@ mod tests {
             ("checkpoint_interval_seconds = 0", "checkpoint_interval_seconds"),
             ("reconnect_max_seconds = 0", "reconnect_max_seconds"),
             ("trust_refresh_seconds = 0", "trust_refresh_seconds"),
+            ("source_patience_seconds = 0", "source_patience_seconds"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(matches!(error, ConfigError::BadValue { key, .. } if key == wanted), "{text}: {error}");
+        }
+        let sources = |n: usize| "[[sources]]\nurl = \"https://cache.example:8443/tern\"\n".repeat(n);
+        assert_eq!(parse(&sources(MAX_SOURCES)).unwrap().sources.len(), MAX_SOURCES);
+        assert!(matches!(parse(&sources(MAX_SOURCES + 1)), Err(ConfigError::BadValue { key: "sources", .. })));
+        for url in
+            ["http://cache.example", "cache.example:8443", "https://", "https://you@cache.example", "https://c/?q"]
+        {
+            let error = parse(&format!("[[sources]]\nurl = \"{url}\"")).unwrap_err();
+            assert!(matches!(error, ConfigError::BadValue { key: "sources", .. }), "{url}: {error}");
         }
         let long = format!("runtime_dir = \"/{}\"", "x".repeat(120));
         assert!(matches!(parse(&long), Err(ConfigError::BadValue { .. })));

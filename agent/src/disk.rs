@@ -38,6 +38,51 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// A file that comes in piece by piece beside its name, and gets the name when it is whole. Dropped before, it is gone.
+#[derive(Debug)]
+pub struct NewFile {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// An empty one for `path`.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn beside(path: &Path, mode: u32) -> io::Result<Self> {
+        let temporary = beside(path, TEMPORARY)?;
+        let file = create_new(&temporary, mode)?;
+        Ok(Self { file, temporary, path: path.into() })
+    }
+
+    /// Takes in the next bytes.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    /// Gives it its name, durably, in place of the file that has it.
+    ///
+    /// # Errors
+    /// What the system said; the old file is then as it was.
+    pub fn finish(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.temporary, &self.path)?;
+        sync_folder(self.path.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // Renamed away after `finish`. A failure leaves a file that the next one for this name replaces.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
 /// Makes `folder` and what lies above it, mode 0700, durably.
 ///
 /// # Errors
@@ -131,14 +176,18 @@ pub fn lock(path: &Path) -> io::Result<File> {
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = create_new(path, mode)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     // What a power cut left there may have another mode, which secrets must not inherit.
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -168,6 +217,22 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert!(!folder.path().join("a.tmp").exists());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SECRET);
+    }
+
+    #[test]
+    fn a_file_that_comes_in_has_its_name_once_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_file(&path, b"old", PLAIN).unwrap();
+        let mut coming = NewFile::beside(&path, PLAIN).unwrap();
+        coming.append(b"ne").unwrap();
+        drop(coming);
+        assert_eq!((fs::read(&path).unwrap().as_slice(), folder.path().join("a.tmp").exists()), (&b"old"[..], false));
+        let mut coming = NewFile::beside(&path, PLAIN).unwrap();
+        coming.append(b"ne").unwrap();
+        coming.append(b"w").unwrap();
+        coming.finish().unwrap();
+        assert_eq!((fs::read(&path).unwrap().as_slice(), folder.path().join("a.tmp").exists()), (&b"new"[..], false));
     }
 
     #[test]

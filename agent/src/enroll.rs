@@ -16,9 +16,8 @@ use jiff::Timestamp;
 use rcgen::KeyPair;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tern_protocol::{
-    api,
     digest::Digest,
-    enrolment::{EnrolmentRequest, EnrolmentResponse, EnrolmentToken, InvalidToken, MAX_PEM_BYTES},
+    enrolment::{EnrolmentResponse, EnrolmentToken, InvalidToken, MAX_PEM_BYTES, Serial},
     ids::Generation,
     tuf,
 };
@@ -33,8 +32,10 @@ use crate::{
     store::Store,
     tls::{self, Authority},
 };
+use token::Token;
 
 mod pending;
+mod token;
 
 /// Longest answer: a root, two certificates.
 const MAX_RESPONSE_BYTES: u64 = 1 << 20;
@@ -45,6 +46,12 @@ pub enum EnrolError {
     /// The token is none.
     #[error(transparent)]
     Token(#[from] InvalidToken),
+    /// The token is for a list of machines.
+    #[error("this token is for a list of machines: say which one this is with --serial")]
+    NoSerial,
+    /// The token is for one device.
+    #[error("this token is for one device: leave --serial out")]
+    NeedlessSerial,
     /// There is an identity already.
     #[error("this machine is a device already, by {0}; to enrol it anew, stop the agent and enroll with --replace")]
     AlreadyEnrolled(PathBuf),
@@ -96,13 +103,13 @@ impl From<anyhow::Error> for EnrolError {
     }
 }
 
-/// Enrols this machine; returns what it is now. An identity that it has is replaced only where `replace` says so, and only
+/// Enrols this machine, whose `serial` is wanted where the token is for a list of them; returns what it is now. An identity that it has is replaced only where `replace` says so, and only
 /// once the new one is whole.
 ///
 /// # Errors
 /// Each cause has its variant of [`EnrolError`].
-pub async fn run(config: &Config, token: &str, replace: bool) -> Result<Enrolment, EnrolError> {
-    let token = EnrolmentToken::decode(token)?;
+pub async fn run(config: &Config, token: &str, serial: Option<Serial>, replace: bool) -> Result<Enrolment, EnrolError> {
+    let token = Token::decode(token, serial)?;
     let folder = config.identity_dir();
     if folder.exists() && !replace {
         // The power may have gone between the identity's appearance and this.
@@ -111,8 +118,9 @@ pub async fn run(config: &Config, token: &str, replace: bool) -> Result<Enrolmen
     }
     disk::make_folder(&config.state_dir).with_context(|| format!("make {}", config.state_dir.display()))?;
     let _lock = control::lock(&config.state_dir)?;
-    let key = pending::key(&config.state_dir, &token)?;
-    let response = ask(config, &token, &key).await?;
+    let key = pending::key(&config.state_dir, token.digest())?;
+    let answer = ask(config, &token, &key).await?;
+    let (token, response) = token.answered(&answer)?;
     settle(config, &token, &key, &response, replace)
 }
 
@@ -132,28 +140,19 @@ fn settle(
     Ok(files.enrolment)
 }
 
-async fn ask(config: &Config, token: &EnrolmentToken, key: &KeyPair) -> Result<EnrolmentResponse, EnrolError> {
+async fn ask(config: &Config, token: &Token, key: &KeyPair) -> Result<Vec<u8>, EnrolError> {
     let found = Arc::new(OnceLock::new());
-    let authority = Authority::Pin(token.ca_sha256, found.clone());
-    let tls = tls::client_config(authority, None, DeviceClock::new(clock::machine_time()))?;
-    let unreachable = |cause| EnrolError::Unreachable { server: token.server.clone(), cause };
-    let remote = Remote::new(&token.server, &tls).map_err(unreachable)?;
-    let request = EnrolmentRequest {
-        device: token.device.clone(),
-        secret: token.secret.clone(),
-        csr_pem: signing_request(&token.device, key)?,
-        device_class: config.device_class.clone(),
-        labels: config.labels.clone(),
-        agent_version: env!("CARGO_PKG_VERSION").into(),
-    };
-    let body = serde_json::to_vec(&request).context("the request")?;
-    let answer = remote.post_json(api::ENROL, body, MAX_RESPONSE_BYTES).await;
-    let bytes = answer.map_err(|error| match (found.get(), error) {
-        (Some(found), _) => EnrolError::CaMismatch { pinned: token.ca_sha256, found: *found },
+    let (pinned, server) = (token.ca_sha256(), token.server());
+    let tls = tls::client_config(Authority::Pin(pinned, found.clone()), None, DeviceClock::new(clock::machine_time()))?;
+    let unreachable = |cause| EnrolError::Unreachable { server: server.to_owned(), cause };
+    let remote = Remote::new(server, &tls).map_err(unreachable)?;
+    let (path, body) = token.request(config, signing_request(token.name(), key)?);
+    let answer = remote.post_json(path, body.context("the request")?, MAX_RESPONSE_BYTES).await;
+    answer.map_err(|error| match (found.get(), error) {
+        (Some(found), _) => EnrolError::CaMismatch { pinned, found: *found },
         (None, HttpError::Status { status, code, detail }) => EnrolError::Refused { status, code, detail },
         (None, cause) => unreachable(cause),
-    })?;
-    serde_json::from_slice(&bytes).map_err(|e| EnrolError::BadAnswer(e.to_string()))
+    })
 }
 
 /// The files of the identity, once the answer has proven to be what the token asked for.

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use tern_protocol::{rescue::RescueTicket, signed::Document};
+use tern_protocol::{enrolment::Serial, rescue::RescueTicket, signed::Document};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -40,6 +40,9 @@ enum Command {
         /// The one-time token that `tern device enroll` printed.
         #[arg(long, env = "TERN_ENROL_TOKEN", hide_env_values = true)]
         token: String,
+        /// The machine's serial number, where the token is for a list of them.
+        #[arg(long)]
+        serial: Option<Serial>,
         /// This machine is a device already: give it the new identity in place of the one that it has.
         #[arg(long)]
         replace: bool,
@@ -114,10 +117,10 @@ fn act(command: Command, programs: SelfExec) -> anyhow::Result<ExitCode> {
             log_to_stderr(&config.log);
             runtime()?.block_on(control::run(config, programs))?;
         }
-        Command::Enroll { token, replace, config } => {
+        Command::Enroll { token, serial, replace, config } => {
             let config = Config::load(&config)?;
             log_to_stderr(&config.log);
-            let enrolled = runtime()?.block_on(enroll::run(&config, &token, replace))?;
+            let enrolled = runtime()?.block_on(enroll::run(&config, &token, serial, replace))?;
             say(&format!(
                 "enrolled as {} in fleet {}; start it with `tern-agent run`",
                 enrolled.device, enrolled.fleet

@@ -1,46 +1,38 @@
 //! Brings a blob onto the disk: over HTTPS, resumed across restarts, checked before it counts.
 //!
 //! Nothing of a blob is held in memory but a chunk. Length and digest are those that were signed; whoever serves the bytes
-//! is trusted for nothing. A source that lies, stalls, crawls or never ends costs one attempt. Attempts follow each other
-//! after growing, jittered pauses, and go on where the part on disk ends.
+//! is trusted for nothing. A source that lies, stalls, crawls or never ends is passed over for the next. Rounds over all
+//! sources follow each other after growing, jittered pauses, and go on where the part on disk ends, whoever brought it: where
+//! the whole then has another digest, the part is dropped, and the same source is asked once more for all of it.
 
 use std::time::Duration;
 
-use http_body_util::BodyExt;
 use hyper::{Response, StatusCode, body::Incoming, header};
 use tern_protocol::{api, digest::Digest, refusal::RefusalCode};
 
 use crate::{
-    clock::{self, Moment},
+    clock,
     disk::{self, BlobError, Blobs, Part},
-    http::{self, HttpError, Remote},
+    http::{self, Flow, HttpError, Pace, Remote},
     install::Refusal,
+    sources::Sources,
 };
 
 /// What a source must keep to.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Longest time without a byte.
-    pub idle: Duration,
-    /// Over each such stretch of time …
-    pub window: Duration,
-    /// … at least so many bytes must come.
-    pub window_bytes: u64,
-    /// Attempts before it is given up for now.
+    /// The least pace.
+    pub pace: Pace,
+    /// Rounds over all sources before it is given up for now.
     pub attempts: u32,
-    /// The pause after the first failed attempt; it doubles.
+    /// The pause after the first failed round; it doubles.
     pub pause: Duration,
 }
 
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            idle: Duration::from_secs(30),
-            window: Duration::from_secs(60),
-            window_bytes: 60 << 10,
-            attempts: 4,
-            pause: Duration::from_millis(500),
-        }
+impl Rules {
+    /// Those for sources that keep to the pace which this patience asks for.
+    pub fn of_patience(patience: Duration) -> Self {
+        Self { pace: Pace::of_blobs(patience), attempts: 4, pause: Duration::from_millis(500) }
     }
 }
 
@@ -82,12 +74,17 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Whether another attempt right now may end otherwise.
+    /// Whether it is the device's own, which no other source mends.
+    fn is_own(&self) -> bool {
+        matches!(self, Self::Blob(BlobError::Disk { .. }))
+    }
+
+    /// Whether another round right now may end otherwise.
     fn is_passing(&self) -> bool {
         match self {
             Self::Cut { .. } | Self::Slow(_) | Self::WrongRange { .. } => true,
             Self::Http { cause: HttpError::Status { status, .. }, .. } => *status >= 500 || *status == 429,
-            Self::Http { cause: HttpError::Unreachable(_) | HttpError::Timeout(_), .. } => true,
+            Self::Http { cause: HttpError::Unreachable(_) | HttpError::Timeout(_) | HttpError::TooSlow(_), .. } => true,
             Self::Http { .. } | Self::Blob(_) => false,
         }
     }
@@ -108,9 +105,9 @@ impl From<FetchError> for Refusal {
 /// Makes sure that the blob is on the disk.
 ///
 /// # Errors
-/// The last attempt's failure, or the first that no further attempt can mend.
+/// What the last round came to, or the first that no further round can mend.
 pub async fn blob(
-    remote: &Remote,
+    sources: &Sources<Remote>,
     blobs: &Blobs,
     digest: &Digest,
     length: u64,
@@ -121,7 +118,7 @@ pub async fn blob(
     }
     let mut attempt = 1;
     loop {
-        let error = match once(remote, blobs, digest, length, rules).await {
+        let error = match round(sources, blobs, digest, length, rules).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -131,6 +128,43 @@ pub async fn blob(
         tracing::debug!(%error, attempt, "fetch will go on");
         tokio::time::sleep(clock::jittered(rules.pause.saturating_mul(1 << attempt.min(8)), 0.5)).await;
         attempt += 1;
+    }
+}
+
+/// Asks each source in turn until one has brought it. Of several failures it gives one that may pass, if there is any.
+async fn round(
+    sources: &Sources<Remote>,
+    blobs: &Blobs,
+    digest: &Digest,
+    length: u64,
+    rules: &Rules,
+) -> Result<(), FetchError> {
+    let mut kept: Option<FetchError> = None;
+    for source in sources.in_turn() {
+        let error = match from(source, blobs, digest, length, rules).await {
+            Ok(()) => {
+                source.worked();
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if error.is_own() {
+            return Err(error);
+        }
+        source.failed(&error);
+        if kept.as_ref().is_none_or(|kept| !kept.is_passing() && error.is_passing()) {
+            kept = Some(error);
+        }
+    }
+    Err(kept.expect("invariant: there is at least one source"))
+}
+
+/// What this source brings. Bytes that were there already may be another's lie, or torn: they are not held against it.
+async fn from(source: &Remote, blobs: &Blobs, digest: &Digest, length: u64, rules: &Rules) -> Result<(), FetchError> {
+    let resumed = blobs.resume(digest, length)?.received() > 0;
+    match once(source, blobs, digest, length, rules).await {
+        Err(FetchError::Blob(BlobError::Digest { .. })) if resumed => once(source, blobs, digest, length, rules).await,
+        done => done,
     }
 }
 
@@ -160,14 +194,11 @@ async fn accept(
     digest: &Digest,
     length: u64,
 ) -> Result<Response<Incoming>, FetchError> {
-    let promised = || {
-        let text = response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?;
-        text.parse::<u64>().ok()
-    };
+    let response = http::plain(response).map_err(|cause| FetchError::Http { digest: *digest, cause })?;
     match response.status() {
         StatusCode::OK => {
             // The server ignores ranges: it starts at the first byte.
-            if let Some(found) = promised().filter(|n| *n != length) {
+            if let Some(found) = http::promised(&response).filter(|n| *n != length) {
                 return Err(BlobError::Length { digest: *digest, signed: length, found }.into());
             }
             part.restart()?;
@@ -200,31 +231,22 @@ async fn stream(
     length: u64,
     rules: &Rules,
 ) -> Result<(), FetchError> {
-    let mut body = response.into_body();
-    let (mut window, mut in_window) = (Moment::now(), 0);
+    let mut flow = Flow::new(response, rules.pace);
     loop {
-        let frame = match tokio::time::timeout(rules.idle, body.frame()).await {
-            Err(_) => return Err(FetchError::Slow(*digest)),
+        let data = match flow.next().await {
+            Err(HttpError::TooSlow(_)) => return Err(FetchError::Slow(*digest)),
             Ok(None) if part.received() == length => return Ok(()),
             // What is on disk stays there: the next attempt goes on from it.
-            Ok(None | Some(Err(_))) => {
+            Ok(None) | Err(_) => {
                 return Err(FetchError::Cut { digest: *digest, received: part.received(), length });
             }
-            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(data)) => data,
         };
-        let Ok(data) = frame.into_data() else { continue };
         if let Err(error) = part.append(&data) {
             if matches!(error, BlobError::Length { .. }) {
                 part.restart()?;
             }
             return Err(error.into());
-        }
-        in_window += data.len() as u64;
-        if window.elapsed() >= rules.window {
-            if in_window < rules.window_bytes && part.received() < length {
-                return Err(FetchError::Slow(*digest));
-            }
-            (window, in_window) = (Moment::now(), 0);
         }
     }
 }

@@ -144,7 +144,7 @@ impl Identity {
     /// # Errors
     /// Where the key signs nothing.
     pub fn signing_request(&self) -> anyhow::Result<String> {
-        signing_request(&self.enrolment.device, &self.key_pair()?)
+        signing_request(self.enrolment.device.as_str(), &self.key_pair()?)
     }
 
     fn key_pair(&self) -> anyhow::Result<KeyPair> {
@@ -154,7 +154,7 @@ impl Identity {
     /// Makes `certificate_pem` the certificate of the identity in `folder`, which is this one.
     ///
     /// # Errors
-    /// Where it is not of this key and name, or the disk refuses; the old one stays then.
+    /// Where it is not of this key and name, or no connection could show it, or the disk refuses; the old one stays then.
     pub fn replace_certificate(&mut self, folder: &Path, certificate_pem: String) -> anyhow::Result<()> {
         if certificate_pem.len() > MAX_PEM_BYTES {
             return Err(anyhow!("the certificate is too long"));
@@ -162,6 +162,8 @@ impl Identity {
         check_certificate(&certificate_pem, &self.enrolment.device, &self.key_pair()?).map_err(|what| anyhow!(what))?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).collect();
         let chain = chain.map_err(|e| anyhow!("the certificate: {e:?}"))?;
+        // With one that TLS does not take, the agent would not start again.
+        Credentials::new(self.authorities.clone(), (chain.clone(), self.key.clone_key()))?;
         disk::write_file(&folder.join("device.pem"), certificate_pem.as_bytes(), disk::SECRET)
             .context("write device.pem")?;
         (self.chain, self.certificate_pem) = (chain, certificate_pem.into_bytes());
@@ -217,10 +219,10 @@ impl Files {
 }
 
 /// A request for a certificate of this name.
-pub(crate) fn signing_request(device: &DeviceId, key: &KeyPair) -> anyhow::Result<String> {
+pub(crate) fn signing_request(name: &str, key: &KeyPair) -> anyhow::Result<String> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, device.as_str());
+    params.distinguished_name.push(DnType::CommonName, name);
     params.serialize_request(key).and_then(|csr| csr.pem()).context("the certificate request")
 }
 

@@ -23,6 +23,7 @@ pub mod probe;
 pub mod renewal;
 pub mod rescue;
 pub mod self_exec;
+pub mod sources;
 pub mod state;
 pub mod status;
 pub mod store;
@@ -30,6 +31,7 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
 pub mod trust;
+pub mod tuf_client;
 pub mod vitals;
 pub mod worker;
 

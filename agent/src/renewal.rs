@@ -2,8 +2,9 @@
 //!
 //! It is due once less than a third of its life is left by the device's time, and once the server says that it has expired.
 //! A device without a clock may not know either, and the server's word may be lost on the way: where the machine's clock is
-//! not believed, a lost link is reason to ask too, at most once an hour. A try that failed is followed by another after a
-//! pause that doubles to an hour. The new certificate is on the disk before a connection shows it.
+//! not believed, a lost link is reason to ask too, at most once an hour. A try that failed, or brought a certificate that is
+//! due already, is followed by another after a pause that doubles to an hour. The new certificate is on the disk before a
+//! connection shows it.
 //! Never: the key leaves, or what runs is touched. A session that stands goes on: the server lets it live as long as the
 //! newest certificate.
 
@@ -58,6 +59,27 @@ pub fn due((start, end): (Timestamp, Timestamp)) -> Timestamp {
     end.saturating_sub(third).unwrap_or(start)
 }
 
+/// Pauses between tries that did not help.
+#[derive(Debug)]
+struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(PAUSES.0)
+    }
+}
+
+impl Pauses {
+    /// How long to wait after a try that brought a certificate due at `due`, or brought none. Where the clocks of device
+    /// and server are far apart each new certificate is due at once, and would be renewed without end.
+    fn after(&mut self, due: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+        let helped = due.is_some_and(|due| due > now);
+        let next = if helped { PAUSES.0 } else { (self.0 * 2).min(PAUSES.1) };
+        let pause = std::mem::replace(&mut self.0, next);
+        (!helped).then_some(pause)
+    }
+}
+
 /// Looks after the certificate.
 #[derive(Debug)]
 pub struct Keeper {
@@ -78,19 +100,23 @@ pub struct Keeper {
 impl Keeper {
     /// Renews the certificate whenever that is due, for ever.
     pub async fn run(mut self) {
-        let (mut pause, mut renewed) = (PAUSES.0, None);
+        let (mut pauses, mut renewed) = (Pauses::default(), None);
         loop {
             self.is_wanted(renewed).await;
-            match self.renew().await {
-                Ok(end) => {
-                    tracing::info!(%end, "the device's certificate was renewed");
-                    (pause, renewed) = (PAUSES.0, Some(Moment::now()));
+            let due = match self.renew().await {
+                Ok(validity) => {
+                    let (due, end) = (due(validity), validity.1);
+                    tracing::info!(%due, %end, "the device's certificate was renewed");
+                    renewed = Some(Moment::now());
+                    Some(due)
                 }
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), "the device's certificate was not renewed");
-                    tokio::time::sleep(jittered(pause, 0.5)).await;
-                    pause = (pause * 2).min(PAUSES.1);
+                    None
                 }
+            };
+            if let Some(pause) = pauses.after(due, self.clock.now()) {
+                tokio::time::sleep(jittered(pause, 0.5)).await;
             }
         }
     }
@@ -117,14 +143,14 @@ impl Keeper {
         }
     }
 
-    async fn renew(&mut self) -> anyhow::Result<Timestamp> {
+    async fn renew(&mut self) -> anyhow::Result<(Timestamp, Timestamp)> {
         let request = RenewalRequest { csr_pem: self.identity.signing_request()? };
         let body = serde_json::to_vec(&request).context("the request")?;
         let answer = self.remote.post_json(api::RENEW, body, MAX_BYTES).await?;
         let answer: RenewalResponse = serde_json::from_slice(&answer).context("the answer")?;
         self.identity.replace_certificate(&self.folder, answer.certificate_pem)?;
         self.credentials.show(self.identity.tls())?;
-        Ok(self.identity.validity()?.1)
+        self.identity.validity()
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the device believes: TUF metadata, its floors, manifests.
 //!
 //! Order of every refresh: root chain, timestamp, snapshot, targets (all by `sigstore-tuf`); then our own: the signed time
-//! must be plausible; nothing may have failed to reach the cache; no role may lie below its recorded floor; floors and time are raised durably; only then is
-//! anything acted on. A wiped or unreadable cache therefore costs a download and never a floor. The director's keys follow
-//! root as soon as a newer root verifies.
+//! must be plausible; nothing may have failed to reach the cache; no role may lie below its recorded floor; floors and time
+//! are raised durably; only then is anything acted on. A wiped or unreadable cache therefore costs a download and never a
+//! floor. The director's keys follow root as soon as a newer root verifies. Sources are asked in turn, see `asking`.
 
 use std::{
     path::Path,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sigstore_tuf::{Repository, Updater};
+use sigstore_tuf::{Repository, TargetFile, Updater};
 use tern_protocol::{
     desired::{self, DesiredModel},
     digest::Digest,
@@ -26,15 +26,22 @@ use crate::{
     clock::DeviceClock,
     http,
     install::Refusal,
+    sources::{SourcePage, Sources},
     store::{Store, StoreError},
 };
 
+mod asking;
 mod cache;
 pub(crate) mod client;
+mod heard;
 mod known;
+mod recovery;
 mod repository;
 mod standings;
+pub(crate) mod target;
+use asking::Question;
 use client::Client;
+use heard::Heard;
 pub(crate) use known::known_root;
 pub use repository::HttpRepository;
 
@@ -96,35 +103,38 @@ pub enum TrustError {
     Manifest(#[from] ManifestError),
 }
 
+impl TrustError {
+    /// The code of a refusal for this.
+    pub fn code(&self) -> RefusalCode {
+        use sigstore_tuf::Error as Tuf;
+        match self {
+            Self::Tuf(Tuf::Expired { .. }) => RefusalCode::Expired,
+            Self::Tuf(Tuf::Rollback { .. }) | Self::BelowFloor { .. } => RefusalCode::Rollback,
+            Self::Tuf(Tuf::Transport { .. }) => RefusalCode::Fetch,
+            Self::Cache(_) | Self::Floors(_) | Self::Tuf(Tuf::Io { .. }) => RefusalCode::FloorUnreadable,
+            Self::Tuf(_) | Self::Lacking(_) | Self::Standing(_) | Self::ImplausibleTime { .. } => RefusalCode::Metadata,
+            Self::Disallowed(Disallowed::Recalled { .. }) => RefusalCode::Recalled,
+            Self::Disallowed(Disallowed::BelowFloor { .. }) => RefusalCode::BelowFloor,
+            Self::UnknownTarget(_) => RefusalCode::UnknownTarget,
+            Self::OtherManifest { .. } | Self::Manifest(ManifestError::DigestMismatch) => RefusalCode::ManifestDigest,
+            Self::Manifest(_) => RefusalCode::Manifest,
+        }
+    }
+}
+
 impl From<TrustError> for Refusal {
     fn from(error: TrustError) -> Self {
-        use sigstore_tuf::Error as Tuf;
-        let code = match &error {
-            TrustError::Tuf(Tuf::Expired { .. }) => RefusalCode::Expired,
-            TrustError::Tuf(Tuf::Rollback { .. }) | TrustError::BelowFloor { .. } => RefusalCode::Rollback,
-            TrustError::Tuf(Tuf::Transport { .. }) => RefusalCode::Fetch,
-            TrustError::Cache(_) | TrustError::Floors(_) | TrustError::Tuf(Tuf::Io { .. }) => {
-                RefusalCode::FloorUnreadable
-            }
-            TrustError::Tuf(_)
-            | TrustError::Lacking(_)
-            | TrustError::Standing(_)
-            | TrustError::ImplausibleTime { .. } => RefusalCode::Metadata,
-            TrustError::Disallowed(Disallowed::Recalled { .. }) => RefusalCode::Recalled,
-            TrustError::Disallowed(Disallowed::BelowFloor { .. }) => RefusalCode::BelowFloor,
-            TrustError::UnknownTarget(_) => RefusalCode::UnknownTarget,
-            TrustError::OtherManifest { .. } | TrustError::Manifest(ManifestError::DigestMismatch) => {
-                RefusalCode::ManifestDigest
-            }
-            TrustError::Manifest(_) => RefusalCode::Manifest,
-        };
-        Self::new(code, &error)
+        Self::new(error.code(), &error)
     }
 }
 
 /// The device's view of the repository.
 pub struct Trust {
     client: Client,
+    /// Who is asked for metadata.
+    metadata: Sources<Arc<dyn Repository>>,
+    /// Who is asked for manifests.
+    targets: Sources<Arc<dyn Repository>>,
     clock: DeviceClock,
     director: Mutex<KeySet>,
     /// One refresh at a time: each compares with the floors that the one before raised.
@@ -138,21 +148,24 @@ impl std::fmt::Debug for Trust {
 }
 
 impl Trust {
-    /// The view that starts from the pinned root and what the cache in `state_dir/tuf` adds to it. No network.
+    /// The view that starts from the pinned root and what the cache in `state_dir/tuf` adds to it. No network. `sources` are
+    /// in the order for manifests: the server, which is asked first for metadata, comes last.
     ///
     /// # Errors
     /// Where the root does not verify or names no director.
     pub fn open(
-        repository: Arc<dyn Repository>,
+        sources: Sources<Arc<dyn Repository>>,
         state_dir: &Path,
         root: Vec<u8>,
         store: Store,
         clock: DeviceClock,
     ) -> Result<Self, TrustError> {
         let folder = state_dir.join("tuf");
-        let client = Client::new(repository, &folder, &folder, root, store);
-        let director = Mutex::new(tuf::director_keys(client.updater()?.trusted().root())?);
-        Ok(Self { client, clock, director, turn: tokio::sync::Mutex::new(()) })
+        let client = Client::new(&folder, &folder, root, store);
+        let first = client.updater(Heard::new(Arc::clone(sources.first())))?;
+        let director = Mutex::new(tuf::director_keys(first.trusted().root())?);
+        let metadata = sources.clone().last_first();
+        Ok(Self { client, metadata, targets: sources, clock, director, turn: tokio::sync::Mutex::new(()) })
     }
 
     /// The root that enrolment pinned.
@@ -165,13 +178,23 @@ impl Trust {
         self.director.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How often a timestamp came under the version of another one, since the start.
+    pub fn equivocations(&self) -> u64 {
+        self.client.equivocations()
+    }
+
+    /// How each source stands.
+    pub fn sources(&self) -> Vec<SourcePage> {
+        self.targets.pages()
+    }
+
     /// Brings every top-level role up to date.
     ///
     /// # Errors
     /// Each cause has its variant of [`TrustError`].
     pub async fn refresh(&self) -> Result<(), TrustError> {
         let _turn = self.turn.lock().await;
-        self.refreshed().await.map(drop)
+        self.ask(Question::Newest).await.map(drop)
     }
 
     /// The manifest of a demanded version and its bytes, after everything about it was verified.
@@ -180,10 +203,23 @@ impl Trust {
     /// Each cause has its variant of [`TrustError`].
     pub async fn manifest(&self, wanted: &DesiredModel) -> Result<(Manifest, Vec<u8>), TrustError> {
         let _turn = self.turn.lock().await;
-        let mut updater = self.refreshed().await?;
         let version = wanted.model_version();
-        let path = wanted.target_path();
-        let target = updater.get_target_info(&path, self.clock.now()).await?;
+        let listed = self.ask(Question::Version(wanted)).await?;
+        let target = listed.ok_or_else(|| TrustError::UnknownTarget(version.to_string()))?;
+        if target.length > manifest::MAX_BYTES as u64 {
+            let length = usize::try_from(target.length).unwrap_or(usize::MAX);
+            return Err(ManifestError::TooLarge(length).into());
+        }
+        let bytes = self.fetched(wanted, target.length).await?;
+        let manifest = Manifest::from_target(&bytes, &version, &wanted.manifest)?;
+        Ok((manifest, bytes))
+    }
+
+    /// What the verified role of its team says of a demanded version.
+    async fn listed(&self, repository: &Arc<dyn Repository>, wanted: &DesiredModel) -> Result<TargetFile, TrustError> {
+        let mut updater = self.refreshed(repository).await?;
+        let version = wanted.model_version();
+        let target = updater.get_target_info(&wanted.target_path(), self.clock.now()).await?;
         self.hold_team(&mut updater, &version.name.team, wanted.candidate, std::slice::from_ref(&wanted.model)).await?;
         self.client.store().read(|s| s.standing(&wanted.model)).allows(&wanted.version)?;
         let target = target.ok_or_else(|| TrustError::UnknownTarget(version.to_string()))?;
@@ -191,19 +227,11 @@ impl Trust {
         if signed != wanted.manifest.to_string() {
             return Err(TrustError::OtherManifest { demanded: wanted.manifest, signed });
         }
-        if target.length > manifest::MAX_BYTES as u64 {
-            let length = usize::try_from(target.length).unwrap_or(usize::MAX);
-            return Err(ManifestError::TooLarge(length).into());
-        }
-        let repository = self.client.repository();
-        let found = repository.fetch_target(&path_of(&path, &wanted.manifest), target.length).await?;
-        let bytes = found.ok_or_else(|| sigstore_tuf::Error::transport(format!("{path} is not on the server")))?;
-        let manifest = Manifest::from_target(&bytes, &version, &wanted.manifest)?;
-        Ok((manifest, bytes))
+        Ok(target)
     }
 
-    async fn refreshed(&self) -> Result<Updater, TrustError> {
-        let (updater, outcome) = self.client.refresh(self.clock.now()).await?;
+    async fn refreshed(&self, repository: &Arc<dyn Repository>) -> Result<Updater, TrustError> {
+        let (updater, outcome) = self.client.refresh(repository, self.clock.now()).await?;
         tuf::check_keys(updater.trusted(), &[])?;
         // The director follows a newer root even where the rest of the refresh fails.
         let keys = tuf::director_keys(updater.trusted().root())?;

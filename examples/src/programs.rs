@@ -8,12 +8,13 @@ use std::{ffi::OsString, process::ExitCode};
 use tern_agent::SelfExec;
 
 /// Runs the program that `args` (with the executable's own name first, as the system gives them) ask for, and returns its
-/// exit code; nothing where they name none of `agent`, `server`, `tern`, so that the caller goes on as itself.
+/// exit code; nothing where they name none of `agent`, `server`, `tern`, `tern-tuf-client`, so that the caller goes on as itself.
 pub fn dispatch(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let mut args = args.into_iter().skip(1);
     match args.next()?.to_str()? {
         "agent" => Some(agent(args)),
         "server" => Some(tern_fleet_server::server_main(args)),
+        "tern-tuf-client" => Some(tern_agent::tuf_client::main_from(args)),
         "tern" => Some(tern_fleet_server::cli_main(args)),
         _ => None,
     }

@@ -12,6 +12,7 @@ mod accesses;
 mod approve;
 mod args;
 mod check;
+mod claim;
 mod client;
 mod config;
 mod dashboard;
@@ -19,6 +20,7 @@ mod device;
 mod difference;
 mod fleet;
 mod incident;
+mod key;
 mod keys;
 mod lists;
 mod login;
@@ -130,6 +132,7 @@ async fn dispatch(
             device::list(&client()?, selector.as_deref(), printer).await
         }
         Command::Device(args::Device::Show { device }) => device::show(&client()?, &device, printer).await,
+        Command::Device(args::Device::Claim(order)) => claim::claim(&client()?, order, printer).await,
         Command::Device(args::Device::Revoke { device, reason }) => {
             device::revoke(&client()?, &device, reason, printer).await
         }
@@ -145,8 +148,11 @@ async fn dispatch(
         Command::Device(args::Device::Figures { device, model }) => {
             telemetry::figures(&client()?, device.as_ref(), model.as_ref(), printer).await
         }
-        Command::Device(args::Device::Rescue(order)) => rescue::run(client, &order, printer).await,
+        Command::Device(args::Device::Rescue(order)) => {
+            rescue::run(client, &order, &keys::Keys::beside(environment, place.as_deref()), printer).await
+        }
         Command::Device(args::Device::Quarantine) => telemetry::quarantine(&client()?, printer).await,
+        Command::Key(order) => key::run(order, &keys::Keys::beside(environment, place.as_deref()), printer),
         Command::Assign(order) => fleet::assign(&client()?, order, printer).await,
         Command::Rollout(order) => rollout::run(&client()?, order, printer).await,
         Command::Events { after, last } => fleet::events(&client()?, after, last, printer).await,

@@ -43,6 +43,8 @@ pub struct Config {
     pub telemetry_days: u32,
     /// Life of a device's certificate; its agent renews it while a third is left.
     pub certificate_life_seconds: u32,
+    /// Requests that a device, or an address where machines enrol, may make at once, and in each minute from then on.
+    pub requests_at_once: u32,
     /// Log filter, such as `info` or `info,tern_fleet_server=debug`.
     pub log: String,
     /// What incidents call.
@@ -65,6 +67,7 @@ impl Default for Config {
             window_seconds: Settings::default().window_seconds,
             telemetry_days: 30,
             certificate_life_seconds: 365 * 86_400,
+            requests_at_once: 600,
             log: "info".into(),
             hooks: hooks::config::Config::default(),
         }
@@ -102,6 +105,7 @@ impl Config {
         ensure!((1..=86_400).contains(&self.report_interval_seconds), "report_interval_seconds must be 1 to 86400");
         ensure!((1..=86_400).contains(&self.window_seconds), "window_seconds must be 1 to 86400");
         ensure!((1..=3650).contains(&self.telemetry_days), "telemetry_days must be 1 to 3650");
+        ensure!(self.requests_at_once > 0, "requests_at_once must not be 0");
         ensure!(self.certificate_life_seconds > 0, "certificate_life_seconds must not be 0");
         if let Some(host) = &self.public_host {
             let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
@@ -160,6 +164,7 @@ mod tests {
         assert!(refused("report_interval_seconds = 0").contains("report_interval_seconds"));
         assert!(refused("window_seconds = 86401").contains("window_seconds"));
         assert!(refused("telemetry_days = 0").contains("telemetry_days"));
+        assert!(refused("requests_at_once = 0").contains("requests_at_once"));
         assert!(refused("certificate_life_seconds = 0").contains("certificate_life_seconds"));
         assert!(refused("public_host = \"a/b\"").contains("public_host"));
     }

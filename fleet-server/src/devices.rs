@@ -9,6 +9,7 @@ use tern_protocol::{
 };
 
 pub mod delivery;
+pub mod starts;
 
 /// Most models in a twin: those demanded and those on their way out.
 pub const MAX_TWIN_MODELS: usize = 2 * tern_protocol::desired::MAX_MODELS;

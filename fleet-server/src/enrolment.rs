@@ -1,6 +1,7 @@
 //! Turns a machine into a device: the order of an operator, and the one request that uses it. And back: what puts a
 //! device out.
 
+mod claims;
 mod renewal;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::{
     store::{EnrolmentRefusal, NewEnrolment, OrderRefusal, Revocation, UsedToken},
 };
 
+pub use claims::{ClaimOrderError, MAX_SERIALS, claim, order_claim};
 pub use renewal::{RenewalRefusal, renew};
 
 /// Longest life of a token, in seconds: 30 days.
@@ -51,6 +53,9 @@ pub enum EnrolRefusal {
     /// The token is nobody's.
     #[error("the token is unknown, for another device, or replaced by a newer one: ask for a new one")]
     Unknown,
+    /// The serial is not in the token's list.
+    #[error("the serial is not in this token's list: list it with `tern device claim`")]
+    UnknownSerial,
     /// Another key has used the token.
     #[error("the token was used: ask for a new one, and if nobody of yours used it, revoke the device")]
     Used,
@@ -136,12 +141,16 @@ fn prepare(
     actor: String,
     replaces: bool,
 ) -> anyhow::Result<Option<(Secret, NewEnrolment)>> {
-    let life = i64::try_from(valid_seconds).ok().filter(|life| *life > 0 && valid_seconds <= MAX_VALID_SECONDS);
-    let Some(life) = life else { return Ok(None) };
+    let Some(expires) = expiry(valid_seconds) else { return Ok(None) };
     let secret = Secret::generate().context("make a token")?;
-    let expires = clock::now().saturating_add(SignedDuration::from_secs(life)).unwrap_or(Timestamp::MAX);
     let order = NewEnrolment { secret_hash: secret.hash(), device, labels, ordered_by: actor, expires, replaces };
     Ok(Some((secret, order)))
+}
+
+/// The end of a token that is ordered now; none where its life is none or too long.
+fn expiry(valid_seconds: u64) -> Option<Timestamp> {
+    let life = i64::try_from(valid_seconds).ok().filter(|life| *life > 0 && valid_seconds <= MAX_VALID_SECONDS)?;
+    Some(clock::now().saturating_add(SignedDuration::from_secs(life)).unwrap_or(Timestamp::MAX))
 }
 
 fn ticket(fleet: &Fleet, secret: &Secret, order: &NewEnrolment) -> anyhow::Result<EnrolmentTicket> {
@@ -170,7 +179,7 @@ pub async fn enrol(
     if request.labels.len() > MAX_LABELS || request.agent_version.len() > MAX_AGENT_VERSION {
         return Ok(Err(EnrolRefusal::Labels));
     }
-    let (now, live) = (clock::now(), fleet.live()?);
+    let now = clock::now();
     let (device, csr) = (request.device.clone(), request.csr_pem);
     // The certificate is made before the token is used up, so that a bad request costs no token; it leaves only after.
     let certified = fleet.blocking(move |fleet| fleet.authority.certify(&device, &csr, now)).await?;
@@ -195,13 +204,18 @@ pub async fn enrol(
     if enrolled.replaced {
         fleet.cut(&request.device);
     }
-    Ok(Ok(EnrolmentResponse {
+    response(fleet, certificate.pem).map(Ok)
+}
+
+/// What a device is told beside its certificate.
+fn response(fleet: &Fleet, certificate_pem: String) -> anyhow::Result<EnrolmentResponse> {
+    Ok(EnrolmentResponse {
         fleet: fleet.settings.fleet.clone(),
-        certificate_pem: certificate.pem,
+        certificate_pem,
         ca_pem: fleet.authority.pem().to_owned(),
         root_base64: BASE64_STANDARD.encode(fleet.repository.root()),
-        mqtt_address: live.mqtt_address.clone(),
-    }))
+        mqtt_address: fleet.live()?.mqtt_address.clone(),
+    })
 }
 
 impl From<EnrolmentRefusal> for EnrolRefusal {

@@ -27,7 +27,7 @@ use crate::{
     director::Director,
     disk::blobs::Blobs,
     events::EventKind,
-    http::wires::Wires,
+    http::{rates::Rates, wires::Wires},
     ingest::Ingest,
     metrics::{Gauges, Metrics},
     profiles::Profiles,
@@ -77,6 +77,8 @@ pub struct Fleet {
     pub pulse: Pulse,
     /// Who wakes on what was committed.
     pub bells: Bells,
+    /// How often devices and newcomers may ask.
+    pub rates: Rates,
     /// The HTTPS connections of devices.
     pub wires: Arc<Wires>,
     live: RwLock<Option<Arc<Live>>>,
@@ -117,6 +119,8 @@ pub struct Parts {
     pub director: Director,
     /// First delay before a desired state is sent again.
     pub resend: Duration,
+    /// How often devices and newcomers may ask.
+    pub rates: Rates,
 }
 
 impl Fleet {
@@ -139,6 +143,7 @@ impl Fleet {
             revocations: watch::channel(()).0,
             pulse: Pulse::new(clock::now()),
             bells: Bells::default(),
+            rates: parts.rates,
             wires: Arc::default(),
             live: RwLock::default(),
             muted: Mutex::default(),

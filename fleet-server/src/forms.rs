@@ -22,7 +22,7 @@ use tern_protocol::{
 };
 
 pub use access::{AccessRow, ScopeForm, TokenIssued, TokenOrder, TokenRow};
-pub use identity::{Barred, Reidentification, Revocation, Revoked};
+pub use identity::{Barred, ClaimOrder, ClaimTicket, ClaimedDevice, Reidentification, Revocation, Revoked};
 pub use telemetry::{EstimatedAccuracy, FeatureRow, FiguresRow, QuarantineRow, WindowRow};
 
 /// `GET /api/v1/whoami`.

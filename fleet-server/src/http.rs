@@ -17,6 +17,7 @@ mod publish_routes;
 mod publishing;
 mod query;
 mod range;
+pub mod rates;
 mod reader_routes;
 mod refusals;
 mod rollout_routes;
@@ -50,6 +51,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let quick = Router::new()
         .route("/api/v1/enrol", post(device_routes::enrol))
+        .route("/api/v1/claim", post(device_routes::claim))
         .route("/api/v1/renew", post(identity_routes::renew))
         .route("/tuf/metadata/{name}", get(device_routes::metadata))
         .route("/tuf/targets/{*path}", get(device_routes::target))
@@ -60,6 +62,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .route("/api/v1/manifests/{team}/{model}/{version}", put(publish_routes::put_manifest))
         .route("/api/v1/teams/{team}/metadata", get(publish_routes::team).put(publish_routes::put_team))
         .route("/api/v1/enrolments", post(fleet_routes::order_enrolment))
+        .route("/api/v1/claims", post(identity_routes::order_claim))
         .route("/api/v1/devices", get(fleet_routes::devices))
         .route("/api/v1/devices/{id}", get(fleet_routes::device))
         .route("/api/v1/devices/{id}/revoke", post(identity_routes::revoke))
@@ -93,6 +96,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .merge(streams)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(readable))
         .layer(middleware::from_fn(leftover::take_in))
         .layer(middleware::from_fn_with_state(fleet.clone(), count))
         .layer(middleware::from_fn_with_state(fleet.clone(), refusals::note))
@@ -113,6 +117,22 @@ async fn in_time(request: Request, next: Next) -> Response {
     answer.unwrap_or_else(|_| Refused::new(Refusal::TimedOut, "the server is overloaded; try again").into_response())
 }
 
+/// An address that is no text once it is unescaped is nobody's; the handlers' own door would say so without a code.
+async fn readable(request: Request, next: Next) -> Response {
+    if is_text(request.uri().path()) { next.run(request).await } else { not_found().await.into_response() }
+}
+
+fn is_text(path: &str) -> bool {
+    let (mut plain, mut rest) = (Vec::with_capacity(path.len()), path.as_bytes());
+    while let [byte, behind @ ..] = rest {
+        let escaped = behind.first_chunk::<2>().filter(|_| *byte == b'%');
+        let decoded = escaped.and_then(|digits| hex::decode(digits).ok());
+        rest = &behind[decoded.as_ref().map_or(0, |_| 2)..];
+        plain.push(decoded.map_or(*byte, |decoded| decoded[0]));
+    }
+    std::str::from_utf8(&plain).is_ok()
+}
+
 async fn count(State(fleet): State<Arc<Fleet>>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     fleet.metrics.responded(response.status().as_u16(), response.extensions().get::<Refusal>().copied());
@@ -125,4 +145,19 @@ async fn not_found() -> Refused {
 
 async fn method_not_allowed() -> Refused {
     Refused::new(Refusal::MethodNotAllowed, "see the Allow header")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_text_once_unescaped() {
+        for path in ["/", "/a%20b", "/%C3%A4", "/%", "/%4", "/%zz", "/100%"] {
+            assert!(is_text(path), "{path}");
+        }
+        for path in ["/%8a", "/a/%FF/b", "/%C3", "/%C3/%A4"] {
+            assert!(!is_text(path), "{path}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use tern_protocol::{digest::Digest, ids::TeamId};
 
 use crate::selector::Selector;
 
+pub mod cases;
 mod name;
 pub mod policy;
 

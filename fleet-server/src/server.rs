@@ -34,6 +34,7 @@ use crate::{
     http::{
         self,
         listener::{Limits, Listener, TlsSlot},
+        rates::Rates,
     },
     keyfile,
     ready::{self, Addresses},
@@ -241,6 +242,7 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
     );
     let director = Director::new(key, settings.fleet.clone(), config.desired_life()).with_settings(config.settings());
     let fleet = Fleet::new(Parts {
+        rates: Rates::new(config.requests_at_once),
         authority: Authority::open(&folder.join("ca"))
             .context("open the certificate authority")?
             .with_device_life(config.certificate_life()),

@@ -9,6 +9,7 @@
 
 mod accesses;
 mod catalog;
+mod claims;
 mod decay;
 mod deliveries;
 mod devices;
@@ -45,6 +46,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use accesses::AccessQuery;
 pub use catalog::{ManifestOutcome, NewVersion, SignedVersion};
+pub use claims::{ClaimOrderRefusal, ClaimRefusal, NewClaim};
 pub use decay::{Advance, DetectorState, DeviceState, RunState, TelemetryRow, VersionState};
 pub use deliveries::{Delivery, Outcome, Work};
 pub use devices::{Admittance, Gone, Paging};
@@ -62,7 +64,7 @@ pub use service::{RenewedCertificate, Revocation};
 pub use settings::FleetSettings;
 pub use sights::{Counts, IncidentsOf};
 pub use tokens::{NewToken, Presented, TokenRefusal};
-pub use twins::{Heard, TwinKept};
+pub use twins::{Heard, StatusKept, TwinKept};
 
 /// Jobs that wait for the writer; one more makes its caller wait.
 const QUEUE: usize = 1024;

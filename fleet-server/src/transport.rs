@@ -21,7 +21,7 @@ use crate::{
     fleet::Fleet,
     ingest::{self, ledger::LedgerRefusal},
     readers::ReaderName,
-    store::{Admittance, BatchRefusal, Gone, Heard, NewEvent, StoreError},
+    store::{Admittance, BatchRefusal, Gone, Heard, NewEvent, StatusKept, StoreError},
 };
 
 /// Longest payload of `m/…`, in bytes.
@@ -162,8 +162,13 @@ impl Transport {
         if !status.online {
             self.0.delivery.settled(&device);
         }
-        if !self.0.store.keep_status(heard, status, clock::now()).await? {
-            return Err(NotTaken(IngestRefusal::UnknownDevice, "not enrolled".into()));
+        match self.0.store.keep_status(heard, status, clock::now()).await? {
+            StatusKept::Kept => {}
+            // Both: the other's session, if it has one still, and its downloads.
+            StatusKept::Cloned => {
+                self.0.cut(&device);
+            }
+            StatusKept::Refused => return Err(NotTaken(IngestRefusal::UnknownDevice, "not enrolled".into())),
         }
         self.0.pulse.ring();
         Ok(Ingested::Status)

@@ -6,6 +6,10 @@
 mod access;
 #[path = "http/accesses.rs"]
 mod accesses;
+#[path = "http/claims.rs"]
+mod claims;
+#[path = "http/clones.rs"]
+mod clones;
 #[path = "http/decay.rs"]
 mod decay;
 #[path = "http/devices.rs"]
@@ -20,6 +24,8 @@ mod people;
 mod proposals;
 #[path = "http/publishing.rs"]
 mod publishing;
+#[path = "http/rates.rs"]
+mod rates;
 #[path = "http/readers.rs"]
 mod readers;
 #[path = "http/rig.rs"]

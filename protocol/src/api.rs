@@ -9,6 +9,8 @@ use crate::digest::Digest;
 
 /// Where a device enrols: `POST`, [`crate::enrolment::EnrolmentRequest`].
 pub const ENROL: &str = "/api/v1/enrol";
+/// Where a machine of a list enrols: `POST`, [`crate::enrolment::ClaimRequest`].
+pub const CLAIM: &str = "/api/v1/claim";
 /// Where a device renews its certificate: `POST`, [`crate::enrolment::RenewalRequest`]; with one that has expired, too.
 pub const RENEW: &str = "/api/v1/renew";
 /// Below it TUF metadata, by file name: device route.

@@ -10,6 +10,8 @@ pub const MAX_TENSORS: usize = 64;
 pub const MAX_AXES: usize = 8;
 /// Most named features of one input.
 pub const MAX_FEATURES: usize = 4096;
+/// Longest name of a tensor, in bytes: it is repeated in the name of everything that is watched of the tensor.
+pub const MAX_NAME: usize = 256;
 
 /// An element type, named as the Open Inference Protocol names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -204,6 +206,9 @@ pub enum ContractError {
     /// The same name twice.
     #[error("contract names {0:?} twice")]
     Duplicate(String),
+    /// A tensor's name of more than [`MAX_NAME`] bytes; its beginning.
+    #[error("name of tensor {0:?}… is longer than {MAX_NAME} bytes")]
+    LongName(String),
     /// A dimension that is neither positive nor a leading -1.
     #[error("tensor {0:?} has a dimension that is neither positive nor a leading -1 (the batch)")]
     BadShape(String),
@@ -280,6 +285,9 @@ impl TensorContract {
     }
 
     fn check(&self) -> Result<(), ContractError> {
+        if self.name.len() > MAX_NAME {
+            return Err(ContractError::LongName(self.name.chars().take(40).collect()));
+        }
         if self.shape.len() > MAX_AXES {
             return Err(ContractError::TooMany("axes"));
         }
@@ -295,6 +303,7 @@ impl TensorContract {
             return Err(ContractError::FeatureCount(self.name.clone()));
         }
         unique(self.features.iter().map(|f| f.name.as_str()))?;
+        unique(self.derive.iter().map(|derived| derived.name()))?;
         for range in self.range.iter().chain(self.features.iter().filter_map(|f| f.range.as_ref())) {
             if !range.min.is_finite() || !range.max.is_finite() || range.min > range.max {
                 return Err(ContractError::BadRange(self.name.clone()));
@@ -354,6 +363,12 @@ mod tests {
         let mut c = contract();
         c.inputs[0].features = vec![Feature { name: "a".into(), range: None, categories: vec![] }];
         assert_eq!(c.check(), Err(ContractError::FeatureCount("x".into())));
+        let mut c = contract();
+        c.inputs[0].derive = vec![Derived::Mean, Derived::Contrast, Derived::Mean];
+        assert_eq!(c.check(), Err(ContractError::Duplicate("mean".into())));
+        let mut c = contract();
+        c.outputs[0].name = "y".repeat(MAX_NAME + 1);
+        assert_eq!(c.check(), Err(ContractError::LongName("y".repeat(40))));
     }
 
     #[test]

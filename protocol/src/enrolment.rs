@@ -1,4 +1,5 @@
-//! The one-time token that turns a machine into a device, and what is said over the wire when it is used.
+//! The one-time token that turns a machine into a device, and what is said over the wire when it is used; `claim`: a token
+//! for a list of machines.
 //!
 //! The token pins the server's CA and the TUF root by hash, so nothing is trusted on first use.
 
@@ -9,6 +10,10 @@ use crate::{
     digest::Digest,
     ids::{DeviceClass, DeviceId, FleetId, Labels},
 };
+
+mod claim;
+
+pub use claim::{ClaimRequest, ClaimResponse, ClaimToken, InvalidSerial, MAX_SERIAL_BYTES, Serial};
 
 const PREFIX: &str = "tern-enrol-1.";
 /// Longest token, in bytes.

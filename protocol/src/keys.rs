@@ -4,8 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use ring::{
+    rand::{SecureRandom, SystemRandom},
+    signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey},
+};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::canonical;
 
@@ -84,10 +88,14 @@ impl PublicKey {
     }
 }
 
-/// A private signing key. It is never printed; [`SigningKey::to_pkcs8`] is the only way out.
+/// What stands before the 32 secret bytes in an Ed25519 key as PKCS#8, version 1 (RFC 8410, section 7).
+const PKCS8_HEAD: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+
+/// A private signing key. It is never printed; [`SigningKey::to_pkcs8`] is the only way out, and those bytes are erased
+/// when the key is dropped.
 pub struct SigningKey {
     pair: Ed25519KeyPair,
-    pkcs8: Vec<u8>,
+    pkcs8: Zeroizing<Vec<u8>>,
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -102,9 +110,12 @@ impl SigningKey {
     /// # Errors
     /// Where the system has no randomness.
     pub fn generate() -> Result<Self, KeyError> {
-        let random = ring::rand::SystemRandom::new();
-        let document = Ed25519KeyPair::generate_pkcs8(&random).map_err(|_| KeyError::NoRandomness)?;
-        Self::from_pkcs8(document.as_ref())
+        // Version 1, which every tool reads; ring's own documents are of version 2.
+        let mut pkcs8 = Zeroizing::new([0; PKCS8_HEAD.len() + 32]);
+        let (head, seed) = pkcs8.split_at_mut(PKCS8_HEAD.len());
+        head.copy_from_slice(&PKCS8_HEAD);
+        SystemRandom::new().fill(seed).map_err(|_| KeyError::NoRandomness)?;
+        Self::from_pkcs8(pkcs8.as_slice())
     }
 
     /// The key in this PKCS#8 document (version 1 or 2).
@@ -113,7 +124,7 @@ impl SigningKey {
     /// Where the bytes hold no Ed25519 key.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| KeyError::Malformed)?;
-        Ok(Self { pair, pkcs8: der.to_vec() })
+        Ok(Self { pair, pkcs8: Zeroizing::new(der.to_vec()) })
     }
 
     /// The key as PKCS#8: secret bytes, for a file that only its owner reads.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sigstore_tuf::{Metadata, Root, TrustedMetadataSet};
+use sigstore_tuf::{Metadata, Root, Targets, TrustedMetadataSet};
 
 use crate::{
     digest::Digest,
@@ -115,7 +115,7 @@ pub struct RoleFloor {
 /// delegates and that is not there all the same has version 0, so that hiding a role is going backwards.
 pub fn role_floors(trusted: &TrustedMetadataSet, teams: &[&str]) -> Vec<RoleFloor> {
     let root = trusted.root();
-    let top = |name: &str| root.role(name).map(|r| key_set_digest(&r.keyids, r.threshold));
+    let top = |name: &str| top_key_set(root, name);
     let mut floors = Vec::new();
     let mut add = |role: &str, key_set: Option<Digest>, version: Option<u64>| {
         if let (Some(key_set), Some(version)) = (key_set, version) {
@@ -127,14 +127,25 @@ pub fn role_floors(trusted: &TrustedMetadataSet, teams: &[&str]) -> Vec<RoleFloo
     add("timestamp", top("timestamp"), trusted.timestamp().map(|t| t.version));
     add("snapshot", top("snapshot"), trusted.snapshot().map(|s| s.version));
     let targets = trusted.targets_role("targets");
-    add("targets", top("targets"), targets.map(|t| t.version));
-    let delegations = targets.and_then(|t| t.delegations.as_ref());
+    // Snapshot's keys say which version of targets is the present one: TUF's own recovery rotates them.
+    let both = top("targets").zip(top("snapshot")).map(|(a, b)| Digest::of(format!("{a}\n{b}").as_bytes()));
+    add("targets", both, targets.map(|t| t.version));
     for team in teams {
-        let role = delegations.and_then(|d| d.roles.iter().find(|r| r.name == *team));
-        let key_set = role.map(|r| key_set_digest(&r.keyids, r.threshold));
+        let key_set = targets.and_then(|t| delegated_key_set(t, team));
         add(team, key_set, Some(trusted.targets_role(team).map_or(0, |t| t.version)));
     }
     floors
+}
+
+/// The digest of the keys that count for a top-level role.
+pub fn top_key_set(root: &Root, role: &str) -> Option<Digest> {
+    root.role(role).map(|r| key_set_digest(&r.keyids, r.threshold))
+}
+
+/// The digest of the keys that count for a role which `targets` delegates; none where it does not.
+pub fn delegated_key_set(targets: &Targets, role: &str) -> Option<Digest> {
+    let role = targets.delegations.as_ref()?.roles.iter().find(|r| r.name == role)?;
+    Some(key_set_digest(&role.keyids, role.threshold))
 }
 
 /// Root's own keys, at their threshold: they sign rescue tickets.

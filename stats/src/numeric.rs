@@ -59,6 +59,8 @@ impl Ruler {
     pub fn is_sound(&self) -> bool {
         [self.median, self.sd, self.min, self.max].iter().all(|x| x.is_finite())
             && self.sd > 0.0
+            // What is counted is a multiple of it, and of infinity nothing is.
+            && self.sd.recip().is_finite()
             && self.min <= self.max
     }
 }
@@ -261,6 +263,17 @@ mod tests {
             assert!(Ruler::of_sample(values).unwrap().is_sound(), "{values:?}");
         }
         assert_eq!(Ruler::of_sample(&[f64::NAN]), None);
+    }
+
+    #[test]
+    fn a_scale_too_fine_to_count_by_is_unsound() {
+        for (sd, is_sound) in [(5e-324, false), (0.0, false), (f64::MIN_POSITIVE, true), (f64::MAX, true)] {
+            assert_eq!(Ruler { sd, ..ruler() }.is_sound(), is_sound, "{sd}");
+        }
+        let mut finest = Accumulator::new(Ruler { sd: f64::MIN_POSITIVE, ..ruler() });
+        [0.0, 0.0, f64::MAX].iter().for_each(|x| finest.update(Some(*x)));
+        let sums = finest.take();
+        assert_eq!((sums.s1, sums.sd_sum, sums.flat), (8.0, 6.0, 1));
     }
 
     #[test]

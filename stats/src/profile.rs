@@ -27,6 +27,9 @@ pub const FORMAT: u16 = 1;
 pub const MIN_WINDOWS: usize = 50;
 /// Windows between false alarms of one device, in expectation, unless the publisher says otherwise.
 pub const DEFAULT_ARL: f64 = 1000.0;
+/// Most windows between false alarms that may be asked for; three million years of days. An alarm's level is a multiple
+/// of it, and at a level beyond all numbers nothing ever alarms.
+pub const MAX_ARL: f64 = 1e9;
 
 /// What the detectors compare with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,7 +143,7 @@ impl Profile {
             return Err(ProfileError::UnknownFormat(self.format));
         }
         let unsound = |what| Err(ProfileError::Unsound { feature: String::new(), what });
-        if !(self.arl.is_finite() && self.arl >= 1.0) {
+        if !(1.0..=MAX_ARL).contains(&self.arl) {
             return unsound("rate of false alarms");
         }
         if !(self.rows.is_finite() && self.rows > 0.0) {

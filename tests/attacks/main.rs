@@ -31,6 +31,8 @@ mod key_compromise;
 mod lost_records;
 #[path = "malicious_mirror/attack.rs"]
 mod malicious_mirror;
+#[path = "mirrors/attack.rs"]
+mod mirrors;
 #[path = "mix_and_match/attack.rs"]
 mod mix_and_match;
 #[path = "recalled/attack.rs"]
@@ -39,11 +41,17 @@ mod recalled;
 mod replay;
 #[path = "request_floods/attack.rs"]
 mod request_floods;
+#[path = "revoked_certificate/attack.rs"]
+mod revoked_certificate;
 mod rig;
 #[path = "rollback/attack.rs"]
 mod rollback;
+#[path = "slow_retrieval/attack.rs"]
+mod slow_retrieval;
 #[path = "stolen_server/attack.rs"]
 mod stolen_server;
+#[path = "stolen_token/attack.rs"]
+mod stolen_token;
 #[path = "stranger/attack.rs"]
 mod stranger;
 #[path = "wrong_software/attack.rs"]
@@ -52,7 +60,7 @@ mod wrong_software;
 mod zip_bombs;
 
 /// Every attack, by its folder.
-const ATTACKS: [&str; 22] = [
+const ATTACKS: [&str; 26] = [
     "arbitrary_install",
     "candidate",
     "candidate_opt_in",
@@ -66,12 +74,16 @@ const ATTACKS: [&str; 22] = [
     "key_compromise",
     "lost_records",
     "malicious_mirror",
+    "mirrors",
     "mix_and_match",
     "recalled",
     "replay",
     "request_floods",
+    "revoked_certificate",
     "rollback",
+    "slow_retrieval",
     "stolen_server",
+    "stolen_token",
     "stranger",
     "wrong_software",
     "zip_bombs",

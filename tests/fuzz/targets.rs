@@ -2,14 +2,18 @@
 
 mod documents;
 mod frames;
+mod house;
 mod identity;
 mod inference;
+mod proposals;
+mod renewals;
 mod server;
 mod signed;
 mod telemetry;
 mod tensors;
 mod texts;
 mod tuf;
+mod wires;
 
 use tern_protocol::keys::{KeySet, SigningKey};
 
@@ -27,7 +31,9 @@ pub(crate) fn all() -> Vec<Kind> {
         texts::kinds(),
         tensors::kinds(),
         server::kinds(),
+        proposals::kinds(),
         inference::kinds(),
+        wires::kinds(),
     ]
     .concat()
 }

@@ -95,12 +95,88 @@ async fn a_revoked_device_is_cut_off_at_once_and_stays_out_until_it_is_enrolled_
     let ticket = town.tern(&["device", "enroll", "cam-1"]).await;
     let token = ticket["token"].as_str().expect("a token").to_owned();
     town.restarted(0, async || {
-        let kept = town.agent(0, &["enroll", "--token", &token]).await;
+        let kept = town.agent(&town.world.devices[0], &["enroll", "--token", &token]).await;
         assert!(String::from_utf8_lossy(&kept.stderr).contains("--replace"), "{kept:?}");
-        let enrolled = town.agent(0, &["enroll", "--replace", "--token", &token]).await;
+        let enrolled = town.agent(&town.world.devices[0], &["enroll", "--replace", "--token", &token]).await;
         assert!(enrolled.status.success(), "{enrolled:?}");
     })
     .await;
     town.device("cam-1", "is in service again", |row| row.online && row.kept_out().is_none()).await;
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_disk_makes_two_machines_of_which_neither_counts_until_one_has_a_new_identity() {
+    let mut town = Town::start(3600).await;
+    let double = town.machine("double");
+    let witness = town.witness();
+    // A restart, a disk that is copied, a second machine that starts from the copy: only the last raises an alarm.
+    let folders = town.scratch.join("devices");
+    town.restarted(0, async || {
+        let mut copy = std::process::Command::new("cp");
+        let copied = copy.arg("-a").args([folders.join("cam-1"), folders.join("double")]).status();
+        assert!(copied.unwrap().success());
+    })
+    .await;
+    town.device("cam-1", "is back", |row| row.online).await;
+    assert_eq!(town.row("cam-1").await.kept_out(), None);
+    town.start_agent(double).await;
+    let told = town.event("cam-1", "device-cloned", 0).await;
+    assert!(told.message.starts_with("two agents push each other out"), "{told:?}");
+    let row = town.device("cam-1", "is kept out", |row| row.kept_out().is_some()).await;
+    assert_eq!((row.online, row.kept_out().map(|(what, _)| what)), (false, Some("cloned")));
+    town.until("both are refused", async || {
+        (town.counter("tern_ingest_refusals_total{code=\"device-cloned\"}").await >= 4).then_some(())
+    })
+    .await;
+
+    let ticket = town.tern(&["device", "reidentify", "cam-1", "--reason", "two of them"]).await;
+    let token = ticket["token"].as_str().expect("a token").to_owned();
+    town.restarted(0, async || {
+        let enrolled = town.agent(&town.world.devices[0], &["enroll", "--replace", "--token", &token]).await;
+        assert!(enrolled.status.success(), "{enrolled:?}");
+    })
+    .await;
+    town.device("cam-1", "is in service again", |row| row.online && row.kept_out().is_none()).await;
+    town.until("its double is refused", async || {
+        (town.counter("tern_ingest_refusals_total{code=\"replaced-certificate\"}").await >= 2).then_some(())
+    })
+    .await;
+    assert!(town.row("cam-1").await.online, "its double does not push it out");
+    // The other device saw nothing of it.
+    let seen = witness.dismiss().await;
+    assert!(seen.first_failure.is_none_or(|failure| failure.starts_with("cam-1")), "cam-1 was restarted");
+    assert!(
+        town.events()
+            .await
+            .iter()
+            .all(|event| event.device.as_ref().is_none_or(|d| d.as_str() != "cam-2") || event.kind != "device-offline")
+    );
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_of_a_list_become_devices_by_their_serials() {
+    let mut town = Town::start(3600).await;
+    let list = town.write("config/serials.csv", "serial,device,site\nSN-0042,cam-42,hall-1\nSN-0043,,\n");
+    let ticket = town.tern(&["device", "claim", "--serials", list.to_str().unwrap(), "--label", "line=a"]).await;
+    assert_eq!(ticket["devices"], 2);
+    let token = ticket["token"].as_str().expect("a token").to_owned();
+    let machine = town.machine("fresh");
+    for (args, fault) in [
+        (&["enroll", "--token", &*token][..], "--serial"),
+        (&["enroll", "--serial", "SN-0044", "--token", &*token], "unknown-serial"),
+    ] {
+        let refused = town.agent(&machine, args).await;
+        assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains(fault), "{refused:?}");
+    }
+    let enrolled = town.agent(&machine, &["enroll", "--serial", "SN-0042", "--token", &token]).await;
+    assert!(String::from_utf8_lossy(&enrolled.stdout).contains("enrolled as cam-42"), "{enrolled:?}");
+    town.start_agent(machine).await;
+    let row = town.device("cam-42", "is in service", |row| row.online).await;
+    let labels: Vec<_> = row.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(labels, ["line=a", "site=hall-1"]);
+    let again = town.agent(&town.machine("other"), &["enroll", "--serial", "SN-0042", "--token", &token]).await;
+    assert!(String::from_utf8_lossy(&again.stderr).contains("used-enrolment"), "{again:?}");
     town.stop().await;
 }

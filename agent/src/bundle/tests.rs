@@ -105,7 +105,7 @@ fn trust(state_dir: &Path) -> Trust {
     let root = sign_value(root, &[&key]).unwrap();
     Store::create(state_dir, &State::new(None, Timestamp::UNIX_EPOCH)).unwrap();
     let clock = DeviceClock::new(Timestamp::UNIX_EPOCH);
-    Trust::open(Arc::new(Silent), state_dir, root, Store::open(state_dir), clock).unwrap()
+    Trust::open(Sources::only("server", Arc::new(Silent)), state_dir, root, Store::open(state_dir), clock).unwrap()
 }
 
 /// A device that asks this server.
@@ -113,13 +113,14 @@ fn installer(remote: Remote) -> (tempfile::TempDir, Arc<Installer>) {
     let folder = tempfile::tempdir().unwrap();
     let installer = Installer {
         trust: trust(folder.path()),
-        remote,
+        sources: Sources::only("server", remote),
         bundles: Bundles::open(folder.path()).unwrap(),
         class: "generic".parse().unwrap(),
         agent: "0.1.0".parse().unwrap(),
         disk_bytes: 1 << 20,
         probe: ProbeLimits::default(),
         programs: SelfExec::current().unwrap(),
+        rules: Rules::of_patience(std::time::Duration::from_secs(60)),
         turn: tokio::sync::Mutex::default(),
     };
     (folder, Arc::new(installer))

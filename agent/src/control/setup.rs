@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use ring::rand::SecureRandom;
 use serde_json::json;
+use sigstore_tuf::Repository;
 use tern_protocol::ids::{ModelName, Version};
 use tokio::sync::{mpsc, watch};
 
@@ -18,7 +19,8 @@ use crate::{
     clock::{DeviceClock, Moment},
     config::Config,
     disk,
-    http::Remote,
+    fetch::Rules,
+    http::{Pace, Remote},
     identity::Identity,
     install::Machine,
     link::{self, Figures, Link},
@@ -28,6 +30,7 @@ use crate::{
     renewal::{Keeper, Signs},
     rescue,
     self_exec::SelfExec,
+    sources::Sources,
     state::ModelRecord,
     store::{Origin, Store},
     supervisor::{Listener, Supervisor, Timing},
@@ -195,10 +198,14 @@ impl Setup {
     }
 
     fn installer(&self, tls: &rustls::ClientConfig) -> anyhow::Result<Installer> {
-        let remote = Remote::new(&self.identity.enrolment.server, tls)?;
-        let repository = Arc::new(HttpRepository::new(remote.clone()));
+        let others: Vec<String> = self.config.sources.iter().map(|source| source.url.clone()).collect();
+        let sources = Sources::over_tls(&others, &self.identity.enrolment.server, tls)?;
+        let patience = Duration::from_secs(self.config.source_patience_seconds);
+        let repositories = sources.map(|remote| -> Arc<dyn Repository> {
+            Arc::new(HttpRepository::new(remote.clone()).at_pace(Pace::of_metadata(patience)))
+        });
         let (root, store, clock) = (self.identity.root.clone(), self.store.clone(), self.clock.clone());
-        let trust = Trust::open(repository, &self.config.state_dir, root, store, clock)
+        let trust = Trust::open(repositories, &self.config.state_dir, root, store, clock)
             .context("the TUF root of this device's enrolment; enrol it again")?;
         let probe = ProbeLimits {
             memory_bytes: self.config.probe_memory_bytes,
@@ -208,13 +215,14 @@ impl Setup {
         };
         Ok(Installer {
             trust,
-            remote,
+            sources,
             bundles: Bundles::open(&self.config.state_dir).context("the folder of versions")?,
             class: self.config.device_class.clone(),
             agent: self.agent.clone(),
             disk_bytes: self.config.disk_bytes,
             probe,
             programs: self.programs.clone(),
+            rules: Rules::of_patience(patience),
             turn: tokio::sync::Mutex::default(),
         })
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde::{Deserialize, Serialize};
-use tern_protocol::{digest::Digest, enrolment::EnrolmentToken};
+use tern_protocol::digest::Digest;
 
 use crate::disk;
 
@@ -29,9 +29,9 @@ pub(super) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("device.key.pending")
 }
 
-/// The key for this token: the one that an earlier try left, or a new one.
-pub(super) fn key(state_dir: &Path, token: &EnrolmentToken) -> anyhow::Result<KeyPair> {
-    let (path, token) = (path(state_dir), Digest::of(token.encode().as_bytes()));
+/// The key for the token of this digest: the one that an earlier try left, or a new one.
+pub(super) fn key(state_dir: &Path, token: Digest) -> anyhow::Result<KeyPair> {
+    let path = path(state_dir);
     if let Some(key) = left(&path, &token) {
         tracing::info!("this token was tried before: its key is used again");
         return Ok(key);

@@ -162,12 +162,12 @@ fn a_lost_answer_costs_no_token() {
     let (server, folder) = (Authority::new(), tempfile::tempdir().unwrap());
     let (config, token) = (config(folder.path()), server.token());
     disk::make_folder(&config.state_dir).unwrap();
-    let first = pending::key(&config.state_dir, &token).unwrap();
+    let first = pending::key(&config.state_dir, Token::One(token.clone()).digest()).unwrap();
     let path = pending::path(&config.state_dir);
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
     assert_eq!(mode & 0o777, disk::SECRET);
     // The server has certified the first key; its answer was lost, and the machine started again.
-    let key = pending::key(&config.state_dir, &token).unwrap();
+    let key = pending::key(&config.state_dir, Token::One(token.clone()).digest()).unwrap();
     settle(&config, &token, &key, &server.response("cam-1", &first), false).unwrap();
     assert!(!path.exists(), "the identity holds the key now");
     assert!(Identity::load(&config.identity_dir()).unwrap().is_some());
@@ -177,7 +177,8 @@ fn a_lost_answer_costs_no_token() {
 fn a_pending_key_counts_for_its_token_only_and_if_it_is_whole() {
     let (server, folder) = (Authority::new(), tempfile::tempdir().unwrap());
     let (token, other) = (server.token(), EnrolmentToken { secret: "other".into(), ..server.token() });
-    let key = |token| pending::key(folder.path(), token).unwrap().serialize_pem();
+    let key =
+        |token| pending::key(folder.path(), Token::One(EnrolmentToken::clone(token)).digest()).unwrap().serialize_pem();
     let first = key(&token);
     assert_eq!(key(&token), first);
     let second = key(&other);
@@ -190,15 +191,15 @@ fn a_pending_key_counts_for_its_token_only_and_if_it_is_whole() {
 async fn a_bad_token_or_an_absent_server_leaves_no_identity() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
-    assert!(matches!(run(&config, "tern-enrol-1.x", false).await, Err(EnrolError::Token(_))));
+    assert!(matches!(run(&config, "tern-enrol-1.x", None, false).await, Err(EnrolError::Token(_))));
     let token = Authority::new().token().encode();
     let pending = pending::path(&config.state_dir);
-    assert!(matches!(run(&config, &token, false).await, Err(EnrolError::Unreachable { .. })));
+    assert!(matches!(run(&config, &token, None, false).await, Err(EnrolError::Unreachable { .. })));
     let key = disk::read_bounded(&pending, 1 << 14).unwrap().expect("the key was durable before the server was asked");
-    assert!(matches!(run(&config, &token, false).await, Err(EnrolError::Unreachable { .. })));
+    assert!(matches!(run(&config, &token, None, false).await, Err(EnrolError::Unreachable { .. })));
     assert_eq!(disk::read_bounded(&pending, 1 << 14).unwrap(), Some(key), "the same key is asked with again");
     assert!(!config.identity_dir().exists());
     disk::make_folder(&config.identity_dir()).unwrap();
-    assert!(matches!(run(&config, &token, false).await, Err(EnrolError::AlreadyEnrolled(_))));
+    assert!(matches!(run(&config, &token, None, false).await, Err(EnrolError::AlreadyEnrolled(_))));
     assert!(!pending.exists());
 }

@@ -107,18 +107,21 @@ fn right(range: Option<u64>) -> Vec<u8> {
 
 fn rules() -> Rules {
     Rules {
-        idle: Duration::from_secs(5),
-        window: Duration::from_millis(150),
-        window_bytes: 1000,
+        pace: Pace { idle: Duration::from_secs(5), window: Duration::from_millis(150), window_bytes: 1000 },
         attempts: 3,
         pause: Duration::from_millis(1),
     }
+}
+
+fn only(server: &Server) -> Sources<Remote> {
+    Sources::only("server", Remote::plain(server.address))
 }
 
 struct Attempt {
     outcome: Result<(), FetchError>,
     ranges: Vec<Option<u64>>,
     blobs: Blobs,
+    sources: Sources<Remote>,
     _folder: tempfile::TempDir,
 }
 
@@ -133,15 +136,20 @@ impl Attempt {
 }
 
 async fn attempt(answers: Vec<Answer>, on_disk: &[u8]) -> Attempt {
+    let server = Server::start(answers).await;
+    let done = attempt_from(only(&server), on_disk).await;
+    Attempt { ranges: server.ranges(), ..done }
+}
+
+async fn attempt_from(sources: Sources<Remote>, on_disk: &[u8]) -> Attempt {
     let folder = tempfile::tempdir().unwrap();
     let blobs = Blobs::open(folder.path()).unwrap();
     let (digest, length) = (Digest::of(MODEL), MODEL.len() as u64);
     if !on_disk.is_empty() {
         blobs.resume(&digest, length).unwrap().append(on_disk).unwrap();
     }
-    let server = Server::start(answers).await;
-    let outcome = blob(&Remote::plain(server.address), &blobs, &digest, length, &rules()).await;
-    Attempt { outcome, ranges: server.ranges(), blobs, _folder: folder }
+    let outcome = blob(&sources, &blobs, &digest, length, &rules()).await;
+    Attempt { outcome, ranges: Vec::new(), blobs, sources, _folder: folder }
 }
 
 fn bytes(text: &str) -> Answer {
@@ -178,11 +186,63 @@ async fn a_server_without_ranges_starts_anew() {
 }
 
 #[tokio::test]
-async fn a_torn_part_is_noticed_at_the_end_and_thrown_away() {
+async fn a_torn_part_is_noticed_at_the_end_and_fetched_anew() {
     let torn = attempt(vec![Answer::Right], &[0; 10]).await;
-    assert!(!torn.is_there());
-    assert_eq!(torn.blobs.resume(&Digest::of(MODEL), MODEL.len() as u64).unwrap().received(), 0);
-    assert_eq!(torn.code(), RefusalCode::BlobDigest);
+    assert!(torn.outcome.is_ok() && torn.is_there(), "{:?}", torn.outcome);
+    assert_eq!(torn.ranges, [Some(10), None]);
+    assert_eq!(torn.sources.pages()[0].failures, 0);
+}
+
+#[tokio::test]
+async fn whatever_one_source_does_another_one_brings_the_blob() {
+    let length = MODEL.len();
+    let mut flipped = MODEL.to_vec();
+    flipped[7] ^= 1;
+    let evils = [
+        ("404", bytes("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")),
+        ("500", bytes("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n")),
+        ("redirect", bytes("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n")),
+        ("encoded", bytes("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}")),
+        ("closed", bytes("")),
+        ("cut", bytes(&format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n0123456789"))),
+        ("a lie, cut", bytes(&format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\nxxxxxxxxxx"))),
+        (
+            "flipped",
+            Answer::Bytes(
+                [format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").as_bytes(), &flipped].concat(),
+            ),
+        ),
+        ("longer", bytes("HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n0123")),
+        ("wrong range", bytes("HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 3-35/36\r\n\r\nxxx")),
+        ("slow", Answer::Drip),
+        ("endless", Answer::Endless),
+    ];
+    for (name, evil) in evils {
+        let (bad, good) = (Server::start(vec![evil]).await, Server::start(vec![Answer::Right]).await);
+        let sources = Sources::of([("bad", Remote::plain(bad.address)), ("good", Remote::plain(good.address))]);
+        let done = attempt_from(sources.clone(), b"").await;
+        assert!(done.outcome.is_ok() && done.is_there(), "{name}: {:?}", done.outcome);
+        let failures: Vec<_> = sources.pages().iter().map(|page| (page.failures, page.passed_over)).collect();
+        assert_eq!(failures, [(1, true), (0, false)], "{name}");
+        assert_eq!(bad.ranges(), [None], "{name}: asked once");
+        // The next blob is asked of the good one at once.
+        let asked = bad.ranges().len();
+        let again = attempt_from(sources, b"").await;
+        assert!(again.outcome.is_ok() && bad.ranges().len() == asked, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn where_all_sources_fail_one_that_may_pass_is_what_counts() {
+    let lacking = bytes("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+    let ill = bytes("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
+    let (first, second) = (Server::start(vec![lacking]).await, Server::start(vec![ill]).await);
+    let sources = Sources::of([("first", Remote::plain(first.address)), ("second", Remote::plain(second.address))]);
+    let done = attempt_from(sources, b"").await;
+    assert_eq!((first.ranges().len(), second.ranges().len()), (3, 3), "rounds over all of them");
+    let error = done.outcome.unwrap_err();
+    assert!(matches!(&error, FetchError::Http { cause: HttpError::Status { status: 503, .. }, .. }), "{error}");
+    assert!(Refusal::from(error).code.is_retryable());
 }
 
 #[tokio::test]
@@ -247,6 +307,6 @@ async fn what_is_there_is_not_asked_for() {
     part.append(MODEL).unwrap();
     part.finish().unwrap();
     let server = Server::start(vec![Answer::Right]).await;
-    blob(&Remote::plain(server.address), &blobs, &digest, length, &rules()).await.unwrap();
+    blob(&only(&server), &blobs, &digest, length, &rules()).await.unwrap();
     assert!(server.ranges().is_empty());
 }

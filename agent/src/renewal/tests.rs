@@ -17,6 +17,21 @@ fn a_third_of_its_life_before_its_end_a_certificate_is_due() {
 }
 
 #[test]
+fn tries_that_do_not_help_are_ever_further_apart() {
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    // A certificate of a year, on a device whose clock is ten years ahead, and on one whose clock is right.
+    let due = due((at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z")));
+    let (ahead, right) = (at("2036-01-01T00:00:00Z"), at("2026-01-01T00:00:01Z"));
+    let mut pauses = Pauses::default();
+    assert_eq!(pauses.after(Some(due), right), None, "it helped");
+    let told: Vec<_> = (0..13).map(|_| pauses.after(Some(due), ahead).unwrap().as_secs()).collect();
+    assert_eq!(told, [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600]);
+    assert_eq!(pauses.after(None, right), Some(PAUSES.1), "one that failed");
+    assert_eq!(pauses.after(Some(due), right), None);
+    assert_eq!(pauses.after(Some(due), due), Some(PAUSES.0), "due this moment, after one that helped");
+}
+
+#[test]
 fn only_the_servers_word_on_dates_is_taken_for_it() {
     let alert = |description| rustls::Error::AlertReceived(description);
     let wrapped = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
@@ -37,10 +52,15 @@ impl Ca {
     }
 
     fn certificate(&self, name: &str, key: &KeyPair, year: i32) -> String {
+        self.certificate_with(name, key, year, vec![])
+    }
+
+    fn certificate_with(&self, name: &str, key: &KeyPair, year: i32, more: Vec<rcgen::CustomExtension>) -> String {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         (params.not_before, params.not_after) = (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(year, 1, 1));
+        params.custom_extensions = more;
         params.signed_by(key, &self.0).unwrap().pem()
     }
 }
@@ -77,7 +97,11 @@ fn a_renewed_certificate_is_of_the_same_name_and_key_or_the_old_one_stays() {
     let name = parsed.params.distinguished_name.get(&rcgen::DnType::CommonName);
     assert_eq!(name, Some(&rcgen::DnValue::Utf8String("cam-1".into())));
     let before = std::fs::read(folder.join("device.pem")).unwrap();
+    // Of this name and key, but with what TLS may not overlook and does not know: no connection could show it.
+    let mut unknown = rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![5, 0]);
+    unknown.set_criticality(true);
     let bad = [
+        ca.certificate_with("cam-1", &key, 2028, vec![unknown]),
         ca.certificate("cam-2", &key, 2028),
         ca.certificate("cam-1", &self::key(), 2028),
         "x".into(),

@@ -5,38 +5,44 @@
 //! [`Client::hold`]: all of it reached the cache, nothing lies below its floor, and the floors are raised durably. Time is
 //! an argument; what Tern adds to TUF's roles is for [`super::Trust`].
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use jiff::Timestamp;
 use sigstore_tuf::{Repository, Updater, UpdaterConfig};
 use tern_protocol::tuf::{self, RoleFloor};
 
-use super::{TrustError, cache::Cache, repository::Shared, standings::Said};
+use super::{
+    TrustError,
+    cache::Cache,
+    heard::Heard,
+    recovery::{self, Before, Staged},
+    standings::Said,
+};
 use crate::store::Store;
 
-/// A client of one repository.
+/// A client that trusts one chain of roots, whoever serves it.
 pub(crate) struct Client {
-    repository: Arc<dyn Repository>,
     cache: Arc<Cache>,
     root: Vec<u8>,
     store: Store,
+    equivocations: AtomicU64,
 }
 
 impl Client {
     /// The client that starts from the pinned `root`, with metadata in `metadata` and the chain of roots in `chain`.
-    pub(crate) fn new(
-        repository: Arc<dyn Repository>,
-        metadata: &Path,
-        chain: &Path,
-        root: Vec<u8>,
-        store: Store,
-    ) -> Self {
-        Self { repository, cache: Arc::new(Cache::new(metadata, chain)), root, store }
+    pub(crate) fn new(metadata: &Path, chain: &Path, root: Vec<u8>, store: Store) -> Self {
+        Self { cache: Arc::new(Cache::new(metadata, chain)), root, store, equivocations: AtomicU64::new(0) }
     }
 
-    /// Where metadata and targets come from.
-    pub(crate) fn repository(&self) -> &dyn Repository {
-        &*self.repository
+    /// How often a timestamp came under the version of another one, since the start.
+    pub(crate) fn equivocations(&self) -> u64 {
+        self.equivocations.load(Ordering::Relaxed)
     }
 
     /// The record that holds the floors.
@@ -53,8 +59,8 @@ impl Client {
     ///
     /// # Errors
     /// Where the pinned root does not verify.
-    pub(crate) fn updater(&self) -> Result<Updater, TrustError> {
-        let updater = Updater::new(Shared(self.repository.clone()), &self.root)?;
+    pub(crate) fn updater(&self, repository: impl Repository + 'static) -> Result<Updater, TrustError> {
+        let updater = Updater::new(repository, &self.root)?;
         Ok(updater.with_config(UpdaterConfig::default()).with_store(self.cache.clone()))
     }
 
@@ -65,6 +71,7 @@ impl Client {
     /// Where floors or cache cannot be relied on, or root goes backwards.
     pub(crate) async fn refresh(
         &self,
+        repository: &Arc<dyn Repository>,
         now: Timestamp,
     ) -> Result<(Updater, Result<(), sigstore_tuf::Error>), TrustError> {
         if let Some(fault) = self.store.fault() {
@@ -72,12 +79,44 @@ impl Client {
         }
         self.cache.forget_fault();
         // A new updater each time: it would not fetch a delegated role again that it holds already.
-        let mut updater = self.updater()?;
-        let outcome = updater.refresh(now).await;
+        let heard = Heard::new(repository.clone());
+        let mut updater = self.updater(heard.clone())?;
+        let mut outcome = updater.refresh(now).await;
+        let root = updater.trusted().root();
+        if self.store.read(|state| recovery::is_called_for(&outcome, root, |role, keys| state.floor(role, keys)))
+            && let Some(other) = self.recovered(&heard, now).await?
+        {
+            (updater, outcome) = (other, Ok(()));
+        }
         let floors = tuf::role_floors(updater.trusted(), &[]);
         let root: Vec<RoleFloor> = floors.into_iter().filter(|f| f.role == "root").collect();
         self.hold_floors(&root, None, Vec::new()).await?;
+        if outcome.is_ok() && heard.compare(updater.trusted()) {
+            self.equivocations.fetch_add(1, Ordering::Relaxed);
+        }
         Ok((updater, outcome))
+    }
+
+    /// A refresh without what was trusted last, if everything that goes back in it has new keys: see [`recovery`].
+    async fn recovered(&self, repository: &Heard, now: Timestamp) -> Result<Option<Updater>, TrustError> {
+        let before = Before::of(&self.cache);
+        let staged = Staged::new(self.cache.clone());
+        let updater = Updater::new(repository.clone(), &self.root)?;
+        let mut updater = updater.with_config(UpdaterConfig::default()).with_store(staged.clone());
+        if updater.refresh(now).await.is_err() {
+            return Ok(None);
+        }
+        let seen = tuf::role_floors(updater.trusted(), &[]);
+        let refused = self.store.read(|state| {
+            let same_keys = before.goes_back(updater.trusted(), |f| state.floor(&f.role, &f.key_set));
+            same_keys.is_some() || state.below_floor(&seen).is_some()
+        });
+        if refused {
+            return Ok(None);
+        }
+        tracing::warn!("roles go back under new keys: a counter that was run to its end is taken back");
+        staged.let_through();
+        Ok(Some(updater))
     }
 
     /// Checks what was verified against its floors and raises those, and the floor of time to `issued`, durably: before

@@ -3,9 +3,9 @@
 //! It becomes durable in one write with the floor of the role that says it. Candidates have no say here: theirs is the word of
 //! a robot, and the team's release keys can take back what it signs.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use sigstore_tuf::Updater;
+use sigstore_tuf::{Repository, Updater};
 use tern_protocol::{
     digest::Digest,
     ids::{ModelName, TeamId},
@@ -13,7 +13,7 @@ use tern_protocol::{
     tuf,
 };
 
-use super::{Trust, TrustError};
+use super::{Trust, TrustError, asking::Question};
 
 /// What a team says of one model, under which keys.
 #[derive(Debug, Clone)]
@@ -30,7 +30,12 @@ impl Trust {
     /// The first; what the other teams say is taken over all the same.
     pub async fn ask_standings(&self, models: &[ModelName]) -> Result<(), TrustError> {
         let _turn = self.turn.lock().await;
-        let mut updater = self.refreshed().await?;
+        self.ask(Question::Standings(models)).await.map(drop)
+    }
+
+    /// The same of one source.
+    pub(super) async fn said(&self, repository: &Arc<dyn Repository>, models: &[ModelName]) -> Result<(), TrustError> {
+        let mut updater = self.refreshed(repository).await?;
         let teams: BTreeSet<&TeamId> = models.iter().map(|model| &model.team).collect();
         let mut outcome = Ok(());
         for team in teams {

@@ -17,6 +17,11 @@ use tern_protocol::{
 use super::*;
 use crate::state::State;
 
+mod falling_over;
+mod recovery;
+mod time;
+mod world;
+
 const ENROLLED: &str = "2026-05-01T00:00:00Z";
 const ISSUED: &str = "2026-06-01T00:00:00Z";
 pub(super) const LATER: &str = "2027-06-01T00:00:00Z";
@@ -194,8 +199,9 @@ impl Device {
     pub(super) fn start(&self) -> (Trust, Store, DeviceClock) {
         let store = Store::open(self.folder.path());
         let clock = DeviceClock::new(store.read(|s| s.time_floor));
-        let (repository, root) = (self.publisher.clone(), self.publisher.root());
-        let trust = Trust::open(repository, self.folder.path(), root, store.clone(), clock.clone()).unwrap();
+        let (sources, root) =
+            (Sources::only("server", self.publisher.clone() as Arc<dyn Repository>), self.publisher.root());
+        let trust = Trust::open(sources, self.folder.path(), root, store.clone(), clock.clone()).unwrap();
         (trust, store, clock)
     }
 

@@ -78,7 +78,7 @@ pub(super) async fn run(
         Found::Proposal(proposal) => TeamRole { team: proposal.row.team.clone(), kind: proposal.row.role },
         Found::Candidate(target) => TeamRole::release(target.model.name.team.clone()),
     };
-    let mut signer = Signer::load(&order.signing, role, environment, settings, printer)?;
+    let mut signer = Signer::load(&order.signing, role, environment, settings)?;
     let served: TeamMetadata = client.get(&lists::metadata_path(&signer.role)).await?;
     let pending = pending(found, &signer, &served, printer)?;
     let review = versions::review(&signer.role, &served, &pending.list, &signer.vouchers(), printer.now())?;

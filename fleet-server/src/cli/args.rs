@@ -14,7 +14,10 @@ pub(super) use publishing::{Approve, Floor, Publish, Recall, Signing};
 /// Keep machine-learning models on a fleet of devices: publish, assign, watch.
 #[derive(Debug, Parser)]
 #[command(name = "tern", bin_name = "tern", version, no_binary_name = true, arg_required_else_help = true)]
-#[command(after_help = "TERN_SERVER, TERN_TOKEN and TERN_CA (a file) override the configuration.")]
+#[command(
+    after_help = "TERN_SERVER, TERN_TOKEN and TERN_CA (a file) override the configuration. TERN_KEY_PASSPHRASE_FILE \
+                        names a file that holds the passphrase of keys; without it `tern` asks on the terminal."
+)]
 pub(super) struct Cli {
     /// What to print: tables for people, or the server's JSON, whose members keep their meaning
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
@@ -44,6 +47,9 @@ pub(super) enum Command {
     /// Devices
     #[command(subcommand)]
     Device(Device),
+    /// Signing keys of people and robots
+    #[command(subcommand)]
+    Key(super::key::Key),
     /// Make devices run a published version
     Assign(Assign),
     /// Who may read the fleet's MQTT topics without being a device
@@ -178,6 +184,8 @@ pub(super) enum Device {
         #[arg(long)]
         model: Option<ModelName>,
     },
+    /// Print the one line that turns each machine of a list into its device, by its serial number, once
+    Claim(Claim),
     /// Put a device out for good: its connections end at once, and only a new enrolment lets it in again
     Revoke {
         /// Its name
@@ -215,7 +223,7 @@ pub(super) struct Rescue {
     #[arg(long, value_name = "HEX", value_parser = nonce)]
     pub nonce: String,
     /// A root key to sign with, once for each
-    #[arg(long = "key", value_name = "FILE", required = true)]
+    #[arg(long = "key", value_name = "KEY", required = true)]
     pub keys: Vec<PathBuf>,
     /// How long the ticket is good for: a number and s, m, h or d
     #[arg(long, default_value = "7d", value_parser = duration, conflicts_with = "add")]
@@ -263,6 +271,19 @@ pub(super) struct Enroll {
     /// The device is in service: the new token replaces its certificate
     #[arg(long)]
     pub replace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Claim {
+    /// A CSV file with a header: a column `serial`, perhaps `device`, and a column for each label
+    #[arg(long, value_name = "FILE.csv")]
+    pub serials: PathBuf,
+    /// A label of each machine whose row says no other, once for each
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(LabelKey, LabelValue)>,
+    /// How long the token is good for: a number and s, m, h or d
+    #[arg(long, default_value = "30d", value_parser = duration)]
+    pub valid: Duration,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,16 +2,16 @@
 //!
 //! The CA is kept inside the file, so that moving the original cannot change whom `tern` trusts.
 
-use std::{
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::check::Itself;
-use crate::disk::{self, Access};
+use crate::{
+    disk::{self, Access},
+    keyfile::{Ask, Passphrase},
+};
 
 const MAX_BYTES: u64 = 64 << 10;
 
@@ -25,6 +25,10 @@ pub(super) struct Environment {
     pub release_key: Option<PathBuf>,
     /// How this program starts itself again; none where it cannot.
     pub itself: Option<Itself>,
+    /// The file that holds the passphrase of keys.
+    pub passphrase_file: Option<PathBuf>,
+    /// How a passphrase is asked for; none where there is nobody to ask.
+    pub ask: Option<Ask>,
     /// `$XDG_CONFIG_HOME`, or `$HOME/.config`.
     pub config_home: Option<PathBuf>,
 }
@@ -40,6 +44,8 @@ impl Environment {
             config: path("TERN_CONFIG"),
             release_key: path("TERN_RELEASE_KEY"),
             itself: None,
+            passphrase_file: path("TERN_KEY_PASSPHRASE_FILE"),
+            ask: Some(Passphrase::of_terminal),
             config_home: path("XDG_CONFIG_HOME").or_else(|| path("HOME").map(|home| home.join(".config"))),
         }
     }
@@ -122,11 +128,6 @@ pub(super) fn read_ca(path: &Path) -> anyhow::Result<String> {
     read().with_context(|| format!("CA certificate {}", path.display()))
 }
 
-/// Whether anyone but its owner may read the file.
-pub(super) fn is_exposed(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|facts| facts.mode() & 0o077 != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +146,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("deep/tern/config.toml");
         settings().save(&place).unwrap();
-        assert!(!is_exposed(&place));
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&place).unwrap());
+        assert_eq!(mode & 0o077, 0);
         let loaded = Settings::load(&Environment::default(), Some(&place)).unwrap();
         assert_eq!((loaded.server, loaded.token, loaded.ca_pem), {
             let s = settings();

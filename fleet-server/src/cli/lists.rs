@@ -47,10 +47,9 @@ impl Signer {
         role: TeamRole,
         environment: &Environment,
         settings: &Settings,
-        printer: &mut Printer<'_>,
     ) -> anyhow::Result<Self> {
         let folder = settings.folder.as_deref();
-        let keys = keys::load(&order.keys, environment.release_key.as_deref(), folder, printer)?;
+        let keys = keys::load(&order.keys, environment, folder)?;
         let first = keys.iter().map(|key| key.public().id()).min().context("there is no key to sign with")?;
         let record = Record::load(folder, &role, &first)?;
         let trusted = keys.iter().map(SigningKey::public).chain(order.trusted_keys.iter().cloned()).collect();
@@ -175,7 +174,7 @@ pub(super) async fn recall(
         tern_protocol::standing::MAX_REASON
     );
     let edit = Edit::Recall { model, reason, on_recall: order.on_recall };
-    let signer = Signer::load(&order.signing, role, environment, settings, printer)?;
+    let signer = Signer::load(&order.signing, role, environment, settings)?;
     let done = format!("{} is recalled: no device may run it any more", order.model);
     carry_out(signer, &edit, &order.reason, &done, settings, printer).await
 }
@@ -189,7 +188,7 @@ pub(super) async fn floor(
 ) -> anyhow::Result<()> {
     let role = TeamRole::release(order.model.team.clone());
     let edit = Edit::Floor { model: order.model.clone(), version: order.version.clone() };
-    let signer = Signer::load(&order.signing, role, environment, settings, printer)?;
+    let signer = Signer::load(&order.signing, role, environment, settings)?;
     let done = format!("no version of {} below {} may run any more", order.model, order.version);
     carry_out(signer, &edit, &order.reason, &done, settings, printer).await
 }

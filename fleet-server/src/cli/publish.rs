@@ -61,7 +61,7 @@ pub(super) async fn run(
     let mut signer = if order.unsigned {
         Signer::without_keys(role)?
     } else {
-        Signer::load(&order.signing, role, environment, settings, printer)?
+        Signer::load(&order.signing, role, environment, settings)?
     };
     let client = Client::new(settings)?;
     let model = bundle.manifest.model.clone();

@@ -14,7 +14,7 @@ use tern_protocol::{
     signed::{self, Document},
 };
 
-use super::{args::Rescue, client::Client, keys, output::Printer};
+use super::{args::Rescue, client::Client, keys::Keys, output::Printer};
 use crate::{
     disk::{self, Access},
     forms::{DeviceRow, TrustVersions, WhoAmI},
@@ -33,9 +33,10 @@ struct Made {
 pub(super) async fn run(
     client: impl FnOnce() -> anyhow::Result<Client>,
     order: &Rescue,
+    keys: &Keys<'_>,
     printer: &mut Printer<'_>,
 ) -> anyhow::Result<()> {
-    let held = keys::load(&order.keys, None, None, printer)?;
+    let held = keys.open(&order.keys)?;
     let held: Vec<&SigningKey> = held.iter().collect();
     let (bytes, threshold) = match &order.add {
         Some(file) => {

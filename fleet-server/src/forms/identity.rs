@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tern_protocol::ids::DeviceId;
+use tern_protocol::{
+    enrolment::Serial,
+    ids::{DeviceId, Labels},
+};
 
 /// Since when, by whom and why a device is kept out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,4 +44,38 @@ pub struct Reidentification {
     pub reason: String,
     /// How long the new token is good for.
     pub valid_seconds: u64,
+}
+
+/// `POST /api/v1/claims`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClaimOrder {
+    /// The machines; no serial and no device twice.
+    pub devices: Vec<ClaimedDevice>,
+    /// How long the token is good for.
+    pub valid_seconds: u64,
+}
+
+/// A machine of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedDevice {
+    /// Its serial number.
+    pub serial: Serial,
+    /// What it will be.
+    pub device: DeviceId,
+    /// Labels that go over those that it brings.
+    #[serde(default)]
+    pub labels: Labels,
+}
+
+/// The answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClaimTicket {
+    /// The token. It is shown only here.
+    pub token: String,
+    /// The line to run on each machine, with its own serial.
+    pub command: String,
+    /// When the token goes stale.
+    pub expires: Timestamp,
+    /// For how many machines it is.
+    pub devices: usize,
 }

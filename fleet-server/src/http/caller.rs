@@ -8,7 +8,10 @@ use axum::{
 };
 use tern_protocol::{api::RENEW, ids::DeviceId};
 
-use super::problem::{Answer, Refusal, Refused};
+use super::{
+    problem::{Answer, Refusal, Refused},
+    rates::Party,
+};
 use crate::{
     ca::Holder,
     clock,
@@ -132,6 +135,7 @@ async fn certified(parts: &Parts, fleet: &Arc<Fleet>) -> Answer<Holder> {
         return Err(Refused::new(Refusal::NoCertificate, "connect with the certificate of an enrolled device"));
     };
     let device = &holder.device;
+    within_rate(fleet, Party::Device(device.clone()), device.as_str())?;
     let (refusal, advice) = match fleet.store.admittance(device.clone()).await? {
         Admittance::Enrolled { key_sha256 } if key_sha256 == holder.key_sha256 => return Ok(holder),
         Admittance::Enrolled { .. } => (Refusal::ReplacedCertificate, ENROL),
@@ -144,14 +148,25 @@ async fn certified(parts: &Parts, fleet: &Arc<Fleet>) -> Answer<Holder> {
     Err(Refused::new(refusal, advice))
 }
 
-/// The address of the caller, for the log and for muting.
+/// Refuses a party that has used its allowance up, and says so in the events.
+fn within_rate(fleet: &Arc<Fleet>, party: Party, name: &str) -> Answer<()> {
+    let Err(wait) = fleet.rates.take(party) else { return Ok(()) };
+    let refusal = Refusal::TooManyRequests;
+    let event = NewEvent::new(EventKind::FrontRefused, refusal.title()).by(name).coded(refusal.code());
+    fleet.record_refusal(name, event);
+    Err(Refused::new(refusal, "wait as long as Retry-After says").again_after(wait))
+}
+
+/// Somebody without a certificate, by address: for the log, and to be counted.
 pub(super) struct Caller(pub(super) SocketAddr);
 
 impl FromRequestParts<Arc<Fleet>> for Caller {
     type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<Fleet>) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Refused> {
         let peer = parts.extensions.get::<Peer>().map(|peer| peer.address);
-        peer.map(Self).ok_or_else(|| Refused::new(Refusal::Internal, "the listener named no peer"))
+        let address = peer.ok_or_else(|| Refused::new(Refusal::Internal, "the listener named no peer"))?;
+        within_rate(fleet, Party::at(address.ip()), &address.ip().to_string())?;
+        Ok(Self(address))
     }
 }

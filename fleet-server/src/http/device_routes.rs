@@ -1,6 +1,6 @@
 //! What devices ask for: enrolment, TUF metadata, manifests, blobs.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Json,
@@ -11,8 +11,8 @@ use axum::{
 };
 use tern_protocol::{
     digest::Digest,
-    enrolment::{EnrolmentRequest, EnrolmentResponse},
-    ids::ModelVersion,
+    enrolment::{ClaimRequest, ClaimResponse, EnrolmentRequest, EnrolmentResponse},
+    ids::{DeviceId, ModelVersion},
 };
 
 use super::{
@@ -39,21 +39,34 @@ pub(super) async fn enrol(
 ) -> Answer<Json<EnrolmentResponse>> {
     let request: EnrolmentRequest = body::json(body).await?;
     let device = request.device.clone();
-    match enrolment::enrol(&fleet, request).await? {
-        Ok(response) => Ok(Json(response)),
-        Err(refusal) => {
-            let refused = refused(&refusal);
-            let event = NewEvent::new(EventKind::EnrolmentRefused, format!("from {}: {refusal}", address.ip()));
-            let event = NewEvent { device: Some(device), ..event.by("somebody").coded(refused.1.code()) };
-            fleet.record_refusal(&address.ip().to_string(), event);
-            Err(refused.0)
-        }
-    }
+    let enrolled = enrolment::enrol(&fleet, request).await?;
+    enrolled.map(Json).map_err(|refusal| turned_away(&fleet, address, Some(device), &refusal))
+}
+
+/// `POST /api/v1/claim`: open to all, because token and serial together are the proof.
+pub(super) async fn claim(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(address): Caller,
+    body: Body,
+) -> Answer<Json<ClaimResponse>> {
+    let request: ClaimRequest = body::json(body).await?;
+    let claimed = enrolment::claim(&fleet, request).await?;
+    claimed.map(Json).map_err(|refusal| turned_away(&fleet, address, None, &refusal))
+}
+
+/// The refusal, once an event tells of it.
+fn turned_away(fleet: &Arc<Fleet>, address: SocketAddr, device: Option<DeviceId>, refusal: &EnrolRefusal) -> Refused {
+    let (refused, code) = refused(refusal);
+    let event = NewEvent::new(EventKind::EnrolmentRefused, format!("from {}: {refusal}", address.ip()));
+    let event = NewEvent { device, ..event.by("somebody").coded(code.code()) };
+    fleet.record_refusal(&address.ip().to_string(), event);
+    refused
 }
 
 fn refused(refusal: &EnrolRefusal) -> (Refused, Refusal) {
     let code = match refusal {
         EnrolRefusal::Unknown => Refusal::UnknownEnrolment,
+        EnrolRefusal::UnknownSerial => Refusal::UnknownSerial,
         EnrolRefusal::Used => Refusal::UsedEnrolment,
         EnrolRefusal::Expired => Refusal::ExpiredEnrolment,
         EnrolRefusal::AlreadyEnrolled => Refusal::DeviceEnrolled,

@@ -10,7 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use tern_protocol::{desired::Probation, ids::DeviceId};
+use tern_protocol::{
+    desired::Probation,
+    ids::{DeviceId, Labels},
+};
 
 use super::{
     body,
@@ -72,7 +75,7 @@ pub(super) async fn order_enrolment(
     let operator = operator_on(&fleet, &headers, Permission::Operate, &Resource::NONE).await?;
     let Query(query) = query.map_err(|e| Refused::new(Refusal::BadQuery, e.body_text()))?;
     let order: EnrolmentOrder = body::json(body).await?;
-    may_enrol(&fleet, &operator, &order).await?;
+    may_enrol(&fleet, &operator, &order.device, &order.labels).await?;
     let refused = |error: OrderError| {
         let code = match error {
             OrderError::Life => Refusal::BadOrder,
@@ -86,14 +89,19 @@ pub(super) async fn order_enrolment(
 
 /// What a device will be is not known before it is there: the order itself must say every term of the scope. One that is
 /// there must be inside as well.
-async fn may_enrol(fleet: &Arc<Fleet>, operator: &Operator, order: &EnrolmentOrder) -> Answer<()> {
+pub(super) async fn may_enrol(
+    fleet: &Arc<Fleet>,
+    operator: &Operator,
+    device: &DeviceId,
+    labels: &Labels,
+) -> Answer<()> {
     if operator.scope.devices.is_none() {
         return Ok(());
     }
-    let labels = order.labels.iter().map(|(key, value)| format!(",{key}={value}"));
-    let selector = selector(&format!("device={}{}", order.device, labels.collect::<String>()))?;
+    let labels = labels.iter().map(|(key, value)| format!(",{key}={value}"));
+    let selector = selector(&format!("device={device}{}", labels.collect::<String>()))?;
     permit(fleet, operator, Permission::Operate, &Resource::NONE.on(&selector))?;
-    match fleet.store.device(order.device.clone()).await? {
+    match fleet.store.device(device.clone()).await? {
         Some(row) => permit(fleet, operator, Permission::Operate, &Resource::device(facts(&row))),
         None => Ok(()),
     }

@@ -16,14 +16,14 @@ use tern_protocol::{
 use super::{
     body,
     caller::{Renewing, operator_on, permit},
-    fleet_routes::{check_reason, facts},
+    fleet_routes::{check_reason, facts, may_enrol},
     problem::{Answer, Refusal, Refused},
     query,
 };
 use crate::{
-    enrolment::{self, RenewalRefusal},
+    enrolment::{self, ClaimOrderError, RenewalRefusal},
     fleet::Fleet,
-    forms::{EnrolmentTicket, Reidentification, Revocation, Revoked},
+    forms::{ClaimOrder, ClaimTicket, EnrolmentTicket, Reidentification, Revocation, Revoked},
     identity::{Operator, Permission, policy::Resource},
 };
 
@@ -85,4 +85,26 @@ pub(super) async fn renew(
         Refused::new(code, refusal.to_string())
     };
     enrolment::renew(&fleet, holder, request).await?.map(Json).map_err(refused)
+}
+
+/// `POST /api/v1/claims`.
+pub(super) async fn order_claim(
+    State(fleet): State<Arc<Fleet>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Json<ClaimTicket>> {
+    let operator = operator_on(&fleet, &headers, Permission::Operate, &Resource::NONE).await?;
+    let order: ClaimOrder = body::json(body).await?;
+    for row in &order.devices {
+        may_enrol(&fleet, &operator, &row.device, &row.labels).await?;
+    }
+    let refused = |error: ClaimOrderError| {
+        let code = match error {
+            ClaimOrderError::Labels(_) => Refusal::BadLabels,
+            ClaimOrderError::AlreadyEnrolled(_) | ClaimOrderError::SerialUsed(..) => Refusal::DeviceEnrolled,
+            _ => Refusal::BadOrder,
+        };
+        Refused::new(code, error.to_string())
+    };
+    enrolment::order_claim(&fleet, order, operator.name).await?.map(Json).map_err(refused)
 }

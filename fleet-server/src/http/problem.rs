@@ -1,5 +1,7 @@
 //! Everything that the HTTPS interface refuses: a closed list, each with its status, answered as RFC 9457 problems.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     http::{HeaderValue, Response, StatusCode, header},
@@ -60,6 +62,7 @@ refusals! {
     ForeignKey = 403 "foreign-key" "The request is for another key than the device's";
     ReplacedCertificate = 403 "replaced-certificate" "The device was enrolled anew with another key";
     UnknownEnrolment = 403 "unknown-enrolment" "The enrolment token does not count";
+    UnknownSerial = 403 "unknown-serial" "The serial is not in the token's list";
     UsedEnrolment = 403 "used-enrolment" "The enrolment token was used";
     ExpiredEnrolment = 403 "expired-enrolment" "The enrolment token has expired";
     DeviceEnrolled = 409 "device-enrolled" "The device is in service";
@@ -119,6 +122,7 @@ refusals! {
     OwnRollout = 403 "own-rollout" "Nobody approves their own rollout";
     ApprovedBefore = 409 "approved-before" "One approval counts for each person";
     NeedsApproval = 409 "needs-approval" "The rollout is not approved yet";
+    TooManyRequests = 429 "too-many-requests" "You ask too often";
     TimedOut = 503 "timed-out" "The server did not finish in time";
     Internal = 500 "internal" "The server failed";
 }
@@ -128,6 +132,7 @@ refusals! {
 pub struct Refused {
     refusal: Refusal,
     detail: String,
+    retry_after: Option<Duration>,
 }
 
 /// What a handler gives.
@@ -136,7 +141,13 @@ pub type Answer<T> = Result<T, Refused>;
 impl Refused {
     /// A refusal; `detail` says what is wrong and what to do.
     pub fn new(refusal: Refusal, detail: impl Into<String>) -> Self {
-        Self { refusal, detail: detail.into() }
+        Self { refusal, detail: detail.into(), retry_after: None }
+    }
+
+    /// The same, to whoever may ask again after so long.
+    #[must_use]
+    pub fn again_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// Whether it is this refusal.
@@ -179,6 +190,9 @@ impl IntoResponse for Refused {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(wait) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+        }
         if refusal.status() == 401 {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -17,7 +17,7 @@ use crate::{
     selector::Selector,
     store::{
         AssignRefusal, AssignmentOrder, CreateRefusal, Heard, NewEnrolment, NewRollout, NewVersion, Paging,
-        RolloutRecord, SignState, SignedVersion, Store, UsedToken, VerbRefusal,
+        RolloutRecord, SignState, SignedVersion, StatusKept, Store, UsedToken, VerbRefusal,
     },
 };
 
@@ -116,7 +116,7 @@ impl World {
     async fn status(&self, name: &str, online: bool) {
         let status = Status { online, boot: "b".into(), agent_version: "1.0.0".into(), since: self.now };
         let heard = self.heard(name, "status", &status);
-        assert!(self.store.keep_status(heard, status, self.now).await.unwrap());
+        assert_eq!(self.store.keep_status(heard, status, self.now).await.unwrap(), StatusKept::Kept);
     }
 
     fn heard(&self, name: &str, channel: &str, value: &impl serde::Serialize) -> Heard {

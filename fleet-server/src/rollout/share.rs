@@ -90,7 +90,7 @@ impl FromStr for Percent {
         }
         let hundredths: u16 = format!("{fraction:0<2}").parse().map_err(|_| refused())?;
         let whole: u16 = whole.parse().map_err(|_| refused())?;
-        let part = whole * 100 + hundredths;
+        let part = whole.checked_mul(100).and_then(|part| part.checked_add(hundredths)).ok_or_else(refused)?;
         if u64::from(part) <= WHOLE { Ok(Self(part)) } else { Err(refused()) }
     }
 }
@@ -177,9 +177,24 @@ mod tests {
 
     #[test]
     fn what_is_no_share_is_refused() {
-        for text in
-            ["", "%", "-1", "-1%", "100.01%", "101%", "1.234%", ".5%", "1.%", "1e2%", "1 0%", "9999999999", "ä%"]
-        {
+        for text in [
+            "",
+            "%",
+            "-1",
+            "-1%",
+            "100.01%",
+            "101%",
+            "1.234%",
+            ".5%",
+            "1.%",
+            "1e2%",
+            "1 0%",
+            "9999999999",
+            "ä%",
+            "655.36%",
+            "656%",
+            "999.99%",
+        ] {
             assert!(text.parse::<Share>().is_err(), "{text:?}");
         }
     }

@@ -121,6 +121,7 @@ impl Run {
             window_seconds: self.window_seconds.unwrap_or(file.window_seconds),
             telemetry_days: file.telemetry_days,
             certificate_life_seconds: self.certificate_life_seconds.unwrap_or(file.certificate_life_seconds),
+            requests_at_once: file.requests_at_once,
             log: self.log.unwrap_or(file.log),
             hooks: file.hooks,
         };

@@ -102,18 +102,18 @@ async fn make(folder: &Path, order: &InitOrder, now: Timestamp) -> anyhow::Resul
 
     let mut teams = Vec::new();
     for team in &order.teams {
-        let key = |kind: &str| keyfile::create(&operator.join(format!("{kind}-{team}.key")));
+        let key = |kind: &str| keyfile::create(&operator.join(format!("{kind}-{team}.key")), None);
         let (release, candidate) = (vec![key("release")?.public()], key("candidate")?.public());
         teams.push(solo::TeamKeys { team: team.clone(), release, threshold: 1, candidate });
     }
     let keys = solo::SoloKeys {
-        root: keyfile::create(&keys.join("root-1.key"))?,
-        targets: keyfile::create(&keys.join("targets-1.key"))?,
+        root: keyfile::create(&keys.join("root-1.key"), None)?,
+        targets: keyfile::create(&keys.join("targets-1.key"), None)?,
         online: OnlineKeys {
-            snapshot: keyfile::create(&keys.join("snapshot-1.key"))?,
-            timestamp: keyfile::create(&keys.join("timestamp-1.key"))?,
+            snapshot: keyfile::create(&keys.join("snapshot-1.key"), None)?,
+            timestamp: keyfile::create(&keys.join("timestamp-1.key"), None)?,
         },
-        director: keyfile::create(&keys.join("director-1.key"))?.public(),
+        director: keyfile::create(&keys.join("director-1.key"), None)?.public(),
         teams,
     };
     solo::create(&folder.join("tuf"), &keys, now).context("make the TUF repository")?;

@@ -194,12 +194,12 @@ fn insert(connection: &Connection, order: &NewEnrolment, now: Timestamp) -> Resu
     events::insert(connection, &event.by(order.ordered_by.clone()).of_device(&order.device), now)
 }
 
-struct Order {
-    labels: String,
-    ordered_by: String,
-    expires: i64,
-    replaces: bool,
-    used_key: Option<String>,
+pub(super) struct Order {
+    pub(super) labels: String,
+    pub(super) ordered_by: String,
+    pub(super) expires: i64,
+    pub(super) replaces: bool,
+    pub(super) used_key: Option<String>,
 }
 
 fn find(connection: &Connection, token: &UsedToken) -> Result<Option<Order>, StoreError> {
@@ -222,13 +222,18 @@ fn find(connection: &Connection, token: &UsedToken) -> Result<Option<Order>, Sto
     Ok(found)
 }
 
-fn in_service(connection: &Connection, device: &DeviceId) -> Result<bool, StoreError> {
+pub(super) fn in_service(connection: &Connection, device: &DeviceId) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM devices WHERE device = ?1 AND revoked IS NULL AND last_seen IS NOT NULL";
     Ok(connection.prepare_cached(sql)?.exists([device.as_str()])?)
 }
 
 /// A replaced device keeps what is demanded of it and its generation, and forgets what the former one said.
-fn install(connection: &Connection, token: &UsedToken, order: &Order, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn install(
+    connection: &Connection,
+    token: &UsedToken,
+    order: &Order,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let device = token.device.as_str();
     connection.execute(
         "INSERT INTO devices (device, enrolled, device_class, own_labels, operator_labels, agent_version, key_sha256,
@@ -236,7 +241,7 @@ fn install(connection: &Connection, token: &UsedToken, order: &Order, now: Times
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (device) DO UPDATE SET enrolled = ?2, device_class = ?3, own_labels = ?4, operator_labels = ?5,
              agent_version = ?6, key_sha256 = ?7, certificate_expires = ?8, issuer = ?9, revoked = NULL,
-             revoked_by = NULL, revoke_reason = NULL, cloned = NULL, clone_evidence = NULL, online = 0, boot = NULL,
+             revoked_by = NULL, revoke_reason = NULL, cloned = NULL, clone_evidence = NULL, starts = NULL, online = 0, boot = NULL,
              last_seen = NULL, twin = NULL, twin_generation = 0",
         params![
             device,

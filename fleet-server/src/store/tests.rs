@@ -406,17 +406,17 @@ async fn status_tells_who_is_online_and_a_restart_of_the_server_makes_all_offlin
     enrolled(&store, "cam-1").await;
     let status = |online, boot: &str| Status { online, boot: boot.into(), agent_version: "1".into(), since: now() };
     let keep = |status: Status| store.keep_status(heard("cam-1", "status", &status), status, now());
-    assert!(keep(status(true, "a")).await.unwrap());
-    assert!(keep(status(true, "a")).await.unwrap());
-    assert!(keep(status(true, "b")).await.unwrap());
-    assert!(keep(status(false, "b")).await.unwrap());
+    assert_eq!(keep(status(true, "a")).await.unwrap(), StatusKept::Kept);
+    assert_eq!(keep(status(true, "a")).await.unwrap(), StatusKept::Kept);
+    assert_eq!(keep(status(true, "b")).await.unwrap(), StatusKept::Kept);
+    assert_eq!(keep(status(false, "b")).await.unwrap(), StatusKept::Kept);
     let online = kinds(&store).await;
     assert_eq!(online[2..], ["device-online", "device-online", "device-offline"]);
-    assert!(keep(status(true, "c")).await.unwrap());
+    assert_eq!(keep(status(true, "c")).await.unwrap(), StatusKept::Kept);
     assert_eq!(store.offline(None, Gone::ServerStarted, now()).await.unwrap(), 1);
     assert!(!store.device(device("cam-1")).await.unwrap().unwrap().online);
     let unknown = Heard { device: device("cam-9"), ..heard("cam-9", "status", &status(true, "a")) };
-    assert!(!store.keep_status(unknown, status(true, "a"), now()).await.unwrap());
+    assert_eq!(store.keep_status(unknown, status(true, "a"), now()).await.unwrap(), StatusKept::Refused);
 }
 
 #[tokio::test]

@@ -8,8 +8,11 @@ use tern_protocol::{
     twin::{Status, Twin},
 };
 
-use super::{NewEvent, Store, StoreError, events, integer, millis, natural, rollouts, to_json};
-use crate::{devices, events::EventKind};
+use super::{NewEvent, Store, StoreError, events, from_json, integer, millis, natural, rollouts, to_json};
+use crate::{
+    devices::{self, starts::Starts},
+    events::EventKind,
+};
 
 /// Most retained topics of figures that one device may have.
 const MAX_FIGURES: i64 = 160;
@@ -23,6 +26,17 @@ pub struct Heard {
     pub topic: String,
     /// Its bytes; empty clears the topic.
     pub payload: Vec<u8>,
+}
+
+/// What became of a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusKept {
+    /// It is known.
+    Kept,
+    /// It says that two machines live on one certificate, which both are out from now on.
+    Cloned,
+    /// The device is not enrolled, or is out.
+    Refused,
 }
 
 /// What a twin brought.
@@ -67,48 +81,12 @@ impl Store {
         .await
     }
 
-    /// Keeps a status; false where the device is not enrolled.
+    /// Keeps a status. One that takes two machines puts both out, in the same transaction.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn keep_status(&self, heard: Heard, status: Status, now: Timestamp) -> Result<bool, StoreError> {
-        self.write(move |connection| {
-            let old: Option<(bool, Option<String>, bool)> = connection
-                .prepare_cached(
-                    "SELECT online, boot, revoked IS NOT NULL OR cloned IS NOT NULL FROM devices WHERE device = ?1",
-                )?
-                .query_row([heard.device.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-                .optional()?;
-            let Some((was_online, boot, is_out)) = old else { return Ok(false) };
-            if is_out {
-                // The last will of a session that was cut: what dashboards see is then true.
-                if !status.online {
-                    retain(connection, &heard.topic, &heard.payload)?;
-                    let event = NewEvent::new(EventKind::DeviceOffline, "its session was cut");
-                    events::insert(connection, &event.by(heard.device.as_str()).of_device(&heard.device), now)?;
-                }
-                return Ok(!status.online);
-            }
-            connection
-                .prepare_cached(
-                    "UPDATE devices SET online = ?2, boot = ?3, agent_version = ?4, last_seen = ?5 WHERE device = ?1",
-                )?
-                .execute(params![
-                    heard.device.as_str(),
-                    status.online,
-                    status.boot,
-                    status.agent_version,
-                    millis(now)
-                ])?;
-            retain(connection, &heard.topic, &heard.payload)?;
-            let kind = if status.online { EventKind::DeviceOnline } else { EventKind::DeviceOffline };
-            if was_online != status.online || (status.online && boot.as_ref() != Some(&status.boot)) {
-                let event = NewEvent::new(kind, format!("agent {}", status.agent_version));
-                events::insert(connection, &event.by(heard.device.as_str()).of_device(&heard.device), now)?;
-            }
-            Ok(true)
-        })
-        .await
+    pub async fn keep_status(&self, heard: Heard, status: Status, now: Timestamp) -> Result<StatusKept, StoreError> {
+        self.write(move |connection| keep_status(connection, &heard, &status, now)).await
     }
 
     /// Keeps the payload of a retained topic that the server does not read; false where the device has too many.
@@ -204,4 +182,70 @@ pub(super) fn retain(connection: &Connection, topic: &str, payload: &[u8]) -> Re
         connection.prepare_cached(sql)?.execute(params![topic, payload])?;
     }
     Ok(())
+}
+
+/// What is known of a device before its status.
+struct Known {
+    was_online: bool,
+    boot: Option<String>,
+    is_out: bool,
+    starts: Starts,
+}
+
+fn known(connection: &Connection, device: &DeviceId) -> Result<Option<Known>, StoreError> {
+    let sql = "SELECT online, boot, revoked IS NOT NULL OR cloned IS NOT NULL, starts FROM devices WHERE device = ?1";
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, Option<String>>(3)?));
+    let found = connection.prepare_cached(sql)?.query_row([device.as_str()], row).optional()?;
+    let Some((was_online, boot, is_out, starts)) = found else { return Ok(None) };
+    let starts = starts.map(|starts| from_json("starts", starts.as_bytes())).transpose()?.unwrap_or_default();
+    Ok(Some(Known { was_online, boot, is_out, starts }))
+}
+
+fn keep_status(
+    connection: &Connection,
+    heard: &Heard,
+    status: &Status,
+    now: Timestamp,
+) -> Result<StatusKept, StoreError> {
+    let device = heard.device.as_str();
+    let Some(mut known) = known(connection, &heard.device)? else { return Ok(StatusKept::Refused) };
+    if known.is_out {
+        if status.online {
+            return Ok(StatusKept::Refused);
+        }
+        // The last will of a session that was cut: what dashboards see is then true.
+        retain(connection, &heard.topic, &heard.payload)?;
+        let event = NewEvent::new(EventKind::DeviceOffline, "its session was cut");
+        events::insert(connection, &event.by(device).of_device(&heard.device), now)?;
+        return Ok(StatusKept::Kept);
+    }
+    if status.online
+        && let Some(evidence) = known.starts.heard(&status.boot)
+    {
+        let sql = "UPDATE devices SET cloned = ?2, clone_evidence = ?3, online = 0 WHERE device = ?1";
+        connection.execute(sql, params![device, millis(now), evidence])?;
+        let event = NewEvent::new(EventKind::DeviceCloned, evidence).of_device(&heard.device);
+        events::insert(connection, &event, now)?;
+        return Ok(StatusKept::Cloned);
+    }
+    connection
+        .prepare_cached(
+            "UPDATE devices SET online = ?2, boot = ?3, agent_version = ?4, last_seen = ?5, starts = ?6
+             WHERE device = ?1",
+        )?
+        .execute(params![
+            device,
+            status.online,
+            status.boot,
+            status.agent_version,
+            millis(now),
+            to_json(&known.starts)
+        ])?;
+    retain(connection, &heard.topic, &heard.payload)?;
+    let kind = if status.online { EventKind::DeviceOnline } else { EventKind::DeviceOffline };
+    if known.was_online != status.online || (status.online && known.boot.as_ref() != Some(&status.boot)) {
+        let event = NewEvent::new(kind, format!("agent {}", status.agent_version));
+        events::insert(connection, &event.by(device).of_device(&heard.device), now)?;
+    }
+    Ok(StatusKept::Kept)
 }

@@ -7,7 +7,7 @@ use tern_fleet_server::identity::Permission::{self, Administer, Approve, Audit, 
 use super::*;
 
 /// Routes of operators: each wants this permission and nothing less.
-const OPERATORS: [(&str, &str, Permission); 44] = [
+const OPERATORS: [(&str, &str, Permission); 45] = [
     ("GET", "/api/v1/whoami", Read),
     ("GET", "/api/v1/models", Read),
     ("GET", "/api/v1/trust", Read),
@@ -24,6 +24,7 @@ const OPERATORS: [(&str, &str, Permission); 44] = [
     ("POST", "/api/v1/proposals/{id}/signatures", Approve),
     ("POST", "/api/v1/proposals/{id}/withdraw", Read),
     ("POST", "/api/v1/enrolments", Operate),
+    ("POST", "/api/v1/claims", Operate),
     ("GET", "/api/v1/devices", Read),
     ("GET", "/api/v1/devices/{id}", Read),
     ("POST", "/api/v1/devices/{id}/revoke", Operate),
@@ -89,7 +90,8 @@ const DEVICES: [(&str, &str); 4] = [
 ];
 
 /// Routes for everybody: enrolment asks for its own secret, the others say nothing of the fleet.
-const EVERYBODY: [(&str, &str); 3] = [("POST", "/api/v1/enrol"), ("GET", "/healthz"), ("GET", "/readyz")];
+const EVERYBODY: [(&str, &str); 4] =
+    [("POST", "/api/v1/enrol"), ("POST", "/api/v1/claim"), ("GET", "/healthz"), ("GET", "/readyz")];
 
 /// The address of a route, with something in each place.
 fn address(route: &str) -> String {

@@ -73,7 +73,7 @@ impl Rig {
         init(&order).await.unwrap();
         let keys = order.data_dir.join("keys");
         let key = |name: &str| keyfile::read(&keys.join(format!("{name}-1.key"))).unwrap();
-        keyfile::create(&order.data_dir.join("operator/release-demo-2.key")).unwrap();
+        keyfile::create(&order.data_dir.join("operator/release-demo-2.key"), None).unwrap();
         let public = |name: &str| keyfile::read(&order.data_dir.join("operator").join(name)).unwrap().public();
         let team = |team: &str, release: Vec<PublicKey>| solo::TeamKeys {
             team: team.parse().unwrap(),
@@ -186,8 +186,7 @@ impl Rig {
     }
 
     pub(crate) fn operator_key(&self, name: &str) -> SigningKey {
-        let path = self.folder.path().join(format!("data/operator/{name}.key"));
-        SigningKey::from_pkcs8(&hex::decode(std::fs::read_to_string(path).unwrap().trim()).unwrap()).unwrap()
+        keyfile::read(&self.folder.path().join(format!("data/operator/{name}.key"))).unwrap()
     }
 
     pub(crate) async fn order(&self, name: &str) -> EnrolmentTicket {

@@ -3,7 +3,7 @@
 //! Season enters by the design's columns only. A baseline that is too short is refused, with the reason.
 
 use super::{
-    Confidence, DEFAULT_ARL, FORMAT, FeatureProfile, Kind, MIN_WINDOWS, Profile, ScoreProfile,
+    Confidence, DEFAULT_ARL, FORMAT, FeatureProfile, Kind, MAX_ARL, MIN_WINDOWS, Profile, ScoreProfile,
     series::{self, MIN_SEEN, Terms},
 };
 use crate::{
@@ -99,8 +99,8 @@ pub enum Refusal {
         /// Which one.
         feature: String,
     },
-    /// A rate of false alarms below one window, or none at all.
-    #[error("windows between false alarms must be at least 1")]
+    /// A rate of false alarms below one window, beyond [`MAX_ARL`], or none at all.
+    #[error("windows between false alarms must be at least 1 and at most {MAX_ARL}")]
     BadRate,
     /// Windows that were not counted by these features.
     #[error("baseline windows do not fit the features")]
@@ -112,7 +112,7 @@ pub enum Refusal {
 /// # Errors
 /// Each cause has its variant of [`Refusal`]; nothing is guessed from a short baseline.
 pub fn fit(baseline: &Baseline<'_>) -> Result<Profile, Refusal> {
-    if !(baseline.arl.is_finite() && baseline.arl >= 1.0) {
+    if !(1.0..=MAX_ARL).contains(&baseline.arl) {
         return Err(Refusal::BadRate);
     }
     let used = baseline.windows.iter().filter(|window| window.rows > 0).count();
@@ -307,8 +307,10 @@ mod tests {
         let swapped = [specs[1].clone(), specs[0].clone()];
         assert!(matches!(fit(&Baseline::new(&swapped, &enough)), Err(Refusal::Shape(_))));
         assert!(matches!(fit(&Baseline::new(&specs[..1], &enough)), Err(Refusal::Shape(_))));
-        let rate = Baseline { arl: f64::NAN, ..Baseline::new(&specs, &enough) };
-        assert_eq!(fit(&rate), Err(Refusal::BadRate));
+        for arl in [f64::NAN, 0.9, 2.0 * MAX_ARL, f64::INFINITY] {
+            let rate = Baseline { arl, ..Baseline::new(&specs, &enough) };
+            assert_eq!(fit(&rate), Err(Refusal::BadRate), "{arl}");
+        }
         assert!(matches!(Spec::numeric("a", &[f64::NAN]), Err(Refusal::NeverSeen { .. })));
     }
 
@@ -334,8 +336,9 @@ mod tests {
             profile.check()
         };
         assert_eq!(with(|p| p.format = 2), Err(super::super::ProfileError::UnknownFormat(2)));
-        let changes: [fn(&mut Profile); 6] = [
+        let changes: [fn(&mut Profile); 7] = [
             |p| p.arl = 0.0,
+            |p| p.arl = 1e308,
             |p| p.features[0].scores[0].sigma = 0.0,
             |p| p.features[0].scores[0].phi = 1.0,
             |p| p.features[1].scores[0].score = Score::Mean,

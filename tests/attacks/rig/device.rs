@@ -60,6 +60,11 @@ impl Device {
         Self { name: name.into(), folder, config, child: None, environment: Vec::new() }
     }
 
+    /// Adds to its configuration, which counts from its next start.
+    pub(crate) fn configure(&self, more: &str) {
+        File::options().append(true).open(&self.config).and_then(|mut file| file.write_all(more.as_bytes())).unwrap();
+    }
+
     /// Enrols the machine with a token.
     pub(crate) fn enrol(&self, token: &str) -> (bool, String) {
         let mut command = program("agent");
@@ -146,6 +151,11 @@ impl Device {
     pub(crate) fn forget_peak(&self) {
         let pid = self.child.as_ref().expect("a running agent").id();
         File::options().write(true).open(format!("/proc/{pid}/clear_refs")).unwrap().write_all(b"5").unwrap();
+    }
+
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap()
     }
 
     pub(crate) fn log_tail(&self) -> String {

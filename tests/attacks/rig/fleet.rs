@@ -50,6 +50,11 @@ fn succeed(command: Command) -> String {
 
 impl Fleet {
     pub(crate) fn new(attack: &'static str) -> Self {
+        Self::with(attack, "")
+    }
+
+    /// The same with more in the device's configuration.
+    pub(crate) fn with(attack: &'static str, config: &str) -> Self {
         let score = Score::begin(attack);
         let scratch = tempfile::Builder::new().prefix("tern-s").tempdir().unwrap();
         let (data, ready) = (scratch.path().join("data"), scratch.path().join("ready.json"));
@@ -76,7 +81,7 @@ impl Fleet {
         let addresses: Value = wait("the server listens", || serde_json::from_slice(&fs::read(&ready).ok()?).ok());
         let address = |name: &str| addresses[name].as_str().expect("an address").parse().unwrap();
         let (https, mqtt) = (address("https"), address("mqtt"));
-        let device = Device::new(scratch.path(), "cam-1", "");
+        let device = Device::new(scratch.path(), "cam-1", config);
         let mut fleet = Self { server, data, https, mqtt, device, score, witness: None, scratch };
         fleet.begin();
         fleet

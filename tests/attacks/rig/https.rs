@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use rustls::ServerConfig;
@@ -32,6 +33,8 @@ pub(crate) enum Trick {
     Cut(usize),
     /// Bytes without end, under a promised length or none.
     Endless(Option<u64>),
+    /// All of it, or of something else where there is nothing: a byte a second.
+    Trickle,
     /// A part that was not asked for.
     WrongRange,
     /// These bytes, which claim to be the file in this encoding.
@@ -220,7 +223,22 @@ fn play(stream: &mut Stream, state: &State, trick: &Trick, file: Vec<u8>, count:
             None
         }
         Trick::Endless(promised) => endless(stream, state, *promised, count),
+        Trick::Trickle => trickle(stream, state, file, count),
     }
+}
+
+fn trickle(stream: &mut Stream, state: &State, file: Vec<u8>, count: &dyn Fn(u64)) -> Option<()> {
+    let file = if file.is_empty() { vec![b' '; 4096] } else { file };
+    send(stream, "200 OK", &[], file.len() as u64, b"")?;
+    for byte in file {
+        if state.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        stream.write_all(&[byte]).and_then(|()| stream.flush()).ok()?;
+        count(1);
+        std::thread::park_timeout(Duration::from_secs(1));
+    }
+    Some(())
 }
 
 fn endless(stream: &mut Stream, state: &State, promised: Option<u64>, count: &dyn Fn(u64)) -> Option<()> {

@@ -33,6 +33,12 @@ impl Identity {
         Self { name: name.into(), key, certificate: None }
     }
 
+    /// The same key under another name.
+    pub(crate) fn called(&self, name: &str) -> Self {
+        let key = KeyPair::from_pem(&self.key.serialize_pem()).unwrap();
+        Self { name: name.into(), key, certificate: None }
+    }
+
     /// A certificate request in this name.
     pub(crate) fn csr(&self) -> String {
         let mut params = CertificateParams::new(Vec::new()).unwrap();

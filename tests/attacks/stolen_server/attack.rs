@@ -20,7 +20,7 @@ use crate::{
         repository::{Key, Keys, key_in},
         wait,
     },
-    rollback, wrong_software,
+    rollback, slow_retrieval, wrong_software,
 };
 
 /// The offline keys of a fleet that its server's folder once held.
@@ -33,13 +33,14 @@ struct FirstDays {
 /// An attack of this suite, on a device whose server is the attacker's.
 type Attack = fn(&mut Rig);
 
-/// Every attack that the holder of a server can make on devices. Each line has a fleet of its own, all at once: nearly all
-/// of their time is waiting.
-const EVERYTHING: [&[Attack]; 4] = [
-    &[arbitrary_install::tried, key_compromise::tried, mix_and_match::tried],
-    &[malicious_mirror::tried],
-    &[wrong_software::tried, replay::tried, candidate::tried, recalled::tried, equivocation::tried],
-    &[rollback::tried, freeze::tried, endless_data::tried, lost_records::tried, fast_forward::tried],
+/// Every attack that the holder of a server can make on devices. Each line has a fleet of its own, with this in its
+/// device's configuration, all at once: nearly all of their time is waiting.
+const EVERYTHING: [(&str, &[Attack]); 5] = [
+    ("", &[arbitrary_install::tried, key_compromise::tried, mix_and_match::tried]),
+    ("", &[malicious_mirror::tried]),
+    (slow_retrieval::CONFIG, &[slow_retrieval::tried]),
+    ("", &[wrong_software::tried, replay::tried, candidate::tried, recalled::tried, equivocation::tried]),
+    ("", &[rollback::tried, freeze::tried, endless_data::tried, lost_records::tried, fast_forward::tried]),
 ];
 
 #[test]
@@ -51,7 +52,8 @@ fn whoever_holds_the_server_makes_no_device_run_what_was_not_released() {
 }
 
 fn stolen(part: usize) {
-    let fleet = Fleet::new("stolen_server");
+    let (config, attacks) = EVERYTHING[part];
+    let fleet = Fleet::with("stolen_server", config);
     let held = |name: &str| key_in(&fleet.data, name);
     let first = FirstDays {
         root: held("keys/root-1.key"),
@@ -72,7 +74,7 @@ fn stolen(part: usize) {
     if part == 0 {
         keys_of_the_first_days(&mut rig, &first);
     }
-    EVERYTHING[part].iter().for_each(|attack| attack(&mut rig));
+    attacks.iter().for_each(|attack| attack(&mut rig));
     // What is left: the director has the device run the other version that its team released.
     rig.finish();
 }

@@ -1,32 +1,25 @@
 //! A fleet server in this process: the routes behind its HTTPS listener, and what its broker is handed from devices.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::{
     Router,
     body::Body,
-    http::{Method, Request, StatusCode, Uri, header},
+    http::{Method, Request, StatusCode, Uri},
 };
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 use tern_fleet_server::{
     broker::{Passing, Policy, Publication},
-    ca::Holder,
-    config::Config,
-    forms::EnrolmentTicket,
-    http::{self, Peer},
-    server::{InitOrder, Server, init},
+    console,
     transport::Transport,
 };
-use tern_protocol::{
-    enrolment::{EnrolmentResponse, EnrolmentToken},
-    manifest::MAX_BYTES,
-};
-use tokio::runtime::Runtime;
-use tower_service::Service;
+use tern_protocol::manifest::MAX_BYTES;
 
-use super::{documents, telemetry};
+use super::{
+    documents,
+    house::{Enrolled, House},
+    telemetry,
+};
 use crate::{
     mutate::{Form, split},
     target::{Kind, Pace, Target, Verdict},
@@ -37,6 +30,7 @@ pub(super) fn kinds() -> Vec<Kind> {
     let kind = |name, form, make| Kind::new(name, form, Pace::Exchange, make).within(1536);
     vec![
         kind("http-server", Form::Message, || Box::new(Routes::new())),
+        kind("console", Form::Message, || Box::new(Console::new())),
         kind("mqtt-report", Form::Report, || Box::new(Heard::new("report", false, telemetry::reports()))),
         kind("mqtt-twin", Form::Json, || Box::new(Heard::new("twin", true, telemetry::twin()))),
         kind("mqtt-status", Form::Json, || Box::new(Heard::new("status", true, telemetry::status()))),
@@ -44,108 +38,12 @@ pub(super) fn kinds() -> Vec<Kind> {
     ]
 }
 
-/// A server without listeners of its own in use, and an operator who may everything.
-struct House {
-    runtime: Runtime,
-    router: Router,
-    server: Server,
-    token: String,
-    devices: usize,
-    _folder: tempfile::TempDir,
-}
-
-/// A device.
-struct Enrolled {
-    name: String,
-    holder: Holder,
-}
-
-impl House {
-    fn start() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.expect("a runtime");
-        let folder = tempfile::tempdir().expect("a scratch folder");
-        let order = InitOrder {
-            data_dir: folder.path().join("data"),
-            fleet: "f".parse().expect("a name"),
-            teams: vec!["demo".parse().expect("a name")],
-            names: vec!["localhost".into()],
-        };
-        let free = "127.0.0.1:0".parse().expect("an address");
-        let config =
-            Config { data_dir: order.data_dir.clone(), https_listen: free, mqtt_listen: free, ..Config::default() };
-        let server = runtime.block_on(async {
-            init(&order).await.expect("a server can be made");
-            Server::start(config).await.expect("it starts")
-        });
-        let token = std::fs::read_to_string(order.data_dir.join("operator/token")).expect("a token").trim().to_owned();
-        let router = http::router(server.fleet().clone());
-        Self { runtime, router, server, token, devices: 0, _folder: folder }
-    }
-
-    /// Answers a request of this operator and of this device's connection; none for the body of an answer that never ends.
-    fn answer(&self, mut request: Request<Body>, device: Option<&Enrolled>) -> (StatusCode, Option<Vec<u8>>) {
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        request.extensions_mut().insert(Peer { address, holder: device.map(|device| device.holder.clone()) });
-        let mut router = self.router.clone();
-        self.runtime.block_on(async {
-            let (head, body) = router.call(request).await.expect("a router answers").into_parts();
-            let is_endless = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
-            if is_endless {
-                return (head.status, None);
-            }
-            let body = axum::body::to_bytes(body, 64 << 20).await.expect("a body");
-            (head.status, Some(body.to_vec()))
-        })
-    }
-
-    fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> (StatusCode, Vec<u8>) {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
-            .body(body.into());
-        let (status, body) = self.answer(request.expect("a request"), None);
-        (status, body.unwrap_or_default())
-    }
-
-    /// A device that was never there before.
-    fn enrol(&mut self) -> Enrolled {
-        self.devices += 1;
-        let name = format!("cam-{}", self.devices);
-        let order = json!({"device": name, "valid_seconds": 600});
-        let (_, ticket) = self.ask(Method::POST, "/api/v1/enrolments", order.to_string().into());
-        let ticket: EnrolmentTicket = serde_json::from_slice(&ticket).expect("a ticket");
-        let token = EnrolmentToken::decode(&ticket.token).expect("a token");
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
-        let csr = CertificateParams::default().serialize_request(&key).and_then(|csr| csr.pem()).expect("a request");
-        let request = json!({"device": name, "secret": token.secret, "csr_pem": csr, "device_class": "pi", "agent_version": "0.1.0"});
-        let (_, answer) = self.ask(Method::POST, "/api/v1/enrol", request.to_string().into());
-        let answer: EnrolmentResponse = serde_json::from_slice(&answer).expect("a certificate");
-        let der = CertificateDer::from_pem_slice(answer.certificate_pem.as_bytes()).expect("a certificate");
-        Enrolled { name, holder: Holder::of(&der).expect("a device's") }
-    }
-
-    /// What operators see of what was published, without what only the clock moves; refused requests change none of it.
-    fn published(&self) -> Vec<Value> {
-        ["/api/v1/models", "/api/v1/teams/demo/metadata", "/api/v1/readers"]
-            .iter()
-            .map(|path| {
-                let (_, body) = self.ask(Method::GET, path, Vec::new());
-                let mut page: Value = serde_json::from_slice(&body).expect("a page");
-                match page.get_mut("signed") {
-                    Some(signed) => signed.take(),
-                    None => page,
-                }
-            })
-            .collect()
-    }
-}
-
-/// Requests as bytes: method and path, headers, an empty line, the body. The word TOKEN stands for the operator's.
+/// Requests as bytes: method and path, headers, an empty line, the body. The word TOKEN stands for the operator's, and
+/// CERTIFICATE-REQUEST for one of the device, as JSON writes it.
 struct Routes {
     house: House,
     device: Enrolled,
+    csr: String,
 }
 
 impl Routes {
@@ -155,9 +53,18 @@ impl Routes {
         // Blobs are taken that a manifest names.
         let manifest = documents::manifest("demo/m@1.0.0", &documents::small(), &[]);
         assert!(house.ask(Method::PUT, "/api/v1/manifests/demo/m/1.0.0", manifest).0.is_success());
-        Self { house, device }
+        let csr = serde_json::to_string(&device.signing_request()).expect("text");
+        Self { house, csr: csr.trim_matches('"').to_owned(), device }
+    }
+
+    /// The input with what stands for the request for a certificate replaced by that.
+    fn filled(&self, input: &[u8]) -> Vec<u8> {
+        let text = str::from_utf8(input).ok().filter(|text| text.contains(REQUEST));
+        text.map_or_else(|| input.to_vec(), |text| text.replace(REQUEST, &self.csr).into())
     }
 }
+
+const REQUEST: &str = "CERTIFICATE-REQUEST";
 
 impl Target for Routes {
     fn seeds(&mut self) -> Vec<(String, Vec<u8>)> {
@@ -189,6 +96,30 @@ impl Target for Routes {
             ("timestamp.http", message("GET /tuf/metadata/timestamp.json", b"")),
             ("range.http", message("GET /healthz\nrange: bytes=0-1", b"")),
             ("metrics.http", message("GET /metrics", b"")),
+            ("device.http", message("GET /api/v1/devices/cam-1", b"")),
+            ("windows.http", message("GET /api/v1/devices/cam-1/windows?model=demo%2Fm", b"")),
+            ("quarantine.http", message("GET /api/v1/quarantine?device=cam-1&limit=3", b"")),
+            ("rollouts.http", message("GET /api/v1/rollouts?limit=3", b"")),
+            ("version.http", message("GET /api/v1/models/demo/m/1.0.0", b"")),
+            ("proposals.http", message("GET /api/v1/proposals?team=demo&limit=3", b"")),
+            ("accesses.http", message("GET /api/v1/accesses?limit=3", b"")),
+            ("tokens.http", message("GET /api/v1/tokens", b"")),
+            ("renew.http", message("POST /api/v1/renew", format!(r#"{{"csr_pem":"{REQUEST}"}}"#).as_bytes())),
+            ("refused-revoke.http", message("POST /api/v1/devices/cam-900/revoke", br#"{"reason":"x"}"#)),
+            (
+                "refused-reidentify.http",
+                message("POST /api/v1/devices/cam-900/reidentify", br#"{"reason":"x","valid_seconds":60}"#),
+            ),
+            ("refused-signature.http", message("POST /api/v1/proposals/9/signatures", br#"{"signatures":[]}"#)),
+            ("refused-incident.http", message("GET /api/v1/incidents/1", b"")),
+            ("refused-acknowledge.http", message("POST /api/v1/incidents/1/acknowledge", br#"{"reason":"x"}"#)),
+            (
+                "refused-mute.http",
+                message("POST /api/v1/incidents/1/mute", br#"{"reason":"x","until":"2027-01-01T00:00:00Z"}"#),
+            ),
+            ("refused-reader.http", message("DELETE /api/v1/readers/wall?reason=x", b"")),
+            ("refused-pause.http", message("POST /api/v1/rollouts/r-1/pause", br#"{"reason":"x"}"#)),
+            ("refused-blob.http", message(&format!("GET /blobs/sha256/{digest}\nrange: bytes=0-1"), b"")),
             ("refused-assignment.http", message("POST /api/v1/assignments", assignment.as_bytes())),
             ("refused-rollout.http", message("POST /api/v1/rollouts", rollout.as_bytes())),
             ("refused-team.http", message("PUT /api/v1/teams/demo/metadata", team.as_bytes())),
@@ -200,7 +131,7 @@ impl Target for Routes {
     }
 
     fn offer(&mut self, input: &[u8]) -> Verdict {
-        let Some(request) = request(input, &self.house.token) else { return Verdict::Refused };
+        let Some(request) = request(&self.filled(input), &self.house.token) else { return Verdict::Refused };
         let what = format!("{} {}", request.method(), request.uri());
         let is_stream = request.uri().path().starts_with("/blobs/");
         // Each time would take longer than all else; which inputs, follows from their bytes.
@@ -233,6 +164,42 @@ fn request(input: &[u8], token: &str) -> Option<Request<Body>> {
     }
     // What the server says is its limit, and a little more.
     request.body(Body::from(body[..body.len().min(2 * MAX_BYTES)].to_vec())).ok()
+}
+
+/// Pages that people look at.
+struct Console(House, Router);
+
+impl Console {
+    fn new() -> Self {
+        let mut house = House::start();
+        house.enrol();
+        let router = console::router(Arc::new(console::Window(house.server.fleet().clone())));
+        Self(house, router)
+    }
+}
+
+impl Target for Console {
+    fn seeds(&mut self) -> Vec<(String, Vec<u8>)> {
+        let get = |path: &str| format!("GET {path}\nhost: localhost\naccept: text/html\n\n").into_bytes();
+        let pages = [
+            ("fleet", "/?selector=site%3Dhall-2&page=1"),
+            ("device", "/devices/cam-1?refresh=5"),
+            ("models", "/models"),
+            ("events", "/events?after=3&device=cam-1"),
+            ("incidents", "/incidents?state=open"),
+            ("rollouts", "/rollouts"),
+            ("style", "/style.css"),
+        ];
+        pages.map(|(name, path)| (format!("{name}.http"), get(path))).into()
+    }
+
+    fn offer(&mut self, input: &[u8]) -> Verdict {
+        let Some(request) = request(input, &self.0.token) else { return Verdict::Refused };
+        let what = format!("{} {}", request.method(), request.uri());
+        let (status, _) = self.0.answer_by(&self.1, request);
+        assert_ne!(status, StatusCode::INTERNAL_SERVER_ERROR, "{what}");
+        Verdict::of(status.is_success())
+    }
 }
 
 fn figures() -> Vec<(String, Vec<u8>)> {

@@ -7,7 +7,12 @@ use std::{
     str::FromStr,
 };
 
-use tern_fleet_server::{bundle, rollout::Policy, selector::Selector};
+use tern_fleet_server::{
+    bundle,
+    identity::cases::{self, Expected},
+    rollout::Policy,
+    selector::Selector,
+};
 use tern_protocol::{
     desired::{DesiredModel, Probation, Swap},
     digest::Digest,
@@ -30,6 +35,7 @@ pub(super) fn kinds() -> Vec<Kind> {
         Kind::new("selector", Form::Text, Pace::Call, || Box::new(Selectors)),
         Kind::new("policy-toml", Form::Text, Pace::Call, || Box::new(Policies)),
         Kind::new("policy-json", Form::Json, Pace::Call, || Box::new(Spoken::<Policy>(policy_json(), use_policy))),
+        Kind::new("policy-cases", Form::Text, Pace::Call, || Box::new(PolicyCases)),
         Kind::new("agent-toml", Form::Text, Pace::Call, || Box::new(AgentConfigs)),
         Kind::new("server-toml", Form::Text, Pace::Slow, || Box::new(ServerConfigs(scratch()))),
         Kind::new("bundle-toml", Form::Text, Pace::Exchange, || Box::new(Bundles::new())).within(256),
@@ -179,6 +185,28 @@ fn use_policy(policy: &Policy, _: &[u8]) {
     let target = "1.0.0".parse().expect("a version");
     if policy.check(&target).is_ok() {
         assert!(!policy.stages.is_empty() && (policy.last_stage() as usize) < policy.stages.len() + 1);
+    }
+}
+
+struct PolicyCases;
+
+impl Target for PolicyCases {
+    fn seeds(&mut self) -> Vec<(String, Vec<u8>)> {
+        let small = "[[case]]\nrole = \"viewer\"\naction = \"read\"\nresource = \"fleet\"\nexpect = \"allow\"\n";
+        vec![("small.toml".into(), small.into()), ("full.toml".into(), example("policy.toml"))]
+    }
+
+    fn offer(&mut self, input: &[u8]) -> Verdict {
+        let text = String::from_utf8_lossy(input);
+        let Ok(decided) = cases::decide(&text) else { return Verdict::Refused };
+        assert!(!decided.is_empty(), "a file without cases proves nothing");
+        assert!(
+            decided.iter().all(|case| (case.decided == Expected::Deny) == case.why.is_some()),
+            "each no has its why"
+        );
+        let again = cases::decide(&text).expect("it was read before");
+        assert!(decided.iter().zip(&again).all(|(a, b)| a.to_string() == b.to_string()), "decided the same each time");
+        Verdict::Accepted
     }
 }
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, de::DeserializeOwned};
 use tern_agent::control::StatusPage;
 use tern_examples::{
-    cameras::{Digit, read_digits},
+    cameras::{Address, Digit, read_digits},
     clock::Moment,
     hardships::Hardships,
     processes::{Daemon, Program, Programs},
@@ -172,9 +172,9 @@ impl Town {
     }
 
     /// Runs `tern-agent ARGS` on a device to its end; its output.
-    pub(crate) async fn agent(&self, index: usize, args: &[&str]) -> std::process::Output {
+    pub(crate) async fn agent(&self, device: &Device, args: &[&str]) -> std::process::Output {
         let mut command = self.programs.command(Program::Agent);
-        command.args(args).arg("--config").arg(&self.world.devices[index].config);
+        command.args(args).arg("--config").arg(&device.config);
         tokio::time::timeout(LIMIT, command.output())
             .await
             .expect("a command that ends")
@@ -186,15 +186,47 @@ impl Town {
         let agent = self.world.processes.lock().await.agents.remove(index);
         agent.stop(Duration::from_secs(15)).await.expect("an agent that ends when asked");
         between().await;
-        let (programs, file) = (self.programs.clone(), self.world.devices[index].config.clone());
+        let daemon = self.daemon(&self.world.devices[index]);
+        self.world.processes.lock().await.agents.insert(index, daemon);
+    }
+
+    /// A machine beside the devices, whose agent does not run: its folders are `name`'s.
+    pub(crate) fn machine(&self, name: &str) -> Device {
+        let at = |place: String| self.scratch.join(place).to_str().expect("a path in UTF-8").to_owned();
+        let text = format!(
+            "state_dir = {:?}\nruntime_dir = {:?}\ndevice_class = \"camera\"\nreconnect_max_seconds = 1\nthreads = 1\n",
+            at(format!("devices/{name}")),
+            at(format!("run/{name}"))
+        );
+        let config = self.write(&format!("config/{name}.toml"), &text);
+        let address = Address::Unix(self.scratch.join(format!("run/{name}/infer.sock")));
+        Device { name: name.into(), config, address }
+    }
+
+    /// Writes a file of the scratch folder; where it is.
+    #[expect(clippy::disallowed_methods, reason = "a scratch folder need not outlive a power cut")]
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let place = self.scratch.join(name);
+        std::fs::write(&place, text).unwrap();
+        place
+    }
+
+    /// Starts the agent of a machine that has an identity.
+    pub(crate) async fn start_agent(&mut self, machine: Device) {
+        let daemon = self.daemon(&machine);
+        self.world.processes.lock().await.agents.push(daemon);
+        self.world.devices.push(machine);
+    }
+
+    fn daemon(&self, device: &Device) -> Daemon {
+        let (programs, file) = (self.programs.clone(), device.config.clone());
         let make = move || {
             let mut command = programs.command(Program::Agent);
             command.args(["run", "--config"]).arg(&file);
             command
         };
-        let name = &self.world.devices[index].name;
-        let daemon = Daemon::start(name, &self.scratch.join(format!("logs/{name}.log")), make).expect("an agent");
-        self.world.processes.lock().await.agents.insert(index, daemon);
+        let log = self.scratch.join(format!("logs/{}.log", device.name));
+        Daemon::start(&device.name, &log, make).expect("an agent that starts")
     }
 
     /// The end of a device's certificate as the device has it, by the server's record of it.

@@ -31,9 +31,9 @@ pub(in crate::cli) struct Publish {
 /// With what a team's list is signed, and who vouches for what is in it.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Signing {
-    /// A release key of the team, once for each signer [default: $TERN_RELEASE_KEY, then release.key beside the
-    /// configuration]
-    #[arg(long = "key", value_name = "FILE")]
+    /// A release key of the team, a NAME of `tern key list` or a FILE, once for each signer [default: $TERN_RELEASE_KEY,
+    /// then release.key beside the configuration]
+    #[arg(long = "key", value_name = "KEY")]
     pub keys: Vec<PathBuf>,
     /// A colleague's public release key (64 hexadecimal digits): versions that it signed are signed again without asking
     #[arg(long = "trusted-key", value_name = "HEX", value_parser = public_key)]

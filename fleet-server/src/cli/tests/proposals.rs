@@ -116,9 +116,8 @@ impl State {
 impl Desk {
     /// A second person's key, and the words that use it.
     fn second_key(&self) -> String {
-        let key = SigningKey::generate().unwrap();
         let place = self.path("second.key");
-        fs::write(&place, hex::encode(key.to_pkcs8())).unwrap();
+        crate::keyfile::create(&place, None).unwrap();
         place.to_str().unwrap().to_owned()
     }
 
@@ -343,8 +342,7 @@ fn a_recall_that_needs_two_is_shown_to_the_second() {
 
 impl Desk {
     fn release_key_hex(&self) -> String {
-        let key = fs::read_to_string(self.path("release.key")).unwrap();
-        let key = SigningKey::from_pkcs8(&hex::decode(key.trim()).unwrap()).unwrap();
+        let key = crate::keyfile::read(&self.path("release.key")).unwrap();
         hex::encode(key.public().bytes().unwrap())
     }
 }

@@ -26,7 +26,7 @@ impl Holders {
         let desk = Desk::new();
         let keys: Vec<_> = (0..3).map(|_| SigningKey::generate().unwrap()).collect();
         for (n, key) in keys.iter().enumerate() {
-            fs::write(desk.path(&format!("root-{n}.key")), hex::encode(key.to_pkcs8())).unwrap();
+            crate::keyfile::write(&desk.path(&format!("root-{n}.key")), key, None).unwrap();
         }
         Self { desk, keys }
     }

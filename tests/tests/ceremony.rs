@@ -1,6 +1,9 @@
 //! The page about keys and ceremonies, carried out: every block of `docs/ceremony.md` as its person, in the page's order,
 //! with the real programs, and a device that runs what two people released and loses what they recalled.
 
+#![expect(clippy::unwrap_used, reason = "a broken scene should fail loudly")]
+#![expect(clippy::disallowed_methods, reason = "scratch files need not survive a power cut")]
+
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use sigstore_tuf::Root;
 use tern_protocol::{
-    keys::{KeyId, SigningKey},
+    keys::{KeyId, KeySet, SigningKey},
     tuf,
 };
 
@@ -89,16 +89,15 @@ impl Keyring {
     /// # Errors
     /// [`KeyMissing`] where they are too few.
     pub fn of_role(&self, root: &Root, role: &'static str) -> Result<Vec<Arc<SigningKey>>, KeyMissing> {
-        let (threshold, counts): (usize, Box<dyn Fn(&KeyId) -> bool>) = match role {
-            "director" => match tuf::director_keys(root) {
-                Ok(keys) => (keys.threshold(), Box::new(move |id| keys.get(id).is_some())),
-                Err(_) => (1, Box::new(|_| false)),
-            },
-            role => {
-                let keys = root.role(role);
-                let ids = keys.map(|keys| keys.keyids.clone()).unwrap_or_default();
-                (keys.map_or(1, |keys| keys.threshold), Box::new(move |id| ids.contains(&id.0)))
-            }
+        let director = tuf::director_keys(root).ok();
+        let other = root.role(role);
+        let counts = |id: &KeyId| match role {
+            "director" => director.as_ref().is_some_and(|keys| keys.get(id).is_some()),
+            _ => other.is_some_and(|keys| keys.keyids.contains(&id.0)),
+        };
+        let threshold = match role {
+            "director" => director.as_ref().map_or(1, KeySet::threshold),
+            _ => other.map_or(1, |keys| keys.threshold),
         };
         let own: Vec<_> = self.keys.iter().filter(|(id, _)| counts(id)).map(|(_, (_, key))| key.clone()).collect();
         if own.is_empty() || own.len() < threshold {

@@ -35,7 +35,7 @@ codes! {
     WrongDevice = "wrong-device", "A desired state names another device.";
     WrongFleet = "wrong-fleet", "A desired state names another fleet.";
     OldGeneration = "old-generation", "A desired state is older than one that was taken over.";
-    Equivocation = "equivocation", "Two desired states carry one generation.";
+    Equivocation = "equivocation", "Two desired states carry one generation, or two timestamps one version.";
     Expired = "expired", "A desired state or TUF role has expired.";
     Malformed = "malformed", "A document is not of its form.";
     UnknownFormat = "unknown-format", "A document has a format that the agent does not know.";

@@ -50,6 +50,8 @@ mod rollback;
 mod slow_retrieval;
 #[path = "stolen_server/attack.rs"]
 mod stolen_server;
+#[path = "stolen_token/attack.rs"]
+mod stolen_token;
 #[path = "stranger/attack.rs"]
 mod stranger;
 #[path = "wrong_software/attack.rs"]
@@ -58,7 +60,7 @@ mod wrong_software;
 mod zip_bombs;
 
 /// Every attack, by its folder.
-const ATTACKS: [&str; 25] = [
+const ATTACKS: [&str; 26] = [
     "arbitrary_install",
     "candidate",
     "candidate_opt_in",
@@ -81,6 +83,7 @@ const ATTACKS: [&str; 25] = [
     "rollback",
     "slow_retrieval",
     "stolen_server",
+    "stolen_token",
     "stranger",
     "wrong_software",
     "zip_bombs",

@@ -156,7 +156,7 @@ impl Control {
     }
 
     /// Remembers a refusal that concerns no single model.
-    async fn note(&mut self, refusal: Refusal, generation: Generation) {
+    pub(super) async fn note(&mut self, refusal: Refusal, generation: Generation) {
         tracing::warn!(code = %refusal.code, %refusal, "a desired state was refused");
         *self.refusals.entry(refusal.code).or_default() += 1;
         let known = self.last_error.as_ref().filter(|e| e.code == refusal.code && e.generation == generation);

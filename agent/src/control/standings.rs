@@ -8,13 +8,17 @@
 
 use std::time::Duration;
 
-use tern_protocol::{ids::ModelName, refusal::RefusalCode, standing::Standing};
+use tern_protocol::{
+    ids::{Generation, ModelName},
+    refusal::RefusalCode,
+    standing::Standing,
+};
 
 use super::{Control, Event};
 use crate::{
     clock::{Moment, jittered},
     install,
-    install::Machine,
+    install::{Machine, Refusal},
 };
 
 /// Longest pause after a failure.
@@ -33,13 +37,23 @@ pub(super) struct Standings {
     due: Moment,
     /// The change of the store up to which every machine has heard everything.
     heard: u64,
+    /// Timestamps that said different things under one version, as far as that was told.
+    equivocations: u64,
     /// What the worker was last told of silent models.
     silent: Vec<(String, String)>,
 }
 
 impl Default for Standings {
     fn default() -> Self {
-        Self { asking: false, again: false, failed: false, due: Moment::now(), heard: 0, silent: Vec::new() }
+        Self {
+            asking: false,
+            again: false,
+            failed: false,
+            due: Moment::now(),
+            heard: 0,
+            equivocations: 0,
+            silent: Vec::new(),
+        }
     }
 }
 
@@ -90,10 +104,24 @@ impl Control {
             self.standings.due = Moment::now().after(pause);
             tracing::warn!(%why, "what the teams say of their models is not known anew");
         }
+        self.note_equivocations().await;
         self.heed_standings().await;
         if std::mem::take(&mut self.standings.again) {
             self.ask_standings();
         }
+    }
+
+    /// Tells of timestamps that came under the version of another one: the first was kept, and whoever looks after the fleet
+    /// has a key to rotate.
+    async fn note_equivocations(&mut self) {
+        let known = self.installer.trust.equivocations();
+        if std::mem::replace(&mut self.standings.equivocations, known) == known {
+            return;
+        }
+        let why = "two timestamps carry one version, and the first is kept: somebody else has the key of timestamp, or the \
+                   server was restored; look which, and rotate the key if it was stolen";
+        self.note(Refusal::new(RefusalCode::Equivocation, why), Generation(0)).await;
+        self.publish_twin();
     }
 
     /// Lets every machine hear what is new in the store.

@@ -1,10 +1,11 @@
 //! The attacker holds the server and every online key, and signs two different documents under one version, so that
 //! different devices believe different things. A device keeps the one that it heard first, also over a restart, and nothing
-//! counts that only the other one leads to.
+//! counts that only the other one leads to. Of two timestamps its server hears.
 
-use tern_protocol::refusal::RefusalCode::UnknownTarget;
+use serde_json::Value;
+use tern_protocol::refusal::RefusalCode::{Equivocation, UnknownTarget};
 
-use crate::rig::{Rig, refused};
+use crate::rig::{Rig, refused, wait};
 
 #[test]
 fn of_two_documents_under_one_version_the_first_counts() {
@@ -36,7 +37,14 @@ pub(crate) fn tried(rig: &mut Rig) {
             // What the first leads to is still there.
             let mut files = first.files();
             files.extend(other.files());
-            rig.attempt(&format!("another {name} of the same version{when}"), files, &evil, unknown);
+            let variant = format!("another {name} of the same version{when}");
+            rig.attempt(&variant, files, &evil, unknown);
+            if name == "timestamp" {
+                wait(&format!("{variant} is said"), || {
+                    let twin: Value = serde_json::from_slice(&rig.mqtt.twin()).ok()?;
+                    (twin["last_error"]["code"] == Equivocation.as_str()).then_some(())
+                });
+            }
         }
     }
 }

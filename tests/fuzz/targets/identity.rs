@@ -7,7 +7,9 @@ use serde_json::json;
 use tern_fleet_server::ca::{Authority, CsrRefusal, Holder};
 use tern_protocol::{
     digest::Digest,
-    enrolment::{EnrolmentRequest, EnrolmentResponse, EnrolmentToken, MAX_PEM_BYTES, MAX_TOKEN_BYTES},
+    enrolment::{
+        ClaimRequest, ClaimToken, EnrolmentRequest, EnrolmentResponse, EnrolmentToken, MAX_PEM_BYTES, MAX_TOKEN_BYTES,
+    },
     keys::{PublicKey, SigningKey},
 };
 
@@ -21,6 +23,8 @@ pub(super) fn kinds() -> Vec<Kind> {
     vec![
         Kind::new("enrolment-token", Form::Text, Pace::Call, || Box::new(Tokens { is_wrapped: true })),
         Kind::new("enrolment-token-json", Form::Json, Pace::Call, || Box::new(Tokens { is_wrapped: false })),
+        Kind::new("claim-token", Form::Json, Pace::Call, || Box::new(ClaimTokens)),
+        Kind::new("claim-request", Form::Json, Pace::Call, || Box::new(Spoken::<ClaimRequest>(claim(), |_, _| {}))),
         Kind::new("enrolment-request", Form::Json, Pace::Call, || {
             Box::new(Spoken::<EnrolmentRequest>(request(), |_, _| {}))
         }),
@@ -81,6 +85,34 @@ impl Target for Tokens {
         assert!(again.len() > MAX_TOKEN_BYTES || EnrolmentToken::decode(&again).as_ref() == Ok(&token));
         Verdict::Accepted
     }
+}
+
+/// What is inside the tokens of lists of serials.
+struct ClaimTokens;
+
+impl Target for ClaimTokens {
+    fn seeds(&mut self) -> Vec<(String, Vec<u8>)> {
+        let EnrolmentToken { server, secret, ca_sha256, root_sha256, .. } = token("cam-1");
+        let token = ClaimToken { server, secret, ca_sha256, root_sha256 };
+        vec![("list.token".into(), serde_json::to_vec(&token).expect("a token can be written"))]
+    }
+
+    fn offer(&mut self, input: &[u8]) -> Verdict {
+        let text = format!("tern-claim-1.{}", base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(input));
+        assert!(ClaimToken::is_meant(&text) && EnrolmentToken::decode(&text).is_err(), "the two kinds are told apart");
+        let Ok(token) = ClaimToken::decode(&text) else { return Verdict::Refused };
+        let is_apart = token.secret.len() >= 8 && !token.server.contains(&token.secret);
+        assert!(!is_apart || !format!("{token:?}").contains(&token.secret), "a secret is not printed");
+        let again = token.encode();
+        assert!(again.len() > MAX_TOKEN_BYTES || ClaimToken::decode(&again).as_ref() == Ok(&token));
+        Verdict::Accepted
+    }
+}
+
+fn claim() -> Vec<(String, Vec<u8>)> {
+    let request = json!({"serial": "SN-1", "secret": "5e".repeat(32), "csr_pem": csr("SN-1").pem().expect("text"),
+        "device_class": "pi", "labels": {"site": "hall-2"}, "agent_version": "0.1.0"});
+    vec![("request.json".into(), request.to_string().into())]
 }
 
 fn csr(name: &str) -> rcgen::CertificateSigningRequest {

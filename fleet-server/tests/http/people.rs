@@ -1,4 +1,4 @@
-//! What the page on keys and approvals tells people to type, typed: `tern` as real processes, a folder for each person.
+//! What the page on approvals and recalls tells people to type, typed: `tern` as real processes, a folder for each person.
 
 #![expect(clippy::disallowed_methods, reason = "tests write scratch files")]
 
@@ -14,7 +14,7 @@ use tern_fleet_server::forms::VersionDetail;
 
 use super::*;
 
-const PAGE: &str = include_str!("../../../docs/ceremony.md");
+const PAGE: &str = include_str!("../../../docs/approval.md");
 const TERN: &str = env!("CARGO_BIN_EXE_tern");
 
 /// The shell blocks below a heading of the page, in order.
@@ -100,7 +100,7 @@ async fn two_people_approve_and_recall_by_the_steps_of_the_page() {
     let row = version("1.0.1").await.row;
     assert_eq!((row.signed, row.recalled.as_deref()), (false, Some("trained on swapped labels")));
     assert!(version("1.0.0").await.row.signed, "the other version may run");
-    assert_eq!(assign(&rig, "demo/meter-digits@1.0.1", "*").await.problem(), (409, "version-unsigned".into()));
+    assert_eq!(assign(&rig, "demo/meter-digits@1.0.1", "*").await.problem(), (409, "version-recalled".into()));
 
     // Neither can do both: Ann may approve nothing, and both keys in her hand publish nothing of hers.
     let alone = "cp bob/release.key ann/second.key

@@ -13,7 +13,7 @@ use tern_protocol::{
     keys::{PublicKey, SigningKey},
 };
 
-use super::{NOW, key, renewals::Renewals, telemetry::Spoken};
+use super::{NOW, key, keyfiles::KeyFiles, renewals::Renewals, telemetry::Spoken};
 use crate::{
     mutate::Form,
     target::{Kind, Pace, Target, Verdict},
@@ -36,6 +36,8 @@ pub(super) fn kinds() -> Vec<Kind> {
         Kind::new("certificate", Form::Binary, Pace::Call, || Box::new(Certificates)),
         Kind::new("certificate-renewed", Form::Binary, Pace::Exchange, || Box::new(Renewals::new())),
         Kind::new("private-key", Form::Binary, Pace::Call, || Box::new(PrivateKeys)),
+        Kind::new("key-file", Form::Text, Pace::Slow, || Box::new(KeyFiles::new(true))),
+        Kind::new("key-file-encrypted", Form::Binary, Pace::Exchange, || Box::new(KeyFiles::new(false))).within(256),
         Kind::new("public-key", Form::Json, Pace::Call, || Box::new(Spoken::<PublicKey>(public(), use_public))),
     ]
 }

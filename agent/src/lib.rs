@@ -22,7 +22,6 @@ pub mod outbox;
 pub mod probe;
 pub mod renewal;
 pub mod rescue;
-pub mod sandbox;
 pub mod self_exec;
 pub mod sources;
 pub mod state;

@@ -16,6 +16,7 @@ use std::{
 };
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use tern_engine::sandbox;
 use tern_protocol::{
     digest::Digest,
     frames::{ProbeCase, ProbeFacts, ProbeRequest, ProbeResult},
@@ -55,7 +56,12 @@ pub struct ProbeLimits {
 impl Default for ProbeLimits {
     /// 1 GiB, 60 s of processor time, 120 s on the wall, 20 repetitions.
     fn default() -> Self {
-        Self { memory_bytes: 1 << 30, cpu_seconds: 60, wall: Duration::from_secs(120), repetitions: 20 }
+        Self {
+            memory_bytes: sandbox::TRIAL_MEMORY_BYTES,
+            cpu_seconds: sandbox::TRIAL_CPU_SECONDS,
+            wall: sandbox::TRIAL_WALL,
+            repetitions: 20,
+        }
     }
 }
 

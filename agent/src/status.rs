@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 
 use crate::{
     control::{StatusPage, socket::STATUS},
+    sources::SourcePage,
     telemetry::Counts,
 };
 
@@ -39,6 +40,20 @@ pub(crate) fn ask_line(socket: &Path, question: &str) -> anyhow::Result<String> 
         bail!("the agent gave no answer; it may be leaving");
     }
     Ok(answer.trim_end().to_owned())
+}
+
+/// What is wrong with the places that are asked; nothing where all work.
+fn places(sources: &[SourcePage], equivocations: u64) -> String {
+    let mut text = String::new();
+    for source in sources.iter().filter(|source| source.last_error.is_some()) {
+        let why = source.last_error.as_deref().unwrap_or_default();
+        let _ = writeln!(text, "{:<11} {} failed {} times, last: {why}", "source", source.address, source.failures);
+    }
+    if equivocations > 0 {
+        let what = "timestamps came under the version of another: replace the key of timestamp";
+        let _ = writeln!(text, "{:<11} {} {what}", "trust", equivocations);
+    }
+    text
 }
 
 /// The answer for people.
@@ -82,6 +97,7 @@ pub fn show(answer: &str) -> anyhow::Result<String> {
     for (name, value) in errors.chain(lost).chain(refused) {
         let _ = writeln!(text, "{name:<11} {value}");
     }
+    text.push_str(&places(&page.sources, page.equivocations));
     if !page.worker.lacking.is_empty() {
         let _ = writeln!(text, "{:<11} lacks {}", "sandbox", page.worker.lacking.join("; "));
     }
@@ -110,4 +126,23 @@ pub fn show(answer: &str) -> anyhow::Result<String> {
         }
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_shown_while_it_fails_and_two_timestamps_of_one_version_always() {
+        let source = |failures, last_error: Option<&str>| SourcePage {
+            address: "https://cache.example:8443".into(),
+            failures,
+            passed_over: last_error.is_some(),
+            last_error: last_error.map(str::to_owned),
+        };
+        assert_eq!(places(&[source(0, None), source(3, None)], 0), "");
+        let shown = places(&[source(2, Some("cut"))], 1);
+        assert!(shown.contains("https://cache.example:8443 failed 2 times, last: cut\n"), "{shown}");
+        assert!(shown.contains("1 timestamps came under the version of another"), "{shown}");
+    }
 }

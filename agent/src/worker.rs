@@ -34,13 +34,13 @@ mod values;
 use std::{process::ExitCode, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
+use tern_engine::sandbox::{self, Confinement};
 use tern_protocol::frames::{FromWorker, Limits, ToWorker};
 use tokio::sync::mpsc;
 
 use crate::{
     channel::{Channel, ChannelError, exactly},
     log,
-    sandbox::{self, Confinement},
 };
 use orders::Order;
 use reporter::Reporter;

@@ -6,7 +6,7 @@
 //! Types of tract never leave it.
 //!
 //! What it cannot stop: an operator that loops for ever, or that asks for more memory than there is (Rust aborts then).
-//! A model from elsewhere is therefore loaded first in a process that is limited in memory, CPU and time.
+//! A model from elsewhere is therefore loaded first in a process that is limited in memory, CPU and time: [`sandbox`].
 
 mod check;
 mod convert;
@@ -22,6 +22,7 @@ mod limits;
 mod model;
 #[cfg(test)]
 mod robustness;
+pub mod sandbox;
 mod spec;
 mod tensor;
 mod tensor_proto;

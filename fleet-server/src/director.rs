@@ -1,10 +1,12 @@
 //! The director: signs what one device is to run. It decides nothing, stores nothing and sends nothing.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use jiff::{SignedDuration, Timestamp};
 use tern_protocol::{
     desired::{self, DesiredModel, DesiredState, Settings},
     ids::{DeviceId, FleetId, Generation},
-    keys::SigningKey,
+    keys::{KeyId, SigningKey},
     signed,
 };
 
@@ -17,10 +19,10 @@ pub struct SignedState {
     pub expires: Timestamp,
 }
 
-/// The holder of the director's key.
+/// The holder of the director's keys: one mostly, several in a rotation, all of which sign.
 #[derive(Debug)]
 pub struct Director {
-    key: SigningKey,
+    keys: Mutex<Vec<Arc<SigningKey>>>,
     fleet: FleetId,
     valid: SignedDuration,
     settings: Settings,
@@ -28,8 +30,17 @@ pub struct Director {
 
 impl Director {
     /// A director of `fleet` whose states are good for `valid`.
-    pub fn new(key: SigningKey, fleet: FleetId, valid: SignedDuration) -> Self {
-        Self { key, fleet, valid, settings: Settings::default() }
+    pub fn new(keys: Vec<Arc<SigningKey>>, fleet: FleetId, valid: SignedDuration) -> Self {
+        Self { keys: Mutex::new(keys), fleet, valid, settings: Settings::default() }
+    }
+
+    /// Signs with these keys from now on.
+    pub fn use_keys(&self, keys: Vec<Arc<SigningKey>>) {
+        *self.keys() = keys;
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Vec<Arc<SigningKey>>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same, with these settings in every state.
@@ -38,11 +49,16 @@ impl Director {
         Self { settings, ..self }
     }
 
-    /// Whether a state that was signed before has other settings than one that is signed now.
-    pub fn has_other_settings(&self, envelope: &[u8]) -> bool {
+    /// Whether a state that was signed before has other settings, or other keys' signatures, than one that is signed now.
+    pub fn is_outdated(&self, envelope: &[u8]) -> bool {
         #[derive(serde::Deserialize)]
         struct Envelope {
+            signatures: Vec<Signature>,
             signed: Signed,
+        }
+        #[derive(serde::Deserialize)]
+        struct Signature {
+            keyid: KeyId,
         }
         #[derive(serde::Deserialize)]
         struct Signed {
@@ -50,7 +66,12 @@ impl Director {
             settings: Settings,
         }
         // What cannot be read is signed anew too.
-        serde_json::from_slice::<Envelope>(envelope).map_or(true, |found| found.signed.settings != self.settings)
+        let Ok(found) = serde_json::from_slice::<Envelope>(envelope) else { return true };
+        let mut signers: Vec<_> = found.signatures.into_iter().map(|signature| signature.keyid).collect();
+        let mut own: Vec<_> = self.keys().iter().map(|key| key.public().id()).collect();
+        signers.sort();
+        own.sort();
+        found.signed.settings != self.settings || signers != own
     }
 
     /// How long its states are good for.
@@ -81,7 +102,8 @@ impl Director {
             models,
             settings: self.settings,
         };
-        let bytes = signed::sign(&state, &[&self.key])?;
+        let keys = self.keys().clone();
+        let bytes = signed::sign(&state, &keys.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
         anyhow::ensure!(
             bytes.len() <= <DesiredState as signed::Document>::MAX_BYTES,
             "the desired state of {device} would be {} bytes, more than a device reads: assign fewer models",
@@ -112,7 +134,7 @@ mod tests {
         let keys = KeySet::new([(key.public().id(), key.public())], 1);
         let fleet: FleetId = "f".parse().unwrap();
         let device: DeviceId = "cam-1".parse().unwrap();
-        let director = Director::new(key, fleet.clone(), SignedDuration::from_hours(24));
+        let director = Director::new(vec![Arc::new(key)], fleet.clone(), SignedDuration::from_hours(24));
         let model = DesiredModel {
             model: "demo/m".parse().unwrap(),
             version: "1.0.0".parse().unwrap(),
@@ -126,9 +148,9 @@ mod tests {
         assert_eq!(signed.expires, "2026-06-02T00:00:00Z".parse().unwrap());
         let settings = Settings { report_interval_seconds: 1, ..Settings::default() };
         let director = director.with_settings(settings);
-        assert!(director.has_other_settings(&signed.bytes) && director.has_other_settings(b"x"));
+        assert!(director.is_outdated(&signed.bytes) && director.is_outdated(b"x"));
         let again = director.sign(&device, Generation(8), vec![], now).unwrap();
-        assert!(!director.has_other_settings(&again.bytes));
+        assert!(!director.is_outdated(&again.bytes));
         let floor = GenerationFloor::default();
         let admission = Admission { device: &device, fleet: &fleet, director: &keys, floor, now };
         let Admitted::New { state, .. } = admit(&signed.bytes, &admission).unwrap() else { panic!("not new") };

@@ -3,6 +3,7 @@
 
 mod claims;
 mod renewal;
+pub mod serials;
 
 use std::sync::Arc;
 

@@ -48,6 +48,7 @@ kinds! {
     ProposalVoid = "proposal-void", "Another list was published: the signatures of a proposed one count for nothing.";
     ManifestReplaced = "manifest-replaced", "A version that was never signed got another manifest.";
     MetadataExpiring = "metadata-expiring", "Metadata could not be signed anew; devices refuse what is expired.";
+    TrustPublished = "trust-published", "A ceremony's root or targets are in force.";
     Assigned = "assigned", "An operator assigned a version.";
     RolloutCreated = "rollout-created", "Somebody made a rollout.";
     RolloutApproved = "rollout-approved", "Somebody else than its maker approved a rollout.";

@@ -6,6 +6,7 @@ pub mod incident;
 pub mod proposals;
 pub mod rollouts;
 mod telemetry;
+pub mod trust;
 
 use std::collections::BTreeMap;
 

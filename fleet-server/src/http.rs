@@ -26,6 +26,7 @@ pub mod sse;
 mod stream_routes;
 mod telemetry_routes;
 mod token_routes;
+mod trust_routes;
 pub mod wires;
 
 use std::{sync::Arc, time::Duration};
@@ -75,6 +76,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .merge(rollout_routes::router())
         .route("/api/v1/events", get(fleet_routes::events))
         .route("/api/v1/trust", get(fleet_routes::trust))
+        .route("/api/v1/trust/metadata", get(trust_routes::metadata).put(trust_routes::publish))
         .route("/api/v1/readers", get(reader_routes::list).post(reader_routes::add))
         .route("/api/v1/readers/{name}", delete(reader_routes::remove))
         .route("/api/v1/tokens", get(token_routes::list).post(token_routes::create))

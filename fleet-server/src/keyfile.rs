@@ -13,7 +13,11 @@ use std::{os::unix::fs::MetadataExt, path::Path};
 use pkcs8::{
     EncryptedPrivateKeyInfoRef, LineEnding, PrivateKeyInfoRef, SecretDocument,
     der::Decode,
-    pkcs5::{pbes2::Parameters, scrypt},
+    pkcs5::{
+        EncryptionScheme,
+        pbes2::{Kdf, Parameters},
+        scrypt,
+    },
 };
 use tern_protocol::keys::{PublicKey, SigningKey};
 use zeroize::Zeroizing;
@@ -33,6 +37,8 @@ const PLAIN: &str = "PRIVATE KEY";
 const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
 /// scrypt's cost: 16 MiB five times, as OWASP asks; more memory at once is what openssl refuses to read.
 const SCRYPT: (u8, u32, u32) = (14, 8, 5);
+/// Most that a file may ask of whoever opens it: bytes that scrypt holds, bytes that it fills, and rounds of PBKDF2.
+const MOST: (u64, u64, u32) = (128 << 20, 512 << 20, 4_000_000);
 
 /// Why a key file is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -132,10 +138,29 @@ pub fn open(
         Form::Plain(key) => return Ok(key),
         Form::Encrypted(der) => der,
     };
-    let info = EncryptedPrivateKeyInfoRef::from_der(&der).map_err(|_| KeyFileError::Unsupported(shown(path)))?;
+    let unsupported = || KeyFileError::Unsupported(shown(path));
+    let info = EncryptedPrivateKeyInfoRef::from_der(&der).map_err(|_| unsupported())?;
+    if !is_affordable(&info.encryption_algorithm) {
+        return Err(unsupported());
+    }
     let passphrase = ask().map_err(|e| KeyFileError::NoPassphrase(shown(path), e))?;
     let opened = info.decrypt(passphrase.reveal()).map_err(|_| KeyFileError::WrongPassphrase(shown(path)))?;
     SigningKey::from_pkcs8(opened.as_bytes()).map_err(|_| KeyFileError::Damaged(shown(path)))
+}
+
+/// Whether a key that is encrypted so may be opened: the file says what that costs, and it may be a stranger's.
+fn is_affordable(scheme: &EncryptionScheme) -> bool {
+    let (held, filled, rounds) = MOST;
+    match scheme.pbes2().map(|parameters| &parameters.kdf) {
+        Some(Kdf::Scrypt(cost)) => {
+            let memory = cost.cost_parameter.saturating_mul(128 * u64::from(cost.block_size));
+            let work = memory.saturating_mul(cost.parallelization.into());
+            // A cost of nothing is no cost, and more than scrypt's own arithmetic bears.
+            memory > 0 && memory <= held && work <= filled
+        }
+        Some(Kdf::Pbkdf2(cost)) => cost.iteration_count <= rounds,
+        _ => false,
+    }
 }
 
 /// Whether the private key in the file `path` is encrypted.

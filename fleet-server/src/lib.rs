@@ -6,6 +6,7 @@ pub mod accesses;
 pub mod broker;
 pub mod bundle;
 pub mod ca;
+pub mod ceremony;
 mod cli;
 pub mod clock;
 pub mod config;

@@ -8,9 +8,10 @@
 //!
 //! Versions of snapshot and timestamp are max(last + 1, unix seconds): a server restored from a backup is never behind
 //! its devices. Of a fleet made with `--solo` it holds the targets key too, and signs targets anew at half their life;
-//! otherwise that is the operators' part. Never: root or release keys; SQL; the network. All methods block.
+//! otherwise targets and root come from ceremonies, see [`trust`]. Never: release keys; SQL; the network. All methods block.
 
 mod authorities;
+mod keyring;
 mod listing;
 mod load;
 mod metadata;
@@ -19,6 +20,7 @@ mod role;
 mod role_keys;
 pub mod solo;
 pub(crate) mod standing;
+mod trust;
 mod versions;
 
 use std::{
@@ -35,20 +37,23 @@ use sigstore_tuf::{Metadata, Targets, TrustedMetadataSet};
 use tern_protocol::{
     digest::Digest,
     ids::{ModelVersion, TeamId},
-    keys::{KeySet, SigningKey},
+    keys::KeySet,
     tuf,
 };
 
 use crate::{
+    ceremony::trust::TARGETS_LIFE,
     director::whole_seconds,
     disk::{self, Access},
     forms::TeamMetadata,
     store::SignedVersion,
 };
 
+pub use keyring::{KeyMissing, Keyring, OnlineKeys};
 pub use listing::Listing;
 pub use refusal::PublishRefusal;
 pub use role::{RoleKind, TeamRole};
+pub use trust::{TrustChange, TrustInForce, TrustRefusal, adopt};
 
 use listing::listing;
 
@@ -58,8 +63,6 @@ pub const MAX_TEAM_BYTES: usize = 5_000_000;
 pub const ONLINE_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Life that a team's metadata should have.
 pub const TEAM_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
-/// Life of targets that this server signs.
-pub const TARGETS_LIFE: SignedDuration = TEAM_LIFE;
 /// Snapshots and team versions that stay for clients which began with an older timestamp.
 const KEPT: usize = 8;
 
@@ -68,15 +71,6 @@ const KEPT: usize = 8;
 struct Write {
     path: PathBuf,
     bytes: Vec<u8>,
-}
-
-/// The keys that sign freshness.
-#[derive(Debug)]
-pub struct OnlineKeys {
-    /// The snapshot role's.
-    pub snapshot: SigningKey,
-    /// The timestamp role's.
-    pub timestamp: SigningKey,
 }
 
 /// What is published now, verified.
@@ -91,8 +85,7 @@ struct Published {
 #[derive(Debug)]
 pub struct Repository {
     folder: PathBuf,
-    keys: OnlineKeys,
-    targets_key: Option<SigningKey>,
+    keys: Mutex<Keyring>,
     published: Mutex<Published>,
 }
 
@@ -101,15 +94,9 @@ impl Repository {
     ///
     /// # Errors
     /// Where what is published does not verify, or the disk refuses.
-    pub fn open(folder: &Path, keys: OnlineKeys, now: Timestamp) -> anyhow::Result<Self> {
+    pub fn open(folder: &Path, keys: Keyring, now: Timestamp) -> anyhow::Result<Self> {
         let published = load::load(folder, &keys, now)?;
-        Ok(Self { folder: folder.to_owned(), keys, targets_key: None, published: Mutex::new(published) })
-    }
-
-    /// This repository, which from now on signs targets anew itself: only of a fleet whose every key lies here.
-    #[must_use]
-    pub fn with_targets_key(self, key: SigningKey) -> Self {
-        Self { targets_key: Some(key), ..self }
+        Ok(Self { folder: folder.to_owned(), keys: Mutex::new(keys), published: Mutex::new(published) })
     }
 
     /// The newest root: its bytes.
@@ -215,7 +202,8 @@ impl Repository {
     ) -> Result<Listing, PublishRefusal> {
         let mut published = self.lock();
         let listed = published.inspect(role, bytes)?;
-        let (next, mut writes) = published.with_team(&self.folder, &self.keys, role, bytes, now)?;
+        let keys = self.online(&published).map_err(PublishRefusal::Failed)?;
+        let (next, mut writes) = published.with_team(&self.folder, &keys, role, bytes, now)?;
         let manifests = manifests.iter().map(|(version, bytes)| Write {
             path: self.manifest_path(&version.model, &version.manifest, role.kind),
             bytes: bytes.clone(),
@@ -235,14 +223,16 @@ impl Repository {
     pub fn freshen(&self, now: Timestamp) -> anyhow::Result<bool> {
         let mut published = self.lock();
         let within = |life: SignedDuration| now.saturating_add(life / 2).unwrap_or(Timestamp::MAX);
-        let key = self.targets_key.as_ref().filter(|_| published.targets_expire() <= within(TARGETS_LIFE));
+        let keys = self.online(&published)?;
+        let solo = published.targets_expire() <= within(TARGETS_LIFE);
+        let solo = if solo { self.keyring().of_role(published.trusted.root(), "targets").ok() } else { None };
         let renewed =
-            key.map(|key| Self::put(&mut published, |p| p.with_new_targets(&self.folder, &self.keys, key, None, now)));
+            solo.map(|own| Self::put(&mut published, |p| p.with_new_targets(&self.folder, &keys, &own, None, now)));
         let anew = match &renewed {
             Some(Ok(())) => true,
             // Freshness must not wait for targets that still count.
             _ if published.expires() <= within(ONLINE_LIFE) => {
-                Self::put(&mut published, |p| p.signed_anew(&self.folder, &self.keys, now))?;
+                Self::put(&mut published, |p| p.signed_anew(&self.folder, &keys, now))?;
                 true
             }
             _ => false,
@@ -289,6 +279,15 @@ impl Repository {
             RoleKind::Candidate => "candidates",
         };
         self.folder.join(format!("targets/{folder}/{}/{}/{version}/{digest}.manifest.json", name.team, name.model))
+    }
+
+    /// The keys that sign freshness under the root that is published.
+    fn online(&self, published: &Published) -> anyhow::Result<OnlineKeys> {
+        Ok(self.keyring().online(published.trusted.root())?)
+    }
+
+    fn keyring(&self) -> MutexGuard<'_, Keyring> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Published> {
@@ -371,7 +370,7 @@ fn carry_out(writes: &[Write]) -> io::Result<()> {
 }
 
 /// An error with all its causes in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -3,7 +3,7 @@
 mod args;
 pub mod ca;
 mod init;
-mod upkeep;
+pub(crate) mod upkeep;
 
 use std::{ffi::OsString, io::IsTerminal, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
@@ -37,15 +37,15 @@ use crate::{
         listener::{Limits, Listener, TlsSlot},
         rates::Rates,
     },
-    keyfile,
     ready::{self, Addresses},
-    repository::{OnlineKeys, Repository},
+    repository::{Keyring, Repository},
     rollout,
     store::{Gone, Store},
     transport::Transport,
 };
 
 pub use init::{InitOrder, init};
+use init::{adopt, new_key};
 
 /// The whole program: arguments in, exit code out. 0 is success, 1 a failure, 2 wrong usage.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -70,13 +70,22 @@ fn carry_out(arguments: args::Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     match arguments.command {
         args::Command::Init(order) => {
-            let order = order.checked()?;
+            let order = order.order();
             runtime.block_on(init(&order))?;
             println!("{}", order.words());
             Ok(())
         }
         args::Command::Ca(order) => {
             println!("{}", runtime.block_on(ca::carry_out(&order.order()))?);
+            Ok(())
+        }
+        args::Command::Adopt { ceremony, data_dir } => {
+            let versions = adopt(&data_dir, &ceremony, clock::now())?;
+            println!("{versions}\nnext: tern-server run --data-dir {}", data_dir.display());
+            Ok(())
+        }
+        args::Command::Keys(args::Keys::New { role, data_dir }) => {
+            println!("{}", new_key(&data_dir, role)?.display());
             Ok(())
         }
         args::Command::Run(order) => {
@@ -246,21 +255,18 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
     let folder = &config.data_dir;
     let store = Store::open(&folder.join("server.db")).context("open server.db")?;
     let settings = store.settings().await.context("read the fleet's settings")?;
-    let keys = folder.join("keys");
-    let online = OnlineKeys {
-        snapshot: keyfile::read(&keys.join("snapshot-1.key"))?,
-        timestamp: keyfile::read(&keys.join("timestamp-1.key"))?,
-    };
-    let repository = Repository::open(&folder.join("tuf"), online, now).context("open the TUF repository")?;
-    let repository = if settings.solo { solo(repository, &keys) } else { repository };
-    lay_authorities(&repository, &folder.join("ca"), now)?;
-    let key = keyfile::read(&keys.join("director-1.key"))?;
-    let known = repository.director_keys().context("read the director's keys from root")?;
+    let tuf = folder.join("tuf");
     ensure!(
-        known.get(&key.public().id()).is_some(),
-        "root does not name the key in keys/director-1.key: devices would refuse whatever it signs"
+        tuf.join("metadata").exists(),
+        "no ceremony was adopted yet: hold one with the public keys in {0}/public, then run `tern-server adopt FOLDER \
+         --data-dir {0}`",
+        folder.display()
     );
-    let director = Director::new(key, settings.fleet.clone(), config.desired_life()).with_settings(config.settings());
+    let keyring = Keyring::open(&folder.join("keys")).context("open the server's keys")?;
+    let repository = Repository::open(&tuf, keyring, now).context("open the TUF repository")?;
+    lay_authorities(&repository, &folder.join("ca"), now)?;
+    let keys = repository.director().context("open the director's keys")?;
+    let director = Director::new(keys, settings.fleet.clone(), config.desired_life()).with_settings(config.settings());
     let fleet = Fleet::new(Parts {
         rates: Rates::new(config.requests_at_once),
         authority: Authority::open(&folder.join("ca"))
@@ -281,17 +287,6 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
     upkeep::settle(&fleet, now).await?;
     fleet.store.offline(None, Gone::ServerStarted, now).await.context("mark devices as offline")?;
     Ok(fleet)
-}
-
-/// Lets the repository sign targets itself; without their key it goes on with those that are there.
-fn solo(repository: Repository, keys: &Path) -> Repository {
-    match keyfile::read(&keys.join("targets-1.key")) {
-        Ok(key) => repository.with_targets_key(key),
-        Err(error) => {
-            tracing::warn!(error = format!("{error:#}"), "targets are not signed anew by this server");
-            repository
-        }
-    }
 }
 
 async fn start_broker(config: &Config, fleet: &Arc<Fleet>, now: Timestamp) -> anyhow::Result<Broker> {
@@ -351,7 +346,7 @@ mod tests {
         let order = InitOrder {
             data_dir: data_dir.clone(),
             fleet: "f".parse().unwrap(),
-            teams: vec!["demo".parse().unwrap()],
+            solo: Some(vec!["demo".parse().unwrap()]),
             names: vec!["localhost".into()],
         };
         init(&order).await.unwrap();

@@ -18,6 +18,8 @@ mod devices;
 mod identity;
 #[path = "http/ingest.rs"]
 mod ingest;
+#[path = "http/people.rs"]
+mod people;
 #[path = "http/proposals.rs"]
 mod proposals;
 #[path = "http/publishing.rs"]
@@ -329,7 +331,7 @@ async fn a_data_folder_has_one_server_and_must_be_whole() {
     let empty = tern_fleet_server::config::Config { data_dir: rig.folder.path().join("none"), ..config.clone() };
     assert!(refused(empty).await.contains("tern-server init"));
     std::fs::remove_file(config.data_dir.join("keys/director-1.key")).unwrap();
-    assert!(refused(config).await.contains("director-1.key"));
+    assert!(refused(config).await.contains("1 of its director keys to sign, and 0 of them"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

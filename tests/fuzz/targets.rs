@@ -5,6 +5,7 @@ mod frames;
 mod house;
 mod identity;
 mod inference;
+mod keyfiles;
 mod proposals;
 mod renewals;
 mod server;

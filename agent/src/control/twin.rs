@@ -11,7 +11,7 @@ use tern_protocol::{
 };
 
 use super::Control;
-use crate::{install::Machine, outbox::OutboxPage};
+use crate::{install::Machine, outbox::OutboxPage, sources::SourcePage};
 
 /// The answer to `tern-agent status --json`. Members are added over time and keep their meaning.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,6 +52,12 @@ pub struct StatusPage {
     /// Increments of the worker, or parts of them, that were not believed since the start.
     #[serde(default)]
     pub poisoned: u64,
+    /// Who is asked for manifests and blobs, in order; the server comes last.
+    #[serde(default)]
+    pub sources: Vec<SourcePage>,
+    /// How often a timestamp came under the version of another one since the start: somebody signs who should not.
+    #[serde(default)]
+    pub equivocations: u64,
 }
 
 /// What a model did since the start.
@@ -132,6 +138,8 @@ impl Control {
             inferences: self.tallies.clone(),
             outbox: self.telemetry.outbox.page(),
             poisoned: self.telemetry.machine.poisoned(),
+            sources: self.installer.trust.sources(),
+            equivocations: self.installer.trust.equivocations(),
             refusals: self.refusals.iter().map(|(code, n)| (code.to_string(), *n)).collect(),
         }
     }

@@ -14,6 +14,7 @@ use anyhow::Context;
 use tern_engine::{
     Model,
     golden::{self, Case, GoldenError, GoldenReport, Mismatch, Tolerance},
+    sandbox::{self, Confinement},
 };
 use tern_protocol::{
     frames::{ProbeFacts, ProbeRequest, ProbeResult},
@@ -27,7 +28,6 @@ use crate::{
     channel::{Channel, exactly},
     clock::Moment,
     log,
-    sandbox::{self, Confinement},
 };
 
 /// Stdio, the channel, two files and some air.

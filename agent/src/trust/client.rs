@@ -68,7 +68,7 @@ impl Client {
     /// failed. Nothing but root counts before [`Self::hold`].
     ///
     /// # Errors
-    /// Where floors or cache cannot be relied on, or root goes backwards.
+    /// Where floors or cache cannot be relied on, root goes backwards, or a role counts one key twice.
     pub(crate) async fn refresh(
         &self,
         repository: &Arc<dyn Repository>,
@@ -88,6 +88,7 @@ impl Client {
         {
             (updater, outcome) = (other, Ok(()));
         }
+        tuf::check_keys(updater.trusted(), &[])?;
         let floors = tuf::role_floors(updater.trusted(), &[]);
         let root: Vec<RoleFloor> = floors.into_iter().filter(|f| f.role == "root").collect();
         self.hold_floors(&root, None, Vec::new()).await?;
@@ -106,6 +107,7 @@ impl Client {
         if updater.refresh(now).await.is_err() {
             return Ok(None);
         }
+        tuf::check_keys(updater.trusted(), &[])?;
         let seen = tuf::role_floors(updater.trusted(), &[]);
         let refused = self.store.read(|state| {
             let same_keys = before.goes_back(updater.trusted(), |f| state.floor(&f.role, &f.key_set));

@@ -287,6 +287,10 @@ fn show(one: &Checked, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     for line in one.difference.iter().chain(&same) {
         printer.step(&format!("  {line}"))?;
     }
+    if !one.report.lacking.is_empty() {
+        let lacking = one.report.lacking.join("; ");
+        printer.note(&format!("warning: this kernel lacks a part of the sandbox that the model ran in: {lacking}"))?;
+    }
     let lines = [("ok", &one.report.passed), ("FAILED", &one.report.failed), ("compared", &one.report.compared)];
     for (word, lines) in lines {
         lines.iter().try_for_each(|line| printer.step(&format!("  {word}: {line}")))?;

@@ -9,7 +9,7 @@ use crate::readers::ReaderName;
 
 mod publishing;
 
-pub(super) use publishing::{Approve, Floor, Publish, Recall, Signing};
+pub(super) use publishing::{Approve, Floor, Publish, Recall, Sign, Signing};
 
 /// Keep machine-learning models on a fleet of devices: publish, assign, watch.
 #[derive(Debug, Parser)]
@@ -125,6 +125,8 @@ pub(super) enum Model {
     Recall(Recall),
     /// Let no version below this one run any more
     Floor(Floor),
+    /// Sign the team's list again as it stands, after a ceremony gave the team other keys
+    Sign(Sign),
     /// Fit a bundle's reference profile to rows that were recorded while all was well
     Profile(Profile),
     /// Versions, of one model or of all

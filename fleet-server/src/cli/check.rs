@@ -1,25 +1,24 @@
 //! Runs a version that somebody else published, before its list is signed: the model loads, is what its contract says, and
 //! agrees with its golden vectors.
 //!
-//! The model is hostile input. Where `tern` can start itself again it is run by a child process that gets the files through
-//! a pipe, has no environment, no key in its memory, and limits on memory, processor time and time; a death is a failed
-//! check. There is no further sandbox: the child runs as the same user. Where `tern` cannot start itself (in tests) the
-//! engine's own bounds and guards are all there is.
+//! The model is hostile input. It is run by a child process that gets the files through a pipe, has no environment and no
+//! key in its memory, and is confined as a device confines its probe, by the same code: no files, no sockets, no programs,
+//! and bounds on memory, processor time and time. A death is a failed check; what the kernel lacks is told. Only tests run
+//! a model in their own process, under the engine's bounds and guards.
 
 use std::{
     ffi::OsString,
     io::{self, Read, Write},
     path::PathBuf,
     process::Stdio,
-    time::Duration,
 };
 
 use anyhow::{Context, ensure};
-use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tern_engine::{
     Limits, Model, TensorSpec,
     golden::{self, Case, Tolerance},
+    sandbox::{self, Confinement},
 };
 use tern_protocol::{
     contract::{Contract, TensorContract},
@@ -27,12 +26,10 @@ use tern_protocol::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Memory of the child, in bytes.
-const MEMORY: u64 = 4 << 30;
-/// Processor time of the child, in seconds.
-const CPU_SECONDS: u64 = 300;
-/// Time of the child.
-const TIME: Duration = Duration::from_secs(600);
+/// Two versions are tried, one after the other, where a probe has one; the second one's file lies beside the first.
+const VERSIONS: u64 = 2;
+/// Stdio and some air.
+const DESCRIPTORS: u64 = 16;
 /// Longest report that is read, in bytes.
 const MAX_REPORT: u64 = 256 << 10;
 /// The hidden command that the child runs.
@@ -87,15 +84,29 @@ pub(super) struct Report {
     pub failed: Vec<String>,
     /// How answers of this version and of the one before differ.
     pub compared: Vec<String>,
+    /// What the kernel lacks of the sandbox that the model ran in.
+    #[serde(default)]
+    pub lacking: Vec<String>,
 }
 
 /// Checks a version, in a process of its own where that can be had.
 pub(super) async fn run(subject: Subject, itself: Option<&Itself>) -> Report {
-    let Some(itself) = itself else { return examine(&subject) };
+    let Some(itself) = itself else { return unconfined(subject) };
     in_child(&subject, itself).await.unwrap_or_else(|error| {
         let words = format!("the process that ran the model gave no report: {error:#}");
         Report { failed: vec![words], ..Report::default() }
     })
+}
+
+#[cfg(test)]
+fn unconfined(subject: Subject) -> Report {
+    examine(subject)
+}
+
+#[cfg(not(test))]
+fn unconfined(_: Subject) -> Report {
+    let words = "it was not run: this program cannot find its own file to start itself again".to_owned();
+    Report { failed: vec![words], ..Report::default() }
 }
 
 async fn in_child(subject: &Subject, itself: &Itself) -> anyhow::Result<Report> {
@@ -126,7 +137,8 @@ async fn in_child(subject: &Subject, itself: &Itself) -> anyhow::Result<Report> 
         ensure!(status.success(), "it ended with {status}");
         serde_json::from_slice(&report).context("its report is malformed")
     };
-    tokio::time::timeout(TIME, talk).await.context("it took too long")?
+    let time = sandbox::TRIAL_WALL.saturating_mul(VERSIONS as u32);
+    tokio::time::timeout(time, talk).await.context("it took too long")?
 }
 
 async fn send(subject: &Subject, to: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
@@ -150,16 +162,15 @@ async fn send(subject: &Subject, to: &mut (impl AsyncWriteExt + Unpin)) -> io::R
     to.flush().await
 }
 
-/// The child: limits itself, reads a version from standard input and reports to standard output.
+/// The child: confines itself, reads a version from standard input and reports to standard output. It must have no other
+/// thread yet.
 pub(super) fn child() -> u8 {
-    for (resource, most) in
-        [(Resource::As, MEMORY), (Resource::Cpu, CPU_SECONDS), (Resource::Fsize, 0), (Resource::Core, 0)]
-    {
-        if setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).is_err() {
-            return 1;
-        }
-    }
-    let report = receive(&mut io::stdin().lock()).map(|subject| examine(&subject));
+    let lacking = sandbox::enter(&Confinement {
+        descriptors: DESCRIPTORS,
+        memory_bytes: Some(sandbox::TRIAL_MEMORY_BYTES + Limits::default().file_bytes),
+        cpu_seconds: Some(sandbox::TRIAL_CPU_SECONDS * VERSIONS),
+    });
+    let report = receive(&mut io::stdin().lock()).map(|subject| Report { lacking, ..examine(subject) });
     let written = report.and_then(|report| Ok(io::stdout().write_all(&serde_json::to_vec(&report)?)?));
     u8::from(written.is_err())
 }
@@ -168,7 +179,8 @@ fn receive(from: &mut impl Read) -> anyhow::Result<Subject> {
     let mut length = [0; 8];
     from.read_exact(&mut length)?;
     let mut take = |length: usize| -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
+        // Of the size that it has: growing would double it under the limit on memory.
+        let mut bytes = Vec::with_capacity(length);
         from.take(length as u64).read_to_end(&mut bytes)?;
         if bytes.len() == length { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     };
@@ -183,10 +195,12 @@ fn receive(from: &mut impl Read) -> anyhow::Result<Subject> {
 }
 
 /// Every check, one after the other, as far as they go.
-fn examine(subject: &Subject) -> Report {
+fn examine(subject: Subject) -> Report {
     let mut report = Report::default();
     let limits = Limits::default();
-    let model = match Model::load(&subject.model, &limits) {
+    let loaded = Model::load(&subject.model, &limits);
+    drop(subject.model);
+    let model = match loaded {
         Ok(model) => model,
         Err(error) => {
             report.failed.push(format!("the model does not load: {:#}", anyhow::Error::new(error)));
@@ -219,6 +233,7 @@ fn examine(subject: &Subject) -> Report {
         )),
         Err(error) => report.failed.push(format!("golden vectors: {:#}", anyhow::Error::new(error))),
     }
+    drop(model);
     if let Some(before) = &subject.before {
         report.compared = compared(before, &cases, tolerance);
     }
@@ -302,7 +317,7 @@ mod tests {
     fn a_good_version_passes_and_is_compared_with_the_one_before() {
         let mut subject = subject("1.0.1");
         subject.before = Some(self::subject("1.0.0").model);
-        let report = examine(&subject);
+        let report = examine(subject);
         assert_eq!(report.failed, Vec::<String>::new());
         assert!(report.passed.iter().any(|line| line.contains("golden vectors")), "{report:?}");
         assert!(report.compared[0].starts_with("the version before answers "), "{report:?}");
@@ -313,7 +328,7 @@ mod tests {
         let failed = |edit: &dyn Fn(&mut Subject)| {
             let mut subject = subject("1.0.0");
             edit(&mut subject);
-            examine(&subject).failed.join("; ")
+            examine(subject).failed.join("; ")
         };
         assert!(failed(&|s| s.model.truncate(100)).contains("does not load"));
         assert!(failed(&|s| s.contract.inputs[0].name = "other".into()).contains("inputs: the contract says other"));
@@ -327,7 +342,7 @@ mod tests {
         assert!(swapped.contains("disagrees with test_data_set_0"), "{swapped}");
         let mut broken = subject("1.0.0");
         broken.before = Some(b"no model".to_vec());
-        let report = examine(&broken);
+        let report = examine(broken);
         assert!(report.failed.is_empty() && report.compared[0].contains("does not load"), "{report:?}");
     }
 

@@ -10,7 +10,7 @@ use tern_protocol::{
     keys::{KeyId, PublicKey},
 };
 
-use super::{keys::Keys, output::Printer};
+use super::{ceremony::Ceremony, keys::Keys, output::Printer, record::Record};
 use crate::{
     disk::{self, Access},
     keyfile::{self, KeyRotation},
@@ -20,6 +20,9 @@ use crate::{
 pub(super) enum Key {
     /// Make a key in the store; its private half never leaves it
     Generate(Generate),
+    /// Agree with others, offline and by files, on which keys count
+    #[command(subcommand)]
+    Ceremony(Ceremony),
     /// The keys of the store
     List,
     /// One key; its public half is read, so no passphrase is wanted
@@ -74,6 +77,8 @@ struct Shown {
 pub(super) fn run(order: Key, keys: &Keys<'_>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     match order {
         Key::Generate(order) => generate(&order, keys, printer),
+        // It may want the server; the dispatcher has it.
+        Key::Ceremony(_) => Ok(()),
         Key::List => list(keys, printer),
         Key::Show { key } => show(&key, keys, printer),
         Key::Export { key, out } => {
@@ -182,6 +187,9 @@ fn rotate(name: &str, plain: bool, keys: &Keys<'_>, printer: &mut Printer<'_>) -
     // The successor is whole before the old key moves, so that at every instant both are there.
     let new = keyfile::create(&file(&next, "key"), passphrase.as_ref())?;
     keyfile::write_public(&file(&next, "pub"), &new.public())?;
+    // A successor that remembered nothing would sign whatever list the server shows it.
+    let home = store.parent().context("invariant: the store lies beside the configuration")?;
+    Record::hand_over(home, &old.public().id(), &new.public().id())?;
     let statement = KeyRotation::sign(name, &old, &new.public(), printer.now())?;
     disk::write(&file(name, "rotation.json"), &statement, Access::Public).context("write the rotation")?;
     for (from, to) in [(name, retired.as_str()), (next.as_str(), name)] {

@@ -193,6 +193,20 @@ pub(super) async fn floor(
     carry_out(signer, &edit, &order.reason, &done, settings, printer).await
 }
 
+/// `tern model sign`.
+pub(super) async fn sign_again(
+    order: &args::Sign,
+    environment: &Environment,
+    settings: &Settings,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
+    let team = order.team.clone();
+    let role = if order.candidates { TeamRole::candidate(team) } else { TeamRole::release(team) };
+    let signer = Signer::load(&order.signing, role, environment, settings)?;
+    let done = format!("the list of {} is signed again", signer.role);
+    carry_out(signer, &Edit::Nothing, &order.reason, &done, settings, printer).await
+}
+
 async fn carry_out(
     mut signer: Signer,
     edit: &Edit,

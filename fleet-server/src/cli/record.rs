@@ -58,6 +58,22 @@ impl Record {
         Ok(Self { place: Some(place), targets: file.targets, standings: file.standings })
     }
 
+    /// Gives `new` what `old` has signed, role by role: they are one person's, one key after the other.
+    pub(super) fn hand_over(folder: &std::path::Path, old: &KeyId, new: &KeyId) -> anyhow::Result<()> {
+        let signed = folder.join("signed");
+        if !signed.is_dir() {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(&signed).with_context(|| format!("read {}", signed.display()))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let Some(role) = name.strip_suffix(&format!("-{old}.json")) else { continue };
+            let role: TeamRole = role.parse().with_context(|| format!("the role of record {name}"))?;
+            let before = Self::load(Some(folder), &role, old)?;
+            Self { place: Some(signed.join(format!("{role}-{new}.json"))), ..before }.write()?;
+        }
+        Ok(())
+    }
+
     /// What the newest published list that was seen says of models.
     pub(super) fn standings(&self) -> &BTreeMap<ModelId, Standing> {
         &self.standings
@@ -122,6 +138,30 @@ mod tests {
             let record = Record::load(Some(folder.path()), &team.parse().unwrap(), &KeyId(key.into())).unwrap();
             assert!(!record.holds("p", &target), "{team} {key}");
         }
+    }
+
+    #[test]
+    fn a_successor_has_what_its_predecessor_signed_of_every_role_and_no_stranger_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new, other] = ["aa", "bb", "cc"].map(|id| KeyId(id.into()));
+        Record::hand_over(folder.path(), &old, &new).unwrap();
+        let target = json!({"length": 3, "hashes": {"sha256": "aa"}});
+        let standings: BTreeMap<ModelId, Standing> =
+            serde_json::from_value(json!({"m": {"recalled": {"1.1.0": "x"}}})).unwrap();
+        let roles = ["demo", "demo.candidate"].map(|role| role.parse::<TeamRole>().unwrap());
+        for role in &roles {
+            let mut record = Record::load(Some(folder.path()), role, &old).unwrap();
+            record.add(&BTreeMap::from([("p".into(), target.clone())])).unwrap();
+            record.saw(standings.clone()).unwrap();
+        }
+        Record::hand_over(folder.path(), &old, &new).unwrap();
+        for (role, key) in roles.iter().flat_map(|role| [(role, &old), (role, &new)]) {
+            let record = Record::load(Some(folder.path()), role, key).unwrap();
+            assert!(record.holds("p", &target), "{role} {key}");
+            assert_eq!(record.standings(), &standings, "{role} {key}");
+        }
+        let stranger = Record::load(Some(folder.path()), &roles[0], &other).unwrap();
+        assert!(!stranger.holds("p", &target) && stranger.standings().is_empty());
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(super) enum Edit {
     Recall { model: ModelVersion, reason: String, on_recall: Option<OnRecall> },
     /// It says that no version below this one may run, and lists none.
     Floor { model: ModelName, version: Version },
+    /// It says the same, for other keys to sign.
+    Nothing,
 }
 
 /// Who can vouch for what is already in the list.
@@ -142,7 +144,7 @@ pub(super) fn next(
 ) -> Result<Step, ListError> {
     let joins = match edit {
         Edit::List(target) => Some(target),
-        Edit::Recall { .. } | Edit::Floor { .. } => None,
+        Edit::Recall { .. } | Edit::Floor { .. } | Edit::Nothing => None,
     };
     let empty = Map::new();
     let present = match &served.signed {
@@ -159,6 +161,7 @@ pub(super) fn next(
             recall(role, model, reason, *on_recall, &mut targets, &mut standings)
         }
         Edit::Floor { model, version } => raise(role, model, version, &mut targets, &mut standings)?,
+        Edit::Nothing => served.signed.is_some(),
     };
     if !changed {
         return Ok(Step::Listed);

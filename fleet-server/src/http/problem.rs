@@ -89,6 +89,8 @@ refusals! {
     MetadataRefused = 422 "metadata-refused" "Devices would refuse the team metadata";
     UnderThreshold = 422 "under-threshold" "Too few valid signatures";
     ForeignTarget = 422 "foreign-target" "A target is not the team's own";
+    BadTrust = 422 "bad-trust" "Devices or ceremonies would refuse this root or these targets";
+    ServerKeyMissing = 409 "server-key-missing" "The server lacks a key that root names";
     StandingInvalid = 422 "standing-invalid" "What the list says of its models cannot be";
     StandingLowered = 409 "standing-lowered" "A recall or a floor would be taken back";
     OwnVersion = 403 "own-version" "Nobody releases their own version alone";

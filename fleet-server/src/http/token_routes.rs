@@ -42,7 +42,8 @@ pub(super) async fn create(
     let bad = |words: String| Refused::new(Refusal::BadOrder, words);
     let role: Role = order.role.parse().map_err(|e: crate::identity::Unknown| bad(e.to_string()))?;
     let scope = Scope::try_from(&order.scope).map_err(|e| Refused::new(Refusal::BadSelector, e.to_string()))?;
-    if let Some(team) = scope.teams.iter().flatten().find(|team| !fleet.settings.teams.contains(team)) {
+    let teams = fleet.repository.teams();
+    if let Some(team) = scope.teams.iter().flatten().find(|team| !teams.contains(team)) {
         return Err(Refused::new(Refusal::UnknownTeam, format!("the fleet has no team {team}")));
     }
     if scope.teams.as_ref().is_some_and(|teams| teams.is_empty()) {

@@ -91,6 +91,52 @@ fn what_is_no_key_is_refused_with_its_reason() {
     assert!(matches!(refused, KeyFileError::Unsupported(_)) && refused.to_string().contains("-v2 aes-256-cbc"));
 }
 
+/// What becomes of a key of openssl whose salt and numbers, which take up so many bytes, are replaced by these numbers and
+/// as much salt as there is room for; nobody is there to be asked for a passphrase.
+fn opened_with(text: &str, room: usize, numbers: &[&[u8]]) -> KeyFileError {
+    const PLACE: usize = 33;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    let (_, document) = SecretDocument::from_pem(text).unwrap();
+    let mut der = document.as_bytes().to_vec();
+    assert_eq!(der[PLACE..PLACE + 2], [4, 8], "the salt");
+    let integers: Vec<u8> =
+        numbers.iter().flat_map(|number| [&[2, u8::try_from(number.len()).unwrap()], *number].concat()).collect();
+    let salt = room - 2 - integers.len();
+    let now = [vec![4, u8::try_from(salt).unwrap()], vec![1; salt], integers].concat();
+    der[PLACE..PLACE + room].copy_from_slice(&now);
+    put(&path, &SecretDocument::try_from(der).unwrap().to_pem(ENCRYPTED, LineEnding::LF).unwrap());
+    open(&path, nobody).unwrap_err()
+}
+
+#[test]
+fn a_key_that_would_cost_too_much_to_open_is_refused_before_anybody_is_asked() {
+    let is_asked = |error: &KeyFileError| matches!(error, KeyFileError::NoPassphrase(..));
+    let is_refused = |error: &KeyFileError| matches!(error, KeyFileError::Unsupported(_));
+    // N, r and p of scrypt.
+    let scrypt = |numbers: [&[u8]; 3]| opened_with(OPENSSL[2], 20, &numbers);
+    for numbers in [[&[0x40, 0][..], &[8], &[1]], [&[0x40, 0], &[8], &[5]], [&[2, 0, 0], &[8], &[4]]] {
+        let error = scrypt(numbers);
+        assert!(is_asked(&error), "{numbers:?}: {error}");
+    }
+    for numbers in [
+        [&[0][..], &[8], &[1]],
+        [&[0x40, 0], &[0], &[1]],
+        [&[4, 0, 0], &[8], &[1]],
+        [&[2, 0, 0], &[8], &[5]],
+        [&[0x40, 0, 0, 0], &[8], &[1]],
+        [&[2], &[0, 0xff, 0xff], &[0, 0xff, 0xff]],
+    ] {
+        let error = scrypt(numbers);
+        assert!(is_refused(&error), "{numbers:?}: {error}");
+    }
+    // Rounds of PBKDF2.
+    let pbkdf2 = |rounds: &[u8]| opened_with(OPENSSL[1], 14, &[rounds]);
+    assert!(is_asked(&pbkdf2(&[0x3d, 9, 0])), "four million");
+    assert!(is_refused(&pbkdf2(&[0x3d, 9, 1])));
+    assert!(is_refused(&pbkdf2(&[0, 0xff, 0xff, 0xff, 0xff])));
+}
+
 #[test]
 fn a_key_that_others_may_read_is_refused() {
     let folder = tempfile::tempdir().unwrap();

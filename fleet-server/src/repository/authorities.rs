@@ -26,10 +26,10 @@ impl Repository {
             let target = published.trusted.targets_role("targets").and_then(|role| role.targets.get(tuf::CA_BUNDLE));
             target.and_then(|target| target.hashes.get("sha256")).is_some_and(|hash| *hash == digest.to_string())
         };
-        let key = self.targets_key.as_ref().filter(|_| !listed(&published));
-        if let Some(key) = key {
-            let bundle = Some((digest, pem.len()));
-            Self::put(&mut published, |p| p.with_new_targets(&self.folder, &self.keys, key, bundle, now))
+        let own = self.keyring().of_role(published.trusted.root(), "targets").ok().filter(|_| !listed(&published));
+        if let Some(own) = own {
+            let (keys, bundle) = (self.online(&published)?, Some((digest, pem.len())));
+            Self::put(&mut published, |p| p.with_new_targets(&self.folder, &keys, &own, bundle, now))
                 .context("list the CA bundle")?;
         }
         Ok(listed(&published))

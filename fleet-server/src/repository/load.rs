@@ -9,16 +9,16 @@ use std::{
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use sigstore_tuf::TrustedMetadataSet;
+use sigstore_tuf::{Error as TufError, TrustedMetadataSet};
 use tern_protocol::tuf;
 
-use super::{MAX_TEAM_BYTES, OnlineKeys, Published, TeamRole, carry_out, chain, metadata};
+use super::{Keyring, MAX_TEAM_BYTES, Published, TeamRole, carry_out, chain, metadata};
 use crate::disk;
 
 /// Before anything expires: what is on our own disk is judged by its signatures, its dates are mended afterwards.
 const NO_EXPIRY: Timestamp = Timestamp::UNIX_EPOCH;
 
-pub(super) fn load(folder: &Path, keys: &OnlineKeys, now: Timestamp) -> anyhow::Result<Published> {
+pub(super) fn load(folder: &Path, keys: &Keyring, now: Timestamp) -> anyhow::Result<Published> {
     tuf::install_provider();
     let swept = disk::sweep(&folder.join("metadata")).context("sweep the repository")?;
     let root = root(folder)?;
@@ -72,8 +72,14 @@ fn below(folder: &Path, mut trusted: TrustedMetadataSet, snapshot: &[u8]) -> any
             continue;
         }
         let bytes = file(folder, &format!("{}.{name}", meta.version))?;
-        let verified = trusted.update_delegated_targets(&bytes, team, "targets", NO_EXPIRY);
-        verified.map_err(|e| anyhow::anyhow!(chain(&e))).with_context(|| format!("verify {team}"))?;
+        match trusted.update_delegated_targets(&bytes, team, "targets", NO_EXPIRY) {
+            Ok(_) => {}
+            // Its keys are others since a ceremony, or it is no team any more: it counts for nothing until they sign it.
+            Err(error @ (TufError::ThresholdNotMet { .. } | TufError::UnknownRole(_))) => {
+                tracing::warn!(team, error = chain(&error), "a team's metadata does not count");
+            }
+            Err(error) => return Err(anyhow::anyhow!(chain(&error)).context(format!("verify {team}"))),
+        }
         teams.insert(team.parse::<TeamRole>().with_context(|| format!("team {team}"))?, bytes);
     }
     Ok(Published { trusted, targets, teams })
@@ -81,10 +87,11 @@ fn below(folder: &Path, mut trusted: TrustedMetadataSet, snapshot: &[u8]) -> any
 
 /// Signs a timestamp of the newest snapshot that verifies. A snapshot is written only after its set was proved, so this
 /// at most finishes a publication that nobody was told of.
-fn mend(folder: &Path, keys: &OnlineKeys, root: &TrustedMetadataSet, now: Timestamp) -> anyhow::Result<Published> {
+fn mend(folder: &Path, keys: &Keyring, root: &TrustedMetadataSet, now: Timestamp) -> anyhow::Result<Published> {
+    let (signers, before) = (keys.online(root.root())?, metadata::Before::of(root));
     for version in versions_on_disk(folder, "snapshot")?.into_iter().rev() {
         let snapshot = file(folder, &format!("{version}.snapshot.json"))?;
-        let timestamp = metadata::timestamp(root, keys, version, &snapshot, now)?;
+        let timestamp = metadata::timestamp(&before, &signers, version, &snapshot, now)?;
         let mut trusted = root.clone();
         trusted.update_timestamp(&timestamp, NO_EXPIRY).map_err(|e| anyhow::anyhow!(chain(&e)))?;
         match below(folder, trusted, &snapshot) {
@@ -124,7 +131,7 @@ pub(super) fn versions_on_disk(folder: &Path, role: &str) -> io::Result<Vec<u64>
     Ok(versions)
 }
 
-fn file(folder: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
+pub(super) fn file(folder: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
     let path: PathBuf = folder.join("metadata").join(name);
     let bytes = disk::read(&path, MAX_TEAM_BYTES as u64).with_context(|| format!("read {}", path.display()))?;
     bytes.with_context(|| format!("{} is missing", path.display()))

@@ -1,6 +1,6 @@
 //! Makes the roles that the server signs, and proves each new set with the client's rules before it is written.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use sigstore_tuf::{Error as TufError, TrustedMetadataSet};
 use tern_protocol::{digest::Digest, keys::SigningKey, signed::sign_value, tuf};
 
-use super::{ONLINE_LIFE, OnlineKeys, PublishRefusal, Published, TARGETS_LIFE, TeamRole, Write, chain};
-use crate::director::whole_seconds;
-
-/// The version of the TUF specification that the metadata follows.
-pub(super) const SPEC_VERSION: &str = "1.0.31";
+use super::{ONLINE_LIFE, OnlineKeys, PublishRefusal, Published, TeamRole, Write, chain};
+use crate::{
+    ceremony::trust::{SPEC_VERSION, TARGETS_LIFE},
+    director::whole_seconds,
+};
 
 impl Published {
     /// This set with another metadata of `team`, and the files to write for it.
@@ -29,9 +29,9 @@ impl Published {
         teams.insert(team.clone(), bytes.to_vec());
         let mut versions = self.versions();
         versions.insert(team.clone(), version);
-        let files =
-            online(&self.trusted, keys, &self.targets, &teams, &versions, now).map_err(PublishRefusal::Failed)?;
-        let trusted = self.prove(&files, &self.targets, &teams, Some(team), now)?;
+        let files = online(&Before::of(&self.trusted), keys, &self.targets, &teams, &versions, now)
+            .map_err(PublishRefusal::Failed)?;
+        let trusted = Self::prove(self.trusted.clone(), &files, &self.targets, &teams, Some(team), now)?;
         let path = folder.join(format!("metadata/{version}.{team}.json"));
         let mut writes = vec![Write { path, bytes: bytes.to_vec() }];
         writes.extend(files.writes(folder));
@@ -45,9 +45,9 @@ impl Published {
         keys: &OnlineKeys,
         now: Timestamp,
     ) -> anyhow::Result<(Self, Vec<Write>)> {
-        let files = online(&self.trusted, keys, &self.targets, &self.teams, &self.versions(), now)?;
-        let trusted = self.prove(&files, &self.targets, &self.teams, None, now)?;
-        let writes = files.writes(folder);
+        let files = online(&Before::of(&self.trusted), keys, &self.targets, &self.teams, &self.versions(), now)?;
+        let trusted = Self::prove(self.trusted.clone(), &files, &self.targets, &self.teams, None, now)?;
+        let writes = files.writes(folder).into();
         Ok((Self { trusted, ..self.clone() }, writes))
     }
 
@@ -56,7 +56,7 @@ impl Published {
         &self,
         folder: &Path,
         keys: &OnlineKeys,
-        key: &SigningKey,
+        own: &[Arc<SigningKey>],
         authorities: Option<(Digest, usize)>,
         now: Timestamp,
     ) -> anyhow::Result<(Self, Vec<Write>)> {
@@ -68,22 +68,22 @@ impl Published {
         if let Some((digest, length)) = authorities {
             signed["targets"][tuf::CA_BUNDLE] = json!({"length": length, "hashes": {"sha256": digest}});
         }
-        let targets = sign_value(signed, &[key]).context("sign targets")?;
-        let files = online(&self.trusted, keys, &targets, &self.teams, &self.versions(), now)?;
-        let trusted = self.prove(&files, &targets, &self.teams, None, now)?;
+        let targets = sign_value(signed, &refs(own)).context("sign targets")?;
+        let files = online(&Before::of(&self.trusted), keys, &targets, &self.teams, &self.versions(), now)?;
+        let trusted = Self::prove(self.trusted.clone(), &files, &targets, &self.teams, None, now)?;
         let path = folder.join(format!("metadata/{version}.targets.json"));
         let mut writes = vec![Write { path, bytes: targets.clone() }];
         writes.extend(files.writes(folder));
         Ok((Self { trusted, targets, teams: self.teams.clone() }, writes))
     }
 
-    fn versions(&self) -> BTreeMap<TeamRole, u64> {
+    pub(super) fn versions(&self) -> BTreeMap<TeamRole, u64> {
         self.teams.keys().map(|team| (team.clone(), self.version_of(team))).collect()
     }
 
-    /// Walks through the client's update from what it may have to the new files.
-    fn prove(
-        &self,
+    /// Walks through the client's update from `start`, what it may have, to the new files.
+    pub(super) fn prove(
+        start: TrustedMetadataSet,
         files: &Online,
         targets: &[u8],
         teams: &BTreeMap<TeamRole, Vec<u8>>,
@@ -91,7 +91,7 @@ impl Published {
         now: Timestamp,
     ) -> Result<TrustedMetadataSet, PublishRefusal> {
         let own = |e: TufError| PublishRefusal::Failed(anyhow::anyhow!(chain(&e)).context("prove the new metadata"));
-        let mut trusted = self.trusted.clone();
+        let mut trusted = start;
         trusted.update_timestamp(&files.timestamp, now).map_err(own)?;
         trusted.update_snapshot(&files.snapshot, now).map_err(own)?;
         trusted.update_targets(targets, now).map_err(own)?;
@@ -124,18 +124,34 @@ pub(super) struct Online {
 
 impl Online {
     /// The files in the order in which they must be written.
-    pub(super) fn writes(&self, folder: &Path) -> Vec<Write> {
+    pub(super) fn writes(&self, folder: &Path) -> [Write; 2] {
         let snapshot = folder.join(format!("metadata/{}.snapshot.json", self.snapshot_version));
-        vec![
+        [
             Write { path: snapshot, bytes: self.snapshot.clone() },
             Write { path: folder.join("metadata/timestamp.json"), bytes: self.timestamp.clone() },
         ]
     }
 }
 
+/// The counters above which the next online roles must lie.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Before {
+    snapshot: u64,
+    timestamp: u64,
+}
+
+impl Before {
+    pub(super) fn of(trusted: &TrustedMetadataSet) -> Self {
+        Self {
+            snapshot: trusted.snapshot().map_or(0, |s| s.version),
+            timestamp: trusted.timestamp().map_or(0, |t| t.version),
+        }
+    }
+}
+
 /// Signs a snapshot of these roles and its timestamp, with versions above those in `before`.
 pub(super) fn online(
-    before: &TrustedMetadataSet,
+    before: &Before,
     keys: &OnlineKeys,
     targets: &[u8],
     teams: &BTreeMap<TeamRole, Vec<u8>>,
@@ -147,26 +163,30 @@ pub(super) fn online(
         let version = versions.get(team).copied().context("invariant: every team's metadata has a version")?;
         meta.insert(format!("{team}.json"), meta_file(version, bytes));
     }
-    let snapshot_version = next_version(before.snapshot().map_or(0, |s| s.version), now);
+    let snapshot_version = next_version(before.snapshot, now);
     let snapshot = role("snapshot", snapshot_version, now, json!(meta));
-    let snapshot = sign_value(snapshot, &[&keys.snapshot]).context("sign the snapshot")?;
+    let snapshot = sign_value(snapshot, &refs(&keys.snapshot)).context("sign the snapshot")?;
     let timestamp = timestamp(before, keys, snapshot_version, &snapshot, now)?;
     Ok(Online { snapshot_version, snapshot, timestamp })
 }
 
 /// Signs a timestamp of this snapshot.
 pub(super) fn timestamp(
-    before: &TrustedMetadataSet,
+    before: &Before,
     keys: &OnlineKeys,
     snapshot_version: u64,
     snapshot: &[u8],
     now: Timestamp,
 ) -> anyhow::Result<Vec<u8>> {
-    let version = next_version(before.timestamp().map_or(0, |t| t.version), now);
+    let version = next_version(before.timestamp, now);
     let meta = json!({"snapshot.json": meta_file(snapshot_version, snapshot)});
     let mut signed = role("timestamp", version, now, meta);
     signed[tuf::ISSUED] = json!(whole_seconds(now));
-    sign_value(signed, &[&keys.timestamp]).context("sign the timestamp")
+    sign_value(signed, &refs(&keys.timestamp)).context("sign the timestamp")
+}
+
+fn refs(keys: &[Arc<SigningKey>]) -> Vec<&SigningKey> {
+    keys.iter().map(AsRef::as_ref).collect()
 }
 
 fn role(kind: &str, version: u64, now: Timestamp, meta: Value) -> Value {

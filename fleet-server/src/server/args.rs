@@ -2,8 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use anyhow::ensure;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tern_protocol::ids::{FleetId, TeamId};
 
 use super::{
@@ -30,11 +29,59 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Make a data folder: keys, certificate authority, TUF repository, database, the first operator's token.
     Init(Init),
+    /// Take over what the first ceremony of a new fleet agreed on.
+    Adopt {
+        /// The ceremony's folder, signed by everyone.
+        ceremony: PathBuf,
+        /// The folder that `init` made.
+        #[arg(long, default_value = "/var/lib/tern-server")]
+        data_dir: PathBuf,
+    },
+    /// The server's own keys.
+    #[command(subcommand)]
+    Keys(Keys),
     /// Serve a data folder.
     Run(Box<Run>),
     /// Replace the certificate authority, with an overlap in which both count; the server must not run.
     #[command(subcommand)]
     Ca(Ca),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Keys {
+    /// Make one more key for a role of the server, and write its public half for a ceremony to name.
+    New {
+        /// Whose.
+        role: ServerRole,
+        /// The server's data folder.
+        #[arg(long, default_value = "/var/lib/tern-server")]
+        data_dir: PathBuf,
+    },
+}
+
+/// A role that the server signs for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ServerRole {
+    /// Which metadata belong together.
+    Snapshot,
+    /// Which of them are the newest.
+    Timestamp,
+    /// What each device runs.
+    Director,
+}
+
+impl ServerRole {
+    /// Every role.
+    pub(super) const ALL: [Self; 3] = [Self::Snapshot, Self::Timestamp, Self::Director];
+
+    /// Its name.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Timestamp => "timestamp",
+            Self::Director => "director",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -48,8 +95,8 @@ pub(super) struct Init {
     /// The fleet's name.
     #[arg(long)]
     fleet: FleetId,
-    /// The teams that own models; may be given again, or with commas.
-    #[arg(long = "team", required = true, value_delimiter = ',')]
+    /// With --solo: the teams that own models; may be given again, or with commas.
+    #[arg(long = "team", value_delimiter = ',', requires = "solo", required_if_eq("solo", "true"))]
     teams: Vec<TeamId>,
     /// A host name or address in the server's certificate; may be given again. The first is what devices use.
     #[arg(long = "name", required = true)]
@@ -57,13 +104,13 @@ pub(super) struct Init {
 }
 
 impl Init {
-    pub(super) fn checked(self) -> anyhow::Result<InitOrder> {
-        ensure!(
-            self.solo,
-            "keys kept offline by several people are not available in this version: \
-             `tern-server init --solo` makes all keys on this machine, which is for trials only"
-        );
-        Ok(InitOrder { data_dir: self.data_dir, fleet: self.fleet, teams: self.teams, names: self.names })
+    pub(super) fn order(self) -> InitOrder {
+        InitOrder {
+            data_dir: self.data_dir,
+            fleet: self.fleet,
+            solo: self.solo.then_some(self.teams),
+            names: self.names,
+        }
     }
 }
 
@@ -193,9 +240,15 @@ mod tests {
     }
 
     #[test]
-    fn without_solo_init_says_what_is_there() {
-        let Command::Init(init) = parse("init --fleet f --team a,b --name h").command else { panic!() };
-        assert_eq!(init.teams.len(), 2);
-        assert!(init.checked().unwrap_err().to_string().contains("init --solo"));
+    fn teams_are_given_where_every_key_is_made_here_and_come_from_a_ceremony_elsewhere() {
+        let order = |line| match parse(line).command {
+            Command::Init(init) => init.order(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(order("init --fleet f --name h --solo --team a,b").solo.unwrap().len(), 2);
+        assert_eq!(order("init --fleet f --name h").solo, None);
+        for line in ["init --fleet f --name h --solo", "init --fleet f --name h --team a"] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
     }
 }

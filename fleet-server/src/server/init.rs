@@ -6,22 +6,21 @@ use anyhow::{Context, ensure};
 use jiff::Timestamp;
 use tern_protocol::ids::{FleetId, TeamId};
 
-use super::{prepare, private_folder};
+use super::{args::ServerRole, prepare, private_folder};
 use crate::{
     ca::Authority,
+    ceremony::faults,
     clock,
     disk::{self, Access, blobs::Blobs},
     events::EventKind,
     identity::{Operator, Role, Secret},
     keyfile,
-    repository::{OnlineKeys, solo},
+    repository::{self, Keyring, OnlineKeys, TrustChange, solo},
     store::{FleetSettings, NewEvent, Store},
 };
 
-/// Names that TUF keeps for its own roles.
-const TUF_ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
-/// Most teams: a TUF client looks through 32 roles, and each has two.
-const MAX_TEAMS: usize = 15;
+/// Longest paper of a ceremony, in bytes.
+const MAX_PAPER: u64 = 5_000_000;
 
 /// What to make.
 #[derive(Debug, Clone)]
@@ -30,8 +29,8 @@ pub struct InitOrder {
     pub data_dir: PathBuf,
     /// The fleet.
     pub fleet: FleetId,
-    /// Its teams.
-    pub teams: Vec<TeamId>,
+    /// The teams of a fleet whose every key is made here; none where a ceremony is to come.
+    pub solo: Option<Vec<TeamId>>,
     /// Names in the server's certificate.
     pub names: Vec<String>,
 }
@@ -40,8 +39,15 @@ impl InitOrder {
     /// What to tell the operator.
     pub(super) fn words(&self) -> String {
         let folder = self.data_dir.display();
-        let keys = self.teams.iter().map(|team| format!("release-{team}.key,candidate-{team}.key"));
-        let keys: Vec<_> = keys.collect();
+        let Some(teams) = &self.solo else {
+            return format!(
+                "made {folder}\n\
+                 for the operator, to be moved away: {folder}/operator/{{token,ca.pem}}\n\
+                 for the ceremony: {folder}/public/{{snapshot,timestamp,director}}.pub\n\
+                 next: the ceremony, then tern-server adopt FOLDER --data-dir {folder}"
+            );
+        };
+        let keys: Vec<_> = teams.iter().map(|team| format!("release-{team}.key,candidate-{team}.key")).collect();
         format!(
             "UNSAFE: every key of fleet {} lies on this machine, one of one. Whoever takes it takes the fleet.\n\
              This is for trials. Never use --solo in production.\n\
@@ -55,18 +61,17 @@ impl InitOrder {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        let distinct: std::collections::BTreeSet<_> = self.teams.iter().collect();
-        ensure!(distinct.len() == self.teams.len(), "a team is named twice");
-        ensure!((1..=MAX_TEAMS).contains(&self.teams.len()), "a fleet has 1 to {MAX_TEAMS} teams");
-        for team in &self.teams {
-            ensure!(!TUF_ROLES.contains(&team.as_str()), "a team cannot be called {team}: TUF keeps that name");
+        if let Some(teams) = &self.solo {
+            let distinct: std::collections::BTreeSet<_> = teams.iter().collect();
+            ensure!(distinct.len() == teams.len(), "a team is named twice");
+            faults::teams(teams, 2 * teams.len())?;
         }
         ensure!(!self.names.is_empty(), "give the names under which the server is reached with --name");
         Ok(())
     }
 }
 
-/// Makes the data folder with one key for each role, all on this machine.
+/// Makes the data folder: of a solo fleet with one key for each role, else with the server's own keys only.
 ///
 /// # Errors
 /// Where the folder exists and is not empty, a name is not valid, or the disk refuses. Then nothing was made.
@@ -100,8 +105,27 @@ async fn make(folder: &Path, order: &InitOrder, now: Timestamp) -> anyhow::Resul
     disk::write(&operator.join("ca.pem"), authority.pem().as_bytes(), Access::Public)?;
     Blobs::open(&folder.join("blobs")).context("make the blobs' folder")?;
 
+    match &order.solo {
+        Some(teams) => solo(folder, &keys, &operator, teams, now)?,
+        None => ServerRole::ALL.iter().try_for_each(|role| new_key(folder, *role).map(drop))?,
+    }
+
+    let token = Secret::generate()?;
+    disk::write(&operator.join("token"), format!("{}\n", token.reveal()).as_bytes(), Access::Private)?;
+    let store = Store::open(&folder.join("server.db")).context("make server.db")?;
+    let settings = FleetSettings { fleet: order.fleet.clone(), solo: order.solo.is_some(), names: order.names.clone() };
+    store.settle(settings).await?;
+    store.add_token(token.hash(), Operator::new("admin", Role::Admin), now).await?;
+    let how = if order.solo.is_some() { "with all keys on one machine (--solo)" } else { "for a ceremony" };
+    store.record(NewEvent::new(EventKind::Initialised, how), now).await?;
+    store.close().await;
+    Ok(())
+}
+
+/// Makes every key here, and the repository.
+fn solo(folder: &Path, keys: &Path, operator: &Path, order: &[TeamId], now: Timestamp) -> anyhow::Result<()> {
     let mut teams = Vec::new();
-    for team in &order.teams {
+    for team in order {
         let key = |kind: &str| keyfile::create(&operator.join(format!("{kind}-{team}.key")), None);
         let (release, candidate) = (vec![key("release")?.public()], key("candidate")?.public());
         teams.push(solo::TeamKeys { team: team.clone(), release, threshold: 1, candidate });
@@ -109,29 +133,63 @@ async fn make(folder: &Path, order: &InitOrder, now: Timestamp) -> anyhow::Resul
     let keys = solo::SoloKeys {
         root: keyfile::create(&keys.join("root-1.key"), None)?,
         targets: keyfile::create(&keys.join("targets-1.key"), None)?,
-        online: OnlineKeys {
-            snapshot: keyfile::create(&keys.join("snapshot-1.key"), None)?,
-            timestamp: keyfile::create(&keys.join("timestamp-1.key"), None)?,
-        },
+        online: OnlineKeys::new(
+            keyfile::create(&keys.join("snapshot-1.key"), None)?,
+            keyfile::create(&keys.join("timestamp-1.key"), None)?,
+        ),
         director: keyfile::create(&keys.join("director-1.key"), None)?.public(),
         teams,
     };
     solo::create(&folder.join("tuf"), &keys, now).context("make the TUF repository")?;
-
-    let token = Secret::generate()?;
-    disk::write(&operator.join("token"), format!("{}\n", token.reveal()).as_bytes(), Access::Private)?;
-    let store = Store::open(&folder.join("server.db")).context("make server.db")?;
-    let settings = FleetSettings {
-        fleet: order.fleet.clone(),
-        teams: order.teams.clone(),
-        solo: true,
-        names: order.names.clone(),
-    };
-    store.settle(settings).await?;
-    store.add_token(token.hash(), Operator::new("admin", Role::Admin), now).await?;
-    store.record(NewEvent::new(EventKind::Initialised, "with all keys on one machine (--solo)"), now).await?;
-    store.close().await;
     Ok(())
+}
+
+/// Makes a key of the server's and writes its public half into `public/`; gives that file.
+///
+/// # Errors
+/// Where the disk refuses.
+pub(super) fn new_key(folder: &Path, role: ServerRole) -> anyhow::Result<PathBuf> {
+    let (keys, public) = (folder.join("keys"), folder.join("public"));
+    ensure!(keys.is_dir(), "{} holds no server: make one with `tern-server init`", folder.display());
+    private_folder(&public)?;
+    let name = (1..)
+        .map(|number| format!("{}-{number}", role.as_str()))
+        .find(|name| !keys.join(format!("{name}.key")).exists())
+        .context("invariant: numbers do not end")?;
+    let key = keyfile::create(&keys.join(format!("{name}.key")), None)?;
+    // The first has the plain name, which is what a first ceremony names.
+    let name = name.strip_suffix("-1").unwrap_or(&name);
+    let file = public.join(format!("{name}.pub"));
+    keyfile::write_public(&file, &key.public())?;
+    Ok(file)
+}
+
+/// Takes over what the first ceremony agreed on; says what that is.
+///
+/// # Errors
+/// Where there is no server, one that has its trust already, or devices would refuse what was agreed on.
+pub(super) fn adopt(data: &Path, ceremony: &Path, now: Timestamp) -> anyhow::Result<String> {
+    prepare();
+    let tuf = data.join("tuf");
+    ensure!(data.join("server.db").exists(), "{} holds no server: make one with `tern-server init`", data.display());
+    let _lock = disk::lock(&data.join("server.lock"))
+        .with_context(|| format!("take {}: is a server running on it?", data.display()))?;
+    ensure!(
+        !tuf.join("metadata").exists(),
+        "this server has its root and targets: later ceremonies are sent with `tern key ceremony publish FOLDER`"
+    );
+    let read = |name: &str| {
+        let path = ceremony.join("next").join(name);
+        let bytes = disk::read(&path, MAX_PAPER).with_context(|| format!("read {}", path.display()))?;
+        bytes.with_context(|| format!("{} is missing: run `tern key ceremony prepare` first", path.display()))
+    };
+    let change = TrustChange { root: Some(read("root.json")?), targets: Some(read("targets.json")?) };
+    let partial = data.join(".tuf.partial");
+    disk::remove_tree(&partial).context("remove what an interrupted adoption left")?;
+    let keys = Keyring::open(&data.join("keys"))?;
+    repository::adopt(&partial, &keys, &change, now)?;
+    disk::rename(&partial, &tuf)?;
+    Ok("adopted: root 1 and targets 1".into())
 }
 
 #[cfg(test)]
@@ -142,7 +200,7 @@ mod tests {
         InitOrder {
             data_dir: folder.join("data"),
             fleet: "f".parse().unwrap(),
-            teams: vec!["demo".parse().unwrap()],
+            solo: Some(vec!["demo".parse().unwrap()]),
             names: vec!["localhost".into()],
         }
     }
@@ -179,7 +237,7 @@ mod tests {
         let good = order(scratch.path());
         let team = |name: &str| name.parse::<TeamId>().unwrap();
         for teams in [vec![team("snapshot")], vec![team("a"), team("a")], vec![]] {
-            assert!(init(&InitOrder { teams: teams.clone(), ..good.clone() }).await.is_err(), "{teams:?}");
+            assert!(init(&InitOrder { solo: Some(teams.clone()), ..good.clone() }).await.is_err(), "{teams:?}");
         }
     }
 

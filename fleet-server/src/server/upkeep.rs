@@ -51,14 +51,15 @@ pub(super) async fn run(fleet: Arc<Fleet>, tls: TlsSlot, broker: BrokerHandle) {
     }
 }
 
-/// Signs the states anew whose settings are no longer those of the configuration: one new generation each.
-pub(super) async fn settle(fleet: &Arc<Fleet>, now: Timestamp) -> anyhow::Result<()> {
+/// Signs the states anew whose settings are no longer those of the configuration, or whose signatures are by keys that are
+/// no longer the director's: one new generation each.
+pub(crate) async fn settle(fleet: &Arc<Fleet>, now: Timestamp) -> anyhow::Result<()> {
     let mut after = String::new();
     loop {
         let director = fleet.director.clone();
-        let differ = move |bytes: &[u8]| director.has_other_settings(bytes);
+        let differ = move |bytes: &[u8]| director.is_outdated(bytes);
         let last = fleet.store.renew_where(fleet.signer(), differ, after, BATCH as usize, now).await;
-        match last.context("sign the configured settings")? {
+        match last.context("sign desired states anew")? {
             Some(last) => after = last,
             None => return Ok(()),
         }

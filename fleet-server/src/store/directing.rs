@@ -238,13 +238,13 @@ fn assign(
     now: Timestamp,
 ) -> Result<Result<BTreeMap<DeviceId, Generation>, AssignRefusal>, StoreError> {
     let ModelVersion { name, version } = &order.model;
-    let found = match listed(connection, &order.model)? {
-        None => return Ok(Err(AssignRefusal::UnknownVersion)),
-        Some(found) if !found.is_listed() => return Ok(Err(AssignRefusal::Unsigned)),
-        Some(found) => found,
-    };
+    let Some(found) = listed(connection, &order.model)? else { return Ok(Err(AssignRefusal::UnknownVersion)) };
+    // Before what is listed: a version that was recalled is listed no more, and its team said why.
     if let Err(why) = standings::standing(connection, name)?.allows(version) {
         return Ok(Err(AssignRefusal::Disallowed(why)));
+    }
+    if !found.is_listed() {
+        return Ok(Err(AssignRefusal::Unsigned));
     }
     if let Some(rollout) = rollouts::at_work(connection, name)? {
         return Ok(Err(AssignRefusal::UnderRollout { rollout }));

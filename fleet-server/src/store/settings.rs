@@ -1,7 +1,7 @@
 //! What `init` fixed for the life of the data folder.
 
 use rusqlite::{Connection, OptionalExtension, params};
-use tern_protocol::ids::{FleetId, TeamId};
+use tern_protocol::ids::FleetId;
 
 use super::{Store, StoreError, damaged, from_json, parse, to_json};
 
@@ -10,8 +10,6 @@ use super::{Store, StoreError, damaged, from_json, parse, to_json};
 pub struct FleetSettings {
     /// The fleet.
     pub fleet: FleetId,
-    /// Its teams.
-    pub teams: Vec<TeamId>,
     /// Whether all keys lie on this machine.
     pub solo: bool,
     /// Names and addresses that the server's certificate carries.
@@ -27,7 +25,6 @@ impl Store {
         self.write(move |connection| {
             let pairs = [
                 ("fleet", settings.fleet.to_string()),
-                ("teams", to_json(&settings.teams)),
                 ("solo", settings.solo.to_string()),
                 ("names", to_json(&settings.names)),
             ];
@@ -47,7 +44,6 @@ impl Store {
         self.read(|connection| {
             Ok(FleetSettings {
                 fleet: parse("fleet", &value(connection, "fleet")?)?,
-                teams: from_json("teams", value(connection, "teams")?.as_bytes())?,
                 solo: parse("solo", &value(connection, "solo")?)?,
                 names: from_json("names", value(connection, "names")?.as_bytes())?,
             })

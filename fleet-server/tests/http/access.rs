@@ -7,10 +7,12 @@ use tern_fleet_server::identity::Permission::{self, Administer, Approve, Audit, 
 use super::*;
 
 /// Routes of operators: each wants this permission and nothing less.
-const OPERATORS: [(&str, &str, Permission); 45] = [
+const OPERATORS: [(&str, &str, Permission); 47] = [
     ("GET", "/api/v1/whoami", Read),
     ("GET", "/api/v1/models", Read),
     ("GET", "/api/v1/trust", Read),
+    ("GET", "/api/v1/trust/metadata", Read),
+    ("PUT", "/api/v1/trust/metadata", Administer),
     ("GET", "/api/v1/models/{team}/{model}", Read),
     ("GET", "/api/v1/models/{team}/{model}/{version}", Read),
     ("PUT", "/api/v1/manifests/{team}/{model}/{version}", Publish),

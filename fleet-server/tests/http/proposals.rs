@@ -267,7 +267,7 @@ async fn a_recall_takes_a_version_out_of_service_and_stays() {
     assert_eq!(state.models[0].model_version(), MODEL.parse().unwrap());
     two.rig.event("demands-settled", "").await;
     // It cannot come back: not by assignment, not by a rollout, not by a list that forgets it.
-    assert_eq!(assign(&two.rig, "demo/m@1.2.0", "*").await.problem().1, "version-unsigned");
+    assert_eq!(assign(&two.rig, "demo/m@1.2.0", "*").await.problem().1, "version-recalled");
     let mut forgetting = list(&two.rig, &[]).await;
     forgetting.as_object_mut().unwrap().remove("x-tern-models");
     assert_eq!(propose(&two.ann, &forgetting, &both).await.problem(), (409, "standing-lowered".into()));

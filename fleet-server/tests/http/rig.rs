@@ -53,7 +53,7 @@ impl Rig {
         let order = InitOrder {
             data_dir: folder.path().join("data"),
             fleet: "f".parse().unwrap(),
-            teams: vec!["demo".parse().unwrap(), "other".parse().unwrap()],
+            solo: Some(vec!["demo".parse().unwrap(), "other".parse().unwrap()]),
             names: vec!["localhost".into(), "127.0.0.1".into()],
         };
         init(&order).await.unwrap();
@@ -67,7 +67,7 @@ impl Rig {
         let order = InitOrder {
             data_dir: folder.path().join("data"),
             fleet: "f".parse().unwrap(),
-            teams: vec![demo, other],
+            solo: Some(vec![demo, other]),
             names: vec!["localhost".into()],
         };
         init(&order).await.unwrap();
@@ -85,7 +85,7 @@ impl Rig {
             team("demo", vec![public("release-demo.key"), public("release-demo-2.key")]),
             team("other", vec![public("release-other.key")]),
         ];
-        let online = OnlineKeys { snapshot: key("snapshot"), timestamp: key("timestamp") };
+        let online = OnlineKeys::new(key("snapshot"), key("timestamp"));
         let director = key("director").public();
         let keys = solo::SoloKeys { root: key("root"), targets: key("targets"), online, director, teams };
         std::fs::remove_dir_all(order.data_dir.join("tuf")).unwrap();

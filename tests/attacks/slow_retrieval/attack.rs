@@ -1,6 +1,8 @@
 //! The attacker holds the server and the network, and serves what is right, a byte a second: a device that waits for it hears
 //! of nothing else, and what it holds open never ends. Each file must be given up for its pace, long before it is whole.
 
+use std::thread;
+
 use tern_protocol::refusal::RefusalCode::Fetch;
 
 use crate::rig::{Rig, https::Trick, refused, release::Release, repository::blob_path};
@@ -10,22 +12,41 @@ pub(crate) const CONFIG: &str = "source_patience_seconds = 2\n";
 
 #[test]
 fn what_comes_a_byte_a_second_is_given_up() {
-    let mut rig = Rig::with("slow_retrieval", CONFIG, &[]);
-    tried(&mut rig);
-    rig.finish();
+    // Nearly all of it is waiting, so two devices wait at once.
+    thread::scope(|scope| {
+        let parts: [fn(&mut Rig); 2] = [metadata, content];
+        let all = parts.map(|part| {
+            scope.spawn(move || {
+                let mut rig = Rig::with("slow_retrieval", CONFIG, &[]);
+                part(&mut rig);
+                rig.finish();
+            })
+        });
+        all.into_iter().for_each(|one| one.join().unwrap());
+    });
 }
 
 /// On a device with [`CONFIG`].
 pub(crate) fn tried(rig: &mut Rig) {
-    let model = |evil: &Release| blob_path(&evil.file("model"));
-    let role = |name: &'static str| move |_: &Release| name.to_owned();
-    slow(rig, "the next root", role(".root.json"), "too slow");
-    slow(rig, "timestamp", role("timestamp.json"), "too slow");
-    slow(rig, "snapshot", role("snapshot.json"), "too slow");
-    slow(rig, "targets", role("targets.json"), "too slow");
-    slow(rig, "the team's role", role("demo.json"), "too slow");
+    metadata(rig);
+    content(rig);
+}
+
+fn metadata(rig: &mut Rig) {
+    for (name, file) in [
+        ("the next root", ".root.json"),
+        ("timestamp", "timestamp.json"),
+        ("snapshot", "snapshot.json"),
+        ("targets", "targets.json"),
+        ("the team's role", "demo.json"),
+    ] {
+        slow(rig, name, |_| file.to_owned(), "too slow");
+    }
+}
+
+fn content(rig: &mut Rig) {
     slow(rig, "the manifest", Release::manifest_path, "too slow");
-    slow(rig, "the model", model, "is too slow");
+    slow(rig, "the model", |evil| blob_path(&evil.file("model")), "is too slow");
 }
 
 fn slow(rig: &mut Rig, name: &str, on: impl Fn(&Release) -> String, words: &'static str) {

@@ -64,7 +64,7 @@ impl House {
         let order = InitOrder {
             data_dir: folder.path().join("data"),
             fleet: "f".parse().expect("a name"),
-            teams: vec!["demo".parse().expect("a name")],
+            solo: Some(vec!["demo".parse().expect("a name")]),
             names: vec!["localhost".into()],
         };
         let free = "127.0.0.1:0".parse().expect("an address");

@@ -7,11 +7,13 @@ use serde_json::json;
 use tern_fleet_server::ca::{Authority, CsrRefusal, Holder};
 use tern_protocol::{
     digest::Digest,
-    enrolment::{EnrolmentRequest, EnrolmentResponse, EnrolmentToken, MAX_PEM_BYTES, MAX_TOKEN_BYTES},
+    enrolment::{
+        ClaimRequest, ClaimToken, EnrolmentRequest, EnrolmentResponse, EnrolmentToken, MAX_PEM_BYTES, MAX_TOKEN_BYTES,
+    },
     keys::{PublicKey, SigningKey},
 };
 
-use super::{NOW, key, renewals::Renewals, telemetry::Spoken};
+use super::{NOW, key, keyfiles::KeyFiles, renewals::Renewals, telemetry::Spoken};
 use crate::{
     mutate::Form,
     target::{Kind, Pace, Target, Verdict},
@@ -21,6 +23,8 @@ pub(super) fn kinds() -> Vec<Kind> {
     vec![
         Kind::new("enrolment-token", Form::Text, Pace::Call, || Box::new(Tokens { is_wrapped: true })),
         Kind::new("enrolment-token-json", Form::Json, Pace::Call, || Box::new(Tokens { is_wrapped: false })),
+        Kind::new("claim-token", Form::Json, Pace::Call, || Box::new(ClaimTokens)),
+        Kind::new("claim-request", Form::Json, Pace::Call, || Box::new(Spoken::<ClaimRequest>(claim(), |_, _| {}))),
         Kind::new("enrolment-request", Form::Json, Pace::Call, || {
             Box::new(Spoken::<EnrolmentRequest>(request(), |_, _| {}))
         }),
@@ -32,6 +36,8 @@ pub(super) fn kinds() -> Vec<Kind> {
         Kind::new("certificate", Form::Binary, Pace::Call, || Box::new(Certificates)),
         Kind::new("certificate-renewed", Form::Binary, Pace::Exchange, || Box::new(Renewals::new())),
         Kind::new("private-key", Form::Binary, Pace::Call, || Box::new(PrivateKeys)),
+        Kind::new("key-file", Form::Text, Pace::Slow, || Box::new(KeyFiles::new(true))),
+        Kind::new("key-file-encrypted", Form::Binary, Pace::Exchange, || Box::new(KeyFiles::new(false))).within(256),
         Kind::new("public-key", Form::Json, Pace::Call, || Box::new(Spoken::<PublicKey>(public(), use_public))),
     ]
 }
@@ -81,6 +87,34 @@ impl Target for Tokens {
         assert!(again.len() > MAX_TOKEN_BYTES || EnrolmentToken::decode(&again).as_ref() == Ok(&token));
         Verdict::Accepted
     }
+}
+
+/// What is inside the tokens of lists of serials.
+struct ClaimTokens;
+
+impl Target for ClaimTokens {
+    fn seeds(&mut self) -> Vec<(String, Vec<u8>)> {
+        let EnrolmentToken { server, secret, ca_sha256, root_sha256, .. } = token("cam-1");
+        let token = ClaimToken { server, secret, ca_sha256, root_sha256 };
+        vec![("list.token".into(), serde_json::to_vec(&token).expect("a token can be written"))]
+    }
+
+    fn offer(&mut self, input: &[u8]) -> Verdict {
+        let text = format!("tern-claim-1.{}", base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(input));
+        assert!(ClaimToken::is_meant(&text) && EnrolmentToken::decode(&text).is_err(), "the two kinds are told apart");
+        let Ok(token) = ClaimToken::decode(&text) else { return Verdict::Refused };
+        let is_apart = token.secret.len() >= 8 && !token.server.contains(&token.secret);
+        assert!(!is_apart || !format!("{token:?}").contains(&token.secret), "a secret is not printed");
+        let again = token.encode();
+        assert!(again.len() > MAX_TOKEN_BYTES || ClaimToken::decode(&again).as_ref() == Ok(&token));
+        Verdict::Accepted
+    }
+}
+
+fn claim() -> Vec<(String, Vec<u8>)> {
+    let request = json!({"serial": "SN-1", "secret": "5e".repeat(32), "csr_pem": csr("SN-1").pem().expect("text"),
+        "device_class": "pi", "labels": {"site": "hall-2"}, "agent_version": "0.1.0"});
+    vec![("request.json".into(), request.to_string().into())]
 }
 
 fn csr(name: &str) -> rcgen::CertificateSigningRequest {

@@ -64,6 +64,9 @@ impl Routes {
     }
 }
 
+const CLAIMS: &[u8] = br#"{"devices":[{"serial":"SN-1","device":"cam-700","labels":{"site":"hall-2"}},{"serial":"SN-2","device":"cam-701"}],"valid_seconds":600}"#;
+const CLAIM: &[u8] =
+    br#"{"serial":"SN-1","secret":"5e","csr_pem":"CERTIFICATE-REQUEST","device_class":"pi","agent_version":"0.1.0"}"#;
 const REQUEST: &str = "CERTIFICATE-REQUEST";
 
 impl Target for Routes {
@@ -104,6 +107,8 @@ impl Target for Routes {
             ("proposals.http", message("GET /api/v1/proposals?team=demo&limit=3", b"")),
             ("accesses.http", message("GET /api/v1/accesses?limit=3", b"")),
             ("tokens.http", message("GET /api/v1/tokens", b"")),
+            ("claims.http", message("POST /api/v1/claims", CLAIMS)),
+            ("refused-claim.http", message("POST /api/v1/claim", CLAIM)),
             ("renew.http", message("POST /api/v1/renew", format!(r#"{{"csr_pem":"{REQUEST}"}}"#).as_bytes())),
             ("refused-revoke.http", message("POST /api/v1/devices/cam-900/revoke", br#"{"reason":"x"}"#)),
             (

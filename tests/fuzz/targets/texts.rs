@@ -9,6 +9,8 @@ use std::{
 
 use tern_fleet_server::{
     bundle,
+    enrolment::serials,
+    forms::ClaimOrder,
     identity::cases::{self, Expected},
     rollout::Policy,
     selector::Selector,
@@ -35,6 +37,7 @@ pub(super) fn kinds() -> Vec<Kind> {
         Kind::new("selector", Form::Text, Pace::Call, || Box::new(Selectors)),
         Kind::new("policy-toml", Form::Text, Pace::Call, || Box::new(Policies)),
         Kind::new("policy-json", Form::Json, Pace::Call, || Box::new(Spoken::<Policy>(policy_json(), use_policy))),
+        Kind::new("serials-csv", Form::Text, Pace::Call, || Box::new(Serials)),
         Kind::new("policy-cases", Form::Text, Pace::Call, || Box::new(PolicyCases)),
         Kind::new("agent-toml", Form::Text, Pace::Call, || Box::new(AgentConfigs)),
         Kind::new("server-toml", Form::Text, Pace::Slow, || Box::new(ServerConfigs(scratch()))),
@@ -185,6 +188,32 @@ fn use_policy(policy: &Policy, _: &[u8]) {
     let target = "1.0.0".parse().expect("a version");
     if policy.check(&target).is_ok() {
         assert!(!policy.stages.is_empty() && (policy.last_stage() as usize) < policy.stages.len() + 1);
+    }
+}
+
+struct Serials;
+
+impl Target for Serials {
+    fn seeds(&mut self) -> Vec<(String, Vec<u8>)> {
+        let full = "serial,device,site,line\r\nSN-1,cam-1,hall-1,a\r\n\r\nSN-2,,,\r\nsn.3,cam-3,,b\r\n";
+        vec![("small.csv".into(), "serial\nSN-1\n".into()), ("full.csv".into(), full.into())]
+    }
+
+    fn offer(&mut self, input: &[u8]) -> Verdict {
+        let text = String::from_utf8_lossy(input);
+        let everybody = ("site".parse().expect("a key"), "yard".parse().expect("a value"));
+        let Ok(rows) = serials::parse(&text, std::slice::from_ref(&everybody)) else { return Verdict::Refused };
+        assert!(rows.len() < text.lines().count(), "a line for each, below the header");
+        for row in &rows {
+            assert!(text.contains(row.serial.as_str()));
+            assert!(row.labels.contains_key(&everybody.0), "what is everybody's is everybody's");
+        }
+        // What is ordered of the server is what was read.
+        let order = ClaimOrder { devices: rows, valid_seconds: 60 };
+        let bytes = serde_json::to_vec(&order).expect("an order can be written");
+        let again: ClaimOrder = serde_json::from_slice(&bytes).expect("and be read again");
+        assert_eq!(again.devices, order.devices);
+        Verdict::Accepted
     }
 }
 

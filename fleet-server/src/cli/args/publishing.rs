@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use tern_protocol::{
-    ids::{ModelName, ModelVersion, Version},
+    ids::{ModelName, ModelVersion, TeamId, Version},
     keys::PublicKey,
     standing::OnRecall,
 };
@@ -101,4 +101,21 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text, &mut bytes).map_err(|_| "a public key is 64 hexadecimal digits")?;
     Ok(PublicKey::ed25519(&bytes))
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What the list says is shown by `tern model list` and its proposal; other holders approve that."
+)]
+pub(in crate::cli) struct Sign {
+    /// The team
+    pub team: TeamId,
+    #[command(flatten)]
+    pub signing: Signing,
+    /// The team's list of candidates, not that of its releases
+    #[arg(long)]
+    pub candidates: bool,
+    /// Why; kept with the record
+    #[arg(long, value_name = "TEXT", value_parser = spoken)]
+    pub reason: String,
 }

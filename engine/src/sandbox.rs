@@ -7,6 +7,8 @@
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
 mod calls;
 
+use std::time::Duration;
+
 use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -20,6 +22,13 @@ pub struct Confinement {
     /// Most processor time, in seconds; the kernel ends the process after it.
     pub cpu_seconds: Option<u64>,
 }
+
+/// Most address space of a process that tries one version, in bytes, where nothing else is configured.
+pub const TRIAL_MEMORY_BYTES: u64 = 1 << 30;
+/// Most processor time of such a process, in seconds.
+pub const TRIAL_CPU_SECONDS: u64 = 60;
+/// Most time on the wall that such a process is given.
+pub const TRIAL_WALL: Duration = Duration::from_secs(120);
 
 /// Confines this process for good and returns what is lacking, in words for the log and `doctor`; empty where all holds.
 pub fn enter(confinement: &Confinement) -> Vec<String> {

@@ -1,0 +1,206 @@
+//! `tern key ceremony`: a folder that people carry around, and what each of them does with it.
+//!
+//! `ceremony.toml` and the public keys lie in the folder, with the root and targets in force; what is to follow lies in
+//! `next/` with the signatures so far. `prepare`, `sign` and `status` touch no network.
+
+mod folder;
+mod server;
+
+use std::{io::Read, path::PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{client::Client, keys::Keys, output::Printer};
+use crate::ceremony::{
+    signing::{Papers, Tally},
+    trust::{Edition, ROOT_LIFE, TARGETS_LIFE},
+    words::Names,
+};
+use folder::Folder;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Ceremony {
+    /// Write the next root and targets from ceremony.toml, unsigned, and say what changes
+    Prepare {
+        /// The folder that people carry around
+        folder: PathBuf,
+        /// Make both anew although nothing but the dates changes
+        #[arg(long)]
+        renew: bool,
+    },
+    /// Say what changes, and sign it with your keys where they count
+    Sign {
+        /// The folder that people carry around
+        folder: PathBuf,
+        /// A NAME of `tern key list` or a FILE; may be given again
+        #[arg(long = "key", value_name = "KEY", required = true)]
+        keys: Vec<PathBuf>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Who has signed, who is missing, and whether devices would take it; exit code 1 until they would
+    Status {
+        /// The folder that people carry around
+        folder: PathBuf,
+    },
+    /// Send what is complete to the server; needs an administrator's token
+    Publish {
+        /// The folder that people carry around
+        folder: PathBuf,
+    },
+    /// Get the root and targets in force from the server, checked against the root that is known here
+    Fetch {
+        /// The folder that people carry around; it is made where it is missing
+        folder: PathBuf,
+    },
+}
+
+pub(super) async fn run(
+    order: Ceremony,
+    keys: &Keys<'_>,
+    client: impl FnOnce() -> anyhow::Result<Client>,
+    input: &mut dyn Read,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
+    match order {
+        Ceremony::Prepare { folder, renew } => prepare(&Folder(folder), renew, keys, printer),
+        Ceremony::Sign { folder, keys: named, yes } => sign(&Folder(folder), &named, yes, keys, input, printer),
+        Ceremony::Status { folder } => status(&Folder(folder), keys, printer),
+        Ceremony::Publish { folder } => server::publish(&Folder(folder), keys, &client()?, printer).await,
+        Ceremony::Fetch { folder } => server::fetch(&Folder(folder), keys, &client()?, printer).await,
+    }
+}
+
+fn prepare(folder: &Folder, renew: bool, keys: &Keys<'_>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    let now = printer.now();
+    let mut sheets = folder.sheets()?;
+    (sheets.next_root, sheets.next_targets) = (None, None);
+    let present = Papers::read(&sheets)?;
+    ensure!(
+        present.root.is_some() == present.targets.is_some(),
+        "root.json and targets.json belong together: fetch both with `tern key ceremony fetch`, or, for a first \
+         ceremony, remove the one that is there"
+    );
+    let wanted = folder.wanted()?;
+    let (root, targets) = folder.trust(&wanted, &present, keys, printer)?;
+
+    let soon = |edition: Edition| edition.expires <= now.saturating_add(folder::RENEWAL).unwrap_or(now);
+    let before = present.root.as_ref().map(|root| &root.content);
+    let same_root = before.is_some_and(|(trust, edition)| *trust == root && !soon(*edition)) && !renew;
+    let old_targets = present.targets.as_ref().map(|targets| &targets.content);
+    let same_targets = old_targets.is_some_and(|(trust, edition)| *trust == targets && !soon(*edition))
+        && before.is_some_and(|(trust, _)| trust.targets == root.targets)
+        && !renew;
+    let next_root = (!same_root).then(|| {
+        let edition = Edition::after(before.map(|(_, edition)| *edition), ROOT_LIFE, now);
+        root.document(edition)
+    });
+    let next_targets = (!same_targets).then(|| {
+        let edition = Edition::after(old_targets.map(|(_, edition)| *edition), TARGETS_LIFE, now);
+        targets.document(edition)
+    });
+    if next_root.is_none() && next_targets.is_none() {
+        folder.clear_next()?;
+        return printer.step("nothing changes: what is in force says the same already");
+    }
+    let kept = folder.put_next(next_root, next_targets)?;
+    let papers = Papers::read(&folder.sheets()?)?;
+    papers.check(now)?;
+    say(&papers, &folder.names(keys)?, printer)?;
+    if kept {
+        printer.step("this was prepared before: its signatures stay")?;
+    }
+    printer.step(&format!("next: everyone runs `tern key ceremony sign {} --key NAME`", folder.0.display()))
+}
+
+fn say(papers: &Papers, names: &Names, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    papers.words(names).iter().try_for_each(|line| printer.step(line))
+}
+
+fn sign(
+    folder: &Folder,
+    named: &[PathBuf],
+    yes: bool,
+    keys: &Keys<'_>,
+    input: &mut dyn Read,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
+    let mut papers = Papers::read(&folder.sheets()?)?;
+    papers.check(printer.now())?;
+    let names = folder.names(keys)?;
+    say(&papers, &names, printer)?;
+    if !yes {
+        printer.note("sign this? Type yes:")?;
+        ensure!(answer(input)? == "yes", "nothing was signed");
+    }
+    for key in keys.open(named)? {
+        let documents = papers.sign(&key)?;
+        printer.step(&format!("{} has signed {}", names.show(&key.public().id()), documents.join(" and ")))?;
+    }
+    folder.put_signed(&papers)?;
+    let open: Vec<_> = papers.tallies().into_iter().filter(|tally| !tally.is_complete()).collect();
+    if open.is_empty() {
+        papers.verify(printer.now())?;
+        return printer.step("complete: devices would take it");
+    }
+    open.iter().try_for_each(|tally| printer.step(&in_words(tally, &names)))
+}
+
+fn answer(input: &mut dyn Read) -> anyhow::Result<String> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while line.len() < 100 && input.read(&mut byte).context("the answer on standard input")? == 1 && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&line).trim().to_owned())
+}
+
+fn in_words(tally: &Tally, names: &Names) -> String {
+    let show = |ids: &[tern_protocol::keys::KeyId]| {
+        let shown: Vec<_> = ids.iter().map(|id| names.show(id)).collect();
+        if shown.is_empty() { "nobody".to_owned() } else { shown.join(", ") }
+    };
+    format!(
+        "{}, {}: {} of {} signed: {}; not yet: {}",
+        tally.document,
+        tally.whose,
+        tally.signed.len(),
+        tally.threshold,
+        show(&tally.signed),
+        show(&tally.missing)
+    )
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    complete: bool,
+    documents: Vec<Tally>,
+    /// Why devices would refuse it, where that is not for want of signatures.
+    trouble: Option<String>,
+}
+
+fn status(folder: &Folder, keys: &Keys<'_>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    let papers = Papers::read(&folder.sheets()?)?;
+    let names = folder.names(keys)?;
+    let documents = papers.tallies();
+    let signed = !documents.is_empty() && documents.iter().all(Tally::is_complete);
+    let trouble = match papers.check(printer.now()) {
+        Ok(()) if signed => papers.verify(printer.now()).err(),
+        Ok(()) => None,
+        Err(trouble) => Some(trouble),
+    };
+    let trouble = trouble.map(|trouble| trouble.to_string());
+    let status = Status { complete: signed && trouble.is_none(), documents, trouble };
+    printer.result(&status, |p| {
+        say(&papers, &names, p)?;
+        status.documents.iter().try_for_each(|tally| p.line(&in_words(tally, &names)))
+    })?;
+    match (status.complete, status.trouble) {
+        (true, _) => printer.step("complete: devices would take it"),
+        (false, Some(trouble)) => bail!("{trouble}"),
+        (false, None) => bail!("signatures are missing: pass the folder on"),
+    }
+}

@@ -1,0 +1,146 @@
+//! The server's own keys: every `*.key` file in the data folder's `keys/`, used for what root names them for and nothing
+//! else. Several may lie there for a role, as in a rotation: all that count sign, so that a device which knows only some of
+//! them is served too.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use sigstore_tuf::Root;
+use tern_protocol::{
+    keys::{KeyId, KeySet, SigningKey},
+    tuf,
+};
+
+use crate::keyfile;
+
+/// Root names a key of the server's that is not here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "root wants {threshold} of its {role} keys to sign, and {found} of them lie in the server's keys/: restore the key file \
+     from a backup, or make a key with `tern-server keys new {role}` and name it in a ceremony"
+)]
+pub struct KeyMissing {
+    /// The role: `snapshot`, `timestamp`, `director` or, of a solo fleet, `targets`.
+    pub role: &'static str,
+    /// How many must sign.
+    pub threshold: usize,
+    /// How many are here.
+    pub found: usize,
+}
+
+/// The keys that sign freshness now.
+#[derive(Debug, Clone)]
+pub struct OnlineKeys {
+    /// The snapshot role's.
+    pub snapshot: Vec<Arc<SigningKey>>,
+    /// The timestamp role's.
+    pub timestamp: Vec<Arc<SigningKey>>,
+}
+
+impl OnlineKeys {
+    /// One key each.
+    pub fn new(snapshot: SigningKey, timestamp: SigningKey) -> Self {
+        Self { snapshot: vec![Arc::new(snapshot)], timestamp: vec![Arc::new(timestamp)] }
+    }
+}
+
+/// Every key of the server.
+#[derive(Debug, Clone)]
+pub struct Keyring {
+    folder: PathBuf,
+    keys: BTreeMap<KeyId, (String, Arc<SigningKey>)>,
+}
+
+impl Keyring {
+    /// The keys in `folder`.
+    ///
+    /// # Errors
+    /// Where the folder or a key in it cannot be read.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        let mut keys = BTreeMap::new();
+        for name in key_files(folder).with_context(|| format!("read {}", folder.display()))? {
+            let key = keyfile::read(&folder.join(&name))?;
+            keys.insert(key.public().id(), (name, Arc::new(key)));
+        }
+        Ok(Self { folder: folder.to_owned(), keys })
+    }
+
+    /// These keys, of no folder.
+    #[cfg(test)]
+    pub(crate) fn of(keys: impl IntoIterator<Item = SigningKey>) -> Self {
+        let keys = keys.into_iter().map(|key| (key.public().id(), (String::new(), Arc::new(key)))).collect();
+        Self { folder: PathBuf::new(), keys }
+    }
+
+    /// The same folder, read again.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`].
+    pub fn reopened(&self) -> anyhow::Result<Self> {
+        Self::open(&self.folder)
+    }
+
+    /// The keys here that sign for a role of `root`.
+    ///
+    /// # Errors
+    /// [`KeyMissing`] where they are too few.
+    pub fn of_role(&self, root: &Root, role: &'static str) -> Result<Vec<Arc<SigningKey>>, KeyMissing> {
+        let director = tuf::director_keys(root).ok();
+        let other = root.role(role);
+        let counts = |id: &KeyId| match role {
+            "director" => director.as_ref().is_some_and(|keys| keys.get(id).is_some()),
+            _ => other.is_some_and(|keys| keys.keyids.contains(&id.0)),
+        };
+        let threshold = match role {
+            "director" => director.as_ref().map_or(1, KeySet::threshold),
+            _ => other.map_or(1, |keys| keys.threshold),
+        };
+        let own: Vec<_> = self.keys.iter().filter(|(id, _)| counts(id)).map(|(_, (_, key))| key.clone()).collect();
+        if own.is_empty() || own.len() < threshold {
+            return Err(KeyMissing { role, threshold, found: own.len() });
+        }
+        Ok(own)
+    }
+
+    /// The keys that sign freshness under `root`.
+    ///
+    /// # Errors
+    /// [`KeyMissing`].
+    pub fn online(&self, root: &Root) -> Result<OnlineKeys, KeyMissing> {
+        Ok(OnlineKeys { snapshot: self.of_role(root, "snapshot")?, timestamp: self.of_role(root, "timestamp")? })
+    }
+
+    /// Whether `root` names a key here for what people must decide on.
+    pub fn is_solo(&self, root: &Root) -> bool {
+        let offline = ["root", "targets"].into_iter().filter_map(|role| root.role(role));
+        offline.flat_map(|role| &role.keyids).any(|id| self.keys.contains_key(&KeyId(id.clone())))
+    }
+
+    /// The key files here, and those that `init` laid for the operator, that count for nothing under `root` and `teams`,
+    /// the ids of the teams' keys. Paths from the data folder.
+    pub fn useless(&self, root: &Root, teams: &[String]) -> Vec<String> {
+        let director = tuf::director_keys(root).ok();
+        let roles: Vec<_> = root.roles.values().flat_map(|role| &role.keyids).collect();
+        let counts = |id: &KeyId| roles.contains(&&id.0) || director.as_ref().is_some_and(|d| d.get(id).is_some());
+        let own = self.keys.iter().filter(|(id, _)| !counts(id)).map(|(_, (name, _))| format!("keys/{name}"));
+        let operator = self.folder.with_file_name("operator");
+        let laid = key_files(&operator).unwrap_or_default();
+        let laid = laid
+            .into_iter()
+            .filter(|name| keyfile::read(&operator.join(name)).is_ok_and(|key| !teams.contains(&key.public().id().0)));
+        own.chain(laid.map(|name| format!("operator/{name}"))).collect()
+    }
+}
+
+fn key_files(folder: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        names.extend(entry?.file_name().into_string().ok().filter(|name| name.ends_with(".key")));
+    }
+    names.sort();
+    Ok(names)
+}

@@ -12,7 +12,7 @@ mod incident_routes;
 mod leftover;
 pub mod listener;
 pub mod problem;
-mod proposal_routes;
+pub(crate) mod proposal_routes;
 mod publish_routes;
 mod publishing;
 mod query;

@@ -284,6 +284,7 @@ async fn open(config: &Config, now: Timestamp) -> anyhow::Result<Arc<Fleet>> {
     for team in fleet.repository.teams() {
         fleet.reconcile(&team, "server", now).await?;
     }
+    http::proposal_routes::resume(&fleet).await.context("go on with proposals")?;
     upkeep::settle(&fleet, now).await?;
     fleet.store.offline(None, Gone::ServerStarted, now).await.context("mark devices as offline")?;
     Ok(fleet)

@@ -40,6 +40,8 @@ mod scopes;
 mod streams;
 #[path = "http/tokens.rs"]
 mod tokens;
+#[path = "http/trust.rs"]
+mod trust;
 
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;

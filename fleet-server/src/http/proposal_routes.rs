@@ -262,6 +262,19 @@ async fn go_on(fleet: &Arc<Fleet>, id: i64) -> Answer<ProposalDetail> {
     }
 }
 
+/// Publishes what a stop of the server left between the last signature and the publication: nobody would sign it again.
+///
+/// # Errors
+/// Where the store fails; a proposal that cannot be published stays open.
+pub(crate) async fn resume(fleet: &Arc<Fleet>) -> anyhow::Result<()> {
+    for id in fleet.store.open_proposals().await? {
+        if let Err(refused) = go_on(fleet, id).await {
+            tracing::warn!(proposal = id, ?refused, "a proposal was not gone on with");
+        }
+    }
+    Ok(())
+}
+
 /// The proposal after the catalog has followed the repository.
 async fn settled(fleet: &Arc<Fleet>, id: i64) -> Answer<ProposalDetail> {
     let proposal = current(fleet, id).await?;

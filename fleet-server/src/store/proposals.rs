@@ -104,6 +104,20 @@ impl Store {
         .await
     }
 
+    /// The numbers of open proposals, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_proposals(&self) -> Result<Vec<i64>, StoreError> {
+        self.read(move |connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT id FROM proposals WHERE state = 'open' ORDER BY id")?;
+            let numbers = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            Ok(numbers)
+        })
+        .await
+    }
+
     /// Adds checked signatures to an open proposal.
     ///
     /// # Errors

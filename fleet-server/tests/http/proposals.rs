@@ -8,6 +8,8 @@ use super::{
 use tern_fleet_server::{
     forms::{TeamMetadata, VersionDetail, proposals::ProposalDetail},
     proposals::{Envelope, ProposalState, Signature, message},
+    repository::TeamRole,
+    store::NewProposal,
 };
 use tern_protocol::keys::SigningKey;
 
@@ -387,4 +389,30 @@ async fn whoever_reviews_reads_the_blobs_that_manifests_name() {
     assert_eq!(two.bob.get(&path(MODEL.as_bytes())).await.body.as_ref(), MODEL.as_bytes());
     assert_eq!(two.bob.get(&path(b"nobody's")).await.problem(), (404, "unknown-blob".into()));
     assert_eq!(two.rig.stranger().get(&path(MODEL.as_bytes())).await.problem(), (401, "missing-token".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proposal_that_a_stop_left_with_all_its_signatures_is_published_at_the_next_start() {
+    let mut rig = Rig::start().await;
+    let uploads = bundle("demo/m@1.0.0", b"weights");
+    let manifest = uploads.0.clone();
+    rig.upload(&rig.admin(), "demo/m@1.0.0", uploads).await;
+    let list = rig.team_metadata("demo", &[("demo/m@1.0.0", &manifest)]).await;
+    let Envelope { signatures, signed } = serde_json::from_slice(&list).unwrap();
+    let new = NewProposal {
+        role: TeamRole::release("demo".parse().unwrap()),
+        version: 1,
+        digest: tern_fleet_server::proposals::digest(&signed).unwrap(),
+        signed,
+        change: Default::default(),
+        signatures,
+        author: "admin".into(),
+        reason: "publish".into(),
+    };
+    // What the server does before it publishes; then it is stopped.
+    rig.server().fleet().store.propose(new, clock::now()).await.unwrap().unwrap();
+    assert_eq!(assign(&rig, "demo/m@1.0.0", "*").await.problem().1, "version-unsigned");
+    rig.restart().await;
+    assert_eq!(assign(&rig, "demo/m@1.0.0", "*").await.problem().1, "no-device-matched");
+    assert!(rig.server().fleet().store.open_proposals().await.unwrap().is_empty());
 }

@@ -1,0 +1,157 @@
+//! Root and targets of a ceremony on a running server: taken as devices take them, refused for what is wrong with them, and
+//! followed by desired states and lists that count under them.
+
+use tern_fleet_server::{
+    ceremony::{
+        signing::{Envelope, Papers, Sheets},
+        trust::{Edition, ROOT_LIFE, RoleKeys, RootTrust, TARGETS_LIFE, TargetsTrust, TeamTrust},
+    },
+    forms::trust::{TrustNow, TrustPublished, TrustUpload},
+    keyfile,
+};
+use tern_protocol::keys::SigningKey;
+
+use super::*;
+
+const METADATA: &str = "/api/v1/trust/metadata";
+const MODEL: &str = "demo/m@1.0.0";
+
+/// What is in force, and what is to follow.
+struct Ceremony {
+    papers: Papers,
+    root: RootTrust,
+    targets: TargetsTrust,
+}
+
+impl Ceremony {
+    async fn of(rig: &Rig) -> Self {
+        let now: TrustNow = rig.admin().get(METADATA).await.ok();
+        let bytes = |value: &Value| value.to_string().into_bytes();
+        let sheets =
+            Sheets { root: now.roots.last().map(bytes), targets: Some(bytes(&now.targets)), ..Sheets::default() };
+        let papers = Papers::read(&sheets).unwrap();
+        let root = papers.root.as_ref().unwrap().content.0.clone();
+        let targets = papers.targets.as_ref().unwrap().content.0.clone();
+        Self { papers, root, targets }
+    }
+
+    /// Both as they are to follow, signed by these.
+    fn upload(&self, signers: &[&SigningKey]) -> TrustUpload {
+        let present = |envelope: &Envelope| Some(envelope.to_bytes());
+        let (root, targets) = (self.papers.root.as_ref().unwrap(), self.papers.targets.as_ref().unwrap());
+        let next_root = Edition::after(Some(root.content.1), ROOT_LIFE, clock::now());
+        let next_targets = Edition::after(Some(targets.content.1), TARGETS_LIFE, clock::now());
+        let mut papers = Papers::read(&Sheets {
+            root: present(&root.envelope),
+            targets: present(&targets.envelope),
+            next_root: present(&Envelope::unsigned(self.root.document(next_root))),
+            next_targets: present(&Envelope::unsigned(self.targets.document(next_targets))),
+        })
+        .unwrap();
+        signers.iter().for_each(|key| drop(papers.sign(key).unwrap()));
+        let value = |envelope: &Envelope| Some(serde_json::from_slice(&envelope.to_bytes()).unwrap());
+        TrustUpload {
+            root: value(&papers.next_root.unwrap().envelope),
+            targets: value(&papers.next_targets.unwrap().envelope),
+        }
+    }
+}
+
+fn key() -> SigningKey {
+    SigningKey::generate().unwrap()
+}
+
+fn server_key(rig: &Rig, name: &str) -> SigningKey {
+    keyfile::read(&rig.folder.path().join(format!("data/keys/{name}.key"))).unwrap()
+}
+
+async fn put(rig: &Rig, upload: &TrustUpload) -> rig::Reply {
+    rig.admin().put(METADATA, serde_json::to_vec(upload).unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_solo_fleet_becomes_one_of_several_people_and_its_devices_follow() {
+    let rig = Rig::start().await;
+    let device = rig.enrol("cam-1").await;
+    rig.publish(MODEL, b"weights").await;
+    let _: Assigned = assign(&rig, MODEL, "*").await.ok();
+    let mut ceremony = Ceremony::of(&rig).await;
+    assert!(rig.admin().get(METADATA).await.ok::<TrustNow>().solo);
+    let (anna, ben) = (key(), key());
+    ceremony.root.root = RoleKeys::new(2, [anna.public(), ben.public()]);
+    ceremony.root.targets = RoleKeys::new(2, [anna.public(), ben.public()]);
+    let old = server_key(&rig, "root-1");
+
+    // Without those who were, or with one of those who will be, it is no root.
+    for signers in [&[&anna, &ben][..], &[&old, &anna]] {
+        let (status, code) = put(&rig, &ceremony.upload(signers)).await.problem();
+        assert_eq!((status, code.as_str()), (422, "bad-trust"));
+    }
+    let upload = ceremony.upload(&[&old, &anna, &ben]);
+    let published: TrustPublished = put(&rig, &upload).await.ok();
+    assert_eq!((published.root_version, published.targets_version, published.solo), (2, 2, false));
+    assert_eq!(published.roles_to_sign_again, Vec::<String>::new());
+    for file in ["keys/root-1.key", "keys/targets-1.key"] {
+        assert!(published.useless_keys.iter().any(|useless| useless == file), "{:?}", published.useless_keys);
+    }
+    assert!(!published.useless_keys.iter().any(|file| file.contains("director")), "{:?}", published.useless_keys);
+    // The answer was lost and it is sent again: nothing is wrong, and nothing changes.
+    assert_eq!(put(&rig, &upload).await.ok::<TrustPublished>().root_version, 2);
+
+    // A device goes from its pinned root to this one and finds what it ran; releases go on.
+    assert_eq!(updater(&rig, &device).await.trusted().root().version, 2);
+    rig.publish("demo/m@1.0.1", b"weights two").await;
+    let mut link = agent(&rig, &device, 0).await;
+    assert_eq!(admitted(&rig, &device, &link.message().await).await.models[0].model_version(), MODEL.parse().unwrap());
+    rig.event("trust-published", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rotated_keys_of_director_and_team_count_from_then_on_and_the_old_ones_do_not() {
+    let mut rig = Rig::start().await;
+    let device = rig.enrol("cam-1").await;
+    rig.publish(MODEL, b"weights").await;
+    let before: Assigned = assign(&rig, MODEL, "*").await.ok();
+    let (root, targets) = (server_key(&rig, "root-1"), server_key(&rig, "targets-1"));
+
+    // A director's key that does not lie on the server would silence it.
+    let mut ceremony = Ceremony::of(&rig).await;
+    ceremony.root.director = RoleKeys::one(key().public());
+    let missing = put(&rig, &ceremony.upload(&[&root, &targets])).await.problem();
+    assert_eq!(missing, (409, "server-key-missing".into()));
+
+    let file = rig.folder.path().join("data/keys/director-2.key");
+    let (director, released) = (keyfile::create(&file, None).unwrap(), key());
+    ceremony.root.director = RoleKeys::one(director.public());
+    let demo = ceremony.targets.teams.get_mut(&"demo".parse().unwrap()).unwrap();
+    *demo = TeamTrust { release: RoleKeys::one(released.public()), ..demo.clone() };
+    let published: TrustPublished = put(&rig, &ceremony.upload(&[&root, &targets])).await.ok();
+    assert_eq!(published.roles_to_sign_again, ["demo"]);
+    assert!(published.useless_keys.contains(&"keys/director-1.key".to_owned()), "{:?}", published.useless_keys);
+
+    // Desired states are signed anew, under a newer generation, by the key that counts.
+    let mut link = agent(&rig, &device, 0).await;
+    let state = admitted(&rig, &device, &link.message().await).await;
+    assert!(state.generation > before.devices[&device.token.device]);
+
+    // The team's old key signs nothing any more, its new one does; also after a restart.
+    rig.restart().await;
+    let list = rig.team_role("demo", &[]).await;
+    let signed = |key: &SigningKey| sign_value(list.clone(), &[key]).unwrap();
+    let path = "/api/v1/teams/demo/metadata";
+    let old = rig.admin().put(path, signed(&rig.release_key("demo"))).await.problem();
+    assert_eq!(old, (422, "under-threshold".into()));
+    rig.admin().put(path, signed(&released)).await.empty();
+    assert_eq!(rig.admin().get(METADATA).await.ok::<TrustNow>().roles_to_sign_again, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ca_certificates_that_the_server_lacks_are_not_told_to_devices() {
+    let rig = Rig::start().await;
+    let mut ceremony = Ceremony::of(&rig).await;
+    ceremony.targets.ca_bundle = Some(tern_fleet_server::ceremony::trust::CaBundle::of(b"nowhere"));
+    let keys = [&server_key(&rig, "root-1"), &server_key(&rig, "targets-1")];
+    assert_eq!(put(&rig, &ceremony.upload(&keys)).await.problem(), (422, "bad-trust".into()));
+    let nothing = TrustUpload::default();
+    assert_eq!(put(&rig, &nothing).await.ok::<TrustPublished>().root_version, 1);
+}

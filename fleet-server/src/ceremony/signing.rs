@@ -225,6 +225,7 @@ impl Papers {
         let root = self.coming_root().ok_or(Trouble::Missing("root", first))?;
         let targets = self.coming_targets().ok_or(Trouble::Missing("targets", first))?;
         faults::check(&root.content.0, &targets.content.0)?;
+        self.check_present()?;
         let edition = |document, before: Option<Edition>, after: Edition, life: SignedDuration| {
             let wanted = before.map_or(1, |before| before.version.saturating_add(1));
             if after.version != wanted {
@@ -241,6 +242,16 @@ impl Papers {
             edition("targets", self.targets.as_ref().map(|t| t.content.1), next.content.1, TARGETS_LIFE)?;
         }
         Ok(())
+    }
+
+    /// Holds what is said to be in force against its own signatures: words are made from it.
+    fn check_present(&self) -> Result<(), Trouble> {
+        tuf::install_provider();
+        let refused = |e: sigstore_tuf::Error| Trouble::Refused(crate::repository::chain(&e));
+        let Some(root) = &self.root else { return Ok(()) };
+        let trusted = TrustedMetadataSet::from_root(&root.envelope.to_bytes()).map_err(refused)?;
+        let Some(targets) = &self.targets else { return Ok(()) };
+        verify_targets(&trusted, &targets.envelope.to_bytes(), Timestamp::UNIX_EPOCH).map_err(refused)
     }
 
     /// What changes, in words.

@@ -1,4 +1,4 @@
-//! What a ceremony changes, in words: what everyone who signs reads first.
+//! What a ceremony makes of the trust, whole and with what changes, in words: what everyone who signs reads first.
 
 use std::collections::BTreeMap;
 
@@ -39,11 +39,10 @@ fn date(at: Timestamp) -> String {
 }
 
 fn role(name: &str, before: Option<&RoleKeys>, after: &RoleKeys, names: &Names) -> Vec<String> {
-    let Some(before) = before else {
-        let (threshold, number) = (after.threshold, after.keys.len());
-        return vec![format!("  {name}: {threshold} of {number}: {}", names.all(after.keys.keys()))];
-    };
-    let mut lines = Vec::new();
+    // The whole, whatever it was before: what is said to be in force came in the same folder.
+    let (threshold, number) = (after.threshold, after.keys.len());
+    let mut lines = vec![format!("  {name}: {threshold} of {number}: {}", names.all(after.keys.keys()))];
+    let Some(before) = before else { return lines };
     if before.threshold != after.threshold || before.keys.len() != after.keys.len() {
         lines.push(format!(
             "  {name}: {} of {} becomes {} of {}",
@@ -72,7 +71,7 @@ pub fn root(before: Option<&(RootTrust, Edition)>, after: &(RootTrust, Edition),
         let old = olds.as_ref().map(|roles| roles[index].1);
         lines.extend(role(name, old, keys, names));
     }
-    unchanged(lines)
+    lines
 }
 
 /// What becomes of targets.
@@ -96,19 +95,14 @@ pub fn targets(
         lines.extend(role(&shown, old.get(name).copied(), keys, names));
     }
     match (before.and_then(|(trust, _)| trust.ca_bundle.as_ref()), after.0.ca_bundle.as_ref()) {
-        (before, after) if before == after => {}
         (_, Some(after)) => lines.push(format!(
             "  devices will trust exactly the CA certificates in the file with SHA-256 {} for the server",
             after.sha256
         )),
-        (_, None) => lines.push("  devices are told of no CA certificates any more: they keep those they have".into()),
-    }
-    unchanged(lines)
-}
-
-fn unchanged(mut lines: Vec<String>) -> Vec<String> {
-    if lines.len() == 1 {
-        lines.push("  nothing but the date changes".into());
+        (None, None) => {}
+        (Some(_), None) => {
+            lines.push("  devices are told of no CA certificates any more: they keep those they have".into())
+        }
     }
     lines
 }

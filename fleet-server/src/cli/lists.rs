@@ -103,6 +103,18 @@ pub(super) async fn change(
             Step::Sign(next) => next,
         };
         signer.saw(served.signed.as_ref())?;
+        if matches!(edit, Edit::Nothing) {
+            // Nothing is signed unseen: this is the very list.
+            for (path, target) in versions::targets(&next) {
+                printer.step(&format!("lists {path}: {}", target["hashes"]["sha256"].as_str().unwrap_or_default()))?;
+            }
+            let standings = versions::standings(next.as_object().context("invariant: a list is an object")?)?;
+            for (model, standing) in standings {
+                for line in standing_words(&Standing::default(), &standing) {
+                    printer.step(&format!("{model}: {line}"))?;
+                }
+            }
+        }
         match propose(client, signer, &next, reason).await {
             Ok(made) => return Ok(Some(made)),
             Err(error) if is(&error, "metadata-moved") || is(&error, "proposal-void") => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
@@ -51,9 +52,20 @@ pub(super) async fn publish(
     let bytes = |value: Option<Value>| value.map(|value| value.to_string().into_bytes());
     let change = TrustChange { root: bytes(upload.root), targets: bytes(upload.targets) };
     let now = clock::now();
-    fleet.blocking(move |fleet| fleet.repository.publish_trust(&change, now)).await?.map_err(refused)?;
-    let keys = fleet.repository.director().map_err(anyhow::Error::from)?;
-    fleet.director.use_keys(keys);
+    // In one piece, and the rest in a task: whoever asked may be gone before it is done.
+    let work = move |fleet: &Fleet| -> Result<(), TrustRefusal> {
+        fleet.repository.publish_trust(&change, now)?;
+        fleet.director.use_keys(fleet.repository.director()?);
+        Ok(())
+    };
+    fleet.blocking(work).await?.map_err(refused)?;
+    let after = tokio::spawn(followed(fleet, operator.name, now));
+    let published = after.await.map_err(|e| anyhow::Error::new(e).context("what follows a ceremony died"))??;
+    Ok(Json(published))
+}
+
+/// Has everything else follow: desired states under the director's present keys, the catalog, the record.
+async fn followed(fleet: Arc<Fleet>, operator: String, now: Timestamp) -> anyhow::Result<TrustPublished> {
     let published = fleet
         .blocking(|fleet| -> anyhow::Result<TrustPublished> {
             let trust = fleet.repository.trust()?;
@@ -67,13 +79,13 @@ pub(super) async fn publish(
         })
         .await??;
     let text = format!("root {}, targets {}", published.root_version, published.targets_version);
-    fleet.store.record(NewEvent::new(EventKind::TrustPublished, text).by(operator.name), now).await?;
+    fleet.store.record(NewEvent::new(EventKind::TrustPublished, text).by(operator), now).await?;
     // Devices refuse what a key signed that root names no more.
     upkeep::settle(&fleet, now).await?;
     for team in fleet.repository.teams() {
         fleet.reconcile(&team, "server", now).await?;
     }
-    Ok(Json(published))
+    Ok(published)
 }
 
 fn refused(refusal: TrustRefusal) -> Refused {

@@ -16,7 +16,7 @@ use super::{Keyring, MAX_TEAM_BYTES, Published, TeamRole, carry_out, chain, meta
 use crate::disk;
 
 /// Before anything expires: what is on our own disk is judged by its signatures, its dates are mended afterwards.
-const NO_EXPIRY: Timestamp = Timestamp::UNIX_EPOCH;
+pub(super) const NO_EXPIRY: Timestamp = Timestamp::UNIX_EPOCH;
 
 pub(super) fn load(folder: &Path, keys: &Keyring, now: Timestamp) -> anyhow::Result<Published> {
     tuf::install_provider();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sigstore_tuf::{Error as TufError, TrustedMetadataSet};
 use tern_protocol::{digest::Digest, keys::SigningKey, signed::sign_value, tuf};
 
-use super::{ONLINE_LIFE, OnlineKeys, PublishRefusal, Published, TeamRole, Write, chain};
+use super::{ONLINE_LIFE, OnlineKeys, PublishRefusal, Published, TeamRole, Write, chain, load};
 use crate::{
     ceremony::trust::{SPEC_VERSION, TARGETS_LIFE},
     director::whole_seconds,
@@ -96,9 +96,11 @@ impl Published {
         trusted.update_snapshot(&files.snapshot, now).map_err(own)?;
         trusted.update_targets(targets, now).map_err(own)?;
         for (team, bytes) in teams {
-            match trusted.update_delegated_targets(bytes, &team.to_string(), "targets", now) {
+            // Another team's may have expired: that is for that team to mend, and what it recalled stays recalled here.
+            let at = if changed == Some(team) { now } else { load::NO_EXPIRY };
+            match trusted.update_delegated_targets(bytes, &team.to_string(), "targets", at) {
                 Err(error) if changed == Some(team) => return Err(refusal(error)),
-                // Another team's metadata may have expired; that is for that team to mend.
+                // Its keys are others since a ceremony.
                 Err(error) => tracing::warn!(%team, error = chain(&error), "a team's metadata does not count"),
                 Ok(_) => {}
             }

@@ -16,6 +16,7 @@ use tern_protocol::keys::SigningKey;
 use super::{
     Keyring, Published, Repository, TeamRole, Write, carry_out, chain,
     keyring::KeyMissing,
+    load,
     metadata::{Before, online, version_in},
 };
 use crate::{
@@ -76,9 +77,9 @@ impl Repository {
         let published = self.lock();
         let root_version = published.trusted.root().version;
         let mut roots = Vec::new();
-        for version in super::load::versions_on_disk(&self.folder, "root")? {
+        for version in load::versions_on_disk(&self.folder, "root")? {
             if version <= root_version {
-                roots.push(super::load::file(&self.folder, &format!("{version}.root.json"))?);
+                roots.push(load::file(&self.folder, &format!("{version}.root.json"))?);
             }
         }
         let (targets, targets_version) = (published.targets.clone(), version_in(&published.targets)?);
@@ -139,7 +140,13 @@ impl Repository {
             writes.push(self.metadata_write(&format!("{}.root.json", root.version), bytes));
         }
         writes.push(timestamp);
-        carry_out(&writes).map_err(|e| failed(e.into()))?;
+        if let Err(error) = carry_out(&writes) {
+            // Root may be out already, and devices see the disk: so does this process from now on.
+            if let Ok(there) = load::load(&self.folder, &keys, now) {
+                (*published, *self.keyring()) = (there, keys);
+            }
+            return Err(failed(error.into()));
+        }
         *published = Published { trusted, targets, teams: published.teams.clone() };
         *self.keyring() = keys;
         Ok(())
@@ -150,8 +157,9 @@ impl Repository {
     /// # Errors
     /// [`KeyMissing`].
     pub fn director(&self) -> Result<Vec<Arc<SigningKey>>, KeyMissing> {
+        let published = self.lock();
         let keys = self.keyring().clone();
-        keys.of_role(self.lock().trusted.root(), "director")
+        keys.of_role(published.trusted.root(), "director")
     }
 
     /// Whether root names a key of this machine for what people must decide on.

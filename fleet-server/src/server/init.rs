@@ -140,6 +140,15 @@ fn solo(folder: &Path, keys: &Path, operator: &Path, order: &[TeamId], now: Time
         director: keyfile::create(&keys.join("director-1.key"), None)?.public(),
         teams,
     };
+    // For the ceremony that ends the trial.
+    let public = folder.join("public");
+    private_folder(&public)?;
+    for (role, key) in
+        [("snapshot", keys.online.snapshot[0].public()), ("timestamp", keys.online.timestamp[0].public())]
+    {
+        keyfile::write_public(&public.join(format!("{role}.pub")), &key)?;
+    }
+    keyfile::write_public(&public.join("director.pub"), &keys.director)?;
     solo::create(&folder.join("tuf"), &keys, now).context("make the TUF repository")?;
     Ok(())
 }

@@ -116,22 +116,22 @@ impl Folder {
         if !counts {
             bail!("{called} hands over from a key that is not one of {role}'s: take the key's .pub file instead");
         }
-        let place = format!("{}.pub", rotation.name);
-        keyfile::write_public(&self.path(&place), &rotation.new)?;
         printer.step(&format!("{}'s new key is vouched for by its old one, for {role}", rotation.name))?;
         Ok(rotation.new.clone())
     }
 
-    /// The names of keys: of the store, and of the folder.
+    /// The names of keys: those of the store, and beside them, said to be so, those that the folder's carriers gave.
     pub(super) fn names(&self, keys: &Keys<'_>) -> anyhow::Result<Names> {
         let mut names = Names::default();
-        for folder in [keys.store().ok(), Some(self.0.as_path())].into_iter().flatten().filter(|f| f.is_dir()) {
+        let places = [(keys.store().ok(), ""), (Some(self.0.as_path()), " by the folder")];
+        let places = places.into_iter().filter_map(|(place, said)| Some((place.filter(|p| p.is_dir())?, said)));
+        for (folder, said) in places {
             for entry in std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
                 let path = entry?.path();
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let Some(name) = name.strip_suffix(".pub") else { continue };
                 if let Ok(key) = keyfile::read_public(&path) {
-                    names.0.insert(key.id(), name.to_owned());
+                    names.0.entry(key.id()).or_insert_with(|| format!("{name}{said}"));
                 }
             }
         }

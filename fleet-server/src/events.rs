@@ -47,7 +47,7 @@ kinds! {
     ProposalWithdrawn = "proposal-withdrawn", "Somebody took a proposed list back.";
     ProposalVoid = "proposal-void", "Another list was published: the signatures of a proposed one count for nothing.";
     ManifestReplaced = "manifest-replaced", "A version that was never signed got another manifest.";
-    MetadataExpiring = "metadata-expiring", "Metadata could not be signed anew; devices refuse what is expired.";
+    MetadataExpiring = "metadata-expiring", "Metadata could not be signed anew, or what people sign ends soon; devices refuse what is expired.";
     TrustPublished = "trust-published", "A ceremony's root or targets are in force.";
     Assigned = "assigned", "An operator assigned a version.";
     RolloutCreated = "rollout-created", "Somebody made a rollout.";

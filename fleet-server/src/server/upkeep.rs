@@ -27,9 +27,14 @@ pub(super) async fn run(fleet: Arc<Fleet>, tls: TlsSlot, broker: BrokerHandle) {
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut certified = clock::now();
     let mut reminder = Timestamp::MIN;
+    let mut looked = None;
     loop {
         rounds.tick().await;
         let now = clock::now();
+        if looked.is_none_or(|at: Timestamp| now.duration_since(at) >= REMINDER) {
+            warn_of_expiry(&fleet, looked.is_none(), now).await;
+            looked = Some(now);
+        }
         if let Err(error) = fleet.accesses.settle(false).await {
             tracing::error!(%error, "counts of refused requests were not recorded");
         }
@@ -111,6 +116,30 @@ async fn remind(fleet: &Fleet, error: &anyhow::Error, now: Timestamp) {
     }
 }
 
+/// Records which of the roles that people sign end soon: at the start each within 90 days, later on the days of [`is_told`].
+async fn warn_of_expiry(fleet: &Fleet, at_start: bool, now: Timestamp) {
+    for (role, expires) in fleet.repository.signed_by_people() {
+        let days = expires.duration_since(now).as_hours().div_euclid(24);
+        if !is_told(days, at_start) {
+            continue;
+        }
+        let mend = match role.as_str() {
+            "root" | "targets" => "hold a ceremony: `tern key ceremony prepare`",
+            _ => "have its team publish, or run `tern model sign`",
+        };
+        let when = if days < 0 { "has expired".to_owned() } else { format!("expires in {days} days") };
+        let event = NewEvent::new(EventKind::MetadataExpiring, format!("{role} {when}: {mend}"));
+        if let Err(error) = fleet.store.record(event, now).await {
+            tracing::error!(%error, "an event was not recorded");
+        }
+    }
+}
+
+/// Whether a role with so many whole days left is worth an event today.
+fn is_told(days: i64, at_start: bool) -> bool {
+    if at_start { days <= 90 } else { matches!(days, 90 | 30 | ..=7) }
+}
+
 async fn round(fleet: &Arc<Fleet>, now: Timestamp) -> anyhow::Result<()> {
     let half = now.saturating_add(fleet.director.valid() / 2).unwrap_or(Timestamp::MAX);
     loop {
@@ -132,4 +161,16 @@ fn recertify(fleet: &Fleet, tls: &TlsSlot, broker: &BrokerHandle, now: Timestamp
     broker.reload(&mqtt);
     tracing::info!("the server's certificate was renewed");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_ninety_thirty_and_seven_days_before_and_at_each_start() {
+        let told = |at_start| (-2..=400).filter(|days| is_told(*days, at_start)).collect::<Vec<_>>();
+        assert_eq!(told(false), [-2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 30, 90]);
+        assert_eq!(told(true), (-2..=90).collect::<Vec<_>>());
+    }
 }

@@ -40,7 +40,7 @@ pub struct WhoAmI {
     pub fleet: FleetId,
     /// The server's version.
     pub server_version: String,
-    /// Whether the server was made with `init --solo`, whose keys all lie on one machine.
+    /// Whether keys that lie on the server suffice for root or targets.
     pub solo: bool,
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn whoami(client: &Client, printer: &mut Printer<'_>) -> anyhow
 }
 
 const SOLO: &str =
-    "warning: this server was made with `init --solo`: all its keys were made on one machine, which is unsafe";
+    "warning: the keys of root or targets lie on this server, as `init --solo` made them, which is unsafe";
 
 fn token_of_file(path: &Path) -> anyhow::Result<String> {
     let shown = path.display();

@@ -67,8 +67,8 @@ pub(super) fn content(shown: &Shown, place: &Place, now: Timestamp) -> Markup {
             @if shown.solo {
                 p #solo .warning role="note" {
                     strong { "Unsafe keys. " }
-                    "This server was made with " code { "init --solo" }
-                    ": every signing key was made on one machine, so whoever holds that machine can sign any model."
+                    "The keys of root or targets lie on this server, as " code { "init --solo" }
+                    " made them: whoever holds this machine can sign any model."
                 }
             }
             @match &shown.view {

@@ -49,8 +49,7 @@ impl ConsoleSource for Window {
         Box::pin(async move {
             let Some(view) = self.view(place).await? else { return Ok(None) };
             let open = self.0.store.open_incidents().await.context("count incidents")?;
-            let settings = &self.0.settings;
-            let (fleet, solo) = (settings.fleet.clone(), settings.solo);
+            let (fleet, solo) = (self.0.settings.fleet.clone(), self.0.repository.is_solo());
             Ok(Some(Shown { fleet, solo, open_incidents: open.values().sum(), view }))
         })
     }

@@ -21,7 +21,7 @@ pub struct TrustUpload {
 pub struct TrustNow {
     /// The fleet.
     pub fleet: FleetId,
-    /// Whether keys that people must hold lie on the server.
+    /// Whether keys that lie on the server suffice for root or targets.
     pub solo: bool,
     /// Every root from the first, signed.
     pub roots: Vec<Value>,
@@ -38,7 +38,7 @@ pub struct TrustPublished {
     pub root_version: u64,
     /// The version of targets in force.
     pub targets_version: u64,
-    /// Whether keys that people must hold lie on the server still.
+    /// Whether keys that lie on the server suffice for root or targets.still.
     pub solo: bool,
     /// Roles of teams whose list does not count until it is signed with the keys that count now.
     pub roles_to_sign_again: Vec<String>,

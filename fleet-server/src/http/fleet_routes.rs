@@ -48,7 +48,7 @@ pub(super) async fn whoami(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) 
         scope: (&operator.scope).into(),
         fleet: fleet.settings.fleet.clone(),
         server_version: env!("CARGO_PKG_VERSION").into(),
-        solo: fleet.settings.solo,
+        solo: fleet.repository.is_solo(),
     }))
 }
 

@@ -53,7 +53,7 @@ pub(super) async fn judged(
 
 /// Whether nobody needs another's word: all keys lie on one machine, or devices opt in.
 pub(super) fn is_exempt(fleet: &Fleet, role: &TeamRole) -> bool {
-    fleet.settings.solo || role.kind == RoleKind::Candidate
+    fleet.repository.is_solo() || role.kind == RoleKind::Candidate
 }
 
 pub(super) fn needs_other(verdict: &Verdict) -> Refused {

@@ -114,10 +114,9 @@ impl Keyring {
         Ok(OnlineKeys { snapshot: self.of_role(root, "snapshot")?, timestamp: self.of_role(root, "timestamp")? })
     }
 
-    /// Whether `root` names a key here for what people must decide on.
+    /// Whether the keys here suffice for what people must decide on: whoever takes this machine then takes the fleet.
     pub fn is_solo(&self, root: &Root) -> bool {
-        let offline = ["root", "targets"].into_iter().filter_map(|role| root.role(role));
-        offline.flat_map(|role| &role.keyids).any(|id| self.keys.contains_key(&KeyId(id.clone())))
+        ["root", "targets"].into_iter().any(|role| self.of_role(root, role).is_ok())
     }
 
     /// The key files here, and those that `init` laid for the operator, that count for nothing under `root` and `teams`,

@@ -162,10 +162,10 @@ impl Repository {
         keys.of_role(published.trusted.root(), "director")
     }
 
-    /// Whether root names a key of this machine for what people must decide on.
+    /// Whether the keys of this machine suffice for root or for targets.
     pub fn is_solo(&self) -> bool {
-        let keys = self.keyring().clone();
-        keys.is_solo(self.lock().trusted.root())
+        let published = self.lock();
+        self.keyring().is_solo(published.trusted.root())
     }
 
     /// The key files of the data folder that count for nothing.

@@ -113,7 +113,7 @@ async fn make(folder: &Path, order: &InitOrder, now: Timestamp) -> anyhow::Resul
     let token = Secret::generate()?;
     disk::write(&operator.join("token"), format!("{}\n", token.reveal()).as_bytes(), Access::Private)?;
     let store = Store::open(&folder.join("server.db")).context("make server.db")?;
-    let settings = FleetSettings { fleet: order.fleet.clone(), solo: order.solo.is_some(), names: order.names.clone() };
+    let settings = FleetSettings { fleet: order.fleet.clone(), names: order.names.clone() };
     store.settle(settings).await?;
     store.add_token(token.hash(), Operator::new("admin", Role::Admin), now).await?;
     let how = if order.solo.is_some() { "with all keys on one machine (--solo)" } else { "for a ceremony" };

@@ -10,8 +10,6 @@ use super::{Store, StoreError, damaged, from_json, parse, to_json};
 pub struct FleetSettings {
     /// The fleet.
     pub fleet: FleetId,
-    /// Whether all keys lie on this machine.
-    pub solo: bool,
     /// Names and addresses that the server's certificate carries.
     pub names: Vec<String>,
 }
@@ -23,11 +21,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn settle(&self, settings: FleetSettings) -> Result<(), StoreError> {
         self.write(move |connection| {
-            let pairs = [
-                ("fleet", settings.fleet.to_string()),
-                ("solo", settings.solo.to_string()),
-                ("names", to_json(&settings.names)),
-            ];
+            let pairs = [("fleet", settings.fleet.to_string()), ("names", to_json(&settings.names))];
             for (key, value) in pairs {
                 connection.execute("INSERT INTO settings (key, value) VALUES (?1, ?2)", params![key, value])?;
             }
@@ -44,7 +38,6 @@ impl Store {
         self.read(|connection| {
             Ok(FleetSettings {
                 fleet: parse("fleet", &value(connection, "fleet")?)?,
-                solo: parse("solo", &value(connection, "solo")?)?,
                 names: from_json("names", value(connection, "names")?.as_bytes())?,
             })
         })

@@ -90,10 +90,10 @@ impl Rig {
         let keys = solo::SoloKeys { root: key("root"), targets: key("targets"), online, director, teams };
         std::fs::remove_dir_all(order.data_dir.join("tuf")).unwrap();
         solo::create(&order.data_dir.join("tuf"), &keys, clock::now()).unwrap();
-        let database = rusqlite::Connection::open(order.data_dir.join("server.db")).unwrap();
-        let changed = database.execute("UPDATE settings SET value = 'false' WHERE key = 'solo'", []).unwrap();
-        assert_eq!(changed, 1);
-        drop(database);
+        // People keep these.
+        for role in ["root", "targets"] {
+            std::fs::remove_file(order.data_dir.join(format!("keys/{role}-1.key"))).unwrap();
+        }
         Self::serve(folder, order.data_dir).await
     }
 

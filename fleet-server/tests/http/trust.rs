@@ -98,9 +98,12 @@ async fn a_solo_fleet_becomes_one_of_several_people_and_its_devices_follow() {
     // The answer was lost and it is sent again: nothing is wrong, and nothing changes.
     assert_eq!(put(&rig, &upload).await.ok::<TrustPublished>().root_version, 2);
 
-    // A device goes from its pinned root to this one and finds what it ran; releases go on.
+    // From now on nobody releases their own version alone.
+    let own = rig.publish_bundle("demo/m@1.0.1", bundle("demo/m@1.0.1", b"weights two")).await;
+    assert_eq!(own.reply.problem(), (403, "own-version".into()));
+
+    // A device goes from its pinned root to this one and finds what it ran.
     assert_eq!(updater(&rig, &device).await.trusted().root().version, 2);
-    rig.publish("demo/m@1.0.1", b"weights two").await;
     let mut link = agent(&rig, &device, 0).await;
     assert_eq!(admitted(&rig, &device, &link.message().await).await.models[0].model_version(), MODEL.parse().unwrap());
     rig.event("trust-published", "").await;

@@ -52,7 +52,7 @@ pub(super) async fn publish(
             ))?;
         }
         if published.solo {
-            p.note("warning: root or targets still name a key that lies on the server, which is unsafe")?;
+            p.note("warning: keys that lie on the server still suffice for root or targets, which is unsafe")?;
         }
         if published.useless_keys.is_empty() {
             return Ok(());

@@ -119,7 +119,9 @@ async fn dispatch(
         }
         Command::Model(args::Model::Recall(order)) => lists::recall(&order, environment, &settings()?, printer).await,
         Command::Model(args::Model::Floor(order)) => lists::floor(&order, environment, &settings()?, printer).await,
-        Command::Model(args::Model::Sign(order)) => lists::sign_again(&order, environment, &settings()?, printer).await,
+        Command::Model(args::Model::Sign(order)) => {
+            lists::sign_again(&order, environment, &settings()?, input, printer).await
+        }
         Command::Model(args::Model::Proposals { team }) => proposals::list(&client()?, team.as_ref(), printer).await,
         Command::Model(args::Model::Withdraw { proposal, reason }) => {
             proposals::withdraw(&client()?, proposal, reason, printer).await
@@ -154,11 +156,10 @@ async fn dispatch(
             rescue::run(client, &order, &keys::Keys::beside(environment, place.as_deref()), printer).await
         }
         Command::Device(args::Device::Quarantine) => telemetry::quarantine(&client()?, printer).await,
-        Command::Key(key::Key::Ceremony(order)) => {
+        Command::Key(order) => {
             let keys = keys::Keys::beside(environment, place.as_deref());
-            ceremony::run(order, &keys, client, input, printer).await
+            key::run(order, &keys, client, input, printer).await
         }
-        Command::Key(order) => key::run(order, &keys::Keys::beside(environment, place.as_deref()), printer),
         Command::Assign(order) => fleet::assign(&client()?, order, printer).await,
         Command::Rollout(order) => rollout::run(&client()?, order, printer).await,
         Command::Events { after, last } => fleet::events(&client()?, after, last, printer).await,

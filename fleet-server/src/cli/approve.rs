@@ -21,7 +21,7 @@ use super::{
     config::{Environment, Settings},
     difference::difference,
     lists::{self, Signer},
-    output::Printer,
+    output::{self, Printer},
     proposals,
     versions::{self, Edit, Review, Step, Target},
 };
@@ -93,7 +93,7 @@ pub(super) async fn run(
     let failed = checked.iter().map(|one| one.report.failed.len()).sum::<usize>();
     let override_reason = allowed(failed, order, printer)?;
     if !order.yes {
-        ask(input, printer)?;
+        output::confirm(input, printer)?;
     }
     let done = post(&client, &mut signer, &pending, override_reason.clone()).await?;
     lists::tell(&done.row, &signer, printer)?;
@@ -315,17 +315,6 @@ fn allowed(failed: usize, order: &Approve, printer: &mut Printer<'_>) -> anyhow:
             Ok(Some(reason.clone()))
         }
     }
-}
-
-fn ask(input: &mut dyn io::Read, printer: &mut Printer<'_>) -> anyhow::Result<()> {
-    printer.note("sign it? type yes")?;
-    let mut answer = Vec::new();
-    let mut byte = [0];
-    while answer.len() < 16 && input.read(&mut byte).context("reading the answer")? == 1 && byte[0] != b'\n' {
-        answer.push(byte[0]);
-    }
-    ensure!(answer.trim_ascii() == b"yes", "not confirmed: nothing was signed (--yes signs without asking)");
-    Ok(())
 }
 
 async fn post(

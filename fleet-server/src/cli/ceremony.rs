@@ -8,11 +8,15 @@ mod server;
 
 use std::{io::Read, path::PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{client::Client, keys::Keys, output::Printer};
+use super::{
+    client::Client,
+    keys::Keys,
+    output::{self, Printer},
+};
 use crate::ceremony::{
     signing::{Papers, Tally},
     trust::{Edition, ROOT_LIFE, TARGETS_LIFE},
@@ -58,6 +62,7 @@ pub(super) enum Ceremony {
     },
 }
 
+/// `tern key ceremony`.
 pub(super) async fn run(
     order: Ceremony,
     keys: &Keys<'_>,
@@ -133,8 +138,7 @@ fn sign(
     let names = folder.names(keys)?;
     say(&papers, &names, printer)?;
     if !yes {
-        printer.note("sign this? Type yes:")?;
-        ensure!(answer(input)? == "yes", "nothing was signed");
+        output::confirm(input, printer)?;
     }
     for key in keys.open(named)? {
         let documents = papers.sign(&key)?;
@@ -147,15 +151,6 @@ fn sign(
         return printer.step("complete: devices would take it");
     }
     open.iter().try_for_each(|tally| printer.step(&in_words(tally, &names)))
-}
-
-fn answer(input: &mut dyn Read) -> anyhow::Result<String> {
-    let mut line = Vec::new();
-    let mut byte = [0];
-    while line.len() < 100 && input.read(&mut byte).context("the answer on standard input")? == 1 && byte[0] != b'\n' {
-        line.push(byte[0]);
-    }
-    Ok(String::from_utf8_lossy(&line).trim().to_owned())
 }
 
 fn in_words(tally: &Tally, names: &Names) -> String {

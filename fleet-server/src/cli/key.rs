@@ -1,6 +1,9 @@
 //! `tern key`: a person's keys in the store beside the configuration, `NAME.key` and `NAME.pub`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
@@ -10,7 +13,13 @@ use tern_protocol::{
     keys::{KeyId, PublicKey},
 };
 
-use super::{ceremony::Ceremony, keys::Keys, output::Printer, record::Record};
+use super::{
+    ceremony::{self, Ceremony},
+    client::Client,
+    keys::Keys,
+    output::Printer,
+    record::Record,
+};
 use crate::{
     disk::{self, Access},
     keyfile::{self, KeyRotation},
@@ -74,11 +83,16 @@ struct Shown {
     encrypted: Option<bool>,
 }
 
-pub(super) fn run(order: Key, keys: &Keys<'_>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+pub(super) async fn run(
+    order: Key,
+    keys: &Keys<'_>,
+    client: impl FnOnce() -> anyhow::Result<Client>,
+    input: &mut dyn Read,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
     match order {
         Key::Generate(order) => generate(&order, keys, printer),
-        // It may want the server; the dispatcher has it.
-        Key::Ceremony(_) => Ok(()),
+        Key::Ceremony(order) => ceremony::run(order, keys, client, input, printer).await,
         Key::List => list(keys, printer),
         Key::Show { key } => show(&key, keys, printer),
         Key::Export { key, out } => {

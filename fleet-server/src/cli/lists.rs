@@ -1,6 +1,8 @@
 //! Changes to a team's signed list: made here, signed here, proposed to the server, which publishes what has enough
 //! signatures.
 
+use std::io;
+
 use anyhow::{Context, bail};
 use serde::Serialize;
 use serde_json::Value;
@@ -14,7 +16,7 @@ use super::{
     client::{CallError, Client},
     config::{Environment, Settings},
     keys,
-    output::Printer,
+    output::{self, Printer},
     proposals,
     record::Record,
     versions::{self, Edit, Step, Vouchers},
@@ -103,18 +105,6 @@ pub(super) async fn change(
             Step::Sign(next) => next,
         };
         signer.saw(served.signed.as_ref())?;
-        if matches!(edit, Edit::Nothing) {
-            // Nothing is signed unseen: this is the very list.
-            for (path, target) in versions::targets(&next) {
-                printer.step(&format!("lists {path}: {}", target["hashes"]["sha256"].as_str().unwrap_or_default()))?;
-            }
-            let standings = versions::standings(next.as_object().context("invariant: a list is an object")?)?;
-            for (model, standing) in standings {
-                for line in standing_words(&Standing::default(), &standing) {
-                    printer.step(&format!("{model}: {line}"))?;
-                }
-            }
-        }
         match propose(client, signer, &next, reason).await {
             Ok(made) => return Ok(Some(made)),
             Err(error) if is(&error, "metadata-moved") || is(&error, "proposal-void") => {
@@ -210,13 +200,36 @@ pub(super) async fn sign_again(
     order: &args::Sign,
     environment: &Environment,
     settings: &Settings,
+    input: &mut dyn io::Read,
     printer: &mut Printer<'_>,
 ) -> anyhow::Result<()> {
     let team = order.team.clone();
     let role = if order.candidates { TeamRole::candidate(team) } else { TeamRole::release(team) };
-    let signer = Signer::load(&order.signing, role, environment, settings)?;
+    let mut signer = Signer::load(&order.signing, role, environment, settings)?;
+    let client = Client::new(settings)?;
+    let served: TeamMetadata = client.get(&metadata_path(&signer.role)).await?;
+    let next = versions::next(&signer.role, &served, &Edit::Nothing, &signer.vouchers(), printer.now())?;
+    let Step::Sign(next) = next else { bail!("{} has no list yet: publish a version", signer.role) };
+    show(&next, printer)?;
+    if !order.yes {
+        output::confirm(input, printer)?;
+    }
+    let made = propose(&client, &mut signer, &next, &order.reason).await?;
     let done = format!("the list of {} is signed again", signer.role);
-    carry_out(signer, &Edit::Nothing, &order.reason, &done, settings, printer).await
+    finish(&signer, Some(made), &done, printer)
+}
+
+/// Everything that a list says.
+fn show(list: &Value, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    for (path, target) in versions::targets(list) {
+        printer.step(&format!("lists {path}: {}", target["hashes"]["sha256"].as_str().unwrap_or_default()))?;
+    }
+    for (model, standing) in versions::standings(list.as_object().context("invariant: a list is an object")?)? {
+        for line in standing_words(&Standing::default(), &standing) {
+            printer.step(&format!("{model}: {line}"))?;
+        }
+    }
+    Ok(())
 }
 
 async fn carry_out(
@@ -229,9 +242,14 @@ async fn carry_out(
 ) -> anyhow::Result<()> {
     let client = Client::new(settings)?;
     let made = change(&client, &mut signer, edit, reason, printer).await?;
+    finish(&signer, made, done, printer)
+}
+
+/// Says what came of it; `made` is none where the list says it already.
+fn finish(signer: &Signer, made: Option<ProposalDetail>, done: &str, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     let row = made.map(|made| made.row);
     if let Some(row) = &row {
-        tell(row, &signer, printer)?;
+        tell(row, signer, printer)?;
     }
     let is_done = row.as_ref().is_none_or(|row| row.state == ProposalState::Published);
     let changed = Changed { role: signer.role.to_string(), proposal: row };

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use anyhow::{Context, ensure};
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -131,4 +132,19 @@ impl<'a> Printer<'a> {
         let lines: Vec<_> = text.lines().take(40).map(|line| plain(line, 2_000)).collect();
         let _ = writeln!(self.err, "error: {}", lines.join("\n"));
     }
+}
+
+/// Asks whether what was shown is to be signed. No byte after the answer's line is read.
+///
+/// # Errors
+/// Where the answer is not `yes`.
+pub(super) fn confirm(input: &mut dyn io::Read, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    printer.note("sign it? type yes")?;
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while answer.len() < 16 && input.read(&mut byte).context("reading the answer")? == 1 && byte[0] != b'\n' {
+        answer.push(byte[0]);
+    }
+    ensure!(answer.trim_ascii() == b"yes", "not confirmed: nothing was signed (--yes signs without asking)");
+    Ok(())
 }

@@ -303,6 +303,27 @@ fn publish_for_people_prints_each_step_and_the_digest() {
 }
 
 #[test]
+fn a_list_is_signed_again_as_it_stands_after_it_was_shown_and_confirmed() {
+    let desk = Desk::new();
+    let sign = ["model", "sign", "demo", "--reason", "other keys"];
+    assert!(desk.tern(&sign).refused().contains("no list yet"));
+    desk.publish("1.0.0", &[]).json();
+    let before = desk.state(|s| s.list.clone().unwrap());
+    let answered = |answer: &str| tern(desk.environment(), answer, &sign);
+    for answer in ["", "no\n"] {
+        let outcome = answered(answer);
+        assert!(outcome.out.contains("lists models/demo/meter-digits/1.0.0/manifest.json: "), "{}", outcome.out);
+        assert_eq!(outcome.code, 1);
+        assert!(outcome.err.contains("not confirmed"), "{}", outcome.err);
+    }
+    assert_eq!(desk.state(|s| s.list.clone().unwrap()), before);
+    let outcome = answered("yes\n");
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    let after = desk.state(|s| s.list.clone().unwrap());
+    assert_eq!((&after["targets"], &after["version"]), (&before["targets"], &json!(2)));
+}
+
+#[test]
 fn a_publish_that_was_cut_short_is_continued() {
     let desk = Desk::new();
     desk.state(|s| s.blobs_until_failure = Some(5));

@@ -104,14 +104,15 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "What the list says is shown by `tern model list` and its proposal; other holders approve that."
-)]
+#[command(after_help = "All that the list says is shown before it is signed; other holders approve it as a proposal.")]
 pub(in crate::cli) struct Sign {
     /// The team
     pub team: TeamId,
     #[command(flatten)]
     pub signing: Signing,
+    /// Sign without asking
+    #[arg(long)]
+    pub yes: bool,
     /// The team's list of candidates, not that of its releases
     #[arg(long)]
     pub candidates: bool,

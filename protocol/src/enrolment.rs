@@ -4,7 +4,7 @@
 //! The token pins the server's CA and the TUF root by hash, so nothing is trusted on first use.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     digest::Digest,
@@ -50,8 +50,7 @@ pub struct InvalidToken;
 impl EnrolmentToken {
     /// The token as one word, `tern-enrol-1.…`.
     pub fn encode(&self) -> String {
-        let json = serde_json::to_vec(self).expect("invariant: a token holds text only");
-        format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(json))
+        word(PREFIX, self)
     }
 
     /// The token in `text`.
@@ -59,11 +58,22 @@ impl EnrolmentToken {
     /// # Errors
     /// Where it is none.
     pub fn decode(text: &str) -> Result<Self, InvalidToken> {
-        let text = text.trim();
-        let body = text.strip_prefix(PREFIX).filter(|_| text.len() <= MAX_TOKEN_BYTES).ok_or(InvalidToken)?;
-        let json = BASE64_URL_SAFE_NO_PAD.decode(body).map_err(|_| InvalidToken)?;
-        serde_json::from_slice(&json).map_err(|_| InvalidToken)
+        of_word(PREFIX, text)
     }
+}
+
+/// A token as one word that survives a clipboard.
+fn word(prefix: &str, token: &impl Serialize) -> String {
+    let json = serde_json::to_vec(token).expect("invariant: a token holds text only");
+    format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(json))
+}
+
+/// The token in a word of this prefix.
+fn of_word<T: DeserializeOwned>(prefix: &str, text: &str) -> Result<T, InvalidToken> {
+    let text = text.trim();
+    let body = text.strip_prefix(prefix).filter(|_| text.len() <= MAX_TOKEN_BYTES).ok_or(InvalidToken)?;
+    let json = BASE64_URL_SAFE_NO_PAD.decode(body).map_err(|_| InvalidToken)?;
+    serde_json::from_slice(&json).map_err(|_| InvalidToken)
 }
 
 /// `POST /api/v1/enrol`: the device's half.

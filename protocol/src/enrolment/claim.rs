@@ -5,10 +5,9 @@
 
 use std::{fmt, str::FromStr};
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-use super::{EnrolmentResponse, InvalidToken, MAX_TOKEN_BYTES};
+use super::{EnrolmentResponse, InvalidToken, of_word, word};
 use crate::{
     digest::Digest,
     ids::{DeviceClass, DeviceId, Labels},
@@ -90,8 +89,7 @@ impl ClaimToken {
 
     /// The token as one word, `tern-claim-1.…`.
     pub fn encode(&self) -> String {
-        let json = serde_json::to_vec(self).expect("invariant: a token holds text only");
-        format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(json))
+        word(PREFIX, self)
     }
 
     /// The token in `text`.
@@ -99,10 +97,7 @@ impl ClaimToken {
     /// # Errors
     /// Where it is none.
     pub fn decode(text: &str) -> Result<Self, InvalidToken> {
-        let text = text.trim();
-        let body = text.strip_prefix(PREFIX).filter(|_| text.len() <= MAX_TOKEN_BYTES).ok_or(InvalidToken)?;
-        let json = BASE64_URL_SAFE_NO_PAD.decode(body).map_err(|_| InvalidToken)?;
-        serde_json::from_slice(&json).map_err(|_| InvalidToken)
+        of_word(PREFIX, text)
     }
 }
 
@@ -137,7 +132,7 @@ pub struct ClaimResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::enrolment::EnrolmentToken;
+    use crate::enrolment::{EnrolmentToken, MAX_TOKEN_BYTES};
 
     #[test]
     fn a_claims_token_survives_the_clipboard_hides_its_secret_and_is_no_other_token() {

@@ -74,7 +74,7 @@ async fn followed(fleet: Arc<Fleet>, operator: String, now: Timestamp) -> anyhow
                 targets_version: trust.targets_version,
                 solo: fleet.repository.is_solo(),
                 roles_to_sign_again: trust.to_sign_again.iter().map(ToString::to_string).collect(),
-                useless_keys: fleet.repository.useless_keys(),
+                useless_keys: fleet.repository.useless_keys()?,
             })
         })
         .await??;

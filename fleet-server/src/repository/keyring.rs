@@ -119,13 +119,12 @@ impl Keyring {
         ["root", "targets"].into_iter().any(|role| self.of_role(root, role).is_ok())
     }
 
-    /// The key files here, and those that `init` laid for the operator, that count for nothing under `root` and `teams`,
-    /// the ids of the teams' keys. Paths from the data folder.
-    pub fn useless(&self, root: &Root, teams: &[String]) -> Vec<String> {
-        let director = tuf::director_keys(root).ok();
-        let roles: Vec<_> = root.roles.values().flat_map(|role| &role.keyids).collect();
-        let counts = |id: &KeyId| roles.contains(&&id.0) || director.as_ref().is_some_and(|d| d.get(id).is_some());
-        let own = self.keys.iter().filter(|(id, _)| !counts(id)).map(|(_, (name, _))| format!("keys/{name}"));
+    /// The key files here that counted under a root of `before` and do not under `root`, and those that `init` laid for the
+    /// operator and that are not among `teams`, the ids of the teams' keys. Paths from the data folder. A key that was made
+    /// for a ceremony to come is in neither.
+    pub fn useless(&self, before: &[Root], root: &Root, teams: &[String]) -> Vec<String> {
+        let gone = |id: &KeyId| before.iter().any(|before| counts(before, id)) && !counts(root, id);
+        let own = self.keys.iter().filter(|(id, _)| gone(id)).map(|(_, (name, _))| format!("keys/{name}"));
         let operator = self.folder.with_file_name("operator");
         let laid = key_files(&operator).unwrap_or_default();
         let laid = laid
@@ -133,6 +132,12 @@ impl Keyring {
             .filter(|name| keyfile::read(&operator.join(name)).is_ok_and(|key| !teams.contains(&key.public().id().0)));
         own.chain(laid.map(|name| format!("operator/{name}"))).collect()
     }
+}
+
+/// Whether `root` names this key for anything.
+fn counts(root: &Root, id: &KeyId) -> bool {
+    let is_director = tuf::director_keys(root).is_ok_and(|director| director.get(id).is_some());
+    is_director || root.roles.values().any(|role| role.keyids.contains(&id.0))
 }
 
 fn key_files(folder: &Path) -> std::io::Result<Vec<String>> {

@@ -10,7 +10,7 @@ use std::{path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::Value;
-use sigstore_tuf::TrustedMetadataSet;
+use sigstore_tuf::{Metadata, Root, TrustedMetadataSet};
 use tern_protocol::keys::SigningKey;
 
 use super::{
@@ -168,13 +168,17 @@ impl Repository {
         self.keyring().is_solo(published.trusted.root())
     }
 
-    /// The key files of the data folder that count for nothing.
-    pub fn useless_keys(&self) -> Vec<String> {
-        let keys = self.keyring().clone();
+    /// The key files of the data folder that count for nothing any more.
+    ///
+    /// # Errors
+    /// Where the roots before this one cannot be read.
+    pub fn useless_keys(&self) -> anyhow::Result<Vec<String>> {
+        let read = |bytes: &Vec<u8>| Ok(Metadata::<Root>::from_slice(bytes)?.into_signed());
+        let before = self.trust()?.roots.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
         let published = self.lock();
         let delegations = published.trusted.targets_role("targets").and_then(|targets| targets.delegations.as_ref());
         let teams: Vec<_> = delegations.into_iter().flat_map(|d| d.keys.keys().cloned()).collect();
-        keys.useless(published.trusted.root(), &teams)
+        Ok(self.keyring().useless(&before, published.trusted.root(), &teams))
     }
 
     /// When each role that people sign expires: root, targets, and the teams' lists.

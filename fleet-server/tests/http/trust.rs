@@ -125,12 +125,15 @@ async fn rotated_keys_of_director_and_team_count_from_then_on_and_the_old_ones_d
 
     let file = rig.folder.path().join("data/keys/director-2.key");
     let (director, released) = (keyfile::create(&file, None).unwrap(), key());
+    // For a ceremony to come.
+    keyfile::create(&rig.folder.path().join("data/keys/snapshot-2.key"), None).unwrap();
     ceremony.root.director = RoleKeys::one(director.public());
     let demo = ceremony.targets.teams.get_mut(&"demo".parse().unwrap()).unwrap();
     *demo = TeamTrust { release: RoleKeys::one(released.public()), ..demo.clone() };
     let published: TrustPublished = put(&rig, &ceremony.upload(&[&root, &targets])).await.ok();
     assert_eq!(published.roles_to_sign_again, ["demo"]);
-    assert!(published.useless_keys.contains(&"keys/director-1.key".to_owned()), "{:?}", published.useless_keys);
+    let own: Vec<_> = published.useless_keys.iter().filter(|file| file.starts_with("keys/")).collect();
+    assert_eq!(own, ["keys/director-1.key"]);
 
     // Desired states are signed anew, under a newer generation, by the key that counts.
     let mut link = agent(&rig, &device, 0).await;

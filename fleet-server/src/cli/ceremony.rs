@@ -11,6 +11,7 @@ use std::{io::Read, path::PathBuf};
 use anyhow::{bail, ensure};
 use clap::Subcommand;
 use serde::Serialize;
+use tern_protocol::digest::Digest;
 
 use super::{
     client::Client,
@@ -23,6 +24,7 @@ use crate::ceremony::{
     words::Names,
 };
 use folder::Folder;
+use server::Pin;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Ceremony {
@@ -59,6 +61,12 @@ pub(super) enum Ceremony {
     Fetch {
         /// The folder that people carry around; it is made where it is missing
         folder: PathBuf,
+        /// SHA-256 of a root.json that you trust, where none is known here; `tern-server adopt` prints it
+        #[arg(long, value_name = "HEX", conflicts_with = "root")]
+        root_sha256: Option<Digest>,
+        /// A root that you trust, where none is known here: a root.json that you signed, or have from who did
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
     },
 }
 
@@ -75,7 +83,10 @@ pub(super) async fn run(
         Ceremony::Sign { folder, keys: named, yes } => sign(&Folder(folder), &named, yes, keys, input, printer),
         Ceremony::Status { folder } => status(&Folder(folder), keys, printer),
         Ceremony::Publish { folder } => server::publish(&Folder(folder), keys, &client()?, printer).await,
-        Ceremony::Fetch { folder } => server::fetch(&Folder(folder), keys, &client()?, printer).await,
+        Ceremony::Fetch { folder, root_sha256, root } => {
+            let pin = root_sha256.map(Pin::Digest).or(root.map(Pin::File));
+            server::fetch(&Folder(folder), pin, keys, &client()?, printer).await
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests write scratch files")]
 
 mod access;
+mod ceremony;
 mod dashboards;
 mod fake;
 mod keys;

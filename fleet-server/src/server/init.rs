@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
-use tern_protocol::ids::{FleetId, TeamId};
+use tern_protocol::{
+    digest::Digest,
+    ids::{FleetId, TeamId},
+};
 
 use super::{args::ServerRole, prepare, private_folder};
 use crate::{
@@ -198,7 +201,8 @@ pub(super) fn adopt(data: &Path, ceremony: &Path, now: Timestamp) -> anyhow::Res
     let keys = Keyring::open(&data.join("keys"))?;
     repository::adopt(&partial, &keys, &change, now)?;
     disk::rename(&partial, &tuf)?;
-    Ok("adopted: root 1 and targets 1".into())
+    let root = Digest::of(&change.root.unwrap_or_default());
+    Ok(format!("adopted: root 1 and targets 1\nSHA-256 of root 1, for `tern key ceremony fetch --root-sha256`: {root}"))
 }
 
 #[cfg(test)]

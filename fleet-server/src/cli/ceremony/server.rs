@@ -6,15 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use sigstore_tuf::TrustedMetadataSet;
-use tern_protocol::{ids::FleetId, tuf};
+use tern_protocol::{digest::Digest, ids::FleetId, tuf};
 
 use super::super::{client::Client, keys::Keys, output::Printer};
 use super::folder::Folder;
 use crate::{
-    ceremony::{
-        signing::{Envelope, Papers, Sheets, verify_targets},
-        trust::RootTrust,
-    },
+    ceremony::signing::{Envelope, Papers, Sheets, verify_targets},
     disk::{self, Access},
     forms::trust::{TrustNow, TrustPublished, TrustUpload},
     repository::chain,
@@ -31,6 +28,12 @@ pub(super) async fn publish(
 ) -> anyhow::Result<()> {
     let papers = Papers::read(&folder.sheets()?)?;
     papers.verify(printer.now())?;
+    // What is remembered of this fleet must not become what another fleet's ceremony agreed on.
+    let there: TrustNow = client.get(PATH).await?;
+    let known = known(folder, keys, &there.fleet)?;
+    // After a first ceremony that is the one which was agreed on just now.
+    let first = papers.coming_root().filter(|_| known.is_empty()).map(|root| root.envelope.to_bytes());
+    reached(&known.into_iter().chain(first).collect::<Vec<_>>(), &there)?;
     let value = |envelope: &Envelope| serde_json::to_value(envelope).context("a paper as JSON");
     let upload = TrustUpload {
         root: papers.next_root.as_ref().map(|root| value(&root.envelope)).transpose()?,
@@ -40,8 +43,7 @@ pub(super) async fn publish(
     let (root, targets) = (papers.coming_root(), papers.coming_targets());
     let (root, targets) = root.zip(targets).context("invariant: verified papers are whole")?;
     folder.settle(&root.envelope.to_bytes(), &targets.envelope.to_bytes())?;
-    let now: TrustNow = client.get(PATH).await?;
-    remember(keys, &now.fleet, &root.envelope.to_bytes())?;
+    remember(keys, &there.fleet, &root.envelope.to_bytes())?;
     printer.result(&published, |p| {
         let (root, targets) = (published.root_version, published.targets_version);
         p.line(&format!("in force: root {root}, targets {targets}"))?;
@@ -62,19 +64,25 @@ pub(super) async fn publish(
     })
 }
 
+/// A root that the operator trusts, said on the command line.
+pub(super) enum Pin {
+    /// The SHA-256 of its bytes.
+    Digest(Digest),
+    /// The file that it lies in.
+    File(PathBuf),
+}
+
 pub(super) async fn fetch(
     folder: &Folder,
+    pin: Option<Pin>,
     keys: &Keys<'_>,
     client: &Client,
     printer: &mut Printer<'_>,
 ) -> anyhow::Result<()> {
     let now: TrustNow = client.get(PATH).await?;
-    let there = if folder.0.is_dir() { folder.sheets()?.root } else { None };
-    let known = match there {
-        Some(root) => Some(root),
-        None => known_root(keys, &now.fleet).and_then(|file| disk::read(&file, MAX_BYTES).transpose()).transpose()?,
-    };
-    let root = follow(known.as_deref(), &now.roots)?;
+    let mut known = known(folder, keys, &now.fleet)?;
+    known.extend(pin.map(|pin| pinned(&pin, &now.roots)).transpose()?);
+    let root = reached(&known, &now)?;
     let targets = serde_json::to_vec(&now.targets)?;
     // An expired list is fetched too: how else could it be made anew.
     verify_targets(&root, &targets, jiff::Timestamp::UNIX_EPOCH)
@@ -85,32 +93,59 @@ pub(super) async fn fetch(
     remember(keys, &now.fleet, root.root_bytes())?;
     let sheets = Sheets { root: Some(root.root_bytes().to_vec()), targets: Some(targets), ..Sheets::default() };
     let papers = Papers::read(&sheets)?;
-    let versions = papers.root.zip(papers.targets).map(|(r, t)| (r.content, t.content.1.version));
-    let ((trust, edition), targets) = versions.context("invariant: both were given")?;
-    printer.step(&format!("root {} and targets {targets} of fleet {}", edition.version, now.fleet))?;
-    if known.is_some() {
-        return printer.step("they follow from the root that was known here");
-    }
-    unverified(&trust, folder, keys, printer)
+    let versions = papers.root.zip(papers.targets).map(|(r, t)| (r.content.1.version, t.content.1.version));
+    let (root, targets) = versions.context("invariant: both were given")?;
+    printer.step(&format!("root {root} and targets {targets} of fleet {}", now.fleet))?;
+    printer.step("they follow from the root that was known here")
 }
 
-fn unverified(trust: &RootTrust, folder: &Folder, keys: &Keys<'_>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
-    let names = folder.names(keys)?;
-    let shown: Vec<_> = trust.root.keys.keys().map(|id| names.show(id)).collect();
-    printer.note(&format!(
-        "warning: no root was known here, so this one is the server's word: compare its keys with what their holders say: {}",
-        shown.join(", ")
-    ))
+/// The roots that are trusted here already: the folder's, and the one that this home remembers of the fleet.
+fn known(folder: &Folder, keys: &Keys<'_>, fleet: &FleetId) -> anyhow::Result<Vec<Vec<u8>>> {
+    let there = if folder.0.is_dir() { folder.sheets()?.root } else { None };
+    let kept = known_root(keys, fleet).and_then(|file| disk::read(&file, MAX_BYTES).transpose()).transpose()?;
+    Ok(there.into_iter().chain(kept).collect())
+}
+
+/// The root that is pinned; by its digest, it is one of those that the server shows.
+fn pinned(pin: &Pin, roots: &[Value]) -> anyhow::Result<Vec<u8>> {
+    match pin {
+        Pin::File(file) => {
+            let bytes = disk::read(file, MAX_BYTES).with_context(|| format!("read {}", file.display()))?;
+            bytes.with_context(|| format!("{} is missing: --root names a root.json", file.display()))
+        }
+        Pin::Digest(digest) => {
+            let bytes = roots.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>()?;
+            bytes.into_iter().find(|bytes| Digest::of(bytes) == *digest).with_context(|| {
+                format!("no root that the server shows has the SHA-256 {digest}: it lies, or is another fleet's")
+            })
+        }
+    }
+}
+
+/// The newest root that the server shows, if it follows from each of `known`.
+fn reached(known: &[Vec<u8>], now: &TrustNow) -> anyhow::Result<TrustedMetadataSet> {
+    let mut reached = None;
+    for root in known {
+        reached = Some(follow(root, &now.roots)?);
+    }
+    reached.with_context(|| {
+        format!(
+            "no root of fleet {} is known here, and the server's word alone counts for nothing: name the root that you \
+             trust, with --root FILE, a root.json that you signed or have from who did, or with --root-sha256 HEX, which \
+             `tern-server adopt` printed, and `sha256sum tuf/metadata/1.root.json` prints in the data folder on the \
+             server's own machine",
+            now.fleet
+        )
+    })
 }
 
 /// The newest of `roots`, reached from `known` by the rules of devices.
-fn follow(known: Option<&[u8]>, roots: &[Value]) -> anyhow::Result<TrustedMetadataSet> {
+fn follow(known: &[u8], roots: &[Value]) -> anyhow::Result<TrustedMetadataSet> {
     tuf::install_provider();
     let told = |e: sigstore_tuf::Error| anyhow::anyhow!(chain(&e));
     let lies = "the roots that the server shows do not follow from the one known here: it lies, or is another fleet's";
     let bytes = roots.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>()?;
-    let first = known.or(bytes.first().map(Vec::as_slice)).context("the server shows no root")?;
-    let mut trusted = TrustedMetadataSet::from_root(first).map_err(told).context("the root known here")?;
+    let mut trusted = TrustedMetadataSet::from_root(known).map_err(told).context("the root known here")?;
     let signed = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).map(|mut value| value["signed"].take());
     let mut met = false;
     for root in &bytes {

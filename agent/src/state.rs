@@ -10,6 +10,7 @@ use tern_protocol::{
     desired::{DesiredModel, GenerationFloor},
     digest::Digest,
     ids::{Generation, ModelName, Version},
+    keys::{KeyId, KeySet},
     refusal::RefusalCode,
     standing::Standing,
     tuf::RoleFloor,
@@ -30,6 +31,9 @@ pub struct State {
     pub floors: Vec<Floor>,
     /// The newest desired state that was taken over.
     pub desired: Option<DesiredRecord>,
+    /// The newest generation that each of the director's keys signed, of those taken over.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub generations: BTreeMap<KeyId, Generation>,
     /// Commit records.
     pub models: BTreeMap<ModelName, ModelRecord>,
     /// The newest refusal that concerns no single model.
@@ -161,6 +165,7 @@ impl State {
             time_floor,
             floors: Vec::new(),
             desired: None,
+            generations: BTreeMap::new(),
             models: BTreeMap::new(),
             last_error: None,
             boots: 0,
@@ -170,13 +175,24 @@ impl State {
         }
     }
 
-    /// The floor for the next desired state.
-    pub fn generation_floor(&self) -> GenerationFloor {
-        let rescued = || self.rescued.as_ref().map_or(Generation(0), |r| r.generation);
-        match &self.desired {
-            Some(known) => GenerationFloor { generation: known.generation, digest: Some(known.digest) },
-            None => GenerationFloor { generation: rescued(), digest: None },
+    /// The floor for the next desired state, where root names these keys for the director: no key that it still names goes
+    /// back. What a key signed counts no more once root names it no more, so a thief who ran the counter to its end has gained
+    /// nothing then.
+    pub fn generation_floor(&self, director: &KeySet) -> GenerationFloor {
+        let signed = director.ids().filter_map(|id| self.generations.get(id)).copied().max();
+        let rescued = self.rescued.as_ref().filter(|_| self.desired.is_none()).map(|r| r.generation);
+        let generation = signed.or(rescued).unwrap_or(Generation(0));
+        let same = self.desired.as_ref().filter(|known| signed == Some(known.generation));
+        GenerationFloor { generation, digest: same.map(|known| known.digest) }
+    }
+
+    /// Takes a desired state over that these keys signed.
+    pub fn take_desired(&mut self, record: DesiredRecord, signers: &[KeyId]) {
+        for key in signers {
+            let known = self.generations.entry(key.clone()).or_insert(record.generation);
+            *known = (*known).max(record.generation);
         }
+        self.desired = Some(record);
     }
 
     /// The generation of the newest desired state that was taken over; 0 where there was none.
@@ -266,6 +282,8 @@ impl ModelRecord {
 
 #[cfg(test)]
 mod tests {
+    use tern_protocol::keys::PublicKey;
+
     use super::*;
 
     #[test]
@@ -308,7 +326,45 @@ mod tests {
         state.raise_floors(&[seen("b", 8)]);
         assert_eq!((state.floor("timestamp", &Digest::of(b"b")), state.floor("timestamp", &Digest::of(b"a"))), (8, 0));
         let floor = GenerationFloor { generation: Generation(4), digest: None };
-        assert_eq!((state.generation_floor(), state.generation()), (floor, Generation(0)));
+        assert_eq!((state.generation_floor(&director(&["a"])), state.generation()), (floor, Generation(0)));
+    }
+
+    fn key(name: &str) -> KeyId {
+        KeyId(name.to_owned())
+    }
+
+    fn director(names: &[&str]) -> KeySet {
+        KeySet::new(names.iter().map(|name| (key(name), PublicKey::ed25519(&[0; 32]))), 1)
+    }
+
+    #[test]
+    fn a_generation_counts_as_long_as_root_names_a_key_that_signed_it() {
+        let mut state = State::new(None, Timestamp::UNIX_EPOCH);
+        state.rescued = Some(Rescued { generation: Generation(4), roles: BTreeMap::new() });
+        let of = |state: &State, keys: &[&str]| state.generation_floor(&director(keys));
+        let floor = |n, digest: Option<&str>| GenerationFloor {
+            generation: Generation(n),
+            digest: digest.map(|text| Digest::of(text.as_bytes())),
+        };
+        let record = |n, text: &str| DesiredRecord {
+            generation: Generation(n),
+            digest: Digest::of(text.as_bytes()),
+            envelope: text.to_owned(),
+        };
+        state.take_desired(record(5, "honest"), &[key("a"), key("b")]);
+        assert_eq!(of(&state, &["b", "c"]), floor(5, Some("honest")));
+        state.take_desired(record(u64::MAX, "stolen"), &[key("a")]);
+        assert_eq!(of(&state, &["a", "b"]), floor(u64::MAX, Some("stolen")));
+        assert_eq!(
+            of(&state, &["b"]),
+            floor(5, None),
+            "what the stolen key signed is forgotten, what the other signed is not"
+        );
+        assert_eq!(of(&state, &["c"]), floor(0, None));
+        state.take_desired(record(6, "mended"), &[key("c")]);
+        assert_eq!(of(&state, &["c"]), floor(6, Some("mended")));
+        assert_eq!(of(&state, &["b", "c"]), floor(6, Some("mended")));
+        assert_eq!(of(&state, &["a", "c"]), floor(u64::MAX, None), "named again, it counts again");
     }
 
     #[test]

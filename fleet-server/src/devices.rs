@@ -70,7 +70,7 @@ pub fn refusals<'a>(
 ) -> impl Iterator<Item = Refusal<'a>> {
     let of_state = of_state.map(move |error| {
         let is_twofold = error.code == RefusalCode::Equivocation && error.generation == taken_over;
-        Refusal { error, stands: taken_over < demanded || taken_over < error.generation || is_twofold }
+        Refusal { error, stands: taken_over != demanded || taken_over < error.generation || is_twofold }
     });
     of_state.into_iter().chain(models.iter().filter_map(|model| {
         let error = model.last_error.as_ref()?;

@@ -122,8 +122,8 @@ impl Document for DesiredState {
     const MAX_BYTES: usize = 256 << 10;
 }
 
-/// The newest desired state that a device took over, or without a digest the oldest that it may take over: the floor for
-/// the next.
+/// What the next desired state is measured by: the newest that was taken over under a key that root still names, or without a
+/// digest the oldest that may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GenerationFloor {
     /// Its generation; 0 where there was none.

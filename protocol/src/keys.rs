@@ -162,6 +162,11 @@ impl KeySet {
         self.threshold
     }
 
+    /// The names of the keys that count.
+    pub fn ids(&self) -> impl Iterator<Item = &KeyId> {
+        self.keys.keys()
+    }
+
     /// The key of this name, if it counts.
     pub fn get(&self, id: &KeyId) -> Option<&PublicKey> {
         self.keys.get(id)

@@ -23,19 +23,27 @@ pub trait Document: Serialize + DeserializeOwned {
 
 /// A document that carried enough valid signatures. Only [`verify`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified<T>(T);
+pub struct Verified<T> {
+    document: T,
+    signers: Vec<KeyId>,
+}
 
 impl<T> Deref for Verified<T> {
     type Target = T;
     fn deref(&self) -> &T {
-        &self.0
+        &self.document
     }
 }
 
 impl<T> Verified<T> {
     /// The document itself.
     pub fn into_inner(self) -> T {
-        self.0
+        self.document
+    }
+
+    /// The keys whose signatures counted, each once.
+    pub fn signers(&self) -> &[KeyId] {
+        &self.signers
     }
 }
 
@@ -147,23 +155,24 @@ pub fn verify<T: Document>(bytes: &[u8], keys: &KeySet) -> Result<Verified<T>, S
         return Err(SignatureError::WrongType { expected: T::TYPE, found: found.chars().take(40).collect() });
     }
     let message = canonical::signable(&envelope.signed).map_err(|e| malformed(&e))?;
-    let found = count_valid(&envelope.signatures, &message, keys)?;
-    if found < keys.threshold() {
-        return Err(SignatureError::UnderThreshold { found, threshold: keys.threshold() });
+    let signers = signers(&envelope.signatures, &message, keys)?;
+    if signers.len() < keys.threshold() {
+        return Err(SignatureError::UnderThreshold { found: signers.len(), threshold: keys.threshold() });
     }
-    serde_json::from_value(envelope.signed).map(Verified).map_err(|e| malformed(&e))
+    let document = serde_json::from_value(envelope.signed).map_err(|e| malformed(&e))?;
+    Ok(Verified { document, signers })
 }
 
-fn count_valid(signatures: &[Signature], message: &[u8], keys: &KeySet) -> Result<usize, SignatureError> {
+fn signers(signatures: &[Signature], message: &[u8], keys: &KeySet) -> Result<Vec<KeyId>, SignatureError> {
     let mut seen = BTreeSet::new();
-    let mut valid = 0;
+    let mut valid = Vec::new();
     for signature in signatures {
         if !seen.insert(&signature.keyid) {
             return Err(SignatureError::DuplicateKey(signature.keyid.clone()));
         }
         let Some(key) = keys.get(&signature.keyid) else { continue };
         if hex::decode(&signature.sig).is_ok_and(|raw| key.verifies(message, &raw)) {
-            valid += 1;
+            valid.push(signature.keyid.clone());
         }
     }
     Ok(valid)

@@ -63,8 +63,6 @@ pub(crate) fn refused(code: RefusalCode, words: &'static str) -> Expected {
 pub(crate) struct Rig {
     pub(crate) keys: Keys,
     pub(crate) authority: Arc<Authority>,
-    /// The pinned root.
-    root: Vec<u8>,
     /// Roots after the pinned one; every publication has them.
     pub(crate) roots: Vec<Role>,
     pub(crate) https: Https,
@@ -142,7 +140,6 @@ impl Rig {
         let mut rig = Self {
             keys,
             authority,
-            root,
             roots: Vec::new(),
             https,
             mqtt,
@@ -181,7 +178,6 @@ impl Rig {
         Self {
             keys,
             authority,
-            root: Vec::new(),
             roots,
             https,
             mqtt,
@@ -307,10 +303,15 @@ impl Rig {
         self.assert_refusal(variant, &found, expected);
     }
 
+    /// What the device said last of a desired state.
+    pub(crate) fn last_error(&self) -> Value {
+        self.device.status()["twin"]["last_error"].clone()
+    }
+
     /// The newest desired state is refused so, before anything of it is looked at.
     pub(crate) fn expect_state_refusal(&mut self, variant: &str, before: &Value, expected: Expected) {
         let found = wait(&format!("{variant}: the state is refused"), || {
-            let error = self.device.status()["twin"]["last_error"].clone();
+            let error = self.last_error();
             (!error.is_null() && error != *before).then_some(error)
         });
         self.assert_refusal(variant, &found, expected);
@@ -358,20 +359,6 @@ impl Rig {
             self.device.start();
         }
         self.witness = Some(witness);
-    }
-
-    /// Has the operator enrol the device again, under the same root; what it serves stays.
-    pub(crate) fn enrol_again(&mut self) {
-        let root = self.root.clone();
-        let witness = self.witness.take().expect("a witness");
-        {
-            let _silence = witness.silence();
-            self.device.kill();
-            std::fs::remove_dir_all(self.device.state("identity")).unwrap();
-            enrol(&self.device, &self.https, &self.authority, &root);
-            self.device.start();
-        }
-        (self.witness, self.generation) = (Some(witness), 0);
     }
 
     /// Ends the attack: an honest release is taken over after all of it, so it was the attacks that were refused.

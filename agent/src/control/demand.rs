@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tern_protocol::{
     desired::{self, Admission, Admitted, DesiredModel, DesiredRefusal, DesiredState},
     ids::{Generation, ModelName},
+    keys::KeyId,
     refusal::RefusalCode,
     signed::{self, SignatureError},
     twin::LastError,
@@ -31,7 +32,7 @@ impl Control {
             device: &self.enrolment.device,
             fleet: &self.enrolment.fleet,
             director: &director,
-            floor: self.store.read(|s| s.generation_floor()),
+            floor: self.store.read(|s| s.generation_floor(&director)),
             now: self.clock.now(),
         };
         match desired::admit(&bytes, &admission) {
@@ -41,7 +42,8 @@ impl Control {
                     digest: tern_protocol::digest::Digest::of(&bytes),
                     envelope: String::from_utf8_lossy(&bytes).into_owned(),
                 };
-                self.take_over(state.into_inner(), record).await;
+                let signers = state.signers().to_vec();
+                self.take_over(state.into_inner(), record, signers).await;
             }
             Ok(Admitted::Same(state)) => {
                 tracing::debug!(generation = %state.generation, "this desired state was taken over before");
@@ -59,12 +61,12 @@ impl Control {
         self.publish_twin();
     }
 
-    async fn take_over(&mut self, state: DesiredState, record: DesiredRecord) {
+    async fn take_over(&mut self, state: DesiredState, record: DesiredRecord, signers: Vec<KeyId>) {
         let issued = state.issued;
         let written = self
             .store
             .update(move |s| {
-                s.desired = Some(record);
+                s.take_desired(record, &signers);
                 s.raise_time(issued);
                 s.last_error = None;
             })
@@ -179,7 +181,7 @@ fn missing(machines: &BTreeMap<ModelName, Machine>, state: DesiredState) -> (Vec
     let gone = machines.iter().filter(|(name, m)| !is_gone(m) && !models.iter().any(|d| d.model == **name));
     let gone = gone.map(|(name, _)| name.clone()).collect();
     let has =
-        |m: &Machine, d: &DesiredModel| m.record().generation >= generation && m.record().desired.as_ref() == Some(d);
+        |m: &Machine, d: &DesiredModel| m.record().generation == generation && m.record().desired.as_ref() == Some(d);
     let lacks = |d: &DesiredModel| machines.get(&d.model).is_none_or(|m| !has(m, d));
     (gone, models.into_iter().filter(lacks).collect())
 }

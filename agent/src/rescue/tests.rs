@@ -9,7 +9,7 @@ use serde_json::json;
 use tern_protocol::{
     desired::GenerationFloor,
     digest::Digest,
-    keys::SigningKey,
+    keys::{KeySet, SigningKey},
     signed::{self, SignatureError},
     twin::ModelState,
 };
@@ -141,7 +141,10 @@ fn a_ticket_gives_new_floors_and_what_served_serves() {
     let store = Store::open(lost.path());
     let state = store.state();
     assert_eq!((store.fault(), state.time_floor, state.root_pin), (None, ticket.issued, Some(Digest::of(&lost.root))));
-    assert_eq!(state.generation_floor(), GenerationFloor { generation: Generation(7), digest: None });
+    assert_eq!(
+        state.generation_floor(&KeySet::new([], 1)),
+        GenerationFloor { generation: Generation(7), digest: None }
+    );
     assert_eq!(state.floor("timestamp", &Digest::of(b"any keys")), 70);
     let record = &state.models[&"vision/digits".parse().unwrap()];
     assert_eq!((record.active.as_ref().unwrap().version.to_string().as_str(), record.proven), ("1.0.0", true));

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tern_agent::{clock::machine_time, rescue::Answer, state::State, store::Store};
 use tern_protocol::{
     ids::Generation,
+    keys::KeySet,
     rescue::{FORMAT, RescueTicket},
     signed,
     twin::ModelState,
@@ -120,7 +121,7 @@ fn a_running_agent_is_rescued_without_a_pause_in_what_it_serves() {
 
 fn floor(state: &State) -> Generation {
     assert!(state.time_floor > Timestamp::UNIX_EPOCH);
-    state.generation_floor().generation
+    state.generation_floor(&KeySet::new([], 1)).generation
 }
 
 #[test]

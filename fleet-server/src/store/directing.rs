@@ -77,7 +77,7 @@ pub struct Demand {
     pub bytes: Vec<u8>,
     /// The row's generation.
     pub generation: Generation,
-    /// Whether the twin is behind it.
+    /// Whether the twin shows another generation.
     pub lags: bool,
 }
 
@@ -152,7 +152,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn demand(&self, device: DeviceId) -> Result<Option<Demand>, StoreError> {
         self.read(move |connection| {
-            let sql = "SELECT desired, generation, twin_generation < generation FROM devices
+            let sql = "SELECT desired, generation, twin_generation <> generation FROM devices
                        WHERE device = ?1 AND revoked IS NULL AND cloned IS NULL AND desired IS NOT NULL";
             let row = |row: &rusqlite::Row<'_>| {
                 Ok(Demand { bytes: row.get(0)?, generation: Generation(natural(row.get(1)?)), lags: row.get(2)? })

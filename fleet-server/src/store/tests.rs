@@ -398,6 +398,8 @@ async fn a_twin_brings_each_refusal_once_and_says_whether_it_lags() {
     assert_eq!((row.devices, row.signed), (1, true));
     let row = store.device(device("cam-1")).await.unwrap().unwrap();
     assert_eq!((row.generation, row.agent_version.as_str()), (generation, "1.0.1"));
+    let kept = say(&store, "cam-1", twin(generation.0 + 9, Some("1.0.0"), None)).await.unwrap();
+    assert_eq!(kept.behind, Some(generation), "a thief's generation is no reason to be silent");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ pub enum StatusKept {
 /// What a twin brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TwinKept {
-    /// The generation that is demanded, where the twin is behind it.
+    /// The generation that is demanded, where the twin shows another: an older one, or a newer one by a thief's key.
     pub behind: Option<Generation>,
     /// Refusals that were not in the twin before.
     pub refusals: Vec<RefusalCode>,
@@ -131,7 +131,7 @@ impl Store {
     }
 }
 
-/// Writes the twin's columns; says what is demanded where the twin is behind it.
+/// Writes the twin's columns; says what is demanded where the twin shows another generation.
 fn update(
     connection: &Connection,
     heard: &Heard,
@@ -143,7 +143,7 @@ fn update(
         .prepare_cached(
             "UPDATE devices SET twin = ?2, twin_generation = ?3, device_class = ?4, own_labels = ?5,
                  agent_version = ?6, last_seen = ?7 WHERE device = ?1
-             RETURNING twin_generation < generation, generation",
+             RETURNING twin_generation <> generation, generation",
         )?
         .query_row(
             params![

@@ -1,11 +1,10 @@
 //! The attacker held the online keys for a moment and signed counters at their end, so that nothing honest would ever be
 //! newer again. Honest metadata is then refused as older, which is right; and root's quorum must be able to mend it, by
-//! new keys for the roles that were stolen, without a visit to the device. The director's counter is mended by enrolling the
-//! device again. It must not lose what it serves in either case.
+//! new keys for the roles that were stolen, without a visit to the device, which must not lose what it serves.
 
-use tern_protocol::refusal::RefusalCode::{Metadata, OldGeneration, Rollback, UnknownTarget};
+use tern_protocol::refusal::RefusalCode::{Metadata, OldGeneration, Rollback, Signature, UnknownTarget};
 
-use crate::rig::{Rig, refused, repository::key};
+use crate::rig::{Rig, refused, repository::key, wait};
 
 /// The highest number that every reader of JSON agrees on.
 const END: u64 = (1 << 53) - 1;
@@ -42,7 +41,7 @@ pub(crate) fn tried(rig: &mut Rig) {
     rig.attempt("the stolen keys after the rotation", publication.files(), &evil, expected);
 }
 
-/// The director's counter is not root's to mend: a new enrolment, pinned by its token, starts it afresh.
+/// The same for the director's counter: what a key signed counts for as long as root names that key.
 fn generations(rig: &mut Rig) {
     rig.publish_honestly();
     let honest = rig.generation;
@@ -50,8 +49,19 @@ fn generations(rig: &mut Rig) {
     let evil = rig.evil();
     rig.try_demand("the last generation of all", evil.desired(), refused(UnknownTarget, "signed targets"));
     rig.generation = honest;
-    let before = rig.device.status()["twin"]["last_error"].clone();
+    let before = rig.last_error();
     rig.demand(rig.next.desired());
     rig.expect_state_refusal("an honest generation is older now", &before, refused(OldGeneration, "was taken over"));
-    rig.enrol_again();
+    let stolen = std::mem::replace(&mut rig.keys.director, key());
+    let root = rig.keys.root(rig.next_root());
+    rig.roots.push(root);
+    rig.publish_honestly();
+    // What a key signs that root did not name so far has the device look for a newer root.
+    rig.demand(rig.active.desired());
+    wait("the honest generation is taken over", || {
+        (rig.device.status()["twin"]["generation"] == rig.generation).then_some(())
+    });
+    let (before, state) = (rig.last_error(), rig.state(rig.next.desired()));
+    rig.send(&state, &[&stolen]);
+    rig.expect_state_refusal("the stolen key after the rotation", &before, refused(Signature, "0 of 1"));
 }

@@ -13,7 +13,8 @@ fn models(folder: &Path, found: &mut Vec<PathBuf>) {
         return found.push(folder.to_path_buf());
     }
     let Ok(entries) = std::fs::read_dir(folder) else { return };
-    let mut entries: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()).collect();
+    let mut entries: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()).collect();
     entries.sort();
     entries.iter().for_each(|entry| models(entry, found));
 }

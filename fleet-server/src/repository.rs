@@ -6,7 +6,7 @@
 //! Whatever is about to be published first passes the client's own rules (`sigstore_tuf::TrustedMetadataSet`), so the
 //! server never serves a set that a device would refuse.
 //!
-//! Versions of snapshot and timestamp are max(last + 1, unix seconds): a server restored from a backup is never behind
+//! Snapshot and timestamp have one version, max(last + 1, unix seconds): a server restored from a backup is never behind
 //! its devices. Of a fleet made with `--solo` it holds the targets key too, and signs targets anew at half their life;
 //! otherwise targets and root come from ceremonies, see [`trust`]. Never: release keys; SQL; the network. All methods block.
 
@@ -27,7 +27,10 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::Context;
@@ -87,6 +90,8 @@ pub struct Repository {
     folder: PathBuf,
     keys: Mutex<Keyring>,
     published: Mutex<Published>,
+    /// Whether a write was cut in the middle, so that the disk, which devices see, may say more than `published`.
+    behind: AtomicBool,
 }
 
 impl Repository {
@@ -96,7 +101,8 @@ impl Repository {
     /// Where what is published does not verify, or the disk refuses.
     pub fn open(folder: &Path, keys: Keyring, now: Timestamp) -> anyhow::Result<Self> {
         let published = load::load(folder, &keys, now)?;
-        Ok(Self { folder: folder.to_owned(), keys: Mutex::new(keys), published: Mutex::new(published) })
+        let (keys, published, behind) = (Mutex::new(keys), Mutex::new(published), AtomicBool::new(false));
+        Ok(Self { folder: folder.to_owned(), keys, published, behind })
     }
 
     /// The newest root: its bytes.
@@ -134,7 +140,7 @@ impl Repository {
     /// The role's metadata as it stands, and what the next must be.
     ///
     /// # Errors
-    /// [`PublishRefusal::UnknownTeam`].
+    /// [`PublishRefusal::UnknownTeam`], and [`PublishRefusal::Unacceptable`] where its counter is at its end.
     pub fn team(&self, role: &TeamRole, now: Timestamp) -> Result<TeamMetadata, PublishRefusal> {
         let published = self.lock();
         published.require(role)?;
@@ -147,7 +153,7 @@ impl Repository {
             ),
             None => (None, Vec::new()),
         };
-        Ok(TeamMetadata { next_version: published.version_of(role) + 1, signed, signatures, expires })
+        Ok(TeamMetadata { next_version: published.next_of(role)?, signed, signatures, expires })
     }
 
     /// What the published metadata of a role says.
@@ -200,7 +206,7 @@ impl Repository {
         manifests: &[(SignedVersion, Vec<u8>)],
         now: Timestamp,
     ) -> Result<Listing, PublishRefusal> {
-        let mut published = self.lock();
+        let mut published = self.lock_to_write(now).map_err(PublishRefusal::Failed)?;
         let listed = published.inspect(role, bytes)?;
         let keys = self.online(&published).map_err(PublishRefusal::Failed)?;
         let (next, mut writes) = published.with_team(&self.folder, &keys, role, bytes, now)?;
@@ -209,7 +215,7 @@ impl Repository {
             bytes: bytes.clone(),
         });
         writes.splice(0..0, manifests.filter(|write| !write.path.exists()));
-        carry_out(&writes).map_err(|e| PublishRefusal::Failed(e.into()))?;
+        self.carry_out(&mut published, &writes, now).map_err(|e| PublishRefusal::Failed(e.into()))?;
         *published = next;
         Ok(listed)
     }
@@ -221,18 +227,18 @@ impl Repository {
     /// Where the disk refuses or the result would not verify, as when root or foreign targets have expired. What was
     /// published before stays, and can be served.
     pub fn freshen(&self, now: Timestamp) -> anyhow::Result<bool> {
-        let mut published = self.lock();
+        let mut published = self.lock_to_write(now)?;
         let within = |life: SignedDuration| now.saturating_add(life / 2).unwrap_or(Timestamp::MAX);
         let keys = self.online(&published)?;
         let solo = published.targets_expire() <= within(TARGETS_LIFE);
         let solo = if solo { self.keyring().of_role(published.trusted.root(), "targets").ok() } else { None };
         let renewed =
-            solo.map(|own| Self::put(&mut published, |p| p.with_new_targets(&self.folder, &keys, &own, None, now)));
+            solo.map(|own| self.put(&mut published, now, |p| p.with_new_targets(&self.folder, &keys, &own, None, now)));
         let anew = match &renewed {
             Some(Ok(())) => true,
             // Freshness must not wait for targets that still count.
             _ if published.expires() <= within(ONLINE_LIFE) => {
-                Self::put(&mut published, |p| p.signed_anew(&self.folder, &keys, now))?;
+                self.put(&mut published, now, |p| p.signed_anew(&self.folder, &keys, now))?;
                 true
             }
             _ => false,
@@ -246,13 +252,26 @@ impl Repository {
     }
 
     fn put(
+        &self,
         published: &mut Published,
+        now: Timestamp,
         make: impl FnOnce(&Published) -> anyhow::Result<(Published, Vec<Write>)>,
     ) -> anyhow::Result<()> {
         let (next, writes) = make(published)?;
-        carry_out(&writes)?;
+        self.carry_out(published, &writes, now)?;
         *published = next;
         Ok(())
+    }
+
+    /// Writes these files. Where the disk refuses some of it may be out already, and devices see the disk: so does this
+    /// process from now on, or before it writes again.
+    fn carry_out(&self, published: &mut Published, writes: &[Write], now: Timestamp) -> io::Result<()> {
+        let done = carry_out(writes);
+        if done.is_err() {
+            self.behind.store(true, Ordering::Relaxed);
+            let _ = self.catch_up(published, now);
+        }
+        done
     }
 
     /// When the first of snapshot and timestamp expires.
@@ -262,10 +281,12 @@ impl Repository {
 
     fn tidy(&self) -> io::Result<()> {
         let published = self.lock();
-        let roles = std::iter::once("snapshot".to_owned()).chain(published.teams.keys().map(ToString::to_string));
-        for role in roles {
+        let snapshot = published.trusted.snapshot().map_or(0, |s| s.version);
+        let teams = published.teams.keys().map(|role| (role.to_string(), published.version_of(role)));
+        for (role, current) in std::iter::once(("snapshot".to_owned(), snapshot)).chain(teams) {
             let versions = load::versions_on_disk(&self.folder, &role)?;
-            for version in versions.iter().rev().skip(KEPT) {
+            // What is above the current one was under keys that count no more; it must not push that one out.
+            for version in versions.iter().rev().filter(|version| **version <= current).skip(KEPT) {
                 disk::remove(&self.folder.join(format!("metadata/{version}.{role}.json")))?;
             }
         }
@@ -290,6 +311,22 @@ impl Repository {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is published now, read again first where the last write was cut.
+    fn lock_to_write(&self, now: Timestamp) -> anyhow::Result<MutexGuard<'_, Published>> {
+        let mut published = self.lock();
+        if self.behind.load(Ordering::Relaxed) {
+            self.catch_up(&mut published, now).context("read again what an interrupted publication left")?;
+        }
+        Ok(published)
+    }
+
+    /// Takes what the disk says for what is published, and mends it where it must.
+    fn catch_up(&self, published: &mut Published, now: Timestamp) -> anyhow::Result<()> {
+        *published = load::load(&self.folder, &self.keyring(), now)?;
+        self.behind.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Published> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -309,6 +346,16 @@ impl Published {
     fn version_of(&self, role: &TeamRole) -> u64 {
         let snapshot = self.trusted.snapshot();
         snapshot.and_then(|s| s.meta.get(&format!("{role}.json"))).map_or(0, |meta| meta.version)
+    }
+
+    fn next_of(&self, role: &TeamRole) -> Result<u64, PublishRefusal> {
+        let last = self.version_of(role);
+        let next = last.checked_add(1).filter(|next| *next <= metadata::END);
+        next.ok_or_else(|| {
+            let words =
+                format!("the list of {role} has version {last}, and there is none after: release in a new team");
+            PublishRefusal::Unacceptable(words)
+        })
     }
 
     fn listing(&self, role: &TeamRole) -> Listing {
@@ -332,7 +379,7 @@ impl Published {
             return Err(PublishRefusal::Malformed(format!("{} bytes are more than devices read", bytes.len())));
         }
         let offered = Metadata::<Targets>::from_slice(bytes).map_err(|e| PublishRefusal::Malformed(chain(&e)))?;
-        let next = self.version_of(role) + 1;
+        let next = self.next_of(role)?;
         if offered.signed().version != next {
             return Err(PublishRefusal::Moved { found: offered.signed().version, next });
         }

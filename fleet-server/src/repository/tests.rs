@@ -13,6 +13,7 @@ use tern_protocol::{
 use super::*;
 
 mod counters;
+mod keyring;
 
 const NOW: &str = "2026-06-01T00:00:00Z";
 

@@ -1,5 +1,12 @@
 //! What a model file says about itself: counts and shapes for catalogs, derived from the bytes and never from a claim.
 
+mod inspection;
+mod macs;
+mod shapes;
+
+pub use inspection::{Declared, Dim, Inspection, Quantisation, inspect};
+pub use macs::Macs;
+
 use crate::{
     check::{all_graphs, attribute_tensors, operator_name},
     error::brief,
@@ -48,34 +55,48 @@ pub(crate) fn derive(
     outputs: Vec<TensorSpec>,
 ) -> Facts {
     let graphs = all_graphs(graph);
-    let mut operators = BTreeMap::new();
-    for node in graphs.iter().flat_map(|graph| &graph.node) {
-        *operators.entry(operator_name(node)).or_insert(0u64) += 1;
-    }
-    let opsets = proto.opset_import.iter().take(16);
     Facts {
         file_bytes: file_bytes as u64,
         ir_version: proto.ir_version,
-        producer: brief(format!("{} {}", proto.producer_name, proto.producer_version).trim()),
-        opsets: opsets.map(|opset| Opset { domain: brief(&opset.domain), version: opset.version }).collect(),
-        operators,
+        producer: producer(proto),
+        opsets: opsets(proto),
+        operators: census(&graphs),
         parameters: graphs.iter().fold(0, |total: u64, graph| total.saturating_add(parameters(graph))),
         inputs,
         outputs,
     }
 }
 
+fn producer(proto: &ModelProto) -> String {
+    brief(format!("{} {}", proto.producer_name, proto.producer_version).trim())
+}
+
+fn opsets(proto: &ModelProto) -> Vec<Opset> {
+    let opsets = proto.opset_import.iter().take(16);
+    opsets.map(|opset| Opset { domain: brief(&opset.domain), version: opset.version }).collect()
+}
+
+fn census(graphs: &[&GraphProto]) -> BTreeMap<String, u64> {
+    let mut operators = BTreeMap::new();
+    for node in graphs.iter().flat_map(|graph| &graph.node) {
+        *operators.entry(operator_name(node)).or_insert(0u64) += 1;
+    }
+    operators
+}
+
+/// The number of values that a tensor declares.
+fn elements(tensor: &TensorProto) -> u64 {
+    let dims = tensor.dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(0));
+    dims.fold(1u64, u64::saturating_mul)
+}
+
 fn parameters(graph: &GraphProto) -> u64 {
-    let values = |tensor: &TensorProto| {
-        let dims = tensor.dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(0));
-        dims.fold(1u64, u64::saturating_mul)
-    };
-    let initializers = graph.initializer.iter().map(values).fold(0, u64::saturating_add);
+    let initializers = graph.initializer.iter().map(elements).fold(0, u64::saturating_add);
     let in_operators = graph.node.iter().flat_map(|node| {
         let own_lists = node.domain == "ai.onnx.ml";
         node.attribute.iter().map(move |attribute| {
             let list = if own_lists { attribute.floats.len() as u64 } else { 0 };
-            attribute_tensors(attribute).map(values).fold(list, u64::saturating_add)
+            attribute_tensors(attribute).map(elements).fold(list, u64::saturating_add)
         })
     });
     in_operators.fold(initializers, u64::saturating_add)

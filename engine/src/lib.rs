@@ -29,7 +29,7 @@ mod tensor_proto;
 
 pub use dtype::{DType, UnknownDType};
 pub use error::{LoadError, RunError};
-pub use facts::{Facts, Opset};
+pub use facts::{Declared, Dim, Facts, Inspection, Macs, Opset, Quantisation, inspect};
 pub use limits::Limits;
 pub use model::Model;
 pub use spec::TensorSpec;

@@ -21,6 +21,7 @@ mod device;
 mod difference;
 mod fleet;
 mod incident;
+mod inspect;
 mod key;
 mod keys;
 mod lists;
@@ -85,7 +86,7 @@ fn run(args: impl IntoIterator<Item = OsString>, world: World<'_>) -> u8 {
     if matches!(cli.command, Command::CheckVersion) {
         return check::child();
     }
-    let mut printer = Printer::new(out, err, cli.output, watched, crate::clock::now());
+    let mut printer = Printer::new(out, err, cli.format(), watched, crate::clock::now());
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -128,6 +129,7 @@ async fn dispatch(
         }
         // It ends before the runtime starts.
         Command::CheckVersion => Ok(()),
+        Command::Model(args::Model::Inspect(order)) => inspect::run(&order, printer),
         Command::Model(args::Model::Profile(order)) => profile::run(&order, printer),
         Command::Model(args::Model::List { model }) => model::list(&client()?, model.as_ref(), printer).await,
         Command::Model(args::Model::Show { model }) => model::show(&client()?, &model, printer).await,

@@ -8,8 +8,10 @@ use tern_protocol::ids::{DeviceId, LabelKey, LabelValue, ModelName, ModelVersion
 use crate::readers::ReaderName;
 
 mod publishing;
+mod trying;
 
 pub(super) use publishing::{Approve, Floor, Publish, Recall, Sign, Signing};
+pub(super) use trying::Inspect;
 
 /// Keep machine-learning models on a fleet of devices: publish, assign, watch.
 #[derive(Debug, Parser)]
@@ -33,6 +35,17 @@ pub(super) struct Cli {
 pub(super) enum Format {
     Table,
     Json,
+}
+
+impl Cli {
+    /// What to print: some commands have a flag of their own for JSON.
+    pub(super) fn format(&self) -> Format {
+        let json = match &self.command {
+            Command::Model(Model::Inspect(order)) => order.json,
+            _ => false,
+        };
+        if json { Format::Json } else { self.output }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,6 +116,8 @@ pub(super) struct Login {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Model {
+    /// What an ONNX file says about itself, whether this engine can run it or not
+    Inspect(Inspect),
     /// Upload a bundle folder and sign it; running it again continues
     Publish(Publish),
     /// Check what a colleague proposes, or a candidate, and sign it

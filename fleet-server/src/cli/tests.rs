@@ -5,6 +5,7 @@ mod access;
 mod ceremony;
 mod dashboards;
 mod fake;
+mod inspect;
 mod keys;
 mod profile;
 mod proposals;
@@ -105,6 +106,7 @@ fn every_command_of_the_help_is_understood() {
     for line in [
         "login --server https://s:1 --ca ca.pem --token-file t",
         "model publish folder --key a --key b --accept-existing",
+        "model inspect m.onnx --json",
         "model list",
         "model list demo/m --output json",
         "model show demo/m@1.0.0",

@@ -42,7 +42,7 @@ data_origin = "made up"
 "#;
 
 /// An ONNX graph of one Relu from `x` to `y`, both [N, 2]: protobuf by hand, as small as it gets.
-fn relu() -> Vec<u8> {
+pub(super) fn relu() -> Vec<u8> {
     fn field(number: u8, content: &[u8]) -> Vec<u8> {
         let mut bytes = vec![number << 3 | 2, u8::try_from(content.len()).unwrap()];
         bytes.extend(content);

@@ -22,15 +22,13 @@ pub mod solo;
 pub(crate) mod standing;
 mod trust;
 mod versions;
+mod writing;
 
 use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use anyhow::Context;
@@ -44,13 +42,7 @@ use tern_protocol::{
     tuf,
 };
 
-use crate::{
-    ceremony::trust::TARGETS_LIFE,
-    director::whole_seconds,
-    disk::{self, Access},
-    forms::TeamMetadata,
-    store::SignedVersion,
-};
+use crate::{ceremony::trust::TARGETS_LIFE, director::whole_seconds, disk, forms::TeamMetadata, store::SignedVersion};
 
 pub use keyring::{KeyMissing, Keyring, OnlineKeys};
 pub use listing::Listing;
@@ -59,6 +51,7 @@ pub use role::{RoleKind, TeamRole};
 pub use trust::{TrustChange, TrustInForce, TrustRefusal, adopt};
 
 use listing::listing;
+use writing::{Write, carry_out};
 
 /// Longest team metadata, in bytes: what the client reads of one role.
 pub const MAX_TEAM_BYTES: usize = 5_000_000;
@@ -66,16 +59,6 @@ pub const MAX_TEAM_BYTES: usize = 5_000_000;
 pub const ONLINE_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Life that a team's metadata should have.
 pub const TEAM_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
-/// Snapshots and team versions that stay for clients which began with an older timestamp.
-const KEPT: usize = 8;
-
-/// A file that a publication writes; in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Write {
-    path: PathBuf,
-    bytes: Vec<u8>,
-}
-
 /// What is published now, verified.
 #[derive(Debug, Clone)]
 struct Published {
@@ -154,11 +137,6 @@ impl Repository {
             None => (None, Vec::new()),
         };
         Ok(TeamMetadata { next_version: published.next_of(role)?, signed, signatures, expires })
-    }
-
-    /// What the published metadata of a role says.
-    pub fn listing(&self, role: &TeamRole) -> Listing {
-        self.lock().listing(role)
     }
 
     /// The signed part of a role's published metadata, and its version; nothing and 0 where it has signed nothing.
@@ -251,46 +229,9 @@ impl Repository {
         Ok(anew)
     }
 
-    fn put(
-        &self,
-        published: &mut Published,
-        now: Timestamp,
-        make: impl FnOnce(&Published) -> anyhow::Result<(Published, Vec<Write>)>,
-    ) -> anyhow::Result<()> {
-        let (next, writes) = make(published)?;
-        self.carry_out(published, &writes, now)?;
-        *published = next;
-        Ok(())
-    }
-
-    /// Writes these files. Where the disk refuses some of it may be out already, and devices see the disk: so does this
-    /// process from now on, or before it writes again.
-    fn carry_out(&self, published: &mut Published, writes: &[Write], now: Timestamp) -> io::Result<()> {
-        let done = carry_out(writes);
-        if done.is_err() {
-            self.behind.store(true, Ordering::Relaxed);
-            let _ = self.catch_up(published, now);
-        }
-        done
-    }
-
     /// When the first of snapshot and timestamp expires.
     pub fn expires(&self) -> Timestamp {
         self.lock().expires()
-    }
-
-    fn tidy(&self) -> io::Result<()> {
-        let published = self.lock();
-        let snapshot = published.trusted.snapshot().map_or(0, |s| s.version);
-        let teams = published.teams.keys().map(|role| (role.to_string(), published.version_of(role)));
-        for (role, current) in std::iter::once(("snapshot".to_owned(), snapshot)).chain(teams) {
-            let versions = load::versions_on_disk(&self.folder, &role)?;
-            // What is above the current one was under keys that count no more; it must not push that one out.
-            for version in versions.iter().rev().filter(|version| **version <= current).skip(KEPT) {
-                disk::remove(&self.folder.join(format!("metadata/{version}.{role}.json")))?;
-            }
-        }
-        Ok(())
     }
 
     fn manifest_path(&self, model: &ModelVersion, digest: &Digest, kind: RoleKind) -> PathBuf {
@@ -309,22 +250,6 @@ impl Repository {
 
     fn keyring(&self) -> MutexGuard<'_, Keyring> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is published now, read again first where the last write was cut.
-    fn lock_to_write(&self, now: Timestamp) -> anyhow::Result<MutexGuard<'_, Published>> {
-        let mut published = self.lock();
-        if self.behind.load(Ordering::Relaxed) {
-            self.catch_up(&mut published, now).context("read again what an interrupted publication left")?;
-        }
-        Ok(published)
-    }
-
-    /// Takes what the disk says for what is published, and mends it where it must.
-    fn catch_up(&self, published: &mut Published, now: Timestamp) -> anyhow::Result<()> {
-        *published = load::load(&self.folder, &self.keyring(), now)?;
-        self.behind.store(false, Ordering::Relaxed);
-        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Published> {
@@ -404,16 +329,6 @@ fn is_metadata_name(name: &str) -> bool {
             canonical && role.parse::<TeamRole>().is_ok()
         }
     }
-}
-
-fn carry_out(writes: &[Write]) -> io::Result<()> {
-    for write in writes {
-        if let Some(folder) = write.path.parent() {
-            disk::create_folder(folder)?;
-        }
-        disk::write(&write.path, &write.bytes, Access::Public)?;
-    }
-    Ok(())
 }
 
 /// An error with all its causes in one line.

@@ -10,7 +10,8 @@ use tern_protocol::{
     signed::sign_value,
 };
 
-use super::*;
+use super::{writing::KEPT, *};
+use crate::disk::Access;
 
 mod counters;
 mod keyring;

@@ -92,7 +92,8 @@ impl Rig {
         solo::create(&order.data_dir.join("tuf"), &keys, clock::now()).unwrap();
         // People keep these.
         for role in ["root", "targets"] {
-            std::fs::remove_file(order.data_dir.join(format!("keys/{role}-1.key"))).unwrap();
+            let taken = order.data_dir.join(format!("operator/{role}.key"));
+            std::fs::rename(order.data_dir.join(format!("keys/{role}-1.key")), taken).unwrap();
         }
         Self::serve(folder, order.data_dir).await
     }

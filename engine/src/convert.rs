@@ -4,7 +4,7 @@ use crate::{
     dtype::DType,
     tensor::{Data, Tensor},
 };
-use tract_onnx::prelude::{Datum, DatumType, TDim, Tensor as TractTensor, TractError, TractResult};
+use tract_onnx::prelude::{Datum, DatumType, TDim, Tensor as TractTensor, TractError, TractResult, tensor1};
 
 /// Our element type for one of tract's; its symbolic dimensions come out as `INT64`. `None` if it cannot pass.
 pub(crate) fn dtype(datum: DatumType) -> Option<DType> {
@@ -20,13 +20,14 @@ pub(crate) fn dtype(datum: DatumType) -> Option<DType> {
         DatumType::I64 | DatumType::TDim => DType::I64,
         DatumType::F32 => DType::F32,
         DatumType::F64 => DType::F64,
+        DatumType::String => DType::Bytes,
         _ => return None,
     })
 }
 
-/// Tract's element type for one of ours. `None` if it cannot pass.
-pub(crate) fn datum(dtype: DType) -> Option<DatumType> {
-    Some(match dtype {
+/// Tract's element type for one of ours.
+pub(crate) fn datum(dtype: DType) -> DatumType {
+    match dtype {
         DType::Bool => DatumType::Bool,
         DType::U8 => DatumType::U8,
         DType::U16 => DatumType::U16,
@@ -38,8 +39,8 @@ pub(crate) fn datum(dtype: DType) -> Option<DatumType> {
         DType::I64 => DatumType::I64,
         DType::F32 => DatumType::F32,
         DType::F64 => DatumType::F64,
-        DType::Bytes => return None,
-    })
+        DType::Bytes => DatumType::String,
+    }
 }
 
 /// A copy for tract.
@@ -57,7 +58,12 @@ pub(crate) fn to_tract(tensor: &Tensor) -> TractResult<TractTensor> {
         Data::I64(values) => TractTensor::from_shape(shape, values),
         Data::F32(values) => TractTensor::from_shape(shape, values),
         Data::F64(values) => TractTensor::from_shape(shape, values),
-        Data::Bytes(_) => Err(TractError::msg("byte strings cannot pass in")),
+        Data::Bytes(values) => {
+            let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone());
+            let words = values.iter().map(text).collect::<Result<Vec<_>, _>>();
+            let words = words.map_err(|_| TractError::msg("a string is not UTF-8"))?;
+            tensor1(&words).into_shape(shape)
+        }
     }
 }
 
@@ -79,6 +85,10 @@ pub(crate) fn from_tract(tensor: &TractTensor) -> TractResult<Tensor> {
         DatumType::I64 => Data::I64(copy(tensor)?),
         DatumType::F32 => Data::F32(copy(tensor)?),
         DatumType::F64 => Data::F64(copy(tensor)?),
+        DatumType::String => {
+            let words = tensor.to_plain_array_view::<String>()?;
+            Data::Bytes(words.iter().map(|word| word.clone().into_bytes()).collect())
+        }
         datum if datum == TDim::datum_type() => Data::I64(copy(&*tensor.cast_to::<i64>()?)?),
         other => return Err(TractError::msg(format!("element type {other:?} cannot pass out"))),
     };
@@ -90,7 +100,7 @@ mod tests {
     use super::*;
     use crate::fixtures::any_tensor;
     use proptest::prelude::*;
-    use tract_onnx::prelude::{ToDim, tensor1};
+    use tract_onnx::prelude::ToDim;
 
     #[test]
     fn symbolic_dimensions_come_out_as_int64() {
@@ -104,10 +114,13 @@ mod tests {
         fn values_survive_the_way_in_and_out(tensor in any_tensor()) {
             match to_tract(&tensor) {
                 Ok(inside) => {
-                    prop_assert_eq!(datum(tensor.dtype()), Some(inside.datum_type()));
+                    prop_assert_eq!(datum(tensor.dtype()), inside.datum_type());
                     prop_assert_eq!(format!("{:?}", from_tract(&inside).unwrap()), format!("{tensor:?}"));
                 }
-                Err(_) => prop_assert_eq!(tensor.dtype(), DType::Bytes),
+                Err(_) => {
+                    let words = tensor.values::<Vec<u8>>().expect("only strings are refused");
+                    prop_assert!(words.iter().any(|word| std::str::from_utf8(word).is_err()));
+                }
             }
         }
     }

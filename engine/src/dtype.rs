@@ -30,7 +30,7 @@ pub enum DType {
     F32,
     /// `FP64`
     F64,
-    /// `BYTES`: strings or opaque bytes; no model takes or gives them yet.
+    /// `BYTES`: strings, in UTF-8.
     Bytes,
 }
 

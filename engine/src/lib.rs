@@ -20,6 +20,7 @@ pub mod golden;
 mod guard;
 mod limits;
 mod model;
+mod ops;
 #[cfg(test)]
 mod robustness;
 pub mod sandbox;

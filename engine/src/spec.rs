@@ -44,9 +44,9 @@ impl TensorSpec {
         dims.map(|(axis, dim)| if axis == 0 { dim.or(Some(batch)) } else { *dim }).collect()
     }
 
-    /// Tract's fact for `batch` rows, unless the type or shape cannot be given to it.
+    /// Tract's fact for `batch` rows, unless a later dimension is open.
     pub(crate) fn fact(&self, batch: usize) -> Option<InferenceFact> {
-        Some(InferenceFact::dt_shape(convert::datum(self.dtype)?, &*self.pinned(batch)?))
+        Some(InferenceFact::dt_shape(convert::datum(self.dtype), &*self.pinned(batch)?))
     }
 
     /// Refuses a tensor of another type or shape; the number of rows is the caller's to judge.
@@ -76,8 +76,7 @@ fn input(info: &ValueInfoProto, limits: &Limits) -> Result<TensorSpec, LoadError
     let Some(declared) = tensor_type(info.r#type.as_ref()) else {
         return Err(LoadError::malformed(format!("input `{name}` is no tensor")));
     };
-    let dtype = DType::from_onnx(declared.elem_type).filter(|dtype| convert::datum(*dtype).is_some());
-    let dtype = dtype
+    let dtype = DType::from_onnx(declared.elem_type)
         .ok_or_else(|| LoadError::UnsupportedType { tensor: brief(&name), dtype: onnx_name(declared.elem_type) })?;
     let Some(dims) = dims(declared) else {
         return Err(LoadError::DynamicShape { input: brief(&name), shape: "of unknown rank".into() });
@@ -86,7 +85,9 @@ fn input(info: &ValueInfoProto, limits: &Limits) -> Result<TensorSpec, LoadError
     let Some(row) = spec.pinned(1) else {
         return Err(LoadError::DynamicShape { input: brief(&spec.name), shape: brief(&spec.shape_text()) });
     };
-    let bytes = volume(&row).and_then(|values| values.checked_mul(dtype.size()?)).map_or(u64::MAX, |n| n as u64);
+    let bytes = volume(&row)
+        .and_then(|values| values.checked_mul(dtype.size().unwrap_or(size_of::<String>())))
+        .map_or(u64::MAX, |n| n as u64);
     if bytes > limits.tensor_bytes {
         let what = format!("input `{}` of shape {}, in bytes,", brief(&spec.name), brief(&spec.shape_text()));
         return Err(LoadError::TooLarge { what, got: bytes, limit: limits.tensor_bytes });

@@ -40,7 +40,11 @@ pub enum TensorFileError {
 /// # Errors
 /// [`TensorFileError`] if the bytes are no such message, or hold a type or a place of data that is not supported.
 pub fn tensor_from_pb(bytes: &[u8]) -> Result<Tensor, TensorFileError> {
-    let proto = decode::tensor(bytes, DECODED_BYTES).map_err(|what| malformed(&what))?;
+    from_proto(decode::tensor(bytes, DECODED_BYTES).map_err(|what| malformed(&what))?)
+}
+
+/// The same from a message that was decoded already.
+pub(crate) fn from_proto(proto: TensorProto) -> Result<Tensor, TensorFileError> {
     let dtype = DType::from_onnx(proto.data_type)
         .ok_or_else(|| TensorFileError::UnsupportedType(onnx_name(proto.data_type)))?;
     if is_external(&proto) {

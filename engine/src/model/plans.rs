@@ -1,11 +1,12 @@
 //! Compiled plans, one per batch size: made on demand, the least recently used dropped first.
 //!
-//! The one place that drives tract's reader and optimiser. Own operators are registered in [`reader`].
+//! The one place that drives tract's reader and optimiser.
 
 use crate::{
     error::{LoadError, brief},
     guard::guarded,
     limits::Limits,
+    ops,
     spec::TensorSpec,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,19 +19,11 @@ use tract_onnx::{
     },
 };
 
-/// Operators that tract offers and a hostile file can turn against the process.
-///
-/// TreeEnsembleClassifier 0.23.9 indexes with class ids from the file without a check (it writes out of bounds), and
-/// follows a cycle of node ids for ever.
-const UNSOUND: [&str; 1] = ["TreeEnsembleClassifier"];
-
 /// tract's ONNX reader as this crate uses it: exporters' notes on inner shapes are ignored, for they contradict pinned
 /// inputs.
 pub(crate) fn reader() -> Onnx {
     let mut reader = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
-    for operator in UNSOUND {
-        reader.op_register.0.remove(operator);
-    }
+    ops::register(&mut reader);
     reader
 }
 

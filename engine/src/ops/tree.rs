@@ -1,0 +1,231 @@
+//! `TreeEnsembleClassifier` and `TreeEnsembleRegressor`: what the sums over a [`Forest`] mean.
+//!
+//! tract's own classifier writes out of bounds on crafted class ids, follows a cycle of nodes for ever, and gives other labels than
+//! onnxruntime on plain binary forests.
+
+mod forest;
+mod read;
+
+use super::{
+    kernel::{Fact, Kernel, NUMBERS, expect, floats, matrix, one, values},
+    labels::Labels,
+    post::{Post, logistic, probit},
+};
+use forest::{Aggregate, Forest, Sums};
+use std::sync::OnceLock;
+use tract_onnx::{
+    pb::NodeProto,
+    prelude::{DatumType, Tensor, TractResult},
+    tract_hir::internal::{bail, ensure},
+};
+
+/// A forest at the precision of its file, and at double precision for inputs that have it.
+#[derive(Debug)]
+struct Trees {
+    single: Option<Forest<f32>>,
+    double: OnceLock<Forest<f64>>,
+    features: usize,
+}
+
+impl Trees {
+    fn read(node: &NodeProto, leaf: &str, outputs: usize) -> TractResult<Self> {
+        Ok(match read::forest(node, leaf, outputs)? {
+            read::Read::Single(forest) => {
+                Self { features: forest.features(), single: Some(forest), double: OnceLock::new() }
+            }
+            read::Read::Double(forest) => {
+                Self { features: forest.features(), single: None, double: OnceLock::from(forest) }
+            }
+        })
+    }
+
+    fn admit(&self, inputs: &[Fact]) -> TractResult<Fact> {
+        let input = one(inputs)?;
+        expect(input, &NUMBERS)?;
+        let (rows, columns) = input.columns()?;
+        ensure!(columns >= self.features, "looks at {} columns, got {columns}", self.features);
+        Ok(Fact::new(input.datum, [rows]))
+    }
+
+    /// The sums of every row; in single precision unless the input or the file has double.
+    fn sums(&self, input: &Tensor, aggregate: Aggregate) -> TractResult<Sums<f32>> {
+        let (rows, columns) = matrix(input)?;
+        if let (Some(single), true) = (&self.single, input.datum_type() != DatumType::F64) {
+            return Ok(single.sums(&floats(input)?, rows, columns, aggregate));
+        }
+        let double = self.double.get_or_init(|| {
+            self.single.as_ref().expect("invariant: a forest without single precision has double").doubled()
+        });
+        let input = input.cast_to::<f64>()?;
+        Ok(double.sums(values::<f64>(&input)?, rows, columns, aggregate).narrowed())
+    }
+}
+
+/// A forest that votes for classes.
+#[derive(Debug)]
+pub(super) struct Classifier {
+    trees: Trees,
+    labels: Labels,
+    base: Vec<f32>,
+    post: Post,
+    /// Of two classes only one is scored by the leaves: its score decides alone.
+    is_one_scored: bool,
+    /// No leaf votes against a class: scores are probabilities.
+    is_positive: bool,
+}
+
+/// What a row of two classes with a single score becomes.
+#[derive(Clone, Copy)]
+enum Second {
+    /// `[1 - s, s]`.
+    Complement,
+    /// `[-s, s]`, or the logistic of both.
+    Opposite,
+}
+
+pub(super) fn classifier(node: &NodeProto) -> TractResult<Classifier> {
+    let labels = Labels::read(node, "classlabels_int64s", "classlabels_strings")?;
+    let trees = Trees::read(node, "class", labels.len())?;
+    let ids = node.get_attr_slice::<i64>("class_ids")?;
+    let base = read::base(node)?;
+    let is_one_scored = labels.len() == 2 && ids.iter().all(|id| id == &ids[0]);
+    match (labels.len(), base.len()) {
+        (_, 0) => {}
+        (2, 1) if ids[0] == 0 && is_one_scored => {}
+        (2, _) if is_one_scored => bail!("two classes, one of them scored, want base_values for class 0 alone"),
+        (2, 1) => {}
+        (classes, given) => ensure!(classes == given, "{classes} classes have {given} base_values"),
+    }
+    let is_positive = read::weights(node, "class")?.iter().all(|weight| *weight >= 0.0);
+    Ok(Classifier { trees, labels, base, post: Post::read(node)?, is_one_scored, is_positive })
+}
+
+impl Classifier {
+    /// The class of a row and, in place, its scores; `row` has a place for each class.
+    fn decide(&self, row: &mut [f32], scored: &[bool]) -> usize {
+        let is_scored = |class: usize| scored.get(class).copied().unwrap_or(true);
+        if row.len() != 2 {
+            let mut best = None;
+            for (class, score) in row.iter_mut().enumerate() {
+                let base = self.base.get(class);
+                *score += base.copied().unwrap_or(0.0);
+                if (base.is_some() || is_scored(class)) && best.is_none_or(|(_, most)| *score > most) {
+                    best = Some((class, *score));
+                }
+            }
+            if row.len() > 1 {
+                self.post.turn(row);
+            } else if self.post == Post::Probit {
+                row[0] = probit(row[0]);
+            }
+            return best.map_or(0, |(class, _)| class);
+        }
+        let is_pair = match &*self.base {
+            [first, second] => {
+                row[0] += first;
+                row[1] += second;
+                true
+            }
+            [first] => {
+                row[0] += first;
+                is_scored(1)
+            }
+            _ => is_scored(1),
+        };
+        let decisive = if is_pair { row[1] } else { row[0] };
+        let (bar, second) =
+            if self.is_one_scored && self.is_positive { (0.5, Second::Complement) } else { (0.0, Second::Opposite) };
+        if is_pair {
+            self.post.turn(row)
+        } else {
+            self.spread(row, second)
+        }
+        usize::from(decisive > bar)
+    }
+
+    fn spread(&self, row: &mut [f32], second: Second) {
+        let score = row[0];
+        let pair = match (self.post, second) {
+            (Post::Probit, _) => [probit(score), 0.0],
+            (_, Second::Complement) => [1.0 - score, score],
+            (Post::Logistic, Second::Opposite) => [logistic(-score), logistic(score)],
+            (_, Second::Opposite) => [-score, score],
+        };
+        row.copy_from_slice(&pair);
+    }
+}
+
+impl Kernel for Classifier {
+    fn name(&self) -> &'static str {
+        "TreeEnsembleClassifier"
+    }
+
+    fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
+        let rows = self.trees.admit(inputs)?.shape.remove(0);
+        let labels = Fact::new(self.labels.datum(), [rows.clone()]);
+        Ok(vec![labels, Fact::new(DatumType::F32, [rows, self.labels.len().into()])])
+    }
+
+    fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
+        let classes = self.labels.len();
+        let mut sums = self.trees.sums(inputs[0], Aggregate::Sum)?;
+        let winners: Vec<usize> = sums.rows_mut(classes).map(|(row, scored)| self.decide(row, scored)).collect();
+        let scores = Tensor::from_shape(&[winners.len(), classes], &sums.values)?;
+        Ok(vec![self.labels.tensor(&winners)?, scores])
+    }
+}
+
+/// A forest that estimates numbers.
+#[derive(Debug)]
+pub(super) struct Regressor {
+    trees: Trees,
+    targets: usize,
+    base: Vec<f32>,
+    aggregate: Aggregate,
+    post: Post,
+}
+
+pub(super) fn regressor(node: &NodeProto) -> TractResult<Regressor> {
+    let targets = node.get_attr_opt::<i64>("n_targets")?.unwrap_or(1);
+    let Some(targets) = usize::try_from(targets).ok().filter(|targets| (1..=read::MAX_OUTPUTS).contains(targets))
+    else {
+        bail!("n_targets is {targets}")
+    };
+    let base = read::base(node)?;
+    ensure!(base.is_empty() || base.len() == targets, "{targets} targets have {} base_values", base.len());
+    let aggregate = match node.get_attr_opt::<&str>("aggregate_function")?.unwrap_or("SUM") {
+        "SUM" => Aggregate::Sum,
+        "AVERAGE" => Aggregate::Average,
+        "MIN" => Aggregate::Min,
+        "MAX" => Aggregate::Max,
+        other => bail!("aggregate_function `{other}` is not known"),
+    };
+    Ok(Regressor { trees: Trees::read(node, "target", targets)?, targets, base, aggregate, post: Post::read(node)? })
+}
+
+impl Kernel for Regressor {
+    fn name(&self) -> &'static str {
+        "TreeEnsembleRegressor"
+    }
+
+    fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
+        let rows = self.trees.admit(inputs)?.shape.remove(0);
+        Ok(vec![Fact::new(DatumType::F32, [rows, self.targets.into()])])
+    }
+
+    fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
+        let mut sums = self.trees.sums(inputs[0], self.aggregate)?;
+        if !self.base.is_empty() || self.post != Post::None {
+            for (row, _) in sums.rows_mut(self.targets) {
+                row.iter_mut().zip(&self.base).for_each(|(score, base)| *score += base);
+                match row {
+                    [score] if self.post == Post::Probit => *score = probit(*score),
+                    [_] => {}
+                    row => self.post.turn(row),
+                }
+            }
+        }
+        let rows = sums.values.len() / self.targets;
+        Ok(vec![Tensor::from_shape(&[rows, self.targets], &sums.values)?])
+    }
+}

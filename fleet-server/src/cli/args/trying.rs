@@ -40,3 +40,25 @@ pub(in crate::cli) struct Test {
     #[arg(long)]
     pub json: bool,
 }
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The model is run on every row as a device would run it. Rows are cut in their order into windows; \
+                        at least 50 are wanted. Nothing is sent anywhere."
+)]
+pub(in crate::cli) struct Profile {
+    /// The folder that holds tern.toml
+    pub folder: PathBuf,
+    /// The rows: a header, then one line each with the input's values in row-major order
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// The column that holds the right answer; its errors by confidence become part of the profile
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// Rows of a window
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rows: u32,
+    /// Windows between false alarms of one device, in expectation
+    #[arg(long, value_name = "WINDOWS", default_value_t = tern_stats::profile::DEFAULT_ARL)]
+    pub arl: f64,
+}

@@ -91,9 +91,9 @@ impl Rig {
         std::fs::remove_dir_all(order.data_dir.join("tuf")).unwrap();
         solo::create(&order.data_dir.join("tuf"), &keys, clock::now()).unwrap();
         // People keep these.
-        for role in ["root", "targets"] {
-            let taken = order.data_dir.join(format!("operator/{role}.key"));
-            std::fs::rename(order.data_dir.join(format!("keys/{role}-1.key")), taken).unwrap();
+        for (role, key) in [("root", &keys.root), ("targets", &keys.targets)] {
+            keyfile::write(&order.data_dir.join(format!("operator/{role}.key")), key, None).unwrap();
+            std::fs::remove_file(order.data_dir.join(format!("keys/{role}-1.key"))).unwrap();
         }
         Self::serve(folder, order.data_dir).await
     }

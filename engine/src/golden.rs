@@ -6,9 +6,10 @@
 
 mod compare;
 mod files;
+mod maps;
 
-pub use compare::{Agreement, Mismatch, Tolerance, compare};
-pub use files::{Case, from_pairs, load_dir};
+pub use compare::{Agreement, Mismatch, Survey, Tolerance, compare, survey};
+pub use files::{Case, from_foreign_pairs, from_pairs, load_dir};
 
 use crate::{error::RunError, model::Model, tensor_proto::TensorFileError};
 use serde::Serialize;

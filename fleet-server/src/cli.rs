@@ -11,11 +11,13 @@ use clap::{CommandFactory, Parser};
 mod accesses;
 mod approve;
 mod args;
+mod cases;
 mod ceremony;
 mod check;
 mod claim;
 mod client;
 mod config;
+mod confined;
 mod dashboard;
 mod device;
 mod difference;
@@ -61,7 +63,7 @@ struct World<'a> {
 /// Runs `tern` with `args`, which do not begin with the program's name.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<_> = args.into_iter().collect();
-    let itself = check::Itself::of_process(args.len());
+    let itself = confined::Itself::of_process(args.len());
     let world = World {
         environment: Environment { itself, ..Environment::of_process() },
         input: &mut io::stdin(),
@@ -83,8 +85,8 @@ fn run(args: impl IntoIterator<Item = OsString>, world: World<'_>) -> u8 {
         }
     };
     let World { environment, input, out, err, watched } = world;
-    if matches!(cli.command, Command::CheckVersion) {
-        return check::child();
+    if let Command::RunConfined { cpu_seconds } = cli.command {
+        return confined::child(cpu_seconds);
     }
     let mut printer = Printer::new(out, err, cli.format(), watched, crate::clock::now());
     let result = tokio::runtime::Builder::new_current_thread()
@@ -128,8 +130,9 @@ async fn dispatch(
             proposals::withdraw(&client()?, proposal, reason, printer).await
         }
         // It ends before the runtime starts.
-        Command::CheckVersion => Ok(()),
+        Command::RunConfined { .. } => Ok(()),
         Command::Model(args::Model::Inspect(order)) => inspect::run(&order, printer),
+        Command::Model(args::Model::Test(order)) => cases::run(&order, environment.itself.as_ref(), printer).await,
         Command::Model(args::Model::Profile(order)) => profile::run(&order, printer),
         Command::Model(args::Model::List { model }) => model::list(&client()?, model.as_ref(), printer).await,
         Command::Model(args::Model::Show { model }) => model::show(&client()?, &model, printer).await,

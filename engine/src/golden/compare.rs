@@ -119,31 +119,58 @@ pub enum Mismatch {
     },
 }
 
+/// All that sets two sets of outputs apart.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Survey {
+    /// How far values lie apart, also where that is too far.
+    pub agreement: Agreement,
+    /// Floating-point values that lie too far off.
+    pub far: u64,
+    /// Integers, truths and byte strings that differ.
+    pub labels: u64,
+    /// The first disagreement; none where everything agrees.
+    pub first: Option<Mismatch>,
+}
+
 /// Compares `got` with `expected`, output by output.
 ///
 /// # Errors
 /// The first [`Mismatch`].
 pub fn compare(expected: &[Tensor], got: &[Tensor], tolerance: Tolerance) -> Result<Agreement, Mismatch> {
-    if expected.len() != got.len() {
-        return Err(Mismatch::Count { expected: expected.len(), got: got.len() });
-    }
-    let mut agreement = Agreement::default();
-    for (output, (expected, got)) in expected.iter().zip(got).enumerate() {
-        agreement = agreement.with(one(output, expected, got, tolerance)?);
-    }
-    Ok(agreement)
+    let survey = survey(expected, got, tolerance);
+    survey.first.map_or(Ok(survey.agreement), Err)
 }
 
-fn one(output: usize, expected: &Tensor, got: &Tensor, tolerance: Tolerance) -> Result<Agreement, Mismatch> {
+/// Compares `got` with `expected` to the end, whatever disagrees.
+pub fn survey(expected: &[Tensor], got: &[Tensor], tolerance: Tolerance) -> Survey {
+    let mut survey = Survey::default();
+    if expected.len() != got.len() {
+        survey.first = Some(Mismatch::Count { expected: expected.len(), got: got.len() });
+    }
+    for (output, (expected, got)) in expected.iter().zip(got).enumerate() {
+        let (agreement, mismatch) = one(output, expected, got, tolerance);
+        survey.agreement = survey.agreement.with(agreement);
+        if let Some(Mismatch::Values { differing, .. }) = &mismatch {
+            let is_float = matches!(expected.dtype(), DType::F32 | DType::F64);
+            let count = if is_float { &mut survey.far } else { &mut survey.labels };
+            *count = count.saturating_add(*differing as u64);
+        }
+        survey.first = survey.first.or(mismatch);
+    }
+    survey
+}
+
+fn one(output: usize, expected: &Tensor, got: &Tensor, tolerance: Tolerance) -> (Agreement, Option<Mismatch>) {
+    let mut agreement = Agreement::default();
     if expected.dtype() != got.dtype() {
-        return Err(Mismatch::Dtype { output, expected: expected.dtype(), got: got.dtype() });
+        return (agreement, Some(Mismatch::Dtype { output, expected: expected.dtype(), got: got.dtype() }));
     }
     if expected.shape() != got.shape() {
         let (expected, got) = (expected.shape().to_vec(), got.shape().to_vec());
-        return Err(Mismatch::Shape { output, expected, got });
+        return (agreement, Some(Mismatch::Shape { output, expected, got }));
     }
-    let mut agreement = Agreement { values: expected.data().len() as u64, ..Agreement::default() };
-    match (expected.data(), got.data()) {
+    agreement.values = expected.data().len() as u64;
+    let verdict = match (expected.data(), got.data()) {
         (Data::F32(expected), Data::F32(got)) => values(output, expected, got, |e, g| {
             agreement.see(f64::from(*e), f64::from(*g));
             tolerance.admits(f64::from(*e), f64::from(*g))
@@ -163,8 +190,8 @@ fn one(output: usize, expected: &Tensor, got: &Tensor, tolerance: Tolerance) -> 
         (Data::I64(expected), Data::I64(got)) => values(output, expected, got, PartialEq::eq),
         (Data::Bytes(expected), Data::Bytes(got)) => values(output, expected, got, PartialEq::eq),
         (expected, got) => Err(Mismatch::Dtype { output, expected: expected.dtype(), got: got.dtype() }),
-    }?;
-    Ok(agreement)
+    };
+    (agreement, verdict.err())
 }
 
 fn values<T: std::fmt::Debug>(
@@ -244,6 +271,18 @@ mod tests {
         assert!(matches!(compare(&row(&[2]), &row(&[1, 2]), near()), Err(Mismatch::Shape { .. })));
         let wide = vec![Tensor::new([2], vec![0f64; 2]).unwrap()];
         assert!(matches!(compare(&row(&[2]), &wide, near()), Err(Mismatch::Dtype { .. })));
+    }
+
+    #[test]
+    fn a_survey_goes_on_after_the_first_disagreement() {
+        let labels = |values: &[i64]| Tensor::new([values.len()], values.to_vec()).unwrap();
+        let expected = [floats(&[1.0, 2.0, f32::NAN]), vec![labels(&[1, 2, 3])]].concat();
+        let got = [floats(&[1.5, 2.0, 0.0]), vec![labels(&[1, 0, 0])]].concat();
+        let survey = survey(&expected, &got, near());
+        assert_eq!((survey.far, survey.labels, survey.agreement.values, survey.agreement.absolute), (2, 2, 6, 0.5));
+        assert!(matches!(survey.first, Some(Mismatch::Values { output: 0, first: 0, differing: 2, .. })));
+        let fewer = self::survey(&expected, &expected[..1], near());
+        assert_eq!((fewer.far, fewer.first), (0, Some(Mismatch::Count { expected: 2, got: 1 })));
     }
 
     proptest! {

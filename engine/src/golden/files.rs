@@ -3,8 +3,9 @@
 use super::GoldenError;
 use crate::{
     error::brief,
+    golden::maps,
     tensor::Tensor,
-    tensor_proto::{tensor_from_pb, tensor_to_pb},
+    tensor_proto::{TensorFileError, tensor_from_pb, tensor_to_pb},
 };
 use std::{
     collections::BTreeMap,
@@ -105,6 +106,27 @@ fn number(text: &str) -> Option<u32> {
 pub fn from_pairs<N: AsRef<str>, B: AsRef<[u8]>>(
     pairs: impl IntoIterator<Item = (N, B)>,
 ) -> Result<Vec<Case>, GoldenError> {
+    collect(pairs, |_, content| tensor_from_pb(content))
+}
+
+/// The same from files that others wrote: an output may be a sequence of maps, as ONNX's ZipMap gives them, and is read as
+/// the plain `[rows, classes]` tensor that such a model gives here. No bundle may hold one.
+///
+/// # Errors
+/// As [`from_pairs`].
+pub fn from_foreign_pairs<N: AsRef<str>, B: AsRef<[u8]>>(
+    pairs: impl IntoIterator<Item = (N, B)>,
+) -> Result<Vec<Case>, GoldenError> {
+    collect(pairs, |side, content| match (side, tensor_from_pb(content)) {
+        (Side::Output, Err(error)) => maps::table_from_pb(content).unwrap_or(Err(error)),
+        (_, read) => read,
+    })
+}
+
+fn collect<N: AsRef<str>, B: AsRef<[u8]>>(
+    pairs: impl IntoIterator<Item = (N, B)>,
+    read: impl Fn(Side, &[u8]) -> Result<Tensor, TensorFileError>,
+) -> Result<Vec<Case>, GoldenError> {
     let mut tensors = BTreeMap::new();
     let mut bytes = 0u64;
     for (name, content) in pairs {
@@ -117,7 +139,7 @@ pub fn from_pairs<N: AsRef<str>, B: AsRef<[u8]>>(
         if tensors.len() == FILES {
             return Err(GoldenError::TooLarge { what: "files", limit: FILES as u64 });
         }
-        let tensor = tensor_from_pb(content);
+        let tensor = read(place.side, content);
         let tensor = tensor.map_err(|cause| GoldenError::BadTensor { file: place.name(), cause })?;
         if tensors.insert(place, tensor).is_some() {
             return Err(GoldenError::Duplicate { file: place.name() });
@@ -257,6 +279,21 @@ mod tests {
         let cases = load_dir(folder.path()).unwrap();
         assert_eq!(cases[0].outputs[0].values::<f32>(), Some(&[2.0f32][..]));
         assert!(matches!(load_dir(&set.join("gone")), Err(GoldenError::Io { .. })));
+    }
+
+    #[test]
+    fn only_foreign_outputs_may_be_sequences_of_maps() {
+        // One map of 7 to 0.5, as numpy_helper.from_list writes it: the tensor is of type FP32, with its value raw.
+        let tensor = [0x10, 0x01, 0x4a, 0x04, 0, 0, 0, 0x3f];
+        let values = [&[0x10, 0x01, 0x1a, tensor.len() as u8][..], &tensor].concat();
+        let map = [&[0x10, 0x07, 0x1a, 0x01, 0x07, 0x2a, values.len() as u8][..], &values].concat();
+        let sequence = [&[0x10, 0x04, 0x32, map.len() as u8][..], &map].concat();
+        let output = [("test_data_set_0/output_0.pb", sequence.clone())];
+        assert!(matches!(from_pairs(output.clone()), Err(GoldenError::BadTensor { .. })));
+        let cases = from_foreign_pairs(output).unwrap();
+        assert_eq!(cases[0].outputs, [Tensor::new([1, 1], vec![0.5f32]).unwrap()]);
+        let input = [("test_data_set_0/input_0.pb", sequence)];
+        assert!(matches!(from_foreign_pairs(input), Err(GoldenError::BadTensor { .. })));
     }
 
     proptest! {

@@ -11,7 +11,7 @@ mod publishing;
 mod trying;
 
 pub(super) use publishing::{Approve, Floor, Publish, Recall, Sign, Signing};
-pub(super) use trying::Inspect;
+pub(super) use trying::{Inspect, Profile, Test};
 
 /// Keep machine-learning models on a fleet of devices: publish, assign, watch.
 #[derive(Debug, Parser)]
@@ -42,6 +42,7 @@ impl Cli {
     pub(super) fn format(&self) -> Format {
         let json = match &self.command {
             Command::Model(Model::Inspect(order)) => order.json,
+            Command::Model(Model::Test(order)) => order.json,
             _ => false,
         };
         if json { Format::Json } else { self.output }
@@ -91,9 +92,13 @@ pub(super) enum Command {
     /// What tokens may do, tested without a server
     #[command(subcommand)]
     Policy(super::policy::Policy),
-    /// What `model approve` starts itself again as
+    /// What commands start this program again as, to run models that nobody vouches for
     #[command(hide = true)]
-    CheckVersion,
+    RunConfined {
+        /// Most processor time
+        #[arg(long, value_name = "S", default_value_t = super::confined::CPU_SECONDS)]
+        cpu_seconds: u64,
+    },
     /// Print the completion script of a shell
     Completions {
         /// Which shell
@@ -118,6 +123,8 @@ pub(super) struct Login {
 pub(super) enum Model {
     /// What an ONNX file says about itself, whether this engine can run it or not
     Inspect(Inspect),
+    /// Run models against their own test cases, in ONNX's layout: exit 0 only if all pass
+    Test(Test),
     /// Upload a bundle folder and sign it; running it again continues
     Publish(Publish),
     /// Check what a colleague proposes, or a candidate, and sign it
@@ -154,28 +161,6 @@ pub(super) enum Model {
         /// team/model@version
         model: ModelVersion,
     },
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "The model is run on every row as a device would run it. Rows are cut in their order into windows; \
-                        at least 50 are wanted. Nothing is sent anywhere."
-)]
-pub(super) struct Profile {
-    /// The folder that holds tern.toml
-    pub folder: PathBuf,
-    /// The rows: a header, then one line each with the input's values in row-major order
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
-    /// The column that holds the right answer; its errors by confidence become part of the profile
-    #[arg(long, value_name = "COLUMN")]
-    pub label: Option<String>,
-    /// Rows of a window
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
-    pub rows: u32,
-    /// Windows between false alarms of one device, in expectation
-    #[arg(long, value_name = "WINDOWS", default_value_t = tern_stats::profile::DEFAULT_ARL)]
-    pub arl: f64,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,65 +1,33 @@
-//! Runs a version that somebody else published, before its list is signed: the model loads, is what its contract says, and
-//! agrees with its golden vectors.
+//! Checks a version that somebody else published, before its list is signed: the model loads, is what its contract says,
+//! and agrees with its golden vectors.
 //!
-//! The model is hostile input. It is run by a child process that gets the files through a pipe, has no environment and no
-//! key in its memory, and is confined as a device confines its probe, by the same code: no files, no sockets, no programs,
-//! and bounds on memory, processor time and time. A death is a failed check; what the kernel lacks is told. Only tests run
-//! a model in their own process, under the engine's bounds and guards.
+//! The model is hostile input and is run in a process of its own, see [`confined`]. A death is a failed check; what the
+//! kernel lacks is told. Only tests run a model in their own process, under the engine's bounds and guards.
 
-use std::{
-    ffi::OsString,
-    io::{self, Read, Write},
-    path::PathBuf,
-    process::Stdio,
-};
+use std::io::Write;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tern_engine::{
     Limits, Model, TensorSpec,
     golden::{self, Case, Tolerance},
-    sandbox::{self, Confinement},
 };
 use tern_protocol::{
     contract::{Contract, TensorContract},
     manifest, reference,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Two versions are tried, one after the other, where a probe has one; the second one's file lies beside the first.
-const VERSIONS: u64 = 2;
-/// Stdio and some air.
-const DESCRIPTORS: u64 = 16;
-/// Longest report that is read, in bytes.
-const MAX_REPORT: u64 = 256 << 10;
-/// The hidden command that the child runs.
-pub(super) const COMMAND: &str = "check-version";
+use super::confined::{self, Inside, Itself, Order, Said, Work};
 
-/// How this program starts itself again: one file may be several programs, told apart by words before the command.
-#[derive(Debug, Clone)]
-pub(super) struct Itself {
-    executable: PathBuf,
-    prefix: Vec<OsString>,
-}
-
-impl Itself {
-    /// This process, whose own arguments are the last `own` of its command line.
-    pub(super) fn of_process(own: usize) -> Option<Self> {
-        let all: Vec<_> = std::env::args_os().collect();
-        let prefix = all.len().checked_sub(own)?;
-        Some(Self { executable: std::env::current_exe().ok()?, prefix: all.get(1..prefix)?.to_vec() })
-    }
-}
-
-/// What is checked, without the files themselves.
+/// What is checked, without the files themselves: the model, the reference profile if there is one, the golden vectors,
+/// and the model of the version before if there is one.
 #[derive(Debug, Serialize, Deserialize)]
-struct Header {
+pub(super) struct Header {
     contract: Contract,
     tolerance: manifest::Tolerance,
-    model: usize,
-    reference: Option<usize>,
-    golden: Vec<(String, usize)>,
-    before: Option<usize>,
+    reference: bool,
+    golden: Vec<String>,
+    before: bool,
 }
 
 /// A version's files.
@@ -89,109 +57,43 @@ pub(super) struct Report {
     pub lacking: Vec<String>,
 }
 
-/// Checks a version, in a process of its own where that can be had.
+/// Checks a version, in a process of its own.
 pub(super) async fn run(subject: Subject, itself: Option<&Itself>) -> Report {
-    let Some(itself) = itself else { return unconfined(subject) };
-    in_child(&subject, itself).await.unwrap_or_else(|error| {
+    let Said { bytes, end } = confined::run(order(subject), itself).await;
+    let report = end.and_then(|()| serde_json::from_slice(&bytes).context("its report is malformed"));
+    report.unwrap_or_else(|error| {
         let words = format!("the process that ran the model gave no report: {error:#}");
         Report { failed: vec![words], ..Report::default() }
     })
 }
 
-#[cfg(test)]
-fn unconfined(subject: Subject) -> Report {
-    examine(subject)
+fn order(subject: Subject) -> Order {
+    let Subject { contract, tolerance, model, reference, golden, before } = subject;
+    let (names, golden): (Vec<_>, Vec<_>) = golden.into_iter().unzip();
+    let header =
+        Header { contract, tolerance, reference: reference.is_some(), golden: names, before: before.is_some() };
+    let files = [model].into_iter().chain(reference).chain(golden).chain(before).collect();
+    Order { work: Work::Version(header), files, cpu_seconds: confined::CPU_SECONDS, wall: confined::WALL }
 }
 
-#[cfg(not(test))]
-fn unconfined(_: Subject) -> Report {
-    let words = "it was not run: this program cannot find its own file to start itself again".to_owned();
-    Report { failed: vec![words], ..Report::default() }
+/// The child's part.
+pub(super) fn carry_out(header: Header, files: Vec<Vec<u8>>, inside: Inside, to: &mut dyn Write) -> anyhow::Result<()> {
+    let report = Report { lacking: inside.lacking, ..examine(subject(header, files)?) };
+    Ok(confined::say(&report, to)?)
 }
 
-async fn in_child(subject: &Subject, itself: &Itself) -> anyhow::Result<Report> {
-    let mut child = tokio::process::Command::new(&itself.executable)
-        .args(&itself.prefix)
-        .arg(COMMAND)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .context("start it")?;
-    let mut input = child.stdin.take().context("its input")?;
-    let output = child.stdout.take().context("its output")?;
-    let talk = async {
-        let mut report = Vec::new();
-        // One that dies early leaves the rest unread: its end says more than the broken pipe.
-        let send = async {
-            let sent = send(subject, &mut input).await;
-            drop(input);
-            sent
-        };
-        let mut output = output.take(MAX_REPORT);
-        let (_, read) = tokio::join!(send, output.read_to_end(&mut report));
-        read.context("read its report")?;
-        let status = child.wait().await.context("wait for its end")?;
-        ensure!(status.success(), "it ended with {status}");
-        serde_json::from_slice(&report).context("its report is malformed")
-    };
-    let time = sandbox::TRIAL_WALL.saturating_mul(VERSIONS as u32);
-    tokio::time::timeout(time, talk).await.context("it took too long")?
-}
-
-async fn send(subject: &Subject, to: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
-    let header = Header {
-        contract: subject.contract.clone(),
-        tolerance: subject.tolerance,
-        model: subject.model.len(),
-        reference: subject.reference.as_ref().map(Vec::len),
-        golden: subject.golden.iter().map(|(name, bytes)| (name.clone(), bytes.len())).collect(),
-        before: subject.before.as_ref().map(Vec::len),
-    };
-    let header = serde_json::to_vec(&header)?;
-    to.write_all(&(header.len() as u64).to_be_bytes()).await?;
-    to.write_all(&header).await?;
-    to.write_all(&subject.model).await?;
-    to.write_all(subject.reference.as_deref().unwrap_or_default()).await?;
-    for (_, bytes) in &subject.golden {
-        to.write_all(bytes).await?;
-    }
-    to.write_all(subject.before.as_deref().unwrap_or_default()).await?;
-    to.flush().await
-}
-
-/// The child: confines itself, reads a version from standard input and reports to standard output. It must have no other
-/// thread yet.
-pub(super) fn child() -> u8 {
-    let lacking = sandbox::enter(&Confinement {
-        descriptors: DESCRIPTORS,
-        memory_bytes: Some(sandbox::TRIAL_MEMORY_BYTES + Limits::default().file_bytes),
-        cpu_seconds: Some(sandbox::TRIAL_CPU_SECONDS * VERSIONS),
-    });
-    let report = receive(&mut io::stdin().lock()).map(|subject| Report { lacking, ..examine(subject) });
-    let written = report.and_then(|report| Ok(io::stdout().write_all(&serde_json::to_vec(&report)?)?));
-    u8::from(written.is_err())
-}
-
-fn receive(from: &mut impl Read) -> anyhow::Result<Subject> {
-    let mut length = [0; 8];
-    from.read_exact(&mut length)?;
-    let mut take = |length: usize| -> io::Result<Vec<u8>> {
-        // Of the size that it has: growing would double it under the limit on memory.
-        let mut bytes = Vec::with_capacity(length);
-        from.take(length as u64).read_to_end(&mut bytes)?;
-        if bytes.len() == length { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    };
-    let header: Header = serde_json::from_slice(&take(usize::try_from(u64::from_be_bytes(length))?)?)?;
-    let model = take(header.model)?;
-    let reference = header.reference.map(&mut take).transpose()?;
-    let golden = header.golden.into_iter().map(|(name, length)| Ok((name, take(length)?)));
-    let golden = golden.collect::<io::Result<_>>()?;
-    let before = header.before.map(&mut take).transpose()?;
-    let (contract, tolerance) = (header.contract, header.tolerance);
-    Ok(Subject { contract, tolerance, model, reference, golden, before })
+fn subject(header: Header, files: Vec<Vec<u8>>) -> anyhow::Result<Subject> {
+    let Header { contract, tolerance, reference, golden, before } = header;
+    let mut files = files.into_iter();
+    let mut next = || files.next().context("a file is missing");
+    Ok(Subject {
+        contract,
+        tolerance,
+        model: next()?,
+        reference: reference.then(&mut next).transpose()?,
+        golden: golden.into_iter().map(|name| Ok((name, next()?))).collect::<anyhow::Result<_>>()?,
+        before: before.then(&mut next).transpose()?,
+    })
 }
 
 /// Every check, one after the other, as far as they go.
@@ -347,16 +249,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_goes_through_the_pipe_comes_out_the_same_and_a_death_fails_the_check() {
-        let subject = subject("1.0.0");
-        let mut sent = Vec::new();
-        send(&subject, &mut sent).await.unwrap();
-        let received = receive(&mut sent.as_slice()).unwrap();
-        assert_eq!((&received.model, &received.golden), (&subject.model, &subject.golden));
-        assert_eq!((&received.reference, &received.before), (&subject.reference, &subject.before));
-        assert!(receive(&mut &sent[..sent.len() - 1]).is_err(), "cut short");
-        let dies = Itself { executable: "/bin/false".into(), prefix: vec![] };
-        let report = run(subject, Some(&dies)).await;
+    async fn files_find_their_places_again_and_a_death_fails_the_check() {
+        let sent = subject("1.0.0");
+        let Order { work: Work::Version(header), files, .. } = order(subject("1.0.0")) else { unreachable!() };
+        let received = super::subject(header, files).unwrap();
+        assert_eq!((&received.model, &received.golden), (&sent.model, &sent.golden));
+        assert_eq!((&received.reference, &received.before), (&sent.reference, &sent.before));
+        let Order { work: Work::Version(header), mut files, .. } = order(subject("1.0.0")) else { unreachable!() };
+        files.pop();
+        assert!(super::subject(header, files).is_err(), "a file is missing");
+        let dies = Itself::other("/bin/false", &[]);
+        let report = run(sent, Some(&dies)).await;
         assert!(report.passed.is_empty() && report.failed[0].contains("gave no report"), "{report:?}");
     }
 }

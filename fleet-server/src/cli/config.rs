@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use super::check::Itself;
+use super::confined::Itself;
 use crate::{
     disk::{self, Access},
     keyfile::{Ask, Passphrase},

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests write scratch files")]
 
 mod access;
+mod cases;
 mod ceremony;
 mod dashboards;
 mod fake;
@@ -107,6 +108,8 @@ fn every_command_of_the_help_is_understood() {
         "login --server https://s:1 --ca ca.pem --token-file t",
         "model publish folder --key a --key b --accept-existing",
         "model inspect m.onnx --json",
+        "model test zoo more --atol 1e-4 --rtol 0 --time-limit 30s --json",
+        "model test zoo --tolerance 0.01",
         "model list",
         "model list demo/m --output json",
         "model show demo/m@1.0.0",
@@ -161,6 +164,8 @@ fn wrong_usage_is_two_and_help_is_none() {
         "model recall demo/m@1.0.0",
         "model recall demo/m@1.0.0 --reason x --on-recall wait",
         "model floor demo/m --reason x",
+        "model test",
+        "model test zoo --tolerance 1 --atol 1",
         "device enroll Cam_1",
         "device rescue cam-1 --nonce 0 --key a",
         "device rescue cam-1 --nonce 00112233445566778899aabbccddeeff",

@@ -1,6 +1,6 @@
 //! Flags of what is done with a model before anybody publishes it: no server, no keys.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
@@ -12,4 +12,53 @@ pub(in crate::cli) struct Inspect {
     /// The facts as JSON, as --output json
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Every folder in or below DIR that holds model.onnx and test_data_set_<n> is tested, each model in a \
+                        process of its own without files, network or keys. Floats agree if |got - want| <= atol + rtol * \
+                        |want|; NaN agrees with NaN; integers, truths and texts must be equal."
+)]
+pub(in crate::cli) struct Test {
+    /// Folders to look in
+    #[arg(value_name = "DIR", required = true)]
+    pub folders: Vec<PathBuf>,
+    /// Absolute and relative tolerance in one
+    #[arg(long, value_name = "T", conflicts_with_all = ["atol", "rtol"])]
+    pub tolerance: Option<f64>,
+    /// Absolute tolerance of floats [default: 1e-5]
+    #[arg(long, value_name = "T")]
+    pub atol: Option<f64>,
+    /// Relative tolerance of floats [default: 1e-3]
+    #[arg(long, value_name = "T")]
+    pub rtol: Option<f64>,
+    /// Most time for one model with all its cases: a number and s, m or h
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = super::duration)]
+    pub time_limit: Duration,
+    /// A line of JSON for each case, then one with the summary
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The model is run on every row as a device would run it. Rows are cut in their order into windows; \
+                        at least 50 are wanted. Nothing is sent anywhere."
+)]
+pub(in crate::cli) struct Profile {
+    /// The folder that holds tern.toml
+    pub folder: PathBuf,
+    /// The rows: a header, then one line each with the input's values in row-major order
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// The column that holds the right answer; its errors by confidence become part of the profile
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// Rows of a window
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rows: u32,
+    /// Windows between false alarms of one device, in expectation
+    #[arg(long, value_name = "WINDOWS", default_value_t = tern_stats::profile::DEFAULT_ARL)]
+    pub arl: f64,
 }

@@ -1,0 +1,241 @@
+//! Runs strangers' models in a process of their own: this program, started again by a hidden command.
+//!
+//! A model is hostile input. The child gets its work and the files through a pipe, has no environment and no key in its
+//! memory, and is confined as a device confines its probe, by the same code: no files, no sockets, no programs, and bounds
+//! on memory, processor time and time. What it says is its own word, read up to a bound; it may end anywhere in it.
+//! What the work is, [`Work`] lists; nothing else can be asked of the child.
+
+use std::{
+    ffi::OsString,
+    io::{self, Read, Write},
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
+use tern_engine::{
+    Limits,
+    sandbox::{self, Confinement},
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{cases, check};
+
+/// Two versions may be tried, one after the other, where a probe has one; the second one's file lies beside the first.
+pub(super) const VERSIONS: u64 = 2;
+/// Most processor time of a child, in seconds, where nothing else is asked for.
+pub(super) const CPU_SECONDS: u64 = sandbox::TRIAL_CPU_SECONDS * VERSIONS;
+/// Most time on the wall, likewise.
+pub(super) const WALL: Duration = sandbox::TRIAL_WALL.saturating_mul(VERSIONS as u32);
+/// Stdio and some air.
+const DESCRIPTORS: u64 = 16;
+/// Most that is read of what a child says, in bytes.
+const MAX_SAID: u64 = 8 << 20;
+/// The hidden command that the child runs.
+const COMMAND: &str = "run-confined";
+
+/// How this program starts itself again: one file may be several programs, told apart by words before the command.
+#[derive(Debug, Clone)]
+pub(super) struct Itself {
+    executable: PathBuf,
+    prefix: Vec<OsString>,
+}
+
+impl Itself {
+    /// This process, whose own arguments are the last `own` of its command line.
+    pub(super) fn of_process(own: usize) -> Option<Self> {
+        let all: Vec<_> = std::env::args_os().collect();
+        let prefix = all.len().checked_sub(own)?;
+        Some(Self { executable: std::env::current_exe().ok()?, prefix: all.get(1..prefix)?.to_vec() })
+    }
+
+    /// Another program in its place.
+    #[cfg(test)]
+    pub(super) fn other(executable: &str, prefix: &[&str]) -> Self {
+        Self { executable: executable.into(), prefix: prefix.iter().map(OsString::from).collect() }
+    }
+}
+
+/// What a child is to do, without the files.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Work {
+    /// Check a version that somebody proposes.
+    Version(check::Header),
+    /// Run a model's test cases.
+    Cases(cases::Header),
+}
+
+impl Work {
+    fn carry_out(self, files: Vec<Vec<u8>>, inside: Inside, to: &mut dyn Write) -> anyhow::Result<()> {
+        match self {
+            Self::Version(header) => check::carry_out(header, files, inside, to),
+            Self::Cases(header) => cases::carry_out(header, files, inside, to),
+        }
+    }
+}
+
+/// What a child knows of itself.
+#[derive(Debug, Default)]
+pub(super) struct Inside {
+    /// What the kernel lacks of the sandbox.
+    pub lacking: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    work: Work,
+    files: Vec<usize>,
+}
+
+/// Work for a child and what it needs to be done.
+pub(super) struct Order {
+    pub work: Work,
+    pub files: Vec<Vec<u8>>,
+    /// Most processor time, in seconds.
+    pub cpu_seconds: u64,
+    /// Most time on the wall.
+    pub wall: Duration,
+}
+
+/// What a child said until it ended, and how it ended.
+pub(super) struct Said {
+    pub bytes: Vec<u8>,
+    pub end: anyhow::Result<()>,
+}
+
+/// Has a child do the work; only where there is none to be had, and only in tests, this process does.
+pub(super) async fn run(order: Order, itself: Option<&Itself>) -> Said {
+    let Some(itself) = itself else { return unconfined(order) };
+    let mut bytes = Vec::new();
+    let end = match tokio::time::timeout(order.wall, in_child(&order, itself, &mut bytes)).await {
+        Ok(end) => end,
+        Err(_) => Err(anyhow::anyhow!("it took longer than {} s", order.wall.as_secs())),
+    };
+    Said { bytes, end }
+}
+
+#[cfg(test)]
+fn unconfined(order: Order) -> Said {
+    let mut bytes = Vec::new();
+    let end = order.work.carry_out(order.files, Inside::default(), &mut bytes);
+    Said { bytes, end }
+}
+
+#[cfg(not(test))]
+fn unconfined(_: Order) -> Said {
+    let why = "this program cannot find its own file to start itself again, so the model was not run";
+    Said { bytes: Vec::new(), end: Err(anyhow::anyhow!(why)) }
+}
+
+async fn in_child(order: &Order, itself: &Itself, said: &mut Vec<u8>) -> anyhow::Result<()> {
+    let mut child = tokio::process::Command::new(&itself.executable)
+        .args(&itself.prefix)
+        .args([COMMAND, "--cpu-seconds", &order.cpu_seconds.to_string()])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("start the process that runs the model")?;
+    let mut input = child.stdin.take().context("its input")?;
+    let output = child.stdout.take().context("its output")?;
+    // One that dies early leaves the rest unread: its end says more than the broken pipe.
+    let send = async {
+        let sent = send(order, &mut input).await;
+        drop(input);
+        sent
+    };
+    let mut output = output.take(MAX_SAID);
+    let (_, read) = tokio::join!(send, output.read_to_end(said));
+    read.context("read what it says")?;
+    let status = child.wait().await.context("wait for its end")?;
+    ensure!(status.success(), "the process that ran the model ended with {status}");
+    Ok(())
+}
+
+async fn send(order: &Order, to: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Borrowed<'a> {
+        work: &'a Work,
+        files: Vec<usize>,
+    }
+    let envelope = Borrowed { work: &order.work, files: order.files.iter().map(Vec::len).collect() };
+    let envelope = serde_json::to_vec(&envelope)?;
+    to.write_all(&(envelope.len() as u64).to_be_bytes()).await?;
+    to.write_all(&envelope).await?;
+    for bytes in &order.files {
+        to.write_all(bytes).await?;
+    }
+    to.flush().await
+}
+
+/// The child: confines itself, reads its work from standard input and tells of it on standard output. It must have no
+/// other thread yet.
+pub(super) fn child(cpu_seconds: u64) -> u8 {
+    let lacking = sandbox::enter(&Confinement {
+        descriptors: DESCRIPTORS,
+        memory_bytes: Some(sandbox::TRIAL_MEMORY_BYTES + Limits::default().file_bytes),
+        cpu_seconds: Some(cpu_seconds),
+    });
+    let told = receive(&mut io::stdin().lock())
+        .and_then(|(work, files)| work.carry_out(files, Inside { lacking }, &mut io::stdout().lock()));
+    u8::from(told.is_err())
+}
+
+fn receive(from: &mut impl Read) -> anyhow::Result<(Work, Vec<Vec<u8>>)> {
+    let mut length = [0; 8];
+    from.read_exact(&mut length)?;
+    let mut take = |length: usize| -> io::Result<Vec<u8>> {
+        // Of the size that it has: growing would double it under the limit on memory.
+        let mut bytes = Vec::with_capacity(length);
+        from.take(length as u64).read_to_end(&mut bytes)?;
+        if bytes.len() == length { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    };
+    let envelope: Envelope = serde_json::from_slice(&take(usize::try_from(u64::from_be_bytes(length))?)?)?;
+    let files = envelope.files.into_iter().map(take).collect::<io::Result<_>>()?;
+    Ok((envelope.work, files))
+}
+
+/// Writes one line of JSON.
+pub(super) fn say<T: Serialize>(form: &T, to: &mut dyn Write) -> io::Result<()> {
+    let mut line = serde_json::to_vec(form)?;
+    line.push(b'\n');
+    to.write_all(&line)?;
+    to.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(wall: Duration) -> Order {
+        let header = cases::Header { absolute: 0.0, relative: 0.0, cases: vec![] };
+        Order { work: Work::Cases(header), files: vec![vec![1, 2], vec![], vec![3]], cpu_seconds: 1, wall }
+    }
+
+    #[tokio::test]
+    async fn what_goes_through_the_pipe_comes_out_the_same() {
+        let mut sent = Vec::new();
+        send(&order(WALL), &mut sent).await.unwrap();
+        let (work, files) = receive(&mut sent.as_slice()).unwrap();
+        assert!(matches!(work, Work::Cases(_)));
+        assert_eq!(files, order(WALL).files);
+        assert!(receive(&mut &sent[..sent.len() - 1]).is_err(), "cut short");
+    }
+
+    #[tokio::test]
+    async fn one_that_dies_or_hangs_is_told_with_what_it_said_before() {
+        let end = |said: &Said| format!("{:#}", said.end.as_ref().unwrap_err());
+        let dies = run(order(WALL), Some(&Itself::other("/bin/sh", &["-c", "echo begun; kill -9 $$"]))).await;
+        assert_eq!(dies.bytes, b"begun\n");
+        assert!(end(&dies).contains("signal: 9"), "{}", end(&dies));
+        let hangs = Itself::other("/bin/sh", &["-c", "exec sleep 600"]);
+        let hangs = run(order(Duration::from_millis(100)), Some(&hangs)).await;
+        assert!(end(&hangs).starts_with("it took longer than"), "{}", end(&hangs));
+        let none = run(order(WALL), Some(&Itself::other("/nonexistent", &[]))).await;
+        assert!(end(&none).starts_with("start the process"), "{}", end(&none));
+    }
+}

@@ -21,6 +21,7 @@ mod guard;
 mod limits;
 mod model;
 mod ops;
+mod rewrite;
 #[cfg(test)]
 mod robustness;
 pub mod sandbox;

@@ -11,6 +11,7 @@ use crate::{
     facts::{self, Facts},
     guard::guarded,
     limits::Limits,
+    rewrite,
     spec::{self, TensorSpec},
     tensor::Tensor,
 };
@@ -33,6 +34,7 @@ impl Model {
     pub fn load(bytes: &[u8], limits: &Limits) -> Result<Self, LoadError> {
         let mut proto = decode::model(bytes, limits)?;
         if let Some(graph) = proto.graph.as_mut() {
+            rewrite::zip_maps(graph);
             check::name_apart(graph);
         }
         let reader = plans::reader();

@@ -3,18 +3,34 @@
 //! An operator is a [`kernel::Kernel`]: it is built from a node's attributes, which it checks in full, says what comes out for what goes
 //! in, and computes it. `kernel` alone knows how tract wants to be told. What onnxruntime answers is right.
 
+mod columns;
+mod encode;
 mod kernel;
 mod labels;
+mod linear;
 mod post;
 mod scaler;
+mod svm;
 mod tree;
 
-use kernel::operator;
+use kernel::{operator, wrap};
 use tract_onnx::Onnx;
 
 /// Puts the operators of this folder into tract's reader.
 pub(crate) fn register(reader: &mut Onnx) {
     let register = &mut reader.op_register;
+    operator!(register, "ArrayFeatureExtractor", columns::array_feature_extractor);
+    operator!(register, "Binarizer", columns::binarizer);
+    operator!(register, "CategoryMapper", encode::category_mapper);
+    operator!(register, "FeatureVectorizer", columns::feature_vectorizer);
+    operator!(register, "Imputer", columns::imputer);
+    register.insert("LabelEncoder", |context, node| Ok((wrap(node, encode::label(context, node)?), Vec::new())));
+    operator!(register, "LinearClassifier", linear::classifier);
+    operator!(register, "LinearRegressor", linear::regressor);
+    operator!(register, "Normalizer", columns::normalizer);
+    operator!(register, "OneHotEncoder", encode::one_hot);
+    operator!(register, "SVMClassifier", svm::classifier);
+    operator!(register, "SVMRegressor", svm::regressor);
     operator!(register, "Scaler", scaler::build);
     operator!(register, "TreeEnsembleClassifier", tree::classifier);
     operator!(register, "TreeEnsembleRegressor", tree::regressor);

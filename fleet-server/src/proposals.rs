@@ -2,8 +2,10 @@
 //!
 //! A proposal holds one `signed` part and the signatures over exactly it. It is published once enough keys of the role
 //! have signed and, outside solo fleets, somebody other than the uploader of each newly released version has sent one of
-//! those signatures. It is void as soon as the role has another list of its version: signatures are over that version and
-//! count for no other. Candidates need the threshold alone: one robot makes them, and devices opt in.
+//! those signatures. New is what the role's last list did not name with the same manifest, also where that list's keys
+//! count no more since a ceremony: what was approved is not approved again. It is void as soon as the role has another list
+//! of its version: signatures are over that version and count for no other. Candidates need the threshold alone: one robot
+//! makes them, and devices opt in.
 
 use std::collections::BTreeSet;
 
@@ -170,7 +172,7 @@ pub struct Signed {
     pub by: String,
 }
 
-/// A version that the list names and the one before does not.
+/// A version that the list names and the role's last one does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Newcomer {
     /// Which.

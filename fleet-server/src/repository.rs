@@ -6,7 +6,7 @@
 //! Whatever is about to be published first passes the client's own rules (`sigstore_tuf::TrustedMetadataSet`), so the
 //! server never serves a set that a device would refuse.
 //!
-//! Versions of snapshot and timestamp are max(last + 1, unix seconds): a server restored from a backup is never behind
+//! Snapshot and timestamp have one version, max(last + 1, unix seconds): a server restored from a backup is never behind
 //! its devices. Of a fleet made with `--solo` it holds the targets key too, and signs targets anew at half their life;
 //! otherwise targets and root come from ceremonies, see [`trust`]. Never: release keys; SQL; the network. All methods block.
 
@@ -22,12 +22,13 @@ pub mod solo;
 pub(crate) mod standing;
 mod trust;
 mod versions;
+mod writing;
 
 use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use anyhow::Context;
@@ -41,13 +42,7 @@ use tern_protocol::{
     tuf,
 };
 
-use crate::{
-    ceremony::trust::TARGETS_LIFE,
-    director::whole_seconds,
-    disk::{self, Access},
-    forms::TeamMetadata,
-    store::SignedVersion,
-};
+use crate::{ceremony::trust::TARGETS_LIFE, director::whole_seconds, disk, forms::TeamMetadata, store::SignedVersion};
 
 pub use keyring::{KeyMissing, Keyring, OnlineKeys};
 pub use listing::Listing;
@@ -56,6 +51,7 @@ pub use role::{RoleKind, TeamRole};
 pub use trust::{TrustChange, TrustInForce, TrustRefusal, adopt};
 
 use listing::listing;
+use writing::{Write, carry_out};
 
 /// Longest team metadata, in bytes: what the client reads of one role.
 pub const MAX_TEAM_BYTES: usize = 5_000_000;
@@ -63,16 +59,6 @@ pub const MAX_TEAM_BYTES: usize = 5_000_000;
 pub const ONLINE_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Life that a team's metadata should have.
 pub const TEAM_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
-/// Snapshots and team versions that stay for clients which began with an older timestamp.
-const KEPT: usize = 8;
-
-/// A file that a publication writes; in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Write {
-    path: PathBuf,
-    bytes: Vec<u8>,
-}
-
 /// What is published now, verified.
 #[derive(Debug, Clone)]
 struct Published {
@@ -87,6 +73,8 @@ pub struct Repository {
     folder: PathBuf,
     keys: Mutex<Keyring>,
     published: Mutex<Published>,
+    /// Whether a write was cut in the middle, so that the disk, which devices see, may say more than `published`.
+    behind: AtomicBool,
 }
 
 impl Repository {
@@ -96,7 +84,8 @@ impl Repository {
     /// Where what is published does not verify, or the disk refuses.
     pub fn open(folder: &Path, keys: Keyring, now: Timestamp) -> anyhow::Result<Self> {
         let published = load::load(folder, &keys, now)?;
-        Ok(Self { folder: folder.to_owned(), keys: Mutex::new(keys), published: Mutex::new(published) })
+        let (keys, published, behind) = (Mutex::new(keys), Mutex::new(published), AtomicBool::new(false));
+        Ok(Self { folder: folder.to_owned(), keys, published, behind })
     }
 
     /// The newest root: its bytes.
@@ -134,7 +123,7 @@ impl Repository {
     /// The role's metadata as it stands, and what the next must be.
     ///
     /// # Errors
-    /// [`PublishRefusal::UnknownTeam`].
+    /// [`PublishRefusal::UnknownTeam`], and [`PublishRefusal::Unacceptable`] where its counter is at its end.
     pub fn team(&self, role: &TeamRole, now: Timestamp) -> Result<TeamMetadata, PublishRefusal> {
         let published = self.lock();
         published.require(role)?;
@@ -147,12 +136,7 @@ impl Repository {
             ),
             None => (None, Vec::new()),
         };
-        Ok(TeamMetadata { next_version: published.version_of(role) + 1, signed, signatures, expires })
-    }
-
-    /// What the published metadata of a role says.
-    pub fn listing(&self, role: &TeamRole) -> Listing {
-        self.lock().listing(role)
+        Ok(TeamMetadata { next_version: published.next_of(role)?, signed, signatures, expires })
     }
 
     /// The signed part of a role's published metadata, and its version; nothing and 0 where it has signed nothing.
@@ -200,7 +184,7 @@ impl Repository {
         manifests: &[(SignedVersion, Vec<u8>)],
         now: Timestamp,
     ) -> Result<Listing, PublishRefusal> {
-        let mut published = self.lock();
+        let mut published = self.lock_to_write(now).map_err(PublishRefusal::Failed)?;
         let listed = published.inspect(role, bytes)?;
         let keys = self.online(&published).map_err(PublishRefusal::Failed)?;
         let (next, mut writes) = published.with_team(&self.folder, &keys, role, bytes, now)?;
@@ -209,7 +193,7 @@ impl Repository {
             bytes: bytes.clone(),
         });
         writes.splice(0..0, manifests.filter(|write| !write.path.exists()));
-        carry_out(&writes).map_err(|e| PublishRefusal::Failed(e.into()))?;
+        self.carry_out(&mut published, &writes, now).map_err(|e| PublishRefusal::Failed(e.into()))?;
         *published = next;
         Ok(listed)
     }
@@ -221,18 +205,18 @@ impl Repository {
     /// Where the disk refuses or the result would not verify, as when root or foreign targets have expired. What was
     /// published before stays, and can be served.
     pub fn freshen(&self, now: Timestamp) -> anyhow::Result<bool> {
-        let mut published = self.lock();
+        let mut published = self.lock_to_write(now)?;
         let within = |life: SignedDuration| now.saturating_add(life / 2).unwrap_or(Timestamp::MAX);
         let keys = self.online(&published)?;
         let solo = published.targets_expire() <= within(TARGETS_LIFE);
         let solo = if solo { self.keyring().of_role(published.trusted.root(), "targets").ok() } else { None };
         let renewed =
-            solo.map(|own| Self::put(&mut published, |p| p.with_new_targets(&self.folder, &keys, &own, None, now)));
+            solo.map(|own| self.put(&mut published, now, |p| p.with_new_targets(&self.folder, &keys, &own, None, now)));
         let anew = match &renewed {
             Some(Ok(())) => true,
             // Freshness must not wait for targets that still count.
             _ if published.expires() <= within(ONLINE_LIFE) => {
-                Self::put(&mut published, |p| p.signed_anew(&self.folder, &keys, now))?;
+                self.put(&mut published, now, |p| p.signed_anew(&self.folder, &keys, now))?;
                 true
             }
             _ => false,
@@ -245,31 +229,9 @@ impl Repository {
         Ok(anew)
     }
 
-    fn put(
-        published: &mut Published,
-        make: impl FnOnce(&Published) -> anyhow::Result<(Published, Vec<Write>)>,
-    ) -> anyhow::Result<()> {
-        let (next, writes) = make(published)?;
-        carry_out(&writes)?;
-        *published = next;
-        Ok(())
-    }
-
     /// When the first of snapshot and timestamp expires.
     pub fn expires(&self) -> Timestamp {
         self.lock().expires()
-    }
-
-    fn tidy(&self) -> io::Result<()> {
-        let published = self.lock();
-        let roles = std::iter::once("snapshot".to_owned()).chain(published.teams.keys().map(ToString::to_string));
-        for role in roles {
-            let versions = load::versions_on_disk(&self.folder, &role)?;
-            for version in versions.iter().rev().skip(KEPT) {
-                disk::remove(&self.folder.join(format!("metadata/{version}.{role}.json")))?;
-            }
-        }
-        Ok(())
     }
 
     fn manifest_path(&self, model: &ModelVersion, digest: &Digest, kind: RoleKind) -> PathBuf {
@@ -311,6 +273,16 @@ impl Published {
         snapshot.and_then(|s| s.meta.get(&format!("{role}.json"))).map_or(0, |meta| meta.version)
     }
 
+    fn next_of(&self, role: &TeamRole) -> Result<u64, PublishRefusal> {
+        let last = self.version_of(role);
+        let next = last.checked_add(1).filter(|next| *next <= metadata::END);
+        next.ok_or_else(|| {
+            let words =
+                format!("the list of {role} has version {last}, and there is none after: release in a new team");
+            PublishRefusal::Unacceptable(words)
+        })
+    }
+
     fn listing(&self, role: &TeamRole) -> Listing {
         let trusted = self.trusted.targets_role(&role.to_string());
         trusted.and_then(|trusted| listing(role, trusted).ok()).unwrap_or_default()
@@ -332,7 +304,7 @@ impl Published {
             return Err(PublishRefusal::Malformed(format!("{} bytes are more than devices read", bytes.len())));
         }
         let offered = Metadata::<Targets>::from_slice(bytes).map_err(|e| PublishRefusal::Malformed(chain(&e)))?;
-        let next = self.version_of(role) + 1;
+        let next = self.next_of(role)?;
         if offered.signed().version != next {
             return Err(PublishRefusal::Moved { found: offered.signed().version, next });
         }
@@ -357,16 +329,6 @@ fn is_metadata_name(name: &str) -> bool {
             canonical && role.parse::<TeamRole>().is_ok()
         }
     }
-}
-
-fn carry_out(writes: &[Write]) -> io::Result<()> {
-    for write in writes {
-        if let Some(folder) = write.path.parent() {
-            disk::create_folder(folder)?;
-        }
-        disk::write(&write.path, &write.bytes, Access::Public)?;
-    }
-    Ok(())
 }
 
 /// An error with all its causes in one line.

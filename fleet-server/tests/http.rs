@@ -332,6 +332,14 @@ async fn a_data_folder_has_one_server_and_must_be_whole() {
     assert!(!config.data_dir.join("server.db-wal").exists());
     let empty = tern_fleet_server::config::Config { data_dir: rig.folder.path().join("none"), ..config.clone() };
     assert!(refused(empty).await.contains("tern-server init"));
+    // A key file that nobody needs does not hold it up; one that is needed is named.
+    std::fs::File::create(config.data_dir.join("keys/left.key")).unwrap();
+    rig.start_again(rig.config()).await;
+    rig.stop().await;
+    std::fs::File::create(config.data_dir.join("keys/director-1.key")).unwrap();
+    let told = refused(config.clone()).await;
+    assert!(told.contains("1 of its director keys to sign, and 0 of them"), "{told}");
+    assert!(told.contains("keys/director-1.key holds no usable key") && told.contains("backup"), "{told}");
     std::fs::remove_file(config.data_dir.join("keys/director-1.key")).unwrap();
     assert!(refused(config).await.contains("1 of its director keys to sign, and 0 of them"));
 }

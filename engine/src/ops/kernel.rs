@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 use tract_onnx::{
     pb::NodeProto,
+    prelude::{Datum, tensor1},
     tract_hir::internal::{
         DatumType, DimLike, EvalContext, EvalOp, Expansion, InferenceOp, InferenceResult, Op, OutletId, ShapeFactoid,
         Solver, SpecialOps, StaticName, TDim, TValue, TVec, Tensor, TensorProxy, TractResult, TypedFact, TypedModel,
@@ -20,7 +21,9 @@ pub(super) struct Fact {
 }
 
 impl Fact {
+    /// tract has a type for sizes, which ONNX knows as whole numbers.
     pub(super) fn new(datum: DatumType, shape: impl IntoIterator<Item = TDim>) -> Self {
+        let datum = if datum == DatumType::TDim { DatumType::I64 } else { datum };
         Self { datum, shape: shape.into_iter().collect() }
     }
 
@@ -123,7 +126,7 @@ impl Expansion for Node {
     ) -> InferenceResult {
         solver.given_all(inputs.iter().map(|input| &input.datum_type), move |solver, datums: Vec<DatumType>| {
             solver.given_all(inputs.iter().map(|input| &input.shape), move |solver, shapes: Vec<TVec<TDim>>| {
-                let facts = datums.iter().zip(shapes).map(|(datum, shape)| Fact { datum: *datum, shape });
+                let facts = datums.iter().zip(shapes).map(|(datum, shape)| Fact::new(*datum, shape));
                 let facts = self.facts(&facts.collect::<Vec<_>>())?;
                 for (fact, output) in facts.into_iter().zip(outputs) {
                     solver.equals(&output.datum_type, fact.datum)?;
@@ -149,6 +152,11 @@ impl Op for Node {
 
 impl EvalOp for Node {
     fn eval(&self, _context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let ints = inputs.iter().map(|input| match input.datum_type() {
+            DatumType::TDim => input.cast_to::<i64>(),
+            _ => Ok(Cow::Borrowed(&**input)),
+        });
+        let inputs = ints.collect::<TractResult<TVec<Cow<'_, Tensor>>>>()?;
         let inputs: TVec<&Tensor> = inputs.iter().map(|input| &**input).collect();
         let mut made: Vec<Option<Tensor>> = self.kernel.run(&inputs)?.into_iter().map(Some).collect();
         let take = |at: &usize| made.get_mut(*at).and_then(Option::take).map(TValue::from);
@@ -206,5 +214,24 @@ pub(super) fn matrix(tensor: &Tensor) -> TractResult<(usize, usize)> {
         [columns] => Ok((1, columns)),
         [rows, columns] => Ok((rows, columns)),
         _ => bail!("takes rows of values, got shape {:?}", tensor.shape()),
+    }
+}
+
+/// The values at these places, in another shape. The caller has checked the places.
+pub(super) fn picked(tensor: &Tensor, at: &[usize], shape: &[usize]) -> TractResult<Tensor> {
+    fn pick<T: Datum + Clone>(tensor: &Tensor, at: &[usize], shape: &[usize]) -> TractResult<Tensor> {
+        let values = values::<T>(tensor)?;
+        let picked: Vec<T> = at.iter().map(|at| values[*at].clone()).collect();
+        tensor1(&picked).into_shape(shape)
+    }
+    match tensor.datum_type() {
+        DatumType::String => pick::<String>(tensor, at, shape),
+        DatumType::Bool => pick::<bool>(tensor, at, shape),
+        DatumType::F32 => pick::<f32>(tensor, at, shape),
+        DatumType::F64 => pick::<f64>(tensor, at, shape),
+        DatumType::I16 => pick::<i16>(tensor, at, shape),
+        DatumType::I32 => pick::<i32>(tensor, at, shape),
+        DatumType::I64 => pick::<i64>(tensor, at, shape),
+        other => bail!("does not take {other:?}"),
     }
 }

@@ -1,5 +1,7 @@
 //! `tern key`: a person's keys in the store beside the configuration, `NAME.key` and `NAME.pub`.
 
+mod rotation;
+
 use std::{
     io::Read,
     path::{Path, PathBuf},
@@ -18,12 +20,9 @@ use super::{
     client::Client,
     keys::Keys,
     output::Printer,
-    record::Record,
 };
-use crate::{
-    disk::{self, Access},
-    keyfile::{self, KeyRotation},
-};
+use crate::{disk, keyfile};
+use rotation::Rotation;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Key {
@@ -188,30 +187,20 @@ fn public_file(key: &Path, keys: &Keys<'_>) -> PathBuf {
 }
 
 fn rotate(name: &str, plain: bool, keys: &Keys<'_>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
-    let store = keys.store()?;
-    let file = |name: &str, ending: &str| store.join(format!("{name}.{ending}"));
-    let private = file(name, "key");
-    ensure!(private.exists(), "there is no key {name} in {}", store.display());
-    let mut old = keys.open(std::slice::from_ref(&private))?;
-    let old = old.pop().context("invariant: one key was named")?;
-    let passphrase = (!plain).then(|| keys.new_passphrase(name)).transpose()?;
-    let number = (1..).find(|n| !file(&format!("{name}.retired-{n}"), "key").exists());
-    let retired = format!("{name}.retired-{}", number.unwrap_or(1));
-    let next = format!("{name}.next");
-    // The successor is whole before the old key moves, so that at every instant both are there.
-    let new = keyfile::create(&file(&next, "key"), passphrase.as_ref())?;
-    keyfile::write_public(&file(&next, "pub"), &new.public())?;
-    // A successor that remembered nothing would sign whatever list the server shows it.
-    let home = store.parent().context("invariant: the store lies beside the configuration")?;
-    Record::hand_over(home, &old.public().id(), &new.public().id())?;
-    let statement = KeyRotation::sign(name, &old, &new.public(), printer.now())?;
-    disk::write(&file(name, "rotation.json"), &statement, Access::Public).context("write the rotation")?;
-    for (from, to) in [(name, retired.as_str()), (next.as_str(), name)] {
-        for ending in ["pub", "key"] {
-            disk::rename(&file(from, ending), &file(to, ending)).with_context(|| format!("move key {from}"))?;
-        }
+    let rotation = Rotation { store: keys.store()?, name };
+    let private = rotation.file("", "key");
+    if rotation.is_prepared() {
+        printer.step("going on with a rotation that was interrupted")?;
+    } else {
+        ensure!(private.exists(), "there is no key {name} in {}", rotation.store.display());
+        let mut old = keys.open(std::slice::from_ref(&private))?;
+        let old = old.pop().context("invariant: one key was named")?;
+        let passphrase = (!plain).then(|| keys.new_passphrase(name)).transpose()?;
+        rotation.prepare(&old, passphrase.as_ref(), printer.now())?;
     }
-    tell(name, new.public(), passphrase.is_some(), &private, printer)?;
+    let retired = rotation.carry_out()?;
+    let shown = look(name, &rotation.file("", "pub"), &private)?;
+    tell(name, shown.public, shown.encrypted == Some(true), &private, printer)?;
     printer.step(&format!("the old key is kept as {retired}: it still counts until a ceremony says otherwise"))?;
-    printer.step(&format!("for the next ceremony: {}", file(name, "rotation.json").display()))
+    printer.step(&format!("for the next ceremony: {}", rotation.file("", "rotation.json").display()))
 }

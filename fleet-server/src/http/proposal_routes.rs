@@ -76,7 +76,7 @@ async fn propose(
     let listing = fleet.repository.inspect(&role, &unsigned).map_err(|e| noted(&fleet, &role, &author.name, e))?;
     let keys = fleet.repository.role_keys(&role).map_err(publish_refused)?;
     proposals::admit(&envelope.signed, &BTreeSet::new(), &signatures, &keys).map_err(signature_refused)?;
-    let change = change(&role, &fleet.repository.listing(&role), &listing);
+    let change = change(&role, &fleet.repository.last_listing(&role), &listing);
     let version = envelope.signed["version"].as_u64().unwrap_or(0);
     complete(&fleet, listing.versions).await?;
     let digest = proposals::digest(&envelope.signed).map_err(signature_refused)?;

@@ -44,7 +44,8 @@ pub(super) async fn judged(
     signed: &[Signed],
     manifests: &[(SignedVersion, Vec<u8>)],
 ) -> Answer<Verdict> {
-    let before = fleet.repository.listing(role).versions;
+    // Versions of a list that new keys only sign again were approved before.
+    let before = fleet.repository.last_listing(role).versions;
     let new = manifests.iter().map(|(version, _)| version).filter(|version| !before.contains(version));
     let newcomers = fleet.store.newcomers(new.map(|version| version.model.clone()).collect()).await?;
     let keys = fleet.repository.role_keys(role).map_err(publish_refused)?;

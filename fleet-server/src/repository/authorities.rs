@@ -19,7 +19,7 @@ impl Repository {
     /// Where the disk refuses or the result would not verify.
     pub fn put_authorities(&self, pem: &[u8], now: Timestamp) -> anyhow::Result<bool> {
         let digest = Digest::of(pem);
-        let mut published = self.lock();
+        let mut published = self.lock_to_write(now)?;
         let file = Write { path: self.authorities_path(&digest), bytes: pem.to_owned() };
         carry_out(&[file]).context("write the CA bundle")?;
         let listed = |published: &super::Published| {
@@ -29,7 +29,7 @@ impl Repository {
         let own = self.keyring().of_role(published.trusted.root(), "targets").ok().filter(|_| !listed(&published));
         if let Some(own) = own {
             let (keys, bundle) = (self.online(&published)?, Some((digest, pem.len())));
-            Self::put(&mut published, |p| p.with_new_targets(&self.folder, &keys, &own, bundle, now))
+            self.put(&mut published, now, |p| p.with_new_targets(&self.folder, &keys, &own, bundle, now))
                 .context("list the CA bundle")?;
         }
         Ok(listed(&published))

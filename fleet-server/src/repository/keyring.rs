@@ -15,13 +15,15 @@ use tern_protocol::{
     tuf,
 };
 
+use super::chain;
 use crate::keyfile;
 
 /// Root names a key of the server's that is not here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "root wants {threshold} of its {role} keys to sign, and {found} of them lie in the server's keys/: restore the key file \
-     from a backup, or make a key with `tern-server keys new {role}` and name it in a ceremony"
+     from a backup, or make a key with `tern-server keys new {role}` and name it in a ceremony{}",
+    and_unreadable(.unreadable)
 )]
 pub struct KeyMissing {
     /// The role: `snapshot`, `timestamp`, `director` or, of a solo fleet, `targets`.
@@ -30,6 +32,12 @@ pub struct KeyMissing {
     pub threshold: usize,
     /// How many are here.
     pub found: usize,
+    /// What is wrong with files that may be those.
+    pub unreadable: Vec<String>,
+}
+
+fn and_unreadable(files: &[String]) -> String {
+    if files.is_empty() { String::new() } else { format!("; not read was: {}", files.join("; ")) }
 }
 
 /// The keys that sign freshness now.
@@ -53,27 +61,35 @@ impl OnlineKeys {
 pub struct Keyring {
     folder: PathBuf,
     keys: BTreeMap<KeyId, (String, Arc<SigningKey>)>,
+    /// Why other files are no keys; they may be of no use anyhow.
+    unreadable: Vec<String>,
 }
 
 impl Keyring {
-    /// The keys in `folder`.
+    /// The keys in `folder`. A file that cannot be read is said, and told again by [`KeyMissing`] where keys are missing.
     ///
     /// # Errors
-    /// Where the folder or a key in it cannot be read.
+    /// Where the folder cannot be read.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
-        let mut keys = BTreeMap::new();
+        let (mut keys, mut unreadable) = (BTreeMap::new(), Vec::new());
         for name in key_files(folder).with_context(|| format!("read {}", folder.display()))? {
-            let key = keyfile::read(&folder.join(&name))?;
-            keys.insert(key.public().id(), (name, Arc::new(key)));
+            match keyfile::read(&folder.join(&name)) {
+                Ok(key) => drop(keys.insert(key.public().id(), (name, Arc::new(key)))),
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(file = name, error, "a key file of the server is not used");
+                    unreadable.push(error);
+                }
+            }
         }
-        Ok(Self { folder: folder.to_owned(), keys })
+        Ok(Self { folder: folder.to_owned(), keys, unreadable })
     }
 
     /// These keys, of no folder.
     #[cfg(test)]
     pub(crate) fn of(keys: impl IntoIterator<Item = SigningKey>) -> Self {
         let keys = keys.into_iter().map(|key| (key.public().id(), (String::new(), Arc::new(key)))).collect();
-        Self { folder: PathBuf::new(), keys }
+        Self { folder: PathBuf::new(), keys, unreadable: Vec::new() }
     }
 
     /// The same folder, read again.
@@ -101,7 +117,7 @@ impl Keyring {
         };
         let own: Vec<_> = self.keys.iter().filter(|(id, _)| counts(id)).map(|(_, (_, key))| key.clone()).collect();
         if own.is_empty() || own.len() < threshold {
-            return Err(KeyMissing { role, threshold, found: own.len() });
+            return Err(KeyMissing { role, threshold, found: own.len(), unreadable: self.unreadable.clone() });
         }
         Ok(own)
     }

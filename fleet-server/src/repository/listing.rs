@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sigstore_tuf::Targets;
+use sigstore_tuf::{Metadata, Targets};
 use tern_protocol::{ids::ModelId, standing::Standing};
 
-use super::{PublishRefusal, TeamRole, standing};
+use super::{PublishRefusal, Repository, TeamRole, standing};
 use crate::store::SignedVersion;
 
 /// What a role's list says.
@@ -15,6 +15,21 @@ pub struct Listing {
     pub versions: Vec<SignedVersion>,
     /// What it says of models besides.
     pub standings: BTreeMap<ModelId, Standing>,
+}
+
+impl Repository {
+    /// What the published metadata of a role says.
+    pub fn listing(&self, role: &TeamRole) -> Listing {
+        self.lock().listing(role)
+    }
+
+    /// What the role's metadata said when it was published, although its keys may be others since: what people have
+    /// approved of, and what they go on from.
+    pub fn last_listing(&self, role: &TeamRole) -> Listing {
+        let published = self.lock();
+        let last = published.teams.get(role).and_then(|bytes| Metadata::<Targets>::from_slice(bytes).ok());
+        last.and_then(|last| listing(role, last.signed()).ok()).unwrap_or_default()
+    }
 }
 
 /// What a role's metadata says, if it may.

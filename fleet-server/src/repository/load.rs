@@ -1,19 +1,25 @@
 //! Reads the repository at start: verifies what `timestamp.json` publishes, removes what a crash left unpublished, and
-//! mends a lost timestamp from the newest snapshot that verifies.
+//! mends a lost timestamp or snapshot from the newest lists that verify.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use jiff::Timestamp;
-use sigstore_tuf::{Error as TufError, TrustedMetadataSet};
+use sigstore_tuf::{
+    Error as TufError, Metadata, Role, Root, Snapshot, Targets, TrustedMetadataSet,
+    metadata::{Delegations, Timestamp as Freshness},
+};
 use tern_protocol::tuf;
 
-use super::{Keyring, MAX_TEAM_BYTES, Published, TeamRole, carry_out, chain, metadata};
-use crate::disk;
+use super::{
+    Keyring, MAX_TEAM_BYTES, Published, TeamRole, carry_out, chain,
+    metadata::{self, Before},
+};
+use crate::{ceremony::signing::verify_targets, disk};
 
 /// Before anything expires: what is on our own disk is judged by its signatures, its dates are mended afterwards.
 pub(super) const NO_EXPIRY: Timestamp = Timestamp::UNIX_EPOCH;
@@ -25,7 +31,7 @@ pub(super) fn load(folder: &Path, keys: &Keyring, now: Timestamp) -> anyhow::Res
     let published = match published(folder, &root) {
         Ok(published) => published,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "the published timestamp does not verify; mending it");
+            tracing::error!(error = format!("{error:#}"), "what is published does not verify; mending it");
             mend(folder, keys, &root, now).context("mend the repository")?
         }
     };
@@ -85,32 +91,88 @@ fn below(folder: &Path, mut trusted: TrustedMetadataSet, snapshot: &[u8]) -> any
     Ok(Published { trusted, targets, teams })
 }
 
-/// Signs a timestamp of the newest snapshot that verifies. A snapshot is written only after its set was proved, so this
-/// at most finishes a publication that nobody was told of.
+/// Publishes anew the newest targets and lists on the disk that count. Each was proved before it was written, so this at most
+/// finishes a publication that nobody was told of, and takes none back that devices have seen. Above every counter that
+/// still verifies: the lost timestamp's was that of its snapshot.
 fn mend(folder: &Path, keys: &Keyring, root: &TrustedMetadataSet, now: Timestamp) -> anyhow::Result<Published> {
-    let (signers, before) = (keys.online(root.root())?, metadata::Before::of(root));
-    for version in versions_on_disk(folder, "snapshot")?.into_iter().rev() {
-        let snapshot = file(folder, &format!("{version}.snapshot.json"))?;
-        let timestamp = metadata::timestamp(&before, &signers, version, &snapshot, now)?;
-        let mut trusted = root.clone();
-        trusted.update_timestamp(&timestamp, NO_EXPIRY).map_err(|e| anyhow::anyhow!(chain(&e)))?;
-        match below(folder, trusted, &snapshot) {
-            Ok(published) => {
-                let path = folder.join("metadata/timestamp.json");
-                carry_out(&[super::Write { path, bytes: timestamp }])?;
-                return Ok(published);
-            }
-            Err(error) => tracing::warn!(version, error = format!("{error:#}"), "a snapshot does not verify"),
-        }
+    let signers = keys.online(root.root())?;
+    let targets = newest(folder, "targets", |bytes| verify_targets(root, bytes, NO_EXPIRY).is_ok())?;
+    let lost = || format!("no targets verify: restore {} from a backup", folder.display());
+    let (_, targets) = targets.with_context(lost)?;
+    let delegations = Metadata::<Targets>::from_slice(&targets).map_err(|e| anyhow::anyhow!(chain(&e)))?;
+    let delegations = delegations.into_signed().delegations;
+    let (mut teams, mut versions) = (BTreeMap::new(), BTreeMap::new());
+    for role in roles_on_disk(folder)? {
+        let name = role.to_string();
+        // A list whose keys are others since a ceremony stays listed until they sign it, so that it never goes back.
+        let counting = newest(folder, &name, |bytes| counts(delegations.as_ref(), &name, bytes))?;
+        let Some((version, bytes)) =
+            counting.map_or_else(|| newest(folder, &name, |_| true), |found| Ok(Some(found)))?
+        else {
+            continue;
+        };
+        teams.insert(role.clone(), bytes);
+        versions.insert(role, version);
     }
-    bail!("no snapshot verifies: restore {} from a backup", folder.display())
+    let files = metadata::online(&counter(folder, root)?, &signers, &targets, &teams, &versions, now)?;
+    let trusted = Published::prove(root.clone(), &files, &targets, &teams, None, NO_EXPIRY)?;
+    carry_out(&files.writes(folder))?;
+    Ok(Published { trusted, targets, teams })
+}
+
+/// Whether a list carries enough signatures of the keys that targets name for it.
+fn counts(delegations: Option<&Delegations>, role: &str, bytes: &[u8]) -> bool {
+    let Ok(list) = Metadata::<Targets>::from_slice(bytes) else { return false };
+    let delegated = delegations.and_then(|all| Some((all, all.roles.iter().find(|delegated| delegated.name == role)?)));
+    delegated.is_some_and(|(all, delegated)| list.verify_threshold(&all.keys, &delegated.role_keys(), role).is_ok())
+}
+
+/// The highest version of snapshot or timestamp on the disk that verifies.
+fn counter(folder: &Path, root: &TrustedMetadataSet) -> anyhow::Result<Before> {
+    let root = root.root();
+    let snapshot = |bytes: &[u8]| verifies::<Snapshot>(root, "snapshot", bytes).is_some();
+    let snapshot = newest(folder, "snapshot", snapshot)?.map(|(version, _)| version);
+    let timestamp = file(folder, "timestamp.json").ok();
+    let timestamp = timestamp.and_then(|bytes| verifies::<Freshness>(root, "timestamp", &bytes));
+    Ok(Before::highest(snapshot.into_iter().chain(timestamp.map(|timestamp| timestamp.version))))
+}
+
+fn verifies<T: Role>(root: &Root, role: &str, bytes: &[u8]) -> Option<T> {
+    let metadata = Metadata::<T>::from_slice(bytes).ok()?;
+    metadata.verify_threshold(&root.keys, root.role(role)?, role).ok()?;
+    Some(metadata.into_signed())
+}
+
+/// The newest file of a role that says the version of its name and that `fits`.
+fn newest(folder: &Path, role: &str, fits: impl Fn(&[u8]) -> bool) -> anyhow::Result<Option<(u64, Vec<u8>)>> {
+    for version in versions_on_disk(folder, role)?.into_iter().rev() {
+        let bytes = file(folder, &format!("{version}.{role}.json"))?;
+        if metadata::version_in(&bytes).is_ok_and(|found| found == version) && fits(&bytes) {
+            return Ok(Some((version, bytes)));
+        }
+        tracing::warn!(version, role, "a file of the repository does not verify");
+    }
+    Ok(None)
+}
+
+/// The roles of teams that have a file on the disk.
+fn roles_on_disk(folder: &Path) -> io::Result<BTreeSet<TeamRole>> {
+    let mut roles = BTreeSet::new();
+    for entry in fs::read_dir(folder.join("metadata"))? {
+        let name = entry?.file_name();
+        let role = name.to_str().and_then(|name| name.strip_suffix(".json")?.split_once('.'));
+        let role = role.filter(|(_, role)| !["root", "targets", "snapshot"].contains(role));
+        roles.extend(role.and_then(|(_, role)| role.parse::<TeamRole>().ok()));
+    }
+    Ok(roles)
 }
 
 fn remove_orphans(folder: &Path, published: &Published) -> anyhow::Result<usize> {
     let snapshot = published.trusted.snapshot().map_or(0, |s| s.version);
     let mut removed = 0;
     let teams = published.delegated().into_iter().map(|team| (team.to_string(), published.version_of(&team)));
-    for (role, current) in teams.chain([("snapshot".to_owned(), snapshot)]) {
+    let targets = metadata::version_in(&published.targets)?;
+    for (role, current) in teams.chain([("snapshot".to_owned(), snapshot), ("targets".to_owned(), targets)]) {
         for version in versions_on_disk(folder, &role)?.into_iter().filter(|version| *version > current) {
             disk::remove(&folder.join(format!("metadata/{version}.{role}.json")))?;
             removed += 1;

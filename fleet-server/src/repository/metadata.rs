@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sigstore_tuf::{Error as TufError, TrustedMetadataSet};
+use sigstore_tuf::{Error as TufError, Root, TrustedMetadataSet};
 use tern_protocol::{digest::Digest, keys::SigningKey, signed::sign_value, tuf};
 
 use super::{ONLINE_LIFE, OnlineKeys, PublishRefusal, Published, TeamRole, Write, chain, load};
@@ -24,7 +24,7 @@ impl Published {
         bytes: &[u8],
         now: Timestamp,
     ) -> Result<(Self, Vec<Write>), PublishRefusal> {
-        let version = self.version_of(team) + 1;
+        let version = self.next_of(team)?;
         let mut teams = self.teams.clone();
         teams.insert(team.clone(), bytes.to_vec());
         let mut versions = self.versions();
@@ -117,9 +117,12 @@ fn refusal(error: TufError) -> PublishRefusal {
     }
 }
 
+/// The last version of a role: the highest number that every reader of JSON agrees on.
+pub(super) const END: u64 = (1 << 53) - 1;
+
 /// A snapshot and the timestamp that names it.
 pub(super) struct Online {
-    snapshot_version: u64,
+    version: u64,
     pub(super) snapshot: Vec<u8>,
     pub(super) timestamp: Vec<u8>,
 }
@@ -127,7 +130,7 @@ pub(super) struct Online {
 impl Online {
     /// The files in the order in which they must be written.
     pub(super) fn writes(&self, folder: &Path) -> [Write; 2] {
-        let snapshot = folder.join(format!("metadata/{}.snapshot.json", self.snapshot_version));
+        let snapshot = folder.join(format!("metadata/{}.snapshot.json", self.version));
         [
             Write { path: snapshot, bytes: self.snapshot.clone() },
             Write { path: folder.join("metadata/timestamp.json"), bytes: self.timestamp.clone() },
@@ -135,23 +138,43 @@ impl Online {
     }
 }
 
-/// The counters above which the next online roles must lie.
+/// The counter above which the next snapshot and timestamp must lie. They share one, so that the snapshot's file name tells
+/// what the timestamp's was, should that be lost.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Before {
-    snapshot: u64,
-    timestamp: u64,
-}
+pub(super) struct Before(u64);
 
 impl Before {
+    /// What was published last.
     pub(super) fn of(trusted: &TrustedMetadataSet) -> Self {
-        Self {
-            snapshot: trusted.snapshot().map_or(0, |s| s.version),
-            timestamp: trusted.timestamp().map_or(0, |t| t.version),
-        }
+        Self::under(trusted.root(), trusted)
+    }
+
+    /// The same where `root` follows: a role starts anew under other keys, as its floor on devices does. So a counter that
+    /// a thief ran to its end ends with the stolen key.
+    pub(super) fn under(root: &Root, trusted: &TrustedMetadataSet) -> Self {
+        let same = |role: &str| tuf::top_key_set(root, role) == tuf::top_key_set(trusted.root(), role);
+        let snapshot = trusted.snapshot().map(|s| s.version).filter(|_| same("snapshot"));
+        let timestamp = trusted.timestamp().map(|t| t.version).filter(|_| same("timestamp"));
+        Self::highest(snapshot.into_iter().chain(timestamp))
+    }
+
+    /// The highest of these.
+    pub(super) fn highest(versions: impl IntoIterator<Item = u64>) -> Self {
+        Self(versions.into_iter().max().unwrap_or(0))
+    }
+
+    /// One more, and not less than the seconds of time, so that a server restored from a backup is not behind its devices.
+    fn next(self, now: Timestamp) -> anyhow::Result<u64> {
+        ensure!(
+            self.0 < END,
+            "the counter of snapshot and timestamp is at its end, where somebody with the server's keys ran it: make others \
+             with `tern-server keys new snapshot` and `tern-server keys new timestamp`, and name them in a ceremony"
+        );
+        Ok((self.0 + 1).max(u64::try_from(now.as_second()).unwrap_or(0)))
     }
 }
 
-/// Signs a snapshot of these roles and its timestamp, with versions above those in `before`.
+/// Signs a snapshot of these roles and its timestamp, with versions above `before`.
 pub(super) fn online(
     before: &Before,
     keys: &OnlineKeys,
@@ -165,26 +188,13 @@ pub(super) fn online(
         let version = versions.get(team).copied().context("invariant: every team's metadata has a version")?;
         meta.insert(format!("{team}.json"), meta_file(version, bytes));
     }
-    let snapshot_version = next_version(before.snapshot, now);
-    let snapshot = role("snapshot", snapshot_version, now, json!(meta));
+    let version = before.next(now)?;
+    let snapshot = role("snapshot", version, now, json!(meta));
     let snapshot = sign_value(snapshot, &refs(&keys.snapshot)).context("sign the snapshot")?;
-    let timestamp = timestamp(before, keys, snapshot_version, &snapshot, now)?;
-    Ok(Online { snapshot_version, snapshot, timestamp })
-}
-
-/// Signs a timestamp of this snapshot.
-pub(super) fn timestamp(
-    before: &Before,
-    keys: &OnlineKeys,
-    snapshot_version: u64,
-    snapshot: &[u8],
-    now: Timestamp,
-) -> anyhow::Result<Vec<u8>> {
-    let version = next_version(before.timestamp, now);
-    let meta = json!({"snapshot.json": meta_file(snapshot_version, snapshot)});
-    let mut signed = role("timestamp", version, now, meta);
-    signed[tuf::ISSUED] = json!(whole_seconds(now));
-    sign_value(signed, &refs(&keys.timestamp)).context("sign the timestamp")
+    let mut timestamp = role("timestamp", version, now, json!({"snapshot.json": meta_file(version, &snapshot)}));
+    timestamp[tuf::ISSUED] = json!(whole_seconds(now));
+    let timestamp = sign_value(timestamp, &refs(&keys.timestamp)).context("sign the timestamp")?;
+    Ok(Online { version, snapshot, timestamp })
 }
 
 fn refs(keys: &[Arc<SigningKey>]) -> Vec<&SigningKey> {
@@ -205,8 +215,4 @@ fn meta_file(version: u64, bytes: &[u8]) -> Value {
 pub(super) fn version_in(bytes: &[u8]) -> anyhow::Result<u64> {
     let value: Value = serde_json::from_slice(bytes).context("read metadata")?;
     value["signed"]["version"].as_u64().context("metadata has no version")
-}
-
-pub(super) fn next_version(last: u64, now: Timestamp) -> u64 {
-    last.saturating_add(1).max(u64::try_from(now.as_second()).unwrap_or(0))
 }

@@ -10,7 +10,11 @@ use tern_protocol::{
     signed::sign_value,
 };
 
-use super::*;
+use super::{writing::KEPT, *};
+use crate::disk::Access;
+
+mod counters;
+mod keyring;
 
 const NOW: &str = "2026-06-01T00:00:00Z";
 
@@ -20,6 +24,8 @@ struct Scratch {
 }
 
 struct Keys {
+    root: SigningKey,
+    director: SigningKey,
     snapshot: SigningKey,
     timestamp: SigningKey,
     team: SigningKey,
@@ -59,13 +65,14 @@ fn of_team(team: TeamId, release: PublicKey, candidate: PublicKey) -> solo::Team
 
 fn scratch() -> Scratch {
     let key = || SigningKey::generate().unwrap();
-    let keys = Arc::new(Keys { snapshot: key(), timestamp: key(), team: key(), candidate: key(), targets: key() });
+    let [root, director, snapshot, timestamp, team_key, candidate, targets] = [(); 7].map(|()| key());
+    let keys = Arc::new(Keys { root, director, snapshot, timestamp, team: team_key, candidate, targets });
     let folder = tempfile::tempdir().unwrap();
     let solo = solo::SoloKeys {
-        root: key(),
+        root: copy(&keys.root),
         targets: copy(&keys.targets),
         online: OnlineKeys::new(copy(&keys.snapshot), copy(&keys.timestamp)),
-        director: key().public(),
+        director: keys.director.public(),
         teams: vec![
             of_team(team(), keys.team.public(), keys.candidate.public()),
             of_team("other".parse().unwrap(), key().public(), key().public()),

@@ -3,7 +3,7 @@
 //!
 //! Order of writing: targets, snapshot (nobody refers to them yet), root, timestamp. Before root is written a
 //! crash changes nothing. Between root and timestamp it leaves a root under which either the old set still verifies, or
-//! the new snapshot does, which [`Repository::open`] then publishes. Whoever uploaded it uploads it again: what is in
+//! what was written does, which [`Repository::open`] then publishes. Whoever uploaded it uploads it again: what is in
 //! force already is no error.
 
 use std::{path::Path, sync::Arc};
@@ -93,7 +93,7 @@ impl Repository {
     /// The first refusal found; then nothing was published.
     pub fn publish_trust(&self, change: &TrustChange, now: Timestamp) -> Result<(), TrustRefusal> {
         let failed = TrustRefusal::Failed;
-        let mut published = self.lock();
+        let mut published = self.lock_to_write(now).map_err(failed)?;
         let sheets = Sheets {
             root: Some(published.trusted.root_bytes().to_vec()),
             targets: Some(published.targets.clone()),
@@ -125,7 +125,7 @@ impl Repository {
 
         let mut writes = Vec::new();
         let targets = sheets.next_targets.as_ref().unwrap_or(&published.targets).clone();
-        let before = Before::of(&published.trusted);
+        let before = Before::under(&root, &published.trusted);
         let files =
             online(&before, &signers, &targets, &published.teams, &published.versions(), now).map_err(failed)?;
         let proved = Published::prove(trusted, &files, &targets, &published.teams, None, now);
@@ -140,15 +140,9 @@ impl Repository {
             writes.push(self.metadata_write(&format!("{}.root.json", root.version), bytes));
         }
         writes.push(timestamp);
-        if let Err(error) = carry_out(&writes) {
-            // Root may be out already, and devices see the disk: so does this process from now on.
-            if let Ok(there) = load::load(&self.folder, &keys, now) {
-                (*published, *self.keyring()) = (there, keys);
-            }
-            return Err(failed(error.into()));
-        }
-        *published = Published { trusted, targets, teams: published.teams.clone() };
         *self.keyring() = keys;
+        self.carry_out(&mut published, &writes, now).map_err(|e| failed(e.into()))?;
+        *published = Published { trusted, targets, teams: published.teams.clone() };
         Ok(())
     }
 

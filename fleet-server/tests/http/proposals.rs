@@ -16,7 +16,7 @@ use tern_protocol::keys::SigningKey;
 const NEXT: &str = "demo/m@1.1.0";
 
 /// A list that lists these besides what is there; of releases.
-async fn list(rig: &Rig, new: &[(&str, &Uploads)]) -> Value {
+pub(super) async fn list(rig: &Rig, new: &[(&str, &Uploads)]) -> Value {
     let new: Vec<_> = new.iter().map(|(model, (manifest, _))| (*model, manifest.as_slice())).collect();
     rig.team_role("demo", &new).await
 }
@@ -30,7 +30,7 @@ fn order(signed: &Value, keys: &[&SigningKey]) -> Value {
     json!({"role": "release", "reason": "better", "envelope": Envelope { signatures, signed: signed.clone() }})
 }
 
-async fn propose(caller: &Caller, signed: &Value, keys: &[&SigningKey]) -> Reply {
+pub(super) async fn propose(caller: &Caller, signed: &Value, keys: &[&SigningKey]) -> Reply {
     caller.post("/api/v1/teams/demo/proposals", &order(signed, keys)).await
 }
 
@@ -41,15 +41,15 @@ async fn sign(caller: &Caller, proposal: &ProposalDetail, key: &SigningKey) -> R
 }
 
 /// A fleet of two people: ann, who publishes, and bob, who approves.
-struct Two {
-    rig: Rig,
-    ann: Caller,
-    bob: Caller,
-    keys: [SigningKey; 2],
+pub(super) struct Two {
+    pub(super) rig: Rig,
+    pub(super) ann: Caller,
+    pub(super) bob: Caller,
+    pub(super) keys: [SigningKey; 2],
 }
 
 impl Two {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let rig = Rig::of_two_people().await;
         let (ann, bob) = (token(&rig, "ann", Role::Publisher).await, token(&rig, "bob", Role::Approver).await);
         let keys = [rig.operator_key("release-demo"), rig.operator_key("release-demo-2")];
@@ -57,21 +57,21 @@ impl Two {
     }
 
     /// Uploads a version as ann and gives the list with it.
-    async fn uploaded(&self, model: &str) -> Value {
+    pub(super) async fn uploaded(&self, model: &str) -> Value {
         let uploads = bundle(model, model.as_bytes());
         self.rig.upload(&self.ann, model, uploads.clone()).await;
         list(&self.rig, &[(model, &uploads)]).await
     }
 
     /// Publishes a version by both.
-    async fn published(&self, model: &str) {
+    pub(super) async fn published(&self, model: &str) {
         let signed = self.uploaded(model).await;
         let made: ProposalDetail = propose(&self.ann, &signed, &[&self.keys[0]]).await.ok();
         let done: ProposalDetail = sign(&self.bob, &made, &self.keys[1]).await.ok();
         assert_eq!(done.row.state, ProposalState::Published);
     }
 
-    async fn version(&self, model: &str) -> VersionDetail {
+    pub(super) async fn version(&self, model: &str) -> VersionDetail {
         self.rig.admin().get(&format!("/api/v1/models/{}", model.replace('@', "/"))).await.ok()
     }
 }

@@ -91,7 +91,8 @@ impl Rig {
         std::fs::remove_dir_all(order.data_dir.join("tuf")).unwrap();
         solo::create(&order.data_dir.join("tuf"), &keys, clock::now()).unwrap();
         // People keep these.
-        for role in ["root", "targets"] {
+        for (role, key) in [("root", &keys.root), ("targets", &keys.targets)] {
+            keyfile::write(&order.data_dir.join(format!("operator/{role}.key")), key, None).unwrap();
             std::fs::remove_file(order.data_dir.join(format!("keys/{role}-1.key"))).unwrap();
         }
         Self::serve(folder, order.data_dir).await

@@ -6,12 +6,19 @@ use tern_fleet_server::{
         signing::{Envelope, Papers, Sheets},
         trust::{Edition, ROOT_LIFE, RoleKeys, RootTrust, TARGETS_LIFE, TargetsTrust, TeamTrust},
     },
-    forms::trust::{TrustNow, TrustPublished, TrustUpload},
+    forms::{
+        proposals::ProposalDetail,
+        trust::{TrustNow, TrustPublished, TrustUpload},
+    },
     keyfile,
+    proposals::ProposalState,
 };
 use tern_protocol::keys::SigningKey;
 
-use super::*;
+use super::{
+    proposals::{Two, list, propose},
+    *,
+};
 
 const METADATA: &str = "/api/v1/trust/metadata";
 const MODEL: &str = "demo/m@1.0.0";
@@ -149,6 +156,54 @@ async fn rotated_keys_of_director_and_team_count_from_then_on_and_the_old_ones_d
     assert_eq!(old, (422, "under-threshold".into()));
     rig.admin().put(path, signed(&released)).await.empty();
     assert_eq!(rig.admin().get(METADATA).await.ok::<TrustNow>().roles_to_sign_again, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_new_keys_sign_again_wants_no_second_approval_and_what_was_never_approved_does() {
+    let mut two = Two::start().await;
+    let (withdrawn, never) = ("demo/m@1.1.0", "demo/m@1.2.0");
+    two.published(MODEL).await;
+    two.published(withdrawn).await;
+    let both = |two: &Two| two.keys.each_ref().map(|key| SigningKey::from_pkcs8(key.to_pkcs8()).unwrap());
+    let mut less = list(&two.rig, &[]).await;
+    let path = withdrawn.parse::<ModelVersion>().unwrap().target_path();
+    let entry = less["targets"].as_object_mut().unwrap().remove(&path).unwrap();
+    let [one, other] = both(&two);
+    let done: ProposalDetail = propose(&two.ann, &less, &[&one, &other]).await.ok();
+    assert_eq!(done.row.state, ProposalState::Published);
+
+    // Both of the team's keys are others from now on.
+    two.keys = [key(), key()];
+    let mut ceremony = Ceremony::of(&two.rig).await;
+    let demo = ceremony.targets.teams.get_mut(&"demo".parse().unwrap()).unwrap();
+    let release = RoleKeys::new(2, two.keys.iter().map(SigningKey::public));
+    *demo = TeamTrust { release, ..demo.clone() };
+    let upload = ceremony.upload(&[&two.rig.operator_key("root"), &two.rig.operator_key("targets")]);
+    assert_eq!(put(&two.rig, &upload).await.ok::<TrustPublished>().roles_to_sign_again, ["demo"]);
+    assert!(!two.version(MODEL).await.row.signed, "its list does not count");
+
+    let [one, other] = both(&two);
+    let keys = [&one, &other];
+    // One author with every key: what was never approved, and what was taken off the list, want another's word as ever.
+    let mut back = list(&two.rig, &[]).await;
+    back["targets"][&path] = entry;
+    for (new, signed) in [(never, two.uploaded(never).await), (withdrawn, back)] {
+        let put = two.ann.put("/api/v1/teams/demo/metadata", sign_value(signed.clone(), &keys).unwrap()).await;
+        assert_eq!(put.problem(), (403, "own-version".into()), "{new}");
+        let made: ProposalDetail = propose(&two.ann, &signed, &keys).await.ok();
+        assert_eq!(made.row.state, ProposalState::Open, "{new}");
+        assert_eq!(made.row.change.adds, [new.parse().unwrap()]);
+        let wanted = made.row.wants.unwrap();
+        assert!(wanted.contains("other than ann") && wanted.contains(new), "{wanted}");
+    }
+    // The list as it was needs the threshold, and nobody's word besides.
+    let same = list(&two.rig, &[]).await;
+    let made: ProposalDetail = propose(&two.ann, &same, &keys[..1]).await.ok();
+    assert_eq!(made.row.wants.as_deref(), Some("1 of 2 signatures"));
+    let done = two.ann.put("/api/v1/teams/demo/metadata", sign_value(same, &keys).unwrap()).await;
+    done.empty();
+    assert!(two.version(MODEL).await.row.signed);
+    assert!(!two.version(withdrawn).await.row.signed && !two.version(never).await.row.signed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

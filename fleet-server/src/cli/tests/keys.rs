@@ -127,6 +127,60 @@ fn a_successor_is_named_by_the_key_that_goes() {
     assert_eq!(forged, SignatureError::UnderThreshold { found: 0, threshold: 1 });
 }
 
+/// What `tern key rotate anna` does, its first `done` steps.
+fn rotated_in_part(home: &Home, retired: usize, done: usize) {
+    let file = |name: &str| home.path("keys").join(name);
+    let old = keyfile::read(&file("anna.key")).unwrap();
+    let new = std::cell::OnceCell::new();
+    let move_to = |from: &str, to: &str| fs::rename(file(from), file(to)).unwrap();
+    let steps: [&dyn Fn(); 6] = [
+        &|| drop(new.set(keyfile::create(&file("anna.next.key"), None).unwrap())),
+        &|| keyfile::write_public(&file("anna.next.pub"), &new.get().unwrap().public()).unwrap(),
+        &|| {
+            let at = "2026-06-01T00:00:00Z".parse().unwrap();
+            let statement = KeyRotation::sign("anna", &old, &new.get().unwrap().public(), at).unwrap();
+            fs::write(file("anna.rotation.json"), statement).unwrap();
+        },
+        &|| move_to("anna.pub", &format!("anna.retired-{retired}.pub")),
+        &|| move_to("anna.key", &format!("anna.retired-{retired}.key")),
+        &|| move_to("anna.next.pub", "anna.pub"),
+    ];
+    steps[..done].iter().for_each(|step| step());
+}
+
+#[test]
+fn a_rotation_that_was_cut_anywhere_ends_well_when_it_is_run_again() {
+    for (earlier, done) in [0, 1].into_iter().flat_map(|earlier| (0..=6).map(move |done| (earlier, done))) {
+        let home = Home::new();
+        home.tern(&["key", "generate", "anna", "--no-passphrase"]);
+        for _ in 0..earlier {
+            assert_eq!(home.tern(&["key", "rotate", "anna", "--no-passphrase"]).code, 0);
+        }
+        let public = |name: &str| keyfile::read_public(&home.path("keys").join(name)).unwrap();
+        let private = |name: &str| keyfile::read(&home.path("keys").join(name)).unwrap().public();
+        let first = public("anna.pub");
+        let number = earlier + 1;
+        rotated_in_part(&home, number, done);
+        let again = home.tern(&["key", "rotate", "anna", "--no-passphrase"]);
+        assert_eq!(again.code, 0, "cut after {done}: {}", again.err);
+        assert_eq!(again.err.contains("interrupted") || again.out.contains("interrupted"), done >= 3, "{done}");
+        let retired = format!("anna.retired-{number}");
+        assert!(again.out.contains(&retired), "cut after {done}: {}", again.out);
+        let second = public("anna.pub");
+        assert_ne!(second, first);
+        for (name, wanted) in [("anna", &second), (retired.as_str(), &first)] {
+            assert_eq!(public(&format!("{name}.pub")), *wanted, "cut after {done}: {name}");
+            assert_eq!(private(&format!("{name}.key")), *wanted, "cut after {done}: {name}");
+        }
+        let statement = fs::read(home.path("keys/anna.rotation.json")).unwrap();
+        let rotation = KeyRotation::verify(&statement).unwrap();
+        assert_eq!((&rotation.old, &rotation.new), (&first, &second), "cut after {done}");
+        let names: Vec<_> = fs::read_dir(home.path("keys")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(names.iter().all(|name| !name.to_string_lossy().contains("next")), "cut after {done}: {names:?}");
+        assert_eq!(names.len(), 2 * (number + 1) + 1, "cut after {done}: {names:?}");
+    }
+}
+
 #[test]
 fn versions_are_signed_with_a_key_of_the_store() {
     let desk = Desk::new();

@@ -7,7 +7,9 @@
 
 use std::{
     ffi::OsString,
+    fs::File,
     io::{self, Read, Write},
+    os::unix::fs::FileExt,
     path::PathBuf,
     process::Stdio,
     time::Duration,
@@ -21,7 +23,7 @@ use tern_engine::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{cases, check};
+use super::{cases, check, draft};
 
 /// Two versions may be tried, one after the other, where a probe has one; the second one's file lies beside the first.
 pub(super) const VERSIONS: u64 = 2;
@@ -32,7 +34,7 @@ pub(super) const WALL: Duration = sandbox::TRIAL_WALL.saturating_mul(VERSIONS as
 /// Stdio and some air.
 const DESCRIPTORS: u64 = 16;
 /// Most that is read of what a child says, in bytes.
-const MAX_SAID: u64 = 8 << 20;
+const MAX_SAID: u64 = 64 << 20;
 /// The hidden command that the child runs.
 const COMMAND: &str = "run-confined";
 
@@ -65,6 +67,8 @@ pub(super) enum Work {
     Version(check::Header),
     /// Run a model's test cases.
     Cases(cases::Header),
+    /// Run a model and measure it.
+    Trial(draft::Header),
 }
 
 impl Work {
@@ -72,6 +76,7 @@ impl Work {
         match self {
             Self::Version(header) => check::carry_out(header, files, inside, to),
             Self::Cases(header) => cases::carry_out(header, files, inside, to),
+            Self::Trial(header) => draft::carry_out(header, files, inside, to),
         }
     }
 }
@@ -81,6 +86,35 @@ impl Work {
 pub(super) struct Inside {
     /// What the kernel lacks of the sandbox.
     pub lacking: Vec<String>,
+    /// Its memory.
+    pub memory: Memory,
+}
+
+/// This process's memory as the kernel tells it, through a file that was opened before the sandbox closed.
+#[derive(Debug, Default)]
+pub(super) struct Memory(Option<File>);
+
+impl Memory {
+    fn open() -> Self {
+        Self(File::open("/proc/self/status").ok())
+    }
+
+    /// 0 where the kernel does not say.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        self.line("VmRSS:")
+    }
+
+    pub(super) fn peak_bytes(&self) -> u64 {
+        self.line("VmHWM:")
+    }
+
+    fn line(&self, name: &str) -> u64 {
+        let mut bytes = [0; 8192];
+        let length = self.0.as_ref().and_then(|file| file.read_at(&mut bytes, 0).ok()).unwrap_or(0);
+        let text = String::from_utf8_lossy(&bytes[..length]);
+        let kilobytes = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+        kilobytes.map_or(0, |kilobytes: u64| kilobytes.saturating_mul(1024))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -175,13 +209,14 @@ async fn send(order: &Order, to: &mut (impl AsyncWriteExt + Unpin)) -> io::Resul
 /// The child: confines itself, reads its work from standard input and tells of it on standard output. It must have no
 /// other thread yet.
 pub(super) fn child(cpu_seconds: u64) -> u8 {
+    let memory = Memory::open();
     let lacking = sandbox::enter(&Confinement {
         descriptors: DESCRIPTORS,
         memory_bytes: Some(sandbox::TRIAL_MEMORY_BYTES + Limits::default().file_bytes),
         cpu_seconds: Some(cpu_seconds),
     });
     let told = receive(&mut io::stdin().lock())
-        .and_then(|(work, files)| work.carry_out(files, Inside { lacking }, &mut io::stdout().lock()));
+        .and_then(|(work, files)| work.carry_out(files, Inside { lacking, memory }, &mut io::stdout().lock()));
     u8::from(told.is_err())
 }
 
@@ -214,6 +249,13 @@ mod tests {
     fn order(wall: Duration) -> Order {
         let header = cases::Header { absolute: 0.0, relative: 0.0, cases: vec![] };
         Order { work: Work::Cases(header), files: vec![vec![1, 2], vec![], vec![3]], cpu_seconds: 1, wall }
+    }
+
+    #[test]
+    fn the_kernel_tells_this_process_its_memory() {
+        let memory = Memory::open();
+        assert!(memory.resident_bytes() > 0 && memory.peak_bytes() > 0);
+        assert_eq!(Memory::default().peak_bytes(), 0);
     }
 
     #[tokio::test]

@@ -1,0 +1,49 @@
+"""The other side of the bench `onnxruntime`: answers lines on standard input, one JSON object each.
+
+    {"model": FILE, "inputs": [FILE, ...], "rows": N}   loads a model and N rows of the inputs
+    {"calls": K}                                         makes K calls, answers with their processor time in nanoseconds
+
+One thread, bound inputs and outputs. Needs the packages onnx and onnxruntime.
+"""
+import json
+import sys
+import time
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+options.log_severity_level = 3
+session = feed = binding = None
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "model" in asked:
+        session = onnxruntime.InferenceSession(asked["model"], options, providers=["CPUExecutionProvider"])
+        feed = {}
+        for spec, path in zip(session.get_inputs(), asked["inputs"]):
+            with open(path, "rb") as file:
+                value = numpy_helper.to_array(onnx.TensorProto.FromString(file.read()))
+            if asked["rows"]:
+                value = np.resize(value, (asked["rows"], *value.shape[1:]))
+            feed[spec.name] = np.ascontiguousarray(value)
+        plain = all("seq" not in output.type and "string" not in output.type for output in session.get_outputs())
+        binding = None
+        if plain and all(value.dtype.kind not in "OU" for value in feed.values()):
+            binding = session.io_binding()
+            for name, value in feed.items():
+                binding.bind_cpu_input(name, value)
+            for output in session.get_outputs():
+                binding.bind_output(output.name)
+        print(json.dumps({"version": onnxruntime.__version__}), flush=True)
+        continue
+    begun = time.thread_time_ns()
+    if binding is not None:
+        for _ in range(asked["calls"]):
+            session.run_with_iobinding(binding)
+    else:
+        for _ in range(asked["calls"]):
+            session.run(None, feed)
+    print(json.dumps({"ns": time.thread_time_ns() - begun}), flush=True)

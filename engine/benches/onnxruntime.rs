@@ -35,7 +35,7 @@ struct Other {
 impl Other {
     fn start() -> Self {
         let python = std::env::var("TERN_PYTHON").unwrap_or_else(|_| "python3".into());
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/onnxruntime.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/other_side.py");
         let mut child = Command::new(python)
             .arg(script)
             .stdin(Stdio::piped())

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::binary;
+use super::{MOST, binary};
 use crate::random::Random;
 
 /// A value, with members in the order in which they are written.
@@ -235,7 +235,8 @@ pub(super) fn string(text: &str, random: &mut Random) -> String {
     match random.below(8) {
         0 if random.once_in(8) => "x".repeat(1 << random.below(19)),
         0 => "x".repeat(1 << random.below(13)),
-        1 => text.repeat(2 + random.length(100)),
+        // What is longer than an input may be would only be cut again, after it has filled the memory.
+        1 => text.repeat((2 + random.length(100)).min(1 + MOST / text.len().max(1))),
         2 => text.to_uppercase(),
         3 => text.chars().rev().collect(),
         4 if !text.is_empty() => {

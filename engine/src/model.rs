@@ -13,7 +13,7 @@ use crate::{
     limits::Limits,
     rewrite,
     spec::{self, TensorSpec},
-    tensor::Tensor,
+    tensor::{Data, Tensor},
 };
 use plans::{Plan, Plans};
 use std::{fmt, sync::Arc};
@@ -114,6 +114,11 @@ impl Model {
     /// [`RunError`]; the model stays usable after every one of them.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         let batch = self.rows(inputs)?;
+        if batch == 0
+            && let Some(nothing) = self.nothing()
+        {
+            return Ok(nothing);
+        }
         let plan = self.plan(batch)?;
         let computed = guarded(|| compute(&plan, inputs)).map_err(|what| RunError::Panicked { what })?;
         computed.map_err(|error| RunError::Failed { detail: brief(&format!("{error:#}")) })
@@ -135,6 +140,15 @@ impl Model {
             }
         }
         Ok(rows.unwrap_or(1))
+    }
+
+    /// The outputs for no rows, where each output has a row for each row that goes in.
+    fn nothing(&self) -> Option<Vec<Tensor>> {
+        let empty = |spec: &TensorSpec| {
+            let shape = spec.is_batched().then(|| spec.pinned(0))??;
+            Tensor::new(shape, Data::none(spec.dtype)).ok()
+        };
+        self.outputs().iter().map(empty).collect()
     }
 
     fn plan(&self, batch: usize) -> Result<Arc<Plan>, RunError> {

@@ -39,6 +39,11 @@ macro_rules! elements {
                 match self { $(Self::$variant(_) => DType::$variant),* }
             }
 
+            /// No values of this element type.
+            pub(crate) fn none(dtype: DType) -> Self {
+                match dtype { $(DType::$variant => Self::$variant(Vec::new())),* }
+            }
+
             /// The number of values.
             pub fn len(&self) -> usize {
                 match self { $(Self::$variant(values) => values.len()),* }

@@ -42,6 +42,7 @@ fn every_model_gives_the_answers_of_onnxruntime() {
     models(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), &mut folders);
     let zoos = std::env::var("TERN_ZOO").unwrap_or_default();
     zoos.split(':').filter(|zoo| !zoo.is_empty()).for_each(|zoo| models(Path::new(zoo), &mut folders));
+    assert!(folders.len() > 100, "the golden files are gone");
     let verdicts: Vec<_> = folders.iter().map(|folder| (folder, verdict(folder))).collect();
     for (folder, verdict) in &verdicts {
         println!("{} {}", folder.display(), verdict.as_ref().map_or_else(String::as_str, |()| "pass"));

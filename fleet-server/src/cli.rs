@@ -21,6 +21,7 @@ mod confined;
 mod dashboard;
 mod device;
 mod difference;
+mod draft;
 mod fleet;
 mod incident;
 mod inspect;
@@ -133,6 +134,7 @@ async fn dispatch(
         Command::RunConfined { .. } => Ok(()),
         Command::Model(args::Model::Inspect(order)) => inspect::run(&order, printer),
         Command::Model(args::Model::Test(order)) => cases::run(&order, environment.itself.as_ref(), printer).await,
+        Command::Model(args::Model::Check(order)) => draft::run(&order, environment.itself.as_ref(), printer).await,
         Command::Model(args::Model::Profile(order)) => profile::run(&order, printer),
         Command::Model(args::Model::List { model }) => model::list(&client()?, model.as_ref(), printer).await,
         Command::Model(args::Model::Show { model }) => model::show(&client()?, &model, printer).await,

@@ -15,6 +15,7 @@ use crate::{
     error::{LoadError, brief},
     limits::Limits,
     model::plans,
+    rewrite,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
@@ -114,22 +115,13 @@ impl Declared {
 /// [`LoadError::TooLarge`] beyond `limits`, [`LoadError::Malformed`] where the bytes are no ONNX model.
 pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
     let mut proto = decode::model(bytes, limits)?;
-    let Some(graph) = proto.graph.as_mut() else {
-        return Err(LoadError::malformed("the file holds no graph"));
-    };
-    check::name_apart(graph);
-    let (unsupported, refusal) = match check::graph(&proto, &plans::reader(), limits) {
-        Ok(_) => (Vec::new(), None),
-        Err(LoadError::UnsupportedOperators { operators }) => (operators, None),
-        Err(other) => (Vec::new(), Some(other.to_string())),
-    };
     let Some(graph) = proto.graph.as_ref() else {
         return Err(LoadError::malformed("the file holds no graph"));
     };
     let graphs = all_graphs(graph);
     let operators = census(&graphs);
     let filled: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
-    Ok(Inspection {
+    let facts = Inspection {
         file_bytes: bytes.len() as u64,
         ir_version: proto.ir_version,
         producer: producer(&proto),
@@ -141,8 +133,18 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
         inputs: graph.input.iter().filter(|input| !filled.contains(input.name.as_str())).map(declared).collect(),
         outputs: graph.output.iter().map(declared).collect(),
         operators,
-        unsupported,
-        refusal,
+        unsupported: Vec::new(),
+        refusal: None,
+    };
+    // From here on the file is what the engine makes of it.
+    if let Some(graph) = proto.graph.as_mut() {
+        rewrite::zip_maps(graph);
+        check::name_apart(graph);
+    }
+    Ok(match check::graph(&proto, &plans::reader(), limits) {
+        Ok(_) => facts,
+        Err(LoadError::UnsupportedOperators { operators }) => Inspection { unsupported: operators, ..facts },
+        Err(other) => Inspection { refusal: Some(other.to_string()), ..facts },
     })
 }
 
@@ -233,6 +235,19 @@ mod tests {
         assert_eq!(facts.unsupported, ["com.example.Sorcery"]);
         assert_eq!((facts.operators["com.example.Sorcery"], facts.parameters), (1, 8));
         assert_eq!((facts.outputs[0].dtype.as_str(), &facts.outputs[0].dims), ("no tensor", &None));
+    }
+
+    #[test]
+    fn an_operator_that_the_engine_makes_into_another_is_told_as_it_stands_in_the_file() {
+        let mut proto = fixtures::linear();
+        let graph = proto.graph.as_mut().unwrap();
+        graph.output[0].r#type = None;
+        graph.output[0].name = "z".into();
+        graph.node.push(fixtures::node("ZipMap", &["y"], &["z"]));
+        graph.node[2].domain = "ai.onnx.ml".into();
+        let facts = of(&proto);
+        assert_eq!((&facts.unsupported, &facts.refusal), (&vec![], &None));
+        assert_eq!(facts.operators["ai.onnx.ml.ZipMap"], 1);
     }
 
     #[test]

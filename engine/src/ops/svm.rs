@@ -172,13 +172,9 @@ impl Classifier {
             }
             Mode::Pairs { coefficients, starts, rho, curves } => {
                 let (scores, votes) = duels(&alike, coefficients, starts, rho);
-                match curves {
-                    Some(curves) => {
-                        let shares = coupled(&scores, curves, self.labels.len());
-                        (greatest(&shares), shares)
-                    }
-                    None => (most(&votes), scores),
-                }
+                // The votes decide, as in libsvm, although another class may be more probable.
+                let coupled = |curves: &Vec<(f32, f32)>| coupled(&scores, curves, self.labels.len());
+                (most(&votes), curves.as_ref().map(coupled).unwrap_or(scores))
             }
         };
         match *scores {

@@ -79,7 +79,7 @@ pub(super) struct Classifier {
 enum Second {
     /// `[1 - s, s]`.
     Complement,
-    /// `[-s, s]`, or the logistic of both.
+    /// `[-s, s]`.
     Opposite,
 }
 
@@ -147,8 +147,8 @@ impl Classifier {
         let score = row[0];
         let pair = match (self.post, second) {
             (Post::Probit, _) => [probit(score), 0.0],
+            (Post::Logistic, _) => [logistic(-score), logistic(score)],
             (_, Second::Complement) => [1.0 - score, score],
-            (Post::Logistic, Second::Opposite) => [logistic(-score), logistic(score)],
             (_, Second::Opposite) => [-score, score],
         };
         row.copy_from_slice(&pair);

@@ -11,7 +11,7 @@ mod publishing;
 mod trying;
 
 pub(super) use publishing::{Approve, Floor, Publish, Recall, Sign, Signing};
-pub(super) use trying::{Inspect, Profile, Test};
+pub(super) use trying::{Check, Inspect, Profile, Test};
 
 /// Keep machine-learning models on a fleet of devices: publish, assign, watch.
 #[derive(Debug, Parser)]
@@ -43,6 +43,7 @@ impl Cli {
         let json = match &self.command {
             Command::Model(Model::Inspect(order)) => order.json,
             Command::Model(Model::Test(order)) => order.json,
+            Command::Model(Model::Check(order)) => order.json,
             _ => false,
         };
         if json { Format::Json } else { self.output }
@@ -125,6 +126,8 @@ pub(super) enum Model {
     Inspect(Inspect),
     /// Run models against their own test cases, in ONNX's layout: exit 0 only if all pass
     Test(Test),
+    /// Whether this engine runs a model right, and a bundle around it to edit; no server, no keys
+    Check(Check),
     /// Upload a bundle folder and sign it; running it again continues
     Publish(Publish),
     /// Check what a colleague proposes, or a candidate, and sign it

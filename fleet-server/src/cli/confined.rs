@@ -7,21 +7,22 @@
 
 use std::{
     ffi::OsString,
+    fs::File,
     io::{self, Read, Write},
+    os::unix::{fs::FileExt, process::ExitStatusExt},
     path::PathBuf,
     process::Stdio,
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use tern_engine::{
-    Limits,
-    sandbox::{self, Confinement},
-};
+use tern_engine::sandbox::{self, Confinement};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{cases, check};
+use super::{cases, check, draft};
+use crate::wording::size;
 
 /// Two versions may be tried, one after the other, where a probe has one; the second one's file lies beside the first.
 pub(super) const VERSIONS: u64 = 2;
@@ -29,10 +30,12 @@ pub(super) const VERSIONS: u64 = 2;
 pub(super) const CPU_SECONDS: u64 = sandbox::TRIAL_CPU_SECONDS * VERSIONS;
 /// Most time on the wall, likewise.
 pub(super) const WALL: Duration = sandbox::TRIAL_WALL.saturating_mul(VERSIONS as u32);
+/// Most address space of a child: a probe's and the longest file.
+const MEMORY_BYTES: u64 = sandbox::TRIAL_MEMORY_BYTES + (256 << 20);
 /// Stdio and some air.
 const DESCRIPTORS: u64 = 16;
 /// Most that is read of what a child says, in bytes.
-const MAX_SAID: u64 = 8 << 20;
+const MAX_SAID: u64 = 64 << 20;
 /// The hidden command that the child runs.
 const COMMAND: &str = "run-confined";
 
@@ -65,6 +68,8 @@ pub(super) enum Work {
     Version(check::Header),
     /// Run a model's test cases.
     Cases(cases::Header),
+    /// Run a model and measure it.
+    Trial(draft::Header),
 }
 
 impl Work {
@@ -72,6 +77,7 @@ impl Work {
         match self {
             Self::Version(header) => check::carry_out(header, files, inside, to),
             Self::Cases(header) => cases::carry_out(header, files, inside, to),
+            Self::Trial(header) => draft::carry_out(header, files, inside, to),
         }
     }
 }
@@ -81,6 +87,35 @@ impl Work {
 pub(super) struct Inside {
     /// What the kernel lacks of the sandbox.
     pub lacking: Vec<String>,
+    /// Its memory.
+    pub memory: Memory,
+}
+
+/// This process's memory as the kernel tells it, through a file that was opened before the sandbox closed.
+#[derive(Debug, Default)]
+pub(super) struct Memory(Option<File>);
+
+impl Memory {
+    fn open() -> Self {
+        Self(File::open("/proc/self/status").ok())
+    }
+
+    /// 0 where the kernel does not say.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        self.line("VmRSS:")
+    }
+
+    pub(super) fn peak_bytes(&self) -> u64 {
+        self.line("VmHWM:")
+    }
+
+    fn line(&self, name: &str) -> u64 {
+        let mut bytes = [0; 8192];
+        let length = self.0.as_ref().and_then(|file| file.read_at(&mut bytes, 0).ok()).unwrap_or(0);
+        let text = String::from_utf8_lossy(&bytes[..length]);
+        let kilobytes = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+        kilobytes.map_or(0, |kilobytes: u64| kilobytes.saturating_mul(1024))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,8 +187,20 @@ async fn in_child(order: &Order, itself: &Itself, said: &mut Vec<u8>) -> anyhow:
     let (_, read) = tokio::join!(send, output.read_to_end(said));
     read.context("read what it says")?;
     let status = child.wait().await.context("wait for its end")?;
-    ensure!(status.success(), "the process that ran the model ended with {status}");
+    ensure!(status.success(), "the process that ran the model ended with {status}{}", likely_cause(status.signal()));
     Ok(())
+}
+
+/// Why a process that is confined most likely got a signal, with what to do about it.
+fn likely_cause(signal: Option<i32>) -> String {
+    match signal.and_then(Signal::from_named_raw) {
+        Some(Signal::ABORT) => {
+            format!(": most likely it asked for more than the {} that it may have", size(MEMORY_BYTES))
+        }
+        Some(Signal::XCPU) => ": it took more processor time than it may have".into(),
+        Some(Signal::SYS) => ": it asked the kernel for something that it may not have".into(),
+        _ => String::new(),
+    }
 }
 
 async fn send(order: &Order, to: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
@@ -175,13 +222,14 @@ async fn send(order: &Order, to: &mut (impl AsyncWriteExt + Unpin)) -> io::Resul
 /// The child: confines itself, reads its work from standard input and tells of it on standard output. It must have no
 /// other thread yet.
 pub(super) fn child(cpu_seconds: u64) -> u8 {
+    let memory = Memory::open();
     let lacking = sandbox::enter(&Confinement {
         descriptors: DESCRIPTORS,
-        memory_bytes: Some(sandbox::TRIAL_MEMORY_BYTES + Limits::default().file_bytes),
+        memory_bytes: Some(MEMORY_BYTES),
         cpu_seconds: Some(cpu_seconds),
     });
     let told = receive(&mut io::stdin().lock())
-        .and_then(|(work, files)| work.carry_out(files, Inside { lacking }, &mut io::stdout().lock()));
+        .and_then(|(work, files)| work.carry_out(files, Inside { lacking, memory }, &mut io::stdout().lock()));
     u8::from(told.is_err())
 }
 
@@ -216,6 +264,18 @@ mod tests {
         Order { work: Work::Cases(header), files: vec![vec![1, 2], vec![], vec![3]], cpu_seconds: 1, wall }
     }
 
+    #[test]
+    fn the_longest_model_fits_into_the_memory_of_a_probe_and_its_file() {
+        assert_eq!(MEMORY_BYTES, sandbox::TRIAL_MEMORY_BYTES + tern_engine::Limits::default().file_bytes);
+    }
+
+    #[test]
+    fn the_kernel_tells_this_process_its_memory() {
+        let memory = Memory::open();
+        assert!(memory.resident_bytes() > 0 && memory.peak_bytes() > 0);
+        assert_eq!(Memory::default().peak_bytes(), 0);
+    }
+
     #[tokio::test]
     async fn what_goes_through_the_pipe_comes_out_the_same() {
         let mut sent = Vec::new();
@@ -232,6 +292,8 @@ mod tests {
         let dies = run(order(WALL), Some(&Itself::other("/bin/sh", &["-c", "echo begun; kill -9 $$"]))).await;
         assert_eq!(dies.bytes, b"begun\n");
         assert!(end(&dies).contains("signal: 9"), "{}", end(&dies));
+        let aborts = run(order(WALL), Some(&Itself::other("/bin/sh", &["-c", "kill -ABRT $$"]))).await;
+        assert!(end(&aborts).contains("asked for more than the 1.3 GB"), "{}", end(&aborts));
         let hangs = Itself::other("/bin/sh", &["-c", "exec sleep 600"]);
         let hangs = run(order(Duration::from_millis(100)), Some(&hangs)).await;
         assert!(end(&hangs).starts_with("it took longer than"), "{}", end(&hangs));

@@ -5,6 +5,7 @@ mod access;
 mod cases;
 mod ceremony;
 mod dashboards;
+mod draft;
 mod fake;
 mod inspect;
 mod keys;
@@ -110,6 +111,7 @@ fn every_command_of_the_help_is_understood() {
         "model inspect m.onnx --json",
         "model test zoo more --atol 1e-4 --rtol 0 --time-limit 30s --json",
         "model test zoo --tolerance 0.01",
+        "model check m.onnx --reference d.csv --label y --name demo/m --python python3 --atol 1 --rtol 1 --force --json",
         "model list",
         "model list demo/m --output json",
         "model show demo/m@1.0.0",
@@ -166,6 +168,8 @@ fn wrong_usage_is_two_and_help_is_none() {
         "model floor demo/m --reason x",
         "model test",
         "model test zoo --tolerance 1 --atol 1",
+        "model check m.onnx --label y",
+        "model check m.onnx --name m",
         "device enroll Cam_1",
         "device rescue cam-1 --nonce 0 --key a",
         "device rescue cam-1 --nonce 00112233445566778899aabbccddeeff",

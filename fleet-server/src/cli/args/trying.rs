@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
+use tern_protocol::ids::ModelName;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Inspect {
@@ -61,4 +62,40 @@ pub(in crate::cli) struct Profile {
     /// Windows between false alarms of one device, in expectation
     #[arg(long, value_name = "WINDOWS", default_value_t = tern_stats::profile::DEFAULT_ARL)]
     pub arl: f64,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The model runs in a process of its own without files, network or keys. Written beside it: tern.toml, \
+                        to edit and then `tern model publish`, and golden vectors, test_data_set_<n>. Expected answers are \
+                        onnxruntime's where Python has it. Nothing is sent anywhere."
+)]
+pub(in crate::cli) struct Check {
+    /// The model file
+    #[arg(value_name = "MODEL.onnx")]
+    pub model: PathBuf,
+    /// Rows that the model is meant for: CSV with a header, or Parquet where Python has pandas
+    #[arg(long, value_name = "FILE")]
+    pub reference: Option<PathBuf>,
+    /// The reference's column that holds the right answer
+    #[arg(long, value_name = "COLUMN", requires = "reference")]
+    pub label: Option<String>,
+    /// team/model [default: my-team and the file's name]
+    #[arg(long, value_name = "TEAM/MODEL")]
+    pub name: Option<ModelName>,
+    /// The Python that is asked for onnxruntime's answers
+    #[arg(long, value_name = "FILE", default_value = "python3")]
+    pub python: PathBuf,
+    /// Absolute tolerance of floats [default: 1e-4]
+    #[arg(long, value_name = "T")]
+    pub atol: Option<f64>,
+    /// Relative tolerance of floats [default: 1e-3]
+    #[arg(long, value_name = "T")]
+    pub rtol: Option<f64>,
+    /// Write tern.toml anew and replace all test_data_set_<n> that are there
+    #[arg(long)]
+    pub force: bool,
+    /// What was found as JSON, as --output json
+    #[arg(long)]
+    pub json: bool,
 }

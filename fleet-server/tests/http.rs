@@ -18,6 +18,8 @@ mod devices;
 mod identity;
 #[path = "http/ingest.rs"]
 mod ingest;
+#[path = "http/models.rs"]
+mod models;
 #[path = "http/people.rs"]
 mod people;
 #[path = "http/proposals.rs"]

@@ -15,6 +15,7 @@ use crate::{
     error::{LoadError, brief},
     limits::Limits,
     model::plans,
+    rewrite,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
@@ -40,7 +41,7 @@ pub struct Inspection {
     pub operators: BTreeMap<String, u64>,
     /// Learned values: all in initializers and constants, and the number lists of `ai.onnx.ml` operators.
     pub parameters: u64,
-    /// Bytes that the values of initializers and constants take; text not counted.
+    /// Bytes that those values take; text not counted.
     pub parameter_bytes: u64,
     /// How numbers were made smaller.
     pub quantisation: Quantisation,
@@ -114,22 +115,13 @@ impl Declared {
 /// [`LoadError::TooLarge`] beyond `limits`, [`LoadError::Malformed`] where the bytes are no ONNX model.
 pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
     let mut proto = decode::model(bytes, limits)?;
-    let Some(graph) = proto.graph.as_mut() else {
-        return Err(LoadError::malformed("the file holds no graph"));
-    };
-    check::name_apart(graph);
-    let (unsupported, refusal) = match check::graph(&proto, &plans::reader(), limits) {
-        Ok(_) => (Vec::new(), None),
-        Err(LoadError::UnsupportedOperators { operators }) => (operators, None),
-        Err(other) => (Vec::new(), Some(other.to_string())),
-    };
     let Some(graph) = proto.graph.as_ref() else {
         return Err(LoadError::malformed("the file holds no graph"));
     };
     let graphs = all_graphs(graph);
     let operators = census(&graphs);
     let filled: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
-    Ok(Inspection {
+    let facts = Inspection {
         file_bytes: bytes.len() as u64,
         ir_version: proto.ir_version,
         producer: producer(&proto),
@@ -139,10 +131,20 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
         quantisation: quantisation(&operators),
         macs: macs::count(graph, &graphs),
         inputs: graph.input.iter().filter(|input| !filled.contains(input.name.as_str())).map(declared).collect(),
-        outputs: graph.output.iter().map(declared).collect(),
+        outputs: graph.output.iter().map(|output| given(output, graph)).collect(),
         operators,
-        unsupported,
-        refusal,
+        unsupported: Vec::new(),
+        refusal: None,
+    };
+    // From here on the file is what the engine makes of it.
+    if let Some(graph) = proto.graph.as_mut() {
+        rewrite::zip_maps(graph);
+        check::name_apart(graph);
+    }
+    Ok(match check::graph(&proto, &plans::reader(), limits) {
+        Ok(_) => facts,
+        Err(LoadError::UnsupportedOperators { operators }) => Inspection { unsupported: operators, ..facts },
+        Err(other) => Inspection { refusal: Some(other.to_string()), ..facts },
     })
 }
 
@@ -167,9 +169,12 @@ fn quantisation(operators: &BTreeMap<String, u64>) -> Quantisation {
 
 fn stored(graph: &GraphProto) -> u64 {
     let constants = graph.node.iter().flat_map(|node| &node.attribute).flat_map(attribute_tensors);
-    let bytes =
-        graph.initializer.iter().chain(constants).map(|tensor| elements(tensor).saturating_mul(width(tensor)) / 2);
-    bytes.fold(0, u64::saturating_add)
+    let tensors = graph.initializer.iter().chain(constants);
+    let tensors = tensors.map(|tensor| elements(tensor).saturating_mul(width(tensor)) / 2);
+    // Trees and linear models keep theirs in lists of FP32.
+    let in_lists = graph.node.iter().filter(|node| node.domain == "ai.onnx.ml").flat_map(|node| &node.attribute);
+    let lists = in_lists.map(|attribute| attribute.floats.len() as u64 * 4);
+    tensors.chain(lists).fold(0, u64::saturating_add)
 }
 
 /// Half bytes of one value: some types have two in a byte.
@@ -182,6 +187,17 @@ fn width(tensor: &TensorProto) -> u64 {
         Ok(DataType::Complex128) => 32,
         Ok(DataType::String | DataType::Undefined) | Err(_) => 0,
         Ok(_) => 2,
+    }
+}
+
+/// As declared; what ZipMap gives is declared as no tensor, and becomes one here.
+fn given(info: &ValueInfoProto, graph: &GraphProto) -> Declared {
+    let is_zipped = graph.node.iter().any(|node| node.op_type == "ZipMap" && node.output.contains(&info.name));
+    let declared = declared(info);
+    if is_zipped {
+        Declared { dtype: "FP32".into(), dims: Some(vec![Dim::Open, Dim::Open]), ..declared }
+    } else {
+        declared
     }
 }
 
@@ -204,6 +220,7 @@ fn declared(info: &ValueInfoProto) -> Declared {
 mod tests {
     use super::*;
     use crate::fixtures;
+    use tract_onnx::pb::AttributeProto;
 
     fn of(proto: &tract_onnx::pb::ModelProto) -> Inspection {
         inspect(&fixtures::bytes(proto), &Limits::default()).unwrap()
@@ -223,6 +240,15 @@ mod tests {
     }
 
     #[test]
+    fn values_in_lists_of_operators_take_room_too() {
+        let mut proto = fixtures::linear();
+        let node = &mut proto.graph.as_mut().unwrap().node[1];
+        node.domain = "ai.onnx.ml".into();
+        node.attribute.push(AttributeProto { floats: vec![0.0; 5], ..AttributeProto::default() });
+        assert_eq!((of(&proto).parameters, of(&proto).parameter_bytes), (8 + 5, 32 + 20));
+    }
+
+    #[test]
     fn a_model_that_cannot_run_is_told_all_the_same() {
         let mut proto = fixtures::linear();
         let graph = proto.graph.as_mut().unwrap();
@@ -233,6 +259,20 @@ mod tests {
         assert_eq!(facts.unsupported, ["com.example.Sorcery"]);
         assert_eq!((facts.operators["com.example.Sorcery"], facts.parameters), (1, 8));
         assert_eq!((facts.outputs[0].dtype.as_str(), &facts.outputs[0].dims), ("no tensor", &None));
+    }
+
+    #[test]
+    fn an_operator_that_the_engine_makes_into_another_is_told_as_it_stands_in_the_file() {
+        let mut proto = fixtures::linear();
+        let graph = proto.graph.as_mut().unwrap();
+        graph.output[0].r#type = None;
+        graph.output[0].name = "z".into();
+        graph.node.push(fixtures::node("ZipMap", &["y"], &["z"]));
+        graph.node[2].domain = "ai.onnx.ml".into();
+        let facts = of(&proto);
+        assert_eq!((&facts.unsupported, &facts.refusal), (&vec![], &None));
+        assert_eq!(facts.operators["ai.onnx.ml.ZipMap"], 1);
+        assert_eq!((facts.outputs[0].dtype.as_str(), facts.outputs[0].shape_text().as_str()), ("FP32", "[?, ?]"));
     }
 
     #[test]

@@ -9,21 +9,20 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read, Write},
-    os::unix::fs::FileExt,
+    os::unix::{fs::FileExt, process::ExitStatusExt},
     path::PathBuf,
     process::Stdio,
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use tern_engine::{
-    Limits,
-    sandbox::{self, Confinement},
-};
+use tern_engine::sandbox::{self, Confinement};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{cases, check, draft};
+use crate::wording::size;
 
 /// Two versions may be tried, one after the other, where a probe has one; the second one's file lies beside the first.
 pub(super) const VERSIONS: u64 = 2;
@@ -31,6 +30,8 @@ pub(super) const VERSIONS: u64 = 2;
 pub(super) const CPU_SECONDS: u64 = sandbox::TRIAL_CPU_SECONDS * VERSIONS;
 /// Most time on the wall, likewise.
 pub(super) const WALL: Duration = sandbox::TRIAL_WALL.saturating_mul(VERSIONS as u32);
+/// Most address space of a child: a probe's and the longest file.
+const MEMORY_BYTES: u64 = sandbox::TRIAL_MEMORY_BYTES + (256 << 20);
 /// Stdio and some air.
 const DESCRIPTORS: u64 = 16;
 /// Most that is read of what a child says, in bytes.
@@ -186,8 +187,20 @@ async fn in_child(order: &Order, itself: &Itself, said: &mut Vec<u8>) -> anyhow:
     let (_, read) = tokio::join!(send, output.read_to_end(said));
     read.context("read what it says")?;
     let status = child.wait().await.context("wait for its end")?;
-    ensure!(status.success(), "the process that ran the model ended with {status}");
+    ensure!(status.success(), "the process that ran the model ended with {status}{}", likely_cause(status.signal()));
     Ok(())
+}
+
+/// Why a process that is confined most likely got a signal, with what to do about it.
+fn likely_cause(signal: Option<i32>) -> String {
+    match signal.and_then(Signal::from_named_raw) {
+        Some(Signal::ABORT) => {
+            format!(": most likely it asked for more than the {} that it may have", size(MEMORY_BYTES))
+        }
+        Some(Signal::XCPU) => ": it took more processor time than it may have".into(),
+        Some(Signal::SYS) => ": it asked the kernel for something that it may not have".into(),
+        _ => String::new(),
+    }
 }
 
 async fn send(order: &Order, to: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
@@ -212,7 +225,7 @@ pub(super) fn child(cpu_seconds: u64) -> u8 {
     let memory = Memory::open();
     let lacking = sandbox::enter(&Confinement {
         descriptors: DESCRIPTORS,
-        memory_bytes: Some(sandbox::TRIAL_MEMORY_BYTES + Limits::default().file_bytes),
+        memory_bytes: Some(MEMORY_BYTES),
         cpu_seconds: Some(cpu_seconds),
     });
     let told = receive(&mut io::stdin().lock())
@@ -247,8 +260,13 @@ mod tests {
     use super::*;
 
     fn order(wall: Duration) -> Order {
-        let header = cases::Header { absolute: 0.0, relative: 0.0, cases: vec![] };
+        let header = cases::Header { absolute: 0.0, relative: 0.0, constants: false, cases: vec![] };
         Order { work: Work::Cases(header), files: vec![vec![1, 2], vec![], vec![3]], cpu_seconds: 1, wall }
+    }
+
+    #[test]
+    fn the_longest_model_fits_into_the_memory_of_a_probe_and_its_file() {
+        assert_eq!(MEMORY_BYTES, sandbox::TRIAL_MEMORY_BYTES + tern_engine::Limits::default().file_bytes);
     }
 
     #[test]
@@ -274,6 +292,8 @@ mod tests {
         let dies = run(order(WALL), Some(&Itself::other("/bin/sh", &["-c", "echo begun; kill -9 $$"]))).await;
         assert_eq!(dies.bytes, b"begun\n");
         assert!(end(&dies).contains("signal: 9"), "{}", end(&dies));
+        let aborts = run(order(WALL), Some(&Itself::other("/bin/sh", &["-c", "kill -ABRT $$"]))).await;
+        assert!(end(&aborts).contains("asked for more than the 1.3 GB"), "{}", end(&aborts));
         let hangs = Itself::other("/bin/sh", &["-c", "exec sleep 600"]);
         let hangs = run(order(Duration::from_millis(100)), Some(&hangs)).await;
         assert!(end(&hangs).starts_with("it took longer than"), "{}", end(&hangs));

@@ -75,7 +75,7 @@ pub(super) async fn run(order: &args::Check, itself: Option<&Itself>, printer: &
     let answers = Answers::of(oracle, ours, tolerance)?;
     let one_row = ours.first().context("no case was run")?;
     let roles = quality::roles(one_row);
-    let quality = quality::judge(judged, roles, &asked.labels);
+    let quality = quality::judge(judged, roles, asked.answered(judged.len()));
     let draft = Draft {
         name: order.name.as_ref().map_or_else(|| place.name(), ToString::to_string),
         file: place.file.clone(),
@@ -248,6 +248,7 @@ struct Asked<'t> {
     judged: Vec<Vec<Tensor>>,
     /// The right answers of those.
     labels: Vec<&'t str>,
+    is_batched: bool,
 }
 
 impl<'t> Asked<'t> {
@@ -256,7 +257,7 @@ impl<'t> Asked<'t> {
         let Some(bound) = bound else {
             let golden =
                 (0..MIN_GOLDEN_SETS).map(|_| columns::made_up(inputs, &mut draws)).collect::<Result<_, _>>()?;
-            return Ok(Self { golden, judged: Vec::new(), labels: Vec::new() });
+            return Ok(Self { golden, judged: Vec::new(), labels: Vec::new(), is_batched: false });
         };
         let rows = bound.count();
         let mut golden = Vec::new();
@@ -277,7 +278,14 @@ impl<'t> Asked<'t> {
             let count = if is_batched { BATCH.min(labels.len() - first) } else { 1 };
             judged.push(bound.tensors(count, |place, _| first + place)?);
         }
-        Ok(Self { golden, judged, labels })
+        Ok(Self { golden, judged, labels, is_batched })
+    }
+
+    /// The right answers to the first calls.
+    fn answered(&self, calls: usize) -> &[&'t str] {
+        let rows = self.judged.iter().take(calls).filter_map(|inputs| inputs.first()?.shape().first());
+        let rows = if self.is_batched { rows.sum() } else { calls };
+        self.labels.get(..rows).unwrap_or(&self.labels)
     }
 
     fn all(&self) -> Vec<Vec<Tensor>> {

@@ -101,8 +101,9 @@ fn entries(path: &Path) -> anyhow::Result<Vec<Entry>> {
     for entry in fs::read_dir(path).with_context(failed)? {
         let entry = entry.with_context(failed)?;
         let kind = entry.file_type().with_context(failed)?;
-        // A model that lies elsewhere is still a model; a folder that lies elsewhere may hold this one.
-        if kind.is_symlink() && entry.path().is_dir() {
+        // A model that lies elsewhere is still a model; a folder that lies elsewhere may hold this one. Opening a pipe would
+        // wait for its other end.
+        if !kind.is_dir() && !entry.path().is_file() {
             continue;
         }
         found.push(Entry { name: entry.file_name().to_string_lossy().into_owned(), is_folder: kind.is_dir() });

@@ -15,6 +15,8 @@ use crate::{
 
 /// Measuring ends after this even where calls are left.
 const MEASURING: Duration = Duration::from_secs(2);
+/// No more rows are judged after this.
+const JUDGING: Duration = Duration::from_secs(20);
 /// Most calls that are measured.
 const CALLS: usize = 2_000;
 
@@ -23,7 +25,7 @@ const CALLS: usize = 2_000;
 pub(in crate::cli) struct Header {
     /// Inputs of each case.
     pub cases: Vec<usize>,
-    /// The first so many cases are run again and again to measure.
+    /// The first so many cases are run again and again to measure; those after them only as far as time allows.
     pub measured: usize,
 }
 
@@ -82,8 +84,11 @@ pub(in crate::cli) fn carry_out(
         Err(error) => return Ok(say(&refused(error.into()), to)?),
     };
     say(&Line::Loaded(micros(start.elapsed())), to)?;
-    let mut measured = Vec::new();
+    let (mut measured, running) = (Vec::new(), Moment::now());
     for (at, inputs) in header.cases.iter().enumerate() {
+        if at >= header.measured && running.elapsed() > JUDGING {
+            break;
+        }
         let inputs: Vec<Tensor> =
             files.by_ref().take(*inputs).map(|bytes| tensor_from_pb(&bytes)).collect::<Result<_, _>>()?;
         match model.run(&inputs) {
@@ -126,7 +131,8 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Runs the cases in a child and measures the first `measured` of them.
+/// Runs the cases in a child and measures the first `measured` of them; those after them may stay without answers where the
+/// model is slow.
 ///
 /// # Errors
 /// Where the model does not load, gives no answer or takes its process down.
@@ -163,7 +169,7 @@ pub(super) async fn run(
         }
     }
     end?;
-    if !is_whole || tried.answers.len() != cases.len() {
+    if !is_whole || tried.answers.len() < measured.min(cases.len()) {
         bail!("the process that ran the model ended early");
     }
     Ok(tried)

@@ -38,7 +38,8 @@ for line in sys.stdin:
             for output in session.get_outputs():
                 binding.bind_output(output.name)
             try:
-                session.run_with_iobinding(binding)
+                for _ in range(2):
+                    session.run_with_iobinding(binding)
             except RuntimeError:  # the file declares shapes that are not so
                 binding = None
         print(json.dumps({"version": onnxruntime.__version__}), flush=True)

@@ -110,7 +110,7 @@ fn every_command_of_the_help_is_understood() {
         "model publish folder --key a --key b --accept-existing",
         "model inspect m.onnx --json",
         "model test zoo more --atol 1e-4 --rtol 0 --time-limit 30s --json",
-        "model test zoo --tolerance 0.01",
+        "model test zoo --tolerance 0.01 --constants",
         "model check m.onnx --reference d.csv --label y --name demo/m --python python3 --atol 1 --rtol 1 --force --json",
         "model list",
         "model list demo/m --output json",

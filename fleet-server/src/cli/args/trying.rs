@@ -34,6 +34,10 @@ pub(in crate::cli) struct Test {
     /// Relative tolerance of floats [default: 1e-3]
     #[arg(long, value_name = "T")]
     pub rtol: Option<f64>,
+    /// Try a case that has no answer again with all its inputs but the first as constants: tests of single operators give
+    /// shapes and axes as inputs, which exporters write into the file
+    #[arg(long)]
+    pub constants: bool,
     /// Most time for one model with all its cases: a number and s, m or h
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = super::duration)]
     pub time_limit: Duration,

@@ -5,10 +5,12 @@
 //! [`load_dir`] is the only function of the crate that touches the file system, and it only reads.
 
 mod compare;
+mod constants;
 mod files;
 mod maps;
 
 pub use compare::{Agreement, Mismatch, Survey, Tolerance, compare, survey};
+pub use constants::with_constants;
 pub use files::{Case, from_foreign_pairs, from_pairs, load_dir};
 
 use crate::{error::RunError, model::Model, tensor_proto::TensorFileError};

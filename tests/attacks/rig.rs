@@ -29,6 +29,7 @@ pub(crate) mod intruder;
 mod listener;
 pub(crate) mod mqtt;
 mod patience;
+pub(crate) mod people;
 pub(crate) mod release;
 pub(crate) mod repository;
 pub(crate) mod score;
@@ -162,12 +163,12 @@ impl Rig {
     }
 
     /// A real server's device, after its server was replaced on the same addresses by one of the attacker's, who has
-    /// everything of the data folder. `keys` are the fleet's by then, and `roots` lead to them.
-    pub(crate) fn steal(fleet: Fleet, keys: Keys, roots: Vec<Role>) -> Self {
-        let Fleet { server, data, https, mqtt, device, score, witness, scratch } = fleet;
+    /// a copy of the whole data folder in `stolen`. `keys` are the fleet's by then, and `roots` lead to them.
+    pub(crate) fn steal(fleet: Fleet, stolen: &Path, keys: Keys, roots: Vec<Role>) -> Self {
+        let Fleet { server, https, mqtt, device, score, witness, scratch, .. } = fleet;
         let generation = device.status()["twin"]["generation"].as_u64().expect("a generation");
         drop(server);
-        let authority = Arc::new(Authority::open(&data.join("ca")).unwrap());
+        let authority = Arc::new(Authority::open(&stolen.join("ca")).unwrap());
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mqtt = Mqtt::start(mqtt, authority.mqtt(&names, clock::now()).unwrap());
         let https = Https::start(https, authority.https(&names, clock::now()).unwrap(), Box::new(|_, _, _| None));
@@ -363,14 +364,27 @@ impl Rig {
 
     /// Ends the attack: an honest release is taken over after all of it, so it was the attacks that were refused.
     pub(crate) fn finish(mut self) {
+        self.publish_honestly();
+        let next = self.next.clone();
+        self.take(&next);
+    }
+
+    /// Ends the attack: this version, which what is served releases, is taken over after all of it.
+    pub(crate) fn take(mut self, release: &Release) {
         assert_eq!(self.https.strangers(), Vec::<String>::new(), "everything is asked for with the certificate");
         let answers = self.witness.take().expect("a witness").end();
-        self.publish_honestly();
-        self.demand(self.next.desired());
-        let version = self.next.named.version.to_string();
+        self.demand(release.desired());
+        let version = release.named.version.to_string();
         self.await_committed(&version);
         let witness = Witness::start(self.device.socket(), &version);
         witness.still_answered("after the attack");
         self.score.end(self.answers + answers + witness.end());
+    }
+
+    /// Ends the attack where it left the device nothing to take over.
+    pub(crate) fn leave(mut self) {
+        self.assert_untouched("at the end");
+        let answers = self.witness.take().expect("a witness").end();
+        self.score.end(self.answers + answers);
     }
 }

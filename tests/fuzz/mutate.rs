@@ -40,6 +40,12 @@ pub(crate) fn mutate(form: Form, corpus: &[Vec<u8>], random: &mut Random) -> Vec
     input
 }
 
+/// `wanted` times, or as often as something of `length` bytes comes to more than the longest input: what an edit makes of
+/// a target's memory is not the target's fault.
+fn times(wanted: usize, length: usize) -> usize {
+    wanted.min(MOST / length.max(1) + 1)
+}
+
 fn once(form: Form, input: Vec<u8>, other: &[u8], random: &mut Random) -> Vec<u8> {
     if random.once_in(8) {
         return binary::mutate(input, other, random);

@@ -41,7 +41,7 @@ pub struct Inspection {
     pub operators: BTreeMap<String, u64>,
     /// Learned values: all in initializers and constants, and the number lists of `ai.onnx.ml` operators.
     pub parameters: u64,
-    /// Bytes that the values of initializers and constants take; text not counted.
+    /// Bytes that those values take; text not counted.
     pub parameter_bytes: u64,
     /// How numbers were made smaller.
     pub quantisation: Quantisation,
@@ -131,7 +131,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
         quantisation: quantisation(&operators),
         macs: macs::count(graph, &graphs),
         inputs: graph.input.iter().filter(|input| !filled.contains(input.name.as_str())).map(declared).collect(),
-        outputs: graph.output.iter().map(declared).collect(),
+        outputs: given(graph),
         operators,
         unsupported: Vec::new(),
         refusal: None,
@@ -169,9 +169,12 @@ fn quantisation(operators: &BTreeMap<String, u64>) -> Quantisation {
 
 fn stored(graph: &GraphProto) -> u64 {
     let constants = graph.node.iter().flat_map(|node| &node.attribute).flat_map(attribute_tensors);
-    let bytes =
-        graph.initializer.iter().chain(constants).map(|tensor| elements(tensor).saturating_mul(width(tensor)) / 2);
-    bytes.fold(0, u64::saturating_add)
+    let tensors = graph.initializer.iter().chain(constants);
+    let tensors = tensors.map(|tensor| elements(tensor).saturating_mul(width(tensor)) / 2);
+    // Trees and linear models keep theirs in lists of FP32.
+    let in_lists = graph.node.iter().filter(|node| node.domain == "ai.onnx.ml").flat_map(|node| &node.attribute);
+    let lists = in_lists.map(|attribute| attribute.floats.len() as u64 * 4);
+    tensors.chain(lists).fold(0, u64::saturating_add)
 }
 
 /// Half bytes of one value: some types have two in a byte.
@@ -185,6 +188,23 @@ fn width(tensor: &TensorProto) -> u64 {
         Ok(DataType::String | DataType::Undefined) | Err(_) => 0,
         Ok(_) => 2,
     }
+}
+
+/// As declared; what ZipMap gives is declared as no tensor, and becomes one here.
+fn given(graph: &GraphProto) -> Vec<Declared> {
+    let zipped: HashSet<&str> = graph
+        .node
+        .iter()
+        .filter(|node| node.op_type == "ZipMap")
+        .flat_map(|node| &node.output)
+        .map(String::as_str)
+        .collect();
+    let table = || Some(vec![Dim::Open, Dim::Open]);
+    let given = |info: &ValueInfoProto| match zipped.contains(info.name.as_str()) {
+        true => Declared { name: brief(&info.name), dtype: "FP32".into(), dims: table() },
+        false => declared(info),
+    };
+    graph.output.iter().map(given).collect()
 }
 
 fn declared(info: &ValueInfoProto) -> Declared {
@@ -206,6 +226,7 @@ fn declared(info: &ValueInfoProto) -> Declared {
 mod tests {
     use super::*;
     use crate::fixtures;
+    use tract_onnx::pb::AttributeProto;
 
     fn of(proto: &tract_onnx::pb::ModelProto) -> Inspection {
         inspect(&fixtures::bytes(proto), &Limits::default()).unwrap()
@@ -222,6 +243,15 @@ mod tests {
         assert_eq!((x.name.as_str(), x.dtype.as_str(), x.shape_text().as_str()), ("x", "FP32", "[N, 3]"));
         assert_eq!(facts.outputs[0].dims, Some(vec![Dim::Named("N".into()), Dim::Fixed(2)]));
         assert_eq!(facts.unsupported, Vec::<String>::new());
+    }
+
+    #[test]
+    fn values_in_lists_of_operators_take_room_too() {
+        let mut proto = fixtures::linear();
+        let node = &mut proto.graph.as_mut().unwrap().node[1];
+        node.domain = "ai.onnx.ml".into();
+        node.attribute.push(AttributeProto { floats: vec![0.0; 5], ..AttributeProto::default() });
+        assert_eq!((of(&proto).parameters, of(&proto).parameter_bytes), (8 + 5, 32 + 20));
     }
 
     #[test]
@@ -248,6 +278,7 @@ mod tests {
         let facts = of(&proto);
         assert_eq!((&facts.unsupported, &facts.refusal), (&vec![], &None));
         assert_eq!(facts.operators["ai.onnx.ml.ZipMap"], 1);
+        assert_eq!((facts.outputs[0].dtype.as_str(), facts.outputs[0].shape_text().as_str()), ("FP32", "[?, ?]"));
     }
 
     #[test]

@@ -45,6 +45,8 @@ struct Summary {
     wrong: usize,
     unsupported: usize,
     error: usize,
+    /// Cases, whatever their outcome, in which all inputs but the first had to be constants.
+    constants: usize,
     /// What the kernel lacks of the sandbox that the models ran in.
     lacking: Vec<String>,
     /// How often each operator or type was missing, in cases.
@@ -52,9 +54,10 @@ struct Summary {
 }
 
 impl Summary {
-    fn see(&mut self, outcome: &Outcome) {
+    fn see(&mut self, verdict: &Verdict) {
         self.cases += 1;
-        match outcome {
+        self.constants += usize::from(verdict.constants);
+        match &verdict.outcome {
             Outcome::Pass { .. } => self.pass += 1,
             Outcome::Wrong { .. } => self.wrong += 1,
             Outcome::Unsupported { lacks } => {
@@ -66,10 +69,25 @@ impl Summary {
     }
 }
 
+/// How models are tested.
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    absolute: f64,
+    relative: f64,
+    /// Whether a case without an answer is tried again with its inputs but the first as constants.
+    constants: bool,
+    /// Most time for a model.
+    wall: Duration,
+}
+
 pub(super) async fn run(order: &args::Test, itself: Option<&Itself>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
-    let tolerance =
-        (order.atol.or(order.tolerance).unwrap_or(ABSOLUTE), order.rtol.or(order.tolerance).unwrap_or(RELATIVE));
-    if Tolerance::new(tolerance.0, tolerance.1).is_none() {
+    let rules = Rules {
+        absolute: order.atol.or(order.tolerance).unwrap_or(ABSOLUTE),
+        relative: order.rtol.or(order.tolerance).unwrap_or(RELATIVE),
+        constants: order.constants,
+        wall: order.time_limit,
+    };
+    if Tolerance::new(rules.absolute, rules.relative).is_none() {
         bail!("a tolerance is a finite number that is not negative");
     }
     let mut folders = Vec::new();
@@ -80,11 +98,11 @@ pub(super) async fn run(order: &args::Test, itself: Option<&Itself>, printer: &m
     for folder in &folders {
         let name = shown(&folder.path);
         printer.progress(&name);
-        let (verdicts, lacking) = test(folder, tolerance, order.time_limit, itself).await;
+        let (verdicts, lacking) = test(folder, rules, itself).await;
         printer.progress("");
         summary.lacking.extend(lacking.into_iter().filter(|what| !summary.lacking.contains(what)).collect::<Vec<_>>());
         for verdict in &verdicts {
-            summary.see(&verdict.outcome);
+            summary.see(verdict);
             tell(&Told { model: &name, verdict }, printer)?;
         }
     }
@@ -96,22 +114,18 @@ fn shown(path: &Path) -> String {
 }
 
 /// What each case of a model came to, and what its process lacked of the sandbox.
-async fn test(
-    folder: &Folder,
-    (absolute, relative): (f64, f64),
-    wall: Duration,
-    itself: Option<&Itself>,
-) -> (Vec<Verdict>, Vec<String>) {
+async fn test(folder: &Folder, rules: Rules, itself: Option<&Itself>) -> (Vec<Verdict>, Vec<String>) {
+    let Rules { absolute, relative, constants, wall } = rules;
     let names = || folder.sets.iter().map(|set| set.name.clone());
     let (files, cases) = match folder.read() {
         Ok(read) => read,
         Err(error) => {
             let message = format!("{error:#}");
-            let failed = |case| Verdict { case, outcome: Outcome::Error { message: message.clone() } };
+            let failed = |case| Verdict::error(case, &message);
             return (names().map(failed).collect(), Vec::new());
         }
     };
-    let header = Header { absolute, relative, cases };
+    let header = Header { absolute, relative, constants, cases };
     // A fraction of a second more would be no bound that a person means.
     let cpu_seconds = wall.as_secs().max(1);
     let Said { bytes, end } =
@@ -130,8 +144,8 @@ async fn test(
         Err(error) => format!("{error:#}"),
     };
     let verdict = |case: String| {
-        let silent = Verdict { case: case.clone(), outcome: Outcome::Error { message: message.clone() } };
-        verdicts.remove(&case).unwrap_or(silent)
+        let said = verdicts.remove(&case);
+        said.unwrap_or_else(|| Verdict::error(case, &message))
     };
     (names().map(verdict).collect(), lacking)
 }
@@ -140,8 +154,9 @@ fn tell(told: &Told<'_>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     if printer.is_json() {
         return line(told, printer);
     }
-    let Verdict { case, outcome } = told.verdict;
-    printer.line(&format!("{:11}  {}  {case}  {}", outcome.word(), told.model, outcome.details()))
+    let Verdict { case, constants, outcome } = told.verdict;
+    let constants = if *constants { ", inputs but the first as constants" } else { "" };
+    printer.line(&format!("{:11}  {}  {case}  {}{constants}", outcome.word(), told.model, outcome.details()))
 }
 
 /// One line of JSON.
@@ -167,6 +182,9 @@ fn conclude(summary: &Summary, printer: &mut Printer<'_>) -> anyhow::Result<()> 
         let of = format!("{} of {}", count(summary.cases, "case"), count(summary.models, "model"));
         printer.line(&format!("{of}: {pass} pass, {wrong} wrong, {unsupported} unsupported, {error} error"))?;
         let missing: Vec<_> = summary.missing.iter().map(|(what, times)| format!("{what} {times}")).collect();
+        if summary.constants > 0 {
+            printer.line(&format!("{} of them with all inputs but the first as constants", summary.constants))?;
+        }
         if !missing.is_empty() {
             printer.line(&format!("missing, in cases: {}", missing.join(", ")))?;
         }

@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     fn order(wall: Duration) -> Order {
-        let header = cases::Header { absolute: 0.0, relative: 0.0, cases: vec![] };
+        let header = cases::Header { absolute: 0.0, relative: 0.0, constants: false, cases: vec![] };
         Order { work: Work::Cases(header), files: vec![vec![1, 2], vec![], vec![3]], cpu_seconds: 1, wall }
     }
 

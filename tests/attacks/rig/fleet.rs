@@ -1,10 +1,10 @@
-//! A real server, made with `init --solo`, with an honest device on which an honest release answers: for attacks on the
-//! server by whoever can reach it, or holds one device.
+//! A real server, made with `init --solo` or by several people's ceremony, with an honest device on which an honest release
+//! answers: for attacks on the server by whoever can reach it, holds one device, or stole the server whole.
 
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -16,6 +16,7 @@ use super::{
     device::{Device, ended, program},
     intruder::{Identity, Reply, request},
     patience::{show_in_vain, wait},
+    people::People,
     release::{MODEL, folder},
     score::Score,
     witness::{Witness, ask_once},
@@ -34,18 +35,46 @@ pub(crate) struct Fleet {
 
 pub(super) struct Server(Child);
 
-impl Drop for Server {
-    fn drop(&mut self) {
+impl Server {
+    fn end(&mut self) {
         // Both fail only where it is gone already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-fn succeed(command: Command) -> String {
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+pub(super) fn succeed(command: Command) -> String {
     let (success, said) = ended(command);
     assert!(success, "{said}");
     said
+}
+
+/// Makes a server that does not run yet; its data folder.
+fn init(scratch: &Path, more: &[&str]) -> PathBuf {
+    let data = scratch.join("data");
+    let mut init = program("server");
+    init.args(["init", "--fleet", "plant", "--name", "localhost"]).args(more).arg("--data-dir").arg(&data);
+    succeed(init);
+    data
+}
+
+/// Copies a folder with everything in it.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).unwrap();
+        }
+    }
 }
 
 impl Fleet {
@@ -55,13 +84,35 @@ impl Fleet {
 
     /// The same with more in the device's configuration.
     pub(crate) fn with(attack: &'static str, config: &str) -> Self {
-        let score = Score::begin(attack);
         let scratch = tempfile::Builder::new().prefix("tern-s").tempdir().unwrap();
+        init(scratch.path(), &["--solo", "--team", "demo"]);
+        let mut fleet = Self::start(attack, scratch, config);
+        let key = fleet.data.join("operator/release-demo.key").display().to_string();
+        fleet.tern(&["model", "publish", &folder("1.0.0").display().to_string(), "--key", &key]);
+        fleet.begin();
+        fleet
+    }
+
+    /// The same with keys that several people agreed on, two of whom released the version.
+    pub(crate) fn of_people(attack: &'static str, config: &str) -> (Self, People) {
+        let scratch = tempfile::Builder::new().prefix("tern-s").tempdir().unwrap();
+        let data = init(scratch.path(), &[]);
+        let people = People::agree(scratch.path(), &data);
+        let mut fleet = Self::start(attack, scratch, config);
+        for (person, role) in [("dora", "publisher"), ("emil", "approver")] {
+            let file = fleet.scratch.path().join(format!("{person}.token")).display().to_string();
+            fleet.tern(&["token", "create", person, "--role", role, "--team", "demo", "--out", &file]);
+            people.tern(person, &fleet.login(&file).each_ref().map(String::as_str));
+        }
+        people.release("1.0.0");
+        fleet.begin();
+        (fleet, people)
+    }
+
+    /// Starts the server, with a device that is not enrolled yet, and logs its operator in.
+    fn start(attack: &'static str, scratch: tempfile::TempDir, config: &str) -> Self {
+        let score = Score::begin(attack);
         let (data, ready) = (scratch.path().join("data"), scratch.path().join("ready.json"));
-        let mut init = program("server");
-        init.args(["init", "--solo", "--fleet", "plant", "--team", "demo", "--name", "localhost", "--data-dir"]);
-        init.arg(&data);
-        succeed(init);
         let mut run = program("server");
         run.args([
             "run",
@@ -82,18 +133,28 @@ impl Fleet {
         let address = |name: &str| addresses[name].as_str().expect("an address").parse().unwrap();
         let (https, mqtt) = (address("https"), address("mqtt"));
         let device = Device::new(scratch.path(), "cam-1", config);
-        let mut fleet = Self { server, data, https, mqtt, device, score, witness: None, scratch };
-        fleet.begin();
+        let fleet = Self { server, data, https, mqtt, device, score, witness: None, scratch };
+        let token = fleet.data.join("operator/token").display().to_string();
+        fleet.tern(&fleet.login(&token).each_ref().map(String::as_str));
         fleet
     }
 
-    /// Logs in, publishes, enrols, assigns, and waits until the device serves.
+    /// The words by which `tern` learns of this server and a token for it.
+    fn login(&self, token: &str) -> [String; 7] {
+        let (server, ca) = (format!("https://localhost:{}", self.https.port()), self.data.join("operator/ca.pem"));
+        ["login", "--server", &server, "--ca", &ca.display().to_string(), "--token-file", token].map(str::to_owned)
+    }
+
+    /// Kills the server; the thief's copy of its whole data folder.
+    pub(crate) fn stolen(&mut self) -> PathBuf {
+        self.server.end();
+        let copy = self.scratch.path().join("stolen");
+        copy_folder(&self.data, &copy);
+        copy
+    }
+
+    /// Enrols, assigns, and waits until the device serves.
     fn begin(&mut self) {
-        let operator = |name: &str| self.data.join("operator").join(name).display().to_string();
-        let server = format!("https://localhost:{}", self.https.port());
-        self.tern(&["login", "--server", &server, "--ca", &operator("ca.pem"), "--token-file", &operator("token")]);
-        let key = operator("release-demo.key");
-        self.tern(&["model", "publish", &folder("1.0.0").display().to_string(), "--key", &key]);
         let (enrolled, said) = self.device.enrol(&self.ticket("cam-1"));
         assert!(enrolled, "{said}");
         self.device.start();

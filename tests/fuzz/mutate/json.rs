@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{MOST, binary};
+use super::{binary, times};
 use crate::random::Random;
 
 /// A value, with members in the order in which they are written.
@@ -56,6 +56,13 @@ impl Node {
             Self::List(items) => items.iter().map(Self::count).sum(),
             Self::Object(members) => members.iter().map(|(_, item)| item.count()).sum(),
         }
+    }
+
+    /// How long it is when written.
+    fn length(&self) -> usize {
+        let mut text = String::new();
+        self.write(&mut text);
+        text.len()
     }
 
     /// The node of this number, in the order of writing.
@@ -116,7 +123,9 @@ fn edit_list(items: &mut Vec<Node>, random: &mut Random) {
         2 if !items.is_empty() => {
             let item = items[at].clone();
             let most = if random.once_in(8) { 100_000 } else { 2000 } / item.count();
-            items.extend(std::iter::repeat_n(item, random.length(most.max(1))));
+            let wanted = random.length(most.max(1));
+            let length = item.length();
+            items.extend(std::iter::repeat_n(item, times(wanted, length)));
         }
         3 => items.reverse(),
         4 => items.insert(at, odd(random)),
@@ -235,8 +244,7 @@ pub(super) fn string(text: &str, random: &mut Random) -> String {
     match random.below(8) {
         0 if random.once_in(8) => "x".repeat(1 << random.below(19)),
         0 => "x".repeat(1 << random.below(13)),
-        // What is longer than an input may be would only be cut again, after it has filled the memory.
-        1 => text.repeat((2 + random.length(100)).min(1 + MOST / text.len().max(1))),
+        1 => text.repeat(times(2 + random.length(100), text.len())),
         2 => text.to_uppercase(),
         3 => text.chars().rev().collect(),
         4 if !text.is_empty() => {

@@ -1,6 +1,6 @@
 //! Text with a grammar of its own: lines, words, punctuation.
 
-use super::{binary, json};
+use super::{binary, json, times};
 use crate::random::Random;
 
 /// What holds grammars together.
@@ -20,7 +20,7 @@ pub(super) fn mutate(input: Vec<u8>, other: &[u8], random: &mut Random) -> Vec<u
         0 => [before, after].concat().into(),
         1 => [before, *random.pick(&MARKS), within, after].concat().into(),
         2 => [before, *random.pick(&MARKS), after].concat().into(),
-        3 => [before, &within.repeat(1 + random.length(500)), after].concat().into(),
+        3 => [before, &within.repeat(times(1 + random.length(500), within.len())), after].concat().into(),
         4 => [before, &json::string(within, random), after].concat().into(),
         5 => lines(&text, random).into(),
         _ => binary::mutate(text.into_bytes(), other, random),

@@ -34,6 +34,10 @@ pub(in crate::cli) struct Test {
     /// Relative tolerance of floats [default: 1e-3]
     #[arg(long, value_name = "T")]
     pub rtol: Option<f64>,
+    /// Try a case that has no answer again with all its inputs but the first as constants: tests of single operators give
+    /// shapes and axes as inputs, which exporters write into the file
+    #[arg(long)]
+    pub constants: bool,
     /// Most time for one model with all its cases: a number and s, m or h
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = super::duration)]
     pub time_limit: Duration,
@@ -83,9 +87,12 @@ pub(in crate::cli) struct Check {
     /// team/model [default: my-team and the file's name]
     #[arg(long, value_name = "TEAM/MODEL")]
     pub name: Option<ModelName>,
-    /// The Python that is asked for onnxruntime's answers
+    /// The Python that is asked for onnxruntime's answers; it is not confined
     #[arg(long, value_name = "FILE", default_value = "python3")]
     pub python: PathBuf,
+    /// Do not have onnxruntime run the model: for one that is not yours
+    #[arg(long)]
+    pub no_onnxruntime: bool,
     /// Absolute tolerance of floats [default: 1e-4]
     #[arg(long, value_name = "T")]
     pub atol: Option<f64>,

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tern_engine::{
-    Limits, LoadError, Model, TensorFileError,
+    Limits, LoadError, Model, Tensor, TensorFileError,
     golden::{self, GoldenError, Tolerance},
 };
 
@@ -19,6 +19,8 @@ const MAX_MESSAGE: usize = 500;
 pub(in crate::cli) struct Header {
     pub absolute: f64,
     pub relative: f64,
+    /// Whether a case without an answer is tried again with its inputs but the first as constants.
+    pub constants: bool,
     pub cases: Vec<Case>,
 }
 
@@ -43,8 +45,18 @@ pub(super) enum Line {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Verdict {
     pub case: String,
+    /// Whether all inputs but the first were constants.
+    #[serde(default)]
+    pub constants: bool,
     #[serde(flatten)]
     pub outcome: Outcome,
+}
+
+impl Verdict {
+    /// Of a case that came to nothing.
+    pub(super) fn error(case: String, message: &str) -> Self {
+        Self { case, constants: false, outcome: Outcome::Error { message: message.to_owned() } }
+    }
 }
 
 /// What a case came to.
@@ -110,6 +122,10 @@ impl Outcome {
         }
     }
 
+    fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Unsupported { .. })
+    }
+
     fn error(error: impl Into<anyhow::Error>) -> Self {
         Self::Error { message: format!("{:#}", error.into()).chars().take(MAX_MESSAGE).collect() }
     }
@@ -127,14 +143,18 @@ pub(in crate::cli) fn carry_out(
     let mut files = files.into_iter();
     let model = files.next().context("the model is missing")?;
     let loaded = Model::load(&model, &Limits::default());
-    drop(model);
+    let model = if header.constants { model } else { Vec::new() };
     for case in header.cases {
         let bytes: Vec<_> = files.by_ref().take(case.files.len()).collect();
-        let outcome = match &loaded {
-            Ok(model) => judge(model, &case, &bytes, tolerance),
-            Err(error) => not_loaded(error),
+        let verdict = match read(&case, &bytes) {
+            Ok(read) => judge(&model, &loaded, &read, header.constants, tolerance),
+            // What the engine lacks says more than how the case is written.
+            Err(outcome) => {
+                (false, loaded.as_ref().err().map(not_loaded).filter(Outcome::is_unsupported).unwrap_or(outcome))
+            }
         };
-        say(&Line::Verdict(Verdict { case: case.name, outcome }), to)?;
+        let (constants, outcome) = verdict;
+        say(&Line::Verdict(Verdict { case: case.name, constants, outcome }), to)?;
     }
     Ok(())
 }
@@ -151,17 +171,47 @@ fn unsupported_type(dtype: &str) -> Outcome {
     Outcome::Unsupported { lacks: vec![format!("element type {dtype}")] }
 }
 
-fn judge(model: &Model, case: &Case, files: &[Vec<u8>], tolerance: Tolerance) -> Outcome {
+/// A case's tensors, or what it comes to without them.
+fn read(case: &Case, files: &[Vec<u8>]) -> Result<golden::Case, Outcome> {
     let named = case.files.iter().map(|file| format!("{}/{file}", case.name)).zip(files);
-    let cases = match golden::from_foreign_pairs(named) {
+    let mut cases = match golden::from_foreign_pairs(named) {
         Ok(cases) => cases,
         Err(GoldenError::BadTensor { cause: TensorFileError::UnsupportedType(dtype), .. }) => {
-            return unsupported_type(&dtype);
+            return Err(unsupported_type(&dtype));
         }
-        Err(error) => return Outcome::error(error),
+        Err(error) => return Err(Outcome::error(error)),
     };
-    let [case] = &cases[..] else { return Outcome::Error { message: "its files make no case".into() } };
-    match model.run(&case.inputs) {
+    match (cases.pop(), cases.len()) {
+        (Some(case), 0) => Ok(case),
+        _ => Err(Outcome::Error { message: "its files make no case".into() }),
+    }
+}
+
+/// What a case comes to, and whether its inputs but the first had to be constants for it.
+fn judge(
+    bytes: &[u8],
+    loaded: &Result<Model, LoadError>,
+    case: &golden::Case,
+    constants: bool,
+    tolerance: Tolerance,
+) -> (bool, Outcome) {
+    let outcome = match loaded {
+        Ok(model) => answered(model, &case.inputs, case, tolerance),
+        Err(error) => not_loaded(error),
+    };
+    if !constants || case.inputs.len() < 2 || !matches!(outcome, Outcome::Error { .. }) {
+        return (false, outcome);
+    }
+    let limits = Limits::default();
+    let fixed = golden::with_constants(bytes, &case.inputs, &limits).and_then(|bytes| Model::load(&bytes, &limits));
+    match fixed.map(|model| answered(&model, &case.inputs[..1], case, tolerance)) {
+        Err(_) | Ok(Outcome::Error { .. }) => (false, outcome),
+        Ok(fixed) => (true, fixed),
+    }
+}
+
+fn answered(model: &Model, inputs: &[Tensor], case: &golden::Case, tolerance: Tolerance) -> Outcome {
+    match model.run(inputs) {
         Ok(got) => compared(&golden::survey(&case.outputs, &got, tolerance)),
         Err(error) => Outcome::error(error),
     }
@@ -199,7 +249,7 @@ mod tests {
     fn a_line_reads_back_as_it_was_said() {
         let outcome =
             Outcome::Wrong { values: 9, absolute: 0.5, relative: 0.1, far: 1, labels: 2, first: "output 0".into() };
-        let verdict = Verdict { case: "test_data_set_0".into(), outcome };
+        let verdict = Verdict { case: "test_data_set_0".into(), constants: true, outcome };
         let mut said = Vec::new();
         say(&Line::Verdict(verdict.clone()), &mut said).unwrap();
         let Line::Verdict(back) = serde_json::from_slice(&said).unwrap() else { panic!("no verdict") };

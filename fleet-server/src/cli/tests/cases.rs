@@ -46,6 +46,43 @@ fn unknown() -> Vec<u8> {
     bytes
 }
 
+/// An ONNX graph of one Reshape of `x`, FP32 [2], to the shape that is its second input: protobuf by hand.
+fn reshape() -> Vec<u8> {
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
+    }
+    let value = |name: &[u8], kind: u8, dims: &[u8]| {
+        let dims: Vec<u8> = dims.iter().flat_map(|dim| field(1, &[1 << 3, *dim])).collect();
+        let tensor = [vec![1 << 3, kind], field(2, &dims)].concat();
+        [field(1, name), field(2, &field(1, &tensor))].concat()
+    };
+    let node = [field(1, b"x"), field(1, b"s"), field(2, b"y"), field(4, b"Reshape")].concat();
+    let inputs = [field(11, &value(b"x", 1, &[2])), field(11, &value(b"s", 7, &[2]))].concat();
+    let graph = [field(1, &node), field(2, b"g"), inputs, field(12, &value(b"y", 1, &[2, 1]))].concat();
+    [vec![1 << 3, 8], field(7, &graph), field(8, &[2 << 3, 13])].concat()
+}
+
+#[test]
+fn shapes_that_are_inputs_may_be_tried_as_constants() {
+    let zoo = Zoo::new();
+    let pb = |tensor: Tensor| tensor_to_pb(&tensor, "t");
+    zoo.file("a/model.onnx", &reshape());
+    zoo.file("a/test_data_set_0/input_0.pb", &pb(Tensor::new([2], vec![1f32, 2.0]).unwrap()));
+    zoo.file("a/test_data_set_0/input_1.pb", &pb(Tensor::new([2], vec![2i64, 1]).unwrap()));
+    zoo.file("a/test_data_set_0/output_0.pb", &pb(Tensor::new([2, 1], vec![1f32, 2.0]).unwrap()));
+    let without = zoo.test(None, &["--json"]);
+    assert_eq!((without.code, &lines(&without)[0]["outcome"]), (1, &json!("error")));
+    let with = zoo.test(None, &["--json", "--constants"]);
+    let (line, summary) = (&lines(&with)[0], &lines(&with)[1]["summary"]);
+    assert_eq!((with.code, &line["outcome"], &line["constants"]), (0, &json!("pass"), &json!(true)));
+    assert_eq!((&summary["pass"], &summary["constants"]), (&json!(1), &json!(1)));
+    assert!(zoo.test(None, &["--constants"]).out.contains("inputs but the first as constants"));
+    // What has an answer as it is does not need them.
+    zoo.model("a", &profile::relu(), [0.0, 2.0]);
+    fs::remove_file(zoo.0.path().join("a/test_data_set_0/input_1.pb")).unwrap();
+    assert_eq!(lines(&zoo.test(None, &["--json", "--constants"]))[0]["constants"], false);
+}
+
 #[test]
 fn all_that_pass_are_zero() {
     let zoo = Zoo::new();

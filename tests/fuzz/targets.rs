@@ -1,5 +1,6 @@
 //! The list of targets, and what several of them need: a time, names, keys that are the same on every machine.
 
+mod authorities;
 mod documents;
 mod frames;
 mod house;
@@ -14,6 +15,7 @@ mod signed;
 mod telemetry;
 mod tensors;
 mod texts;
+mod trust;
 mod tuf;
 mod wires;
 

@@ -229,6 +229,6 @@ impl Published {
 
 /// `wanted` unless it says what `present` says.
 fn other(wanted: Option<&Vec<u8>>, present: &[u8]) -> Option<Vec<u8>> {
-    let signed = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).ok().map(|mut value| value["signed"].take());
+    let signed = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).ok()?.get("signed").cloned();
     wanted.filter(|wanted| signed(wanted).is_none_or(|signed_| Some(signed_) != signed(present))).cloned()
 }

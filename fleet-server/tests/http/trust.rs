@@ -216,3 +216,17 @@ async fn ca_certificates_that_the_server_lacks_are_not_told_to_devices() {
     let nothing = TrustUpload::default();
     assert_eq!(put(&rig, &nothing).await.ok::<TrustPublished>().root_version, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_signed_document_is_refused_and_nothing_dies_of_it() {
+    let rig = Rig::start().await;
+    for odd in [json!("text"), json!([]), json!(7), json!({}), json!({"signed": "text", "signatures": []})] {
+        for upload in [
+            TrustUpload { root: Some(odd.clone()), ..TrustUpload::default() },
+            TrustUpload { targets: Some(odd.clone()), ..TrustUpload::default() },
+        ] {
+            assert_eq!(put(&rig, &upload).await.problem(), (422, "bad-trust".into()), "{odd}");
+        }
+    }
+    assert_eq!(put(&rig, &TrustUpload::default()).await.ok::<TrustPublished>().root_version, 1);
+}

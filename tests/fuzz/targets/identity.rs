@@ -13,7 +13,9 @@ use tern_protocol::{
     keys::{PublicKey, SigningKey},
 };
 
-use super::{NOW, key, keyfiles::KeyFiles, renewals::Renewals, telemetry::Spoken};
+use super::{
+    NOW, authorities::Authorities, key, keyfiles::KeyFiles, renewals::Renewals, telemetry::Spoken, trust::Trust,
+};
 use crate::{
     mutate::Form,
     target::{Kind, Pace, Target, Verdict},
@@ -35,6 +37,9 @@ pub(super) fn kinds() -> Vec<Kind> {
         Kind::new("csr-der", Form::Binary, Pace::Slow, || Box::new(Requests::new(false))),
         Kind::new("certificate", Form::Binary, Pace::Call, || Box::new(Certificates)),
         Kind::new("certificate-renewed", Form::Binary, Pace::Exchange, || Box::new(Renewals::new())),
+        Kind::new("ca-bundle", Form::Text, Pace::Exchange, || Box::new(Authorities::new(true))),
+        Kind::new("ca-bundle-der", Form::Binary, Pace::Exchange, || Box::new(Authorities::new(false))),
+        Kind::new("trust-upload", Form::Json, Pace::Exchange, || Box::new(Trust::new())),
         Kind::new("private-key", Form::Binary, Pace::Call, || Box::new(PrivateKeys)),
         Kind::new("key-file", Form::Text, Pace::Slow, || Box::new(KeyFiles::new(true))),
         Kind::new("key-file-encrypted", Form::Binary, Pace::Exchange, || Box::new(KeyFiles::new(false))).within(256),

@@ -1,6 +1,9 @@
 //! What a server answers to a device that asks for a new certificate, and what the device's folder is like afterwards.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rcgen::{
@@ -26,48 +29,53 @@ fn pair(number: u8) -> KeyPair {
     KeyPair::try_from(&PrivatePkcs8KeyDer::from(key(number).to_pkcs8())).expect("a key")
 }
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+pub(super) fn authority(number: u8) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(2036, 1, 1));
-    CertifiedIssuer::self_signed(params, pair(2)).expect("a CA")
+    CertifiedIssuer::self_signed(params, pair(number)).expect("a CA")
 }
 
-fn certificate(name: &str, end: i32, more: &[CustomExtension]) -> String {
+pub(super) fn certificate(name: &str, end: i32, more: &[CustomExtension]) -> String {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(end, 1, 1));
     params.serial_number = Some(vec![1, 2, 3].into());
     params.custom_extensions = more.to_vec();
-    params.signed_by(&pair(1), &authority()).expect("a certificate").pem()
+    params.signed_by(&pair(1), &authority(2)).expect("a certificate").pem()
 }
 
-fn pem(der: &[u8]) -> String {
+pub(super) fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64_STANDARD.encode(der))
+}
+
+/// The identity of a device that was just enrolled, in this folder.
+pub(super) fn enrolled(folder: &Path) -> Identity {
+    let files = Files {
+        key_pem: pair(1).serialize_pem(),
+        certificate_pem: certificate("cam-1", 2027, &[]),
+        ca_pem: authority(2).pem(),
+        enrolment: Enrolment {
+            format: 1,
+            device: "cam-1".parse().expect("a name"),
+            fleet: "f".parse().expect("a name"),
+            server: "https://localhost:1".into(),
+            mqtt_address: "localhost:2".into(),
+            root_sha256: Digest::of(b"root"),
+            root_base64: BASE64_STANDARD.encode(b"root"),
+        },
+    };
+    files.install(folder, false).expect("an identity");
+    Identity::load(folder).expect("a readable folder").expect("an identity")
 }
 
 impl Renewals {
     pub(super) fn new() -> Self {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let folder = scratch.path().join("identity");
+        let identity = enrolled(&folder);
         let original = certificate("cam-1", 2027, &[]);
-        let files = Files {
-            key_pem: pair(1).serialize_pem(),
-            certificate_pem: original.clone(),
-            ca_pem: authority().pem(),
-            enrolment: Enrolment {
-                format: 1,
-                device: "cam-1".parse().expect("a name"),
-                fleet: "f".parse().expect("a name"),
-                server: "https://localhost:1".into(),
-                mqtt_address: "localhost:2".into(),
-                root_sha256: Digest::of(b"root"),
-                root_base64: BASE64_STANDARD.encode(b"root"),
-            },
-        };
-        files.install(&folder, false).expect("an identity");
-        let identity = Identity::load(&folder).expect("a readable folder").expect("an identity");
         Self { identity, folder, original, _scratch: scratch }
     }
 

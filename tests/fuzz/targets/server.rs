@@ -128,6 +128,11 @@ impl Target for Routes {
             ("refused-assignment.http", message("POST /api/v1/assignments", assignment.as_bytes())),
             ("refused-rollout.http", message("POST /api/v1/rollouts", rollout.as_bytes())),
             ("refused-team.http", message("PUT /api/v1/teams/demo/metadata", team.as_bytes())),
+            (
+                "refused-trust.http",
+                message("PUT /api/v1/trust/metadata", format!(r#"{{"targets":{team}}}"#).as_bytes()),
+            ),
+            ("trust.http", message("GET /api/v1/trust/metadata", b"")),
             ("refused-enrol.http", message("POST /api/v1/enrol", enrol.as_bytes())),
         ]
         .into_iter()

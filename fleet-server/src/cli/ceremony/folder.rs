@@ -151,7 +151,9 @@ impl Folder {
                 (None, None) => true,
                 (Some(mut there), Some(wanted)) => {
                     // Only the second at which it was prepared differs.
-                    there.signed["expires"] = wanted["expires"].clone();
+                    if let Some(expires) = there.signed.get_mut("expires") {
+                        *expires = wanted["expires"].clone();
+                    }
                     there.signed == *wanted
                 }
                 _ => false,
@@ -191,5 +193,30 @@ impl Folder {
     fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
         let path = self.path(name);
         disk::write(&path, bytes, Access::Public).with_context(|| format!("write {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Whoever carries the folder may have put anything there.
+    #[test]
+    fn what_is_no_document_there_is_written_anew() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = Folder(scratch.path().to_owned());
+        let wanted = json!({"expires": "2030-06-01T00:00:00Z", "version": 2});
+        for odd in [json!("text"), json!([]), json!(7), json!({"version": 2})] {
+            disk::create_folder(&folder.path("next")).unwrap();
+            folder.write("next/root.json", &Envelope::unsigned(odd).to_bytes()).unwrap();
+            assert!(!folder.put_next(Some(wanted.clone()), None).unwrap());
+            let there: Envelope = serde_json::from_slice(&folder.read("next/root.json").unwrap().unwrap()).unwrap();
+            assert_eq!(there.signed, wanted);
+        }
+        let mut earlier = wanted.clone();
+        earlier["expires"] = "2030-05-31T23:59:59Z".into();
+        assert!(folder.put_next(Some(earlier), None).unwrap(), "only the second differs");
     }
 }

@@ -146,7 +146,10 @@ fn follow(known: &[u8], roots: &[Value]) -> anyhow::Result<TrustedMetadataSet> {
     let lies = "the roots that the server shows do not follow from the one known here: it lies, or is another fleet's";
     let bytes = roots.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>()?;
     let mut trusted = TrustedMetadataSet::from_root(known).map_err(told).context("the root known here")?;
-    let signed = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).map(|mut value| value["signed"].take());
+    let signed = |bytes: &[u8]| -> anyhow::Result<Value> {
+        let envelope: Value = serde_json::from_slice(bytes)?;
+        envelope.get("signed").cloned().context("a root without a signed part")
+    };
     let mut met = false;
     for root in &bytes {
         let version = signed(root)?["version"].as_u64().context("a root without a version")?;

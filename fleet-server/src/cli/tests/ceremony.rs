@@ -127,3 +127,17 @@ fn nothing_is_published_to_a_server_of_another_root() {
     assert!(desk.state(|state| state.requests.iter().all(|request| !request.starts_with("PUT"))));
     assert!(!desk.path("root-plant-7.json").exists());
 }
+
+#[test]
+fn a_server_whose_roots_are_no_documents_is_not_believed() {
+    let (desk, ours) = (Desk::new(), Trust::new());
+    fs::write(desk.path("mine.json"), &ours.roots[0]).unwrap();
+    let file = desk.path("mine.json");
+    for odd in [json!("text"), json!([]), json!(7), json!({})] {
+        let now = json!({"fleet": "plant-7", "solo": false, "roots": [odd], "targets": {}, "roles_to_sign_again": []});
+        desk.state(|state| state.answer = Some((200, now.to_string())));
+        let refused = fetch(&desk, "folder", &["--root", file.to_str().unwrap()]);
+        assert!(refused.refused().contains("without a signed part"), "{odd}: {}", refused.err);
+    }
+    assert!(!desk.path("folder").exists(), "nothing was believed");
+}

@@ -7,7 +7,6 @@
 //! the smallest model. The ratio is the median over the pairs of blocks: below 1 the engine is faster.
 
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Value, json};
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
@@ -47,15 +46,15 @@ impl Other {
         Self { child, to, from: BufReader::new(from) }
     }
 
-    fn ask(&mut self, question: &Value) -> Option<Value> {
+    fn ask(&mut self, question: &str) -> Option<u64> {
         writeln!(self.to, "{question}").ok()?;
         let mut line = String::new();
         self.from.read_line(&mut line).ok()?;
-        serde_json::from_str(&line).ok()
+        line.trim().parse().ok()
     }
 
     fn run(&mut self, calls: u64) -> Option<u64> {
-        self.ask(&json!({ "calls": calls }))?["ns"].as_u64()
+        self.ask(&format!("calls\t{calls}"))
     }
 }
 
@@ -124,8 +123,9 @@ fn compare(other: &mut Other, folder: &Path, rows: Option<usize>) -> Option<Stri
         Some(rows) => feed.iter().map(|tensor| rows_of(tensor, rows)).collect(),
         None => feed,
     };
-    let question = json!({ "model": folder.join("model.onnx"), "inputs": files, "rows": rows });
-    other.ask(&question)?;
+    let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    let model_file = folder.join("model.onnx");
+    other.ask(&format!("model\t{}\t{}\t{}", rows.unwrap_or(0), model_file.display(), files.join("\t")))?;
     // Warm on both sides, and as many calls as make a block.
     let (ours, theirs) = (calls(&model, &feed, 20) / 20, other.run(20)? / 20);
     let (mine, yours) = (BLOCK / ours.max(1) + 1, BLOCK / theirs.max(1) + 1);

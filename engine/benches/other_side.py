@@ -1,11 +1,10 @@
-"""The other side of the bench `onnxruntime`: answers lines on standard input, one JSON object each.
+"""The other side of the bench `onnxruntime`: answers each line on standard input, whose words tabulators part, with a number.
 
-    {"model": FILE, "inputs": [FILE, ...], "rows": N}   loads a model and N rows of the inputs
-    {"calls": K}                                         makes K calls, answers with their processor time in nanoseconds
+    model ROWS FILE INPUT ...   loads a model and that many rows of the inputs, all of them for 0
+    calls COUNT                 makes so many calls; the number is their processor time in nanoseconds
 
 One thread, bound inputs and outputs. Needs the packages onnx and onnxruntime.
 """
-import json
 import sys
 import time
 
@@ -19,15 +18,16 @@ options.intra_op_num_threads = options.inter_op_num_threads = 1
 options.log_severity_level = 3
 session = feed = binding = None
 for line in sys.stdin:
-    asked = json.loads(line)
-    if "model" in asked:
-        session = onnxruntime.InferenceSession(asked["model"], options, providers=["CPUExecutionProvider"])
+    verb, count, *files = line.rstrip("\n").split("\t")
+    count = int(count)
+    if verb == "model":
+        session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
         feed = {}
-        for spec, path in zip(session.get_inputs(), asked["inputs"]):
+        for spec, path in zip(session.get_inputs(), files[1:]):
             with open(path, "rb") as file:
                 value = numpy_helper.to_array(onnx.TensorProto.FromString(file.read()))
-            if asked["rows"]:
-                value = np.resize(value, (asked["rows"], *value.shape[1:]))
+            if count:
+                value = np.resize(value, (count, *value.shape[1:]))
             feed[spec.name] = np.ascontiguousarray(value)
         plain = all("seq" not in output.type and "string" not in output.type for output in session.get_outputs())
         binding = None
@@ -42,13 +42,13 @@ for line in sys.stdin:
                     session.run_with_iobinding(binding)
             except RuntimeError:  # the file declares shapes that are not so
                 binding = None
-        print(json.dumps({"version": onnxruntime.__version__}), flush=True)
+        print(0, flush=True)
         continue
     begun = time.thread_time_ns()
     if binding is not None:
-        for _ in range(asked["calls"]):
+        for _ in range(count):
             session.run_with_iobinding(binding)
     else:
-        for _ in range(asked["calls"]):
+        for _ in range(count):
             session.run(None, feed)
-    print(json.dumps({"ns": time.thread_time_ns() - begun}), flush=True)
+    print(time.thread_time_ns() - begun, flush=True)

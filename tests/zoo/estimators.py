@@ -251,11 +251,13 @@ def models():
                         "mlp": lambda: MLPRegressor((8,), max_iter=50, random_state=0), "lasso": lambda: MultiTaskLasso(0.1),
                         "svr_each": lambda: MultiOutputRegressor(SVR(C=10.0))}.items():
         made[f"two_answers_{name}"] = several(model)
-    for name, model in {"tree": lambda: DecisionTreeClassifier(max_depth=4, random_state=0), "forest": forest(9), "knn": KNeighborsClassifier,
+    for name, model in {"tree": lambda: DecisionTreeClassifier(max_depth=4, random_state=0), "forest": forest(9),
+                        "knn": KNeighborsClassifier,
                         "mlp": lambda: MLPClassifier((8,), max_iter=50, random_state=0),
                         "logreg_each": lambda: MultiOutputClassifier(LogisticRegression())}.items():
         made[f"two_labels_{name}"] = several(model, words=True)
     for name, model in {"nb_multinomial": MultinomialNB, "nb_bernoulli": lambda: BernoulliNB(binarize=4.0),
-                        "nb_complement": ComplementNB, "nb_categorical": lambda: CategoricalNB(min_categories=17), "sgd": lambda: SGDClassifier(random_state=0)}.items():
+                        "nb_complement": ComplementNB, "nb_categorical": lambda: CategoricalNB(min_categories=17),
+                        "sgd": lambda: SGDClassifier(random_state=0)}.items():
         made[f"counts_{name}"] = counts(model)
     return made

@@ -56,7 +56,7 @@ TRANSFORMERS = {
     "spline": lambda: SplineTransformer(),
     "standard_unscaled": lambda: StandardScaler(with_std=False),
     "standard_uncentred": lambda: StandardScaler(with_mean=False),
-    "truncated_svd": lambda: TruncatedSVD(3),
+    "truncated_svd": lambda: TruncatedSVD(3, random_state=0),
     "variance_threshold": lambda: VarianceThreshold(0.3),
 }
 TEXTS = np.array([["the pump is hot"], ["valve stuck again, valve 7"], ["pump ok"], ["ok"], ["hot hot valve"], ["again the motor stalls"],

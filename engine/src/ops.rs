@@ -9,6 +9,7 @@ mod kernel;
 mod labels;
 mod linear;
 mod post;
+mod reduce;
 mod scaler;
 mod svm;
 mod tree;
@@ -29,6 +30,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "LinearRegressor", linear::regressor);
     operator!(register, "Normalizer", columns::normalizer);
     operator!(register, "OneHotEncoder", encode::one_hot);
+    register.insert("ReduceLogSumExp", reduce::log_sum_exp);
     operator!(register, "SVMClassifier", svm::classifier);
     operator!(register, "SVMRegressor", svm::regressor);
     operator!(register, "Scaler", scaler::build);

@@ -131,7 +131,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
         quantisation: quantisation(&operators),
         macs: macs::count(graph, &graphs),
         inputs: graph.input.iter().filter(|input| !filled.contains(input.name.as_str())).map(declared).collect(),
-        outputs: graph.output.iter().map(|output| given(output, graph)).collect(),
+        outputs: given(graph),
         operators,
         unsupported: Vec::new(),
         refusal: None,
@@ -191,14 +191,20 @@ fn width(tensor: &TensorProto) -> u64 {
 }
 
 /// As declared; what ZipMap gives is declared as no tensor, and becomes one here.
-fn given(info: &ValueInfoProto, graph: &GraphProto) -> Declared {
-    let is_zipped = graph.node.iter().any(|node| node.op_type == "ZipMap" && node.output.contains(&info.name));
-    let declared = declared(info);
-    if is_zipped {
-        Declared { dtype: "FP32".into(), dims: Some(vec![Dim::Open, Dim::Open]), ..declared }
-    } else {
-        declared
-    }
+fn given(graph: &GraphProto) -> Vec<Declared> {
+    let zipped: HashSet<&str> = graph
+        .node
+        .iter()
+        .filter(|node| node.op_type == "ZipMap")
+        .flat_map(|node| &node.output)
+        .map(String::as_str)
+        .collect();
+    let table = || Some(vec![Dim::Open, Dim::Open]);
+    let given = |info: &ValueInfoProto| match zipped.contains(info.name.as_str()) {
+        true => Declared { name: brief(&info.name), dtype: "FP32".into(), dims: table() },
+        false => declared(info),
+    };
+    graph.output.iter().map(given).collect()
 }
 
 fn declared(info: &ValueInfoProto) -> Declared {

@@ -74,7 +74,9 @@ impl<'g> Shapes<'g> {
     /// A list that older operator sets have as an attribute and newer ones as an input.
     fn list<'n>(&'n self, node: &'n NodeProto, name: &str, input: usize) -> Option<&'n [i64]> {
         let listed = attribute(node, name).map(|attribute| attribute.ints.as_slice());
-        listed.or_else(|| self.lists.get(node.input.get(input)?.as_str()).map(Vec::as_slice))
+        let list = listed.or_else(|| self.lists.get(node.input.get(input)?.as_str()).map(Vec::as_slice));
+        // Longer ones mean nothing, and each of their values would be looked for among all of them.
+        list.filter(|list| list.len() <= LONGEST_LIST)
     }
 
     fn infer(&self, node: &NodeProto) -> Option<Shape> {
@@ -299,7 +301,9 @@ fn without(x: &Shape, axes: &[i64], keep: bool) -> Option<Shape> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures;
     use proptest::prelude::*;
+    use tract_onnx::pb::tensor_proto::DataType;
 
     #[test]
     fn shapes_meet_as_in_numpy() {
@@ -318,6 +322,22 @@ mod tests {
         assert_eq!(without(&vec![5, 6, 7], &[-1], false), Some(vec![5, 6]));
         assert_eq!(without(&vec![5, 6, 7], &[0, 2], true), Some(vec![1, 6, 1]));
         assert_eq!((without(&vec![5], &[1], true), place(-3, 2), place(2, 2)), (None, None, None));
+    }
+
+    #[test]
+    fn endless_lists_of_axes_are_not_followed() {
+        let mut node = fixtures::node("Unsqueeze", &["x"], &["y"]);
+        node.attribute =
+            vec![AttributeProto { name: "axes".into(), ints: (0..100).collect(), ..AttributeProto::default() }];
+        let graph = GraphProto {
+            input: vec![fixtures::value("x", DataType::Float, &[2])],
+            node: vec![node.clone()],
+            ..GraphProto::default()
+        };
+        assert_eq!(Shapes::of(&graph).get("y"), None);
+        node.attribute[0].ints.truncate(2);
+        let graph = GraphProto { node: vec![node], ..graph };
+        assert_eq!(Shapes::of(&graph).get("y"), Some(&vec![1, 1, 2]));
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 """Makes the golden files beside it: tiny models of one operator each, with onnxruntime's answers, in ONNX's own test layout.
 
-    python make.py [OPERATOR ...]
+    python make.py [OPERATOR ...]         from tests/zoo/requirements.txt
+    python make.py --ahead OUT            what onnxruntime answers and the engine does not yet, into OUT
 
     <operator>/<case>/model.onnx
     <operator>/<case>/test_data_set_0/{input_i,output_i}.pb
@@ -17,6 +18,10 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+import ahead
+import core
+import corners
+
 HERE = pathlib.Path(__file__).parent
 FLOAT, DOUBLE, INT64, INT32, STRING = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32,
                                        TensorProto.STRING)
@@ -32,6 +37,7 @@ REFUSED = {
     "Imputer/double": "no kernel for other types than float and int64",
     "OneHotEncoder/int32": "no kernel",
 }
+AHEAD = {f"{operator}/{name}" for operator, names in ahead.AHEAD.items() for name in names}
 
 
 def rng(seed=0):
@@ -307,10 +313,10 @@ def zip_map():
     CASES.append((operator, name, made, feeds, reference))
 
 
-def write(operator, name, model, feeds, reference=None):
+def write(here, operator, name, model, feeds, reference=None):
     session = onnxruntime.InferenceSession((reference or model).SerializeToString(), providers=["CPUExecutionProvider"])
     answers = session.run(None, feeds)
-    data = HERE / operator / name / "test_data_set_0"
+    data = here / operator / name / "test_data_set_0"
     data.mkdir(parents=True)
     (data.parent / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
     for i, (key, value) in enumerate(feeds.items()):
@@ -321,22 +327,27 @@ def write(operator, name, model, feeds, reference=None):
         (data / f"output_{i}.pb").write_bytes(numpy_helper.from_array(value, f"y{i}").SerializeToString())
 
 
-def main(wanted):
+def main(wanted, here=HERE):
+    behind = wanted[:1] == ["--ahead"]
+    here, wanted = (pathlib.Path(wanted[1]), []) if behind else (here, wanted)
     for make in (classifiers, regressors, columns, names, sums, vectors, zip_map):
         make()
-    made = {operator for operator, *_ in CASES}
-    for operator in wanted or made:
-        shutil.rmtree(HERE / operator, ignore_errors=True)
-    count = 0
-    for operator, name, *rest in CASES:
-        if not wanted or operator in wanted:
-            try:
-                write(operator, name, *rest)
-            except Exception as error:
-                print(f"{operator}/{name}: {str(error).strip()[-200:]}")
-                raise
-            count += 1
-    print(f"{count} cases of {len(made)} operators; onnxruntime refuses {len(REFUSED)} others")
+    for module in (corners, core):
+        module.add(sys.modules[__name__])
+        REFUSED.update(module.REFUSED)
+    unknown = AHEAD - {f"{operator}/{name}" for operator, name, *_ in CASES}
+    assert not unknown, unknown
+    chosen = [case for case in CASES if (f"{case[0]}/{case[1]}" in AHEAD) == behind and (not wanted or case[0] in wanted)]
+    made = {operator for operator, *_ in chosen}
+    for operator in made:
+        shutil.rmtree(here / operator, ignore_errors=True)
+    for operator, name, *rest in chosen:
+        try:
+            write(here, operator, name, *rest)
+        except Exception as error:
+            print(f"{operator}/{name}: {str(error).strip()[-200:]}")
+            raise
+    print(f"{len(chosen)} cases of {len(made)} operators; onnxruntime refuses {len(REFUSED)} others, the engine is behind in {len(AHEAD)}")
 
 
 if __name__ == "__main__":

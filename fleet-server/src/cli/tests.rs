@@ -112,6 +112,7 @@ fn every_command_of_the_help_is_understood() {
         "model test zoo more --atol 1e-4 --rtol 0 --time-limit 30s --json",
         "model test zoo --tolerance 0.01 --constants",
         "model check m.onnx --reference d.csv --label y --name demo/m --python python3 --atol 1 --rtol 1 --force --json",
+        "model check m.onnx --no-onnxruntime",
         "model list",
         "model list demo/m --output json",
         "model show demo/m@1.0.0",

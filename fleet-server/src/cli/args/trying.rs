@@ -87,9 +87,12 @@ pub(in crate::cli) struct Check {
     /// team/model [default: my-team and the file's name]
     #[arg(long, value_name = "TEAM/MODEL")]
     pub name: Option<ModelName>,
-    /// The Python that is asked for onnxruntime's answers
+    /// The Python that is asked for onnxruntime's answers; it is not confined
     #[arg(long, value_name = "FILE", default_value = "python3")]
     pub python: PathBuf,
+    /// Do not have onnxruntime run the model: for one that is not yours
+    #[arg(long)]
+    pub no_onnxruntime: bool,
     /// Absolute tolerance of floats [default: 1e-4]
     #[arg(long, value_name = "T")]
     pub atol: Option<f64>,

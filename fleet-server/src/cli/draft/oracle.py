@@ -93,7 +93,7 @@ def answers(order):
     names = [given.name for given in session.get_inputs()]
     told = []
     for case in order["cases"]:
-        given = dict(zip(names, (decode(tensor, np) for tensor in case), strict=True))
+        given = dict(zip(names, (decode(tensor, np) for tensor in case)))
         told.append([encode(value, np) for value in session.run(None, given)])
     return {"answers": told, "version": ort.__version__}
 

@@ -1,7 +1,7 @@
 //! Python beside `tern`: onnxruntime's answers, and rows of Parquet files, by a script that this program carries.
 //!
-//! It is the data scientist's own Python with their own model, so it is not confined; no key is loaded in this command. The
-//! script is given on the command line and its order on standard input; nothing is written anywhere.
+//! It is the data scientist's own Python and is not confined, which is said; for a stranger's model it need not be asked. No
+//! key is loaded in this command, and Python is not told the token. The script is given on the command line and its order on standard input; nothing is written anywhere.
 
 use std::{io::ErrorKind, path::Path, process::Stdio, time::Duration};
 
@@ -89,6 +89,8 @@ pub(super) async fn parquet(python: &Path, file: &Path, rows: usize) -> anyhow::
 async fn run(python: &Path, order: &serde_json::Value) -> anyhow::Result<Option<Vec<u8>>> {
     let started = tokio::process::Command::new(python)
         .args(["-c", SCRIPT])
+        .env_remove("TERN_TOKEN")
+        .env_remove("TERN_KEY_PASSPHRASE_FILE")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -118,6 +118,12 @@ fn onnxruntimes_answers_become_the_expected_ones() {
     let (reference, python) = (desk.file("rows.csv", plain_rows().as_bytes()), desk.python(&answers(1e-5)));
     let told = desk.check(&python, &["--reference", &reference, "--json"]).json();
     assert_eq!((&told["independent"], &told["golden_by"]), (&json!(true), &json!("onnxruntime 9.9.9")));
+    let unasked = desk.check(&python, &["--reference", &reference, "--json", "--force", "--no-onnxruntime"]).json();
+    assert_eq!(
+        (&unasked["independent"], unasked["golden_by"].to_string().contains("not asked")),
+        (&json!(false), true)
+    );
+    assert_eq!(desk.check(&python, &["--reference", &reference, "--force"]).code, 0);
     let apart = told["largest_absolute"].as_f64().unwrap();
     assert!(apart > 0.0 && apart < 1e-4, "{apart}");
     let expected = tensor_to_pb(&Tensor::new([1, 2], vec![3.0 + 1e-5f32, 1.0]).unwrap(), "y");

@@ -1,0 +1,132 @@
+//! `ReduceLogSumExp`, with the largest value taken off before anything is exponentiated: tract's own is infinite for the
+//! likelihoods of an ordinary naive Bayes model.
+
+use tract_onnx::{
+    model::ParsingContext,
+    pb::NodeProto,
+    tract_core::ops::{math, nn},
+    tract_hir::{
+        internal::{
+            AxisOp, DatumType, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec,
+            Tensor, TensorProxy, TractResult, TypedModel, bail, ensure, expand, tensor0, tvec,
+        },
+        ops::nn::{Reduce, Reducer},
+    },
+};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LogSumExp {
+    /// The axes that the node names itself; none: all.
+    axes: Option<Vec<i64>>,
+    /// Whether they are an input instead, which must be a constant.
+    input: bool,
+    /// Whether naming no axis means none rather than all.
+    none: bool,
+    keep: bool,
+}
+
+pub(super) fn log_sum_exp(
+    _: &ParsingContext<'_>,
+    node: &NodeProto,
+) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    let flag = |name, default: i64| node.get_attr_opt(name).map(|value: Option<i64>| value.unwrap_or(default) != 0);
+    let input = node.input.get(1).is_some_and(|name| !name.is_empty());
+    let axes = node.get_attr_opt_vec("axes")?;
+    let made = LogSumExp { axes, input, none: flag("noop_with_empty_axes", 0)?, keep: flag("keepdims", 1)? };
+    Ok((expand(made), Vec::new()))
+}
+
+impl LogSumExp {
+    /// The axes in order, from the front.
+    fn axes(&self, rank: usize, named: Option<&Tensor>) -> TractResult<TVec<usize>> {
+        let named = match named {
+            Some(axes) => Some(axes.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec()),
+            None => self.axes.clone(),
+        };
+        let named = named.unwrap_or_default();
+        if named.is_empty() {
+            return Ok(if self.none { tvec!() } else { (0..rank).collect() });
+        }
+        let count = i64::try_from(rank)?;
+        let mut axes = TVec::new();
+        for axis in named {
+            ensure!((-count..count).contains(&axis), "has no axis {axis} in {rank} dimensions");
+            axes.push(usize::try_from(if axis < 0 { axis + count } else { axis })?);
+        }
+        axes.sort_unstable();
+        axes.dedup();
+        Ok(axes)
+    }
+
+    fn reduce(&self, axes: &[usize]) -> TractResult<Reduce> {
+        let axes = axes.iter().map(|axis| i64::try_from(*axis)).collect::<Result<_, _>>()?;
+        Ok(Reduce::new(Some(axes), self.keep, Reducer::LogSumExp))
+    }
+}
+
+/// The least and the greatest number of a type of floats, so that an infinite value is never taken off itself.
+fn bounds(datum: DatumType) -> TractResult<(Tensor, Tensor)> {
+    match datum {
+        DatumType::F64 => Ok((tensor0(f64::MIN), tensor0(f64::MAX))),
+        DatumType::F32 => Ok((tensor0(f32::MIN), tensor0(f32::MAX))),
+        other => bail!("takes floats of 32 or 64 bits, got {other:?}"),
+    }
+}
+
+impl Expansion for LogSumExp {
+    fn name(&self) -> StaticName {
+        "ReduceLogSumExp".into()
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        solver: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        ensure!(inputs.len() == 1 + usize::from(self.input), "takes values and axes, got {} inputs", inputs.len());
+        solver.equals(&inputs[0].datum_type, &outputs[0].datum_type)?;
+        solver.given(&inputs[0].shape, move |solver, shape| {
+            if !self.input {
+                let axes = self.axes(shape.len(), None)?;
+                return solver.equals(&outputs[0].shape, self.reduce(&axes)?.output_shape(&shape));
+            }
+            solver.given(&inputs[1].value, move |solver, named| {
+                let axes = self.axes(shape.len(), Some(&named))?;
+                solver.equals(&outputs[0].shape, self.reduce(&axes)?.output_shape(&shape))
+            })
+        })
+    }
+
+    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        let fact = model.outlet_fact(inputs[0])?.clone();
+        let named = match inputs.get(1) {
+            Some(axes) => Some(model.outlet_fact(*axes)?.konst.clone()),
+            None => None,
+        };
+        let axes = match &named {
+            Some(None) => bail!("takes axes that stand in the file"),
+            Some(Some(named)) => self.axes(fact.rank(), Some(named))?,
+            None => self.axes(fact.rank(), None)?,
+        };
+        let (least, greatest) = bounds(fact.datum_type)?;
+        let least = model.add_const(format!("{prefix}.least"), least.broadcast_into_rank(fact.rank())?)?;
+        let greatest = model.add_const(format!("{prefix}.greatest"), greatest.broadcast_into_rank(fact.rank())?)?;
+        let max = nn::Reduce::new(axes.clone(), nn::Reducer::Max);
+        let top = model.wire_node(format!("{prefix}.top"), max, &[inputs[0]])?[0];
+        let top = model.wire_node(format!("{prefix}.above"), math::max(), &[top, least])?[0];
+        let top = model.wire_node(format!("{prefix}.below"), math::min(), &[top, greatest])?[0];
+        let low = model.wire_node(format!("{prefix}.low"), math::sub(), &[inputs[0], top])?;
+        let powers = model.wire_node(format!("{prefix}.exp"), math::exp(), &low)?;
+        let sum = nn::Reduce::new(axes.clone(), nn::Reducer::Sum);
+        let sum = model.wire_node(format!("{prefix}.sum"), sum, &powers)?;
+        let log = model.wire_node(format!("{prefix}.ln"), math::ln(), &sum)?[0];
+        let mut wire = model.wire_node(prefix, math::add(), &[log, top])?;
+        if !self.keep {
+            for axis in axes.iter().rev() {
+                wire = model.wire_node(format!("{prefix}.without-{axis}"), AxisOp::Rm(*axis), &wire)?;
+            }
+        }
+        Ok(wire)
+    }
+}

@@ -1,0 +1,1 @@
+2B2_Unused2_Unused2_UnusedBy0

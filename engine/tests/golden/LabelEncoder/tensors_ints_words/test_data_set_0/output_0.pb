@@ -1,0 +1,1 @@
+2many2one2two2manyBy0

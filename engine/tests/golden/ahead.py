@@ -1,0 +1,44 @@
+"""Cases that onnxruntime answers and the engine refuses, or answers otherwise: a name leaves this list when the engine answers it."""
+
+AHEAD = {
+    # not there
+    "CDist": ["euclidean", "sqeuclidean"],
+    # its axis may be a list of one
+    "CumSum": ["constant"],
+    # Softmax between DequantizeLinear and QuantizeLinear is folded away
+    "DequantizeLinear": ["softmax_int8", "softmax_uint8"],
+    # not there
+    "DynamicQuantizeLSTM": ["forward"],
+    # backwards alone
+    "GRU": ["reverse"],
+    # 16 bits
+    "Gemm": ["float16"],
+    # on what is known when the file is read, with branches of unlike shapes
+    "If": ["constant_false", "constant_true", "of_a_shape"],
+    # backwards alone; its last cell state for a known count of rows
+    "LSTM": ["forward", "reverse"],
+    # not there
+    "MurmurHash3": ["words"],
+    # not there
+    "QGemm": ["float", "turned_each", "uint8"],
+    # not there
+    "QLinearAdd": ["uint8"],
+    # not there
+    "QLinearMul": ["uint8"],
+    # not there
+    "QLinearSoftmax": ["uint8"],
+    # backwards alone
+    "RNN": ["reverse"],
+    # a vector in place of a table
+    "Scaler": ["row"],
+    # not there
+    "StringNormalizer": ["lower", "stop"],
+    # not there
+    "TfIdfVectorizer": ["counts", "ints", "presence", "weights"],
+    # not there
+    "TreeEnsemble": ["double_average", "double_max", "double_min", "double_sum", "float_average", "float_max", "float_min", "float_sum", "members"],
+    # a set's members lead to one child: no trees, and no cycle
+    "TreeEnsembleClassifier": ["members_share_a_child"],
+    # the same; one weight counts of those that a leaf has for the only target; no base for a target without a leaf
+    "TreeEnsembleRegressor": ["average_base_two", "leaf_weighs_thrice", "members_share_a_child"],
+}

@@ -1,0 +1,166 @@
+"""Core and com.microsoft operators in the forms that exporters of tables, nets and quantisers write."""
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT, DOUBLE, INT64, STRING, UINT8, INT8 = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.STRING,
+                                             TensorProto.UINT8, TensorProto.INT8)
+REFUSED = {"TopK/words": "no kernel for strings", "ArgMax/words": "no kernel for strings"}
+
+
+def node(operator, inputs, outputs, domain="", **attributes):
+    return helper.make_node(operator, inputs.split(" "), outputs.split(" "), domain=domain, **attributes)
+
+
+def choices(m):
+    x = np.array([[3, 1, 3, 2], [0, 0, 0, 0], [-1, -2, 5, 5]], np.float32)
+    for largest in (0, 1):
+        for name, value in (("floats", x), ("ints", x.astype(np.int64)), ("doubles", x.astype(np.float64))):
+            m.case("TopK", f"{name}_{largest}", {"x": value}, [m.kind(value), INT64], domain="", constants={"k": np.array([3])},
+                   largest=largest, axis=1)
+    m.case("TopK", "first_axis", {"x": x}, [FLOAT, INT64], domain="", constants={"k": np.array([2])}, axis=0)
+    for operator in ("ArgMax", "ArgMin"):
+        for last in (0, 1):
+            for keep in (0, 1):
+                m.case(operator, f"last_{last}_{keep}", {"x": x}, [INT64], domain="", axis=1, keepdims=keep, select_last_index=last)
+        m.case(operator, "float64", {"x": x.astype(np.float64)}, [INT64], domain="", axis=-1)
+        m.case(operator, "int32", {"x": x.astype(np.int32)}, [INT64], domain="", axis=-1)
+    large = np.array([[-1200, -1201, -1300], [900, 3, 901], [0, -np.inf, 0]], np.float32)
+    for keep in (0, 1):
+        m.case("ReduceLogSumExp", f"large_{keep}", {"x": large}, [FLOAT], domain="", axes=[1], keepdims=keep)
+    m.case("ReduceLogSumExp", "float64", {"x": large.astype(np.float64)}, [DOUBLE], domain="", axes=[1])
+    m.case("ReduceLogSumExp", "opset18", {"x": large}, [FLOAT], domain="", core=18, constants={"axes": np.array([1])}, keepdims=0)
+
+
+def loops(m):
+    """Distances by Scan, as skl2onnx writes them for nearest neighbours, and branches on what is known."""
+    x, known = m.floats(5, 3, seed=201), m.floats(4, 3, seed=202)
+    for name, last in (("squared", []), ("euclidean", [node("Sqrt", "sq", "row")])):
+        row = "row" if last else "sq"
+        body = helper.make_graph([node("Identity", "points", "kept"), node("Sub", "points one", "d"),
+                                  helper.make_node("ReduceSumSquare", ["d"], ["sq"], axes=[1], keepdims=0), *last], "row",
+                                 [helper.make_tensor_value_info("points", FLOAT, [None, 3]), helper.make_tensor_value_info("one", FLOAT, [3])],
+                                 [helper.make_tensor_value_info("kept", FLOAT, [None, 3]), helper.make_tensor_value_info(row, FLOAT, [None])])
+        nodes = [node("Scan", "known x", "left y0", num_scan_inputs=1, body=body)]
+        m.graph("Scan", name, nodes, {"x": x}, [FLOAT], constants={"known": known})
+    for name, value in (("true", True), ("false", False)):
+        scalar = lambda title: helper.make_tensor_value_info(title, FLOAT, None)
+        yes = helper.make_graph([node("Relu", "x", "a")], "yes", [], [scalar("a")])
+        no = helper.make_graph([node("Neg", "x", "n"), node("Unsqueeze", "n zero", "b")], "no", [], [scalar("b")])
+        branch = node("If", "c", "y0", then_branch=yes, else_branch=no)
+        fixed = {"c": np.array(value), "zero": np.array([0])}
+        m.graph("If", f"constant_{name}", [branch], {"x": x}, [FLOAT], constants=fixed)
+    same = node("Equal", "r three", "c")
+    squeezed = helper.make_graph([node("Squeeze", "z one", "a")], "yes", [], [helper.make_tensor_value_info("a", FLOAT, None)])
+    kept = helper.make_graph([node("Identity", "z", "b")], "no", [], [helper.make_tensor_value_info("b", FLOAT, None)])
+    nodes = [node("Unsqueeze", "x one", "z"), node("Shape", "z", "s"), node("Gather", "s one", "g", axis=0), node("Squeeze", "g zero", "r"),
+             same, node("If", "c", "y0", then_branch=squeezed, else_branch=kept)]
+    m.graph("If", "of_a_shape", nodes, {"x": x}, [FLOAT], constants={"one": np.array([1]), "zero": np.array([0]), "three": np.array(1)})
+
+
+def shapes(m):
+    """Shapes, axes and bounds as inputs that stand in the file, or are computed from a shape."""
+    x = m.floats(4, 6, seed=210)
+    for name, operator, fixed in (
+            ("Reshape", "Reshape", {"to": [0, 2, -1]}), ("Expand", "Expand", {"to": [3, 4, 6]}), ("Tile", "Tile", {"by": [1, 3]}),
+            ("Slice", "Slice", {"from": [5], "to": [-7], "axes": [1], "by": [-2]}), ("Unsqueeze", "Unsqueeze", {"axes": [0, -1]}),
+            ("Pad", "Pad", {"by": [0, 1, 0, 2]}), ("ReduceSum", "ReduceSum", {"axes": [1]}), ("CumSum", "CumSum", {"axis": [1]})):
+        m.case(operator, "constant", {"x": x}, [FLOAT], domain="", constants={key: np.array(value) for key, value in fixed.items()})
+    m.case("ReduceSum", "opset11", {"x": x}, [FLOAT], domain="", core=11, axes=[1], keepdims=0)
+    m.case("ReduceMean", "opset18", {"x": x}, [FLOAT], domain="", core=18, constants={"axes": np.array([-1])})
+    m.graph("Split", "uneven", [node("Split", "x by", "y0 y1", axis=1)], {"x": x}, [FLOAT, FLOAT], constants={"by": np.array([1, 5])})
+    m.graph("Shape", "count_up", [node("Shape", "x", "s"), node("Gather", "s zero", "n"), node("ConstantOfShape", "n", "ones",
+            value=numpy_helper.from_array(np.array([1]))), node("CumSum", "ones axis", "y0")], {"x": x}, [INT64],
+            constants={"zero": np.array([0]), "axis": np.array(0)})
+    m.graph("Shape", "range", [node("Shape", "x", "s"), node("Squeeze", "s0 at", "n"), node("Range", "naught n one", "y0")][:1]
+            + [node("Slice", "s at to", "s0"), node("Squeeze", "s0 at", "n"), node("Range", "naught n one", "y0")], {"x": x}, [INT64],
+            constants={"at": np.array([0]), "to": np.array([1]), "naught": np.array(0), "one": np.array(1)})
+    m.graph("Shape", "answer", [node("Shape", "x", "y0")], {"x": x}, [INT64])
+    m.graph("OneHot", "labels", [node("OneHot", "x depth values", "y0", axis=-1)], {"x": np.array([0, 2, -1])}, [FLOAT],
+            constants={"depth": np.array([3]), "values": np.array([0, 1], np.float32)})
+    half = [node("Cast", "x", "h", to=TensorProto.FLOAT16), node("Gemm", "h w b", "g"), node("Cast", "g", "y0", to=FLOAT)]
+    m.graph("Gemm", "float16", half, {"x": x}, [FLOAT], constants={"w": m.floats(6, 3, seed=211).astype(np.float16),
+                                                                  "b": m.floats(3, seed=212).astype(np.float16)})
+    m.graph("Where", "float64", [node("GreaterOrEqual", "x at", "c"), node("Where", "c x at", "y0")], {"x": x.astype(np.float64)}, [DOUBLE],
+            constants={"at": np.array([0.25])})
+
+
+def quantised(m):
+    x = m.floats(6, 8, seed=220)
+
+    def graph(operator, name, nodes, feeds, outputs, constants):
+        used = {title for each in nodes for title in each.input}
+        m.graph(operator, name, nodes, feeds, outputs, constants={key: value for key, value in constants.items() if key in used})
+
+    scale, out = {"s": np.array(0.05, np.float32)}, {"t": np.array(1 / 256, np.float32)}
+    for name, dtype, tensor, zero in (("uint8", np.uint8, UINT8, 0), ("int8", np.int8, INT8, -128)):
+        fixed = scale | out | {"z": np.array(0 if name == "int8" else 128, dtype), "u": np.array(zero, dtype)}
+        into, back = node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "d")
+        graph("DequantizeLinear", f"softmax_{name}", [into, back, node("Softmax", "d", "p"), node("QuantizeLinear", "p t u", "r"),
+                node("DequantizeLinear", "r t u", "y0")], {"x": x}, [FLOAT], constants=fixed)
+        graph("DequantizeLinear", f"sigmoid_{name}", [into, back, node("Sigmoid", "d", "p"), node("QuantizeLinear", "p t u", "r"),
+                node("DequantizeLinear", "r t u", "y0")], {"x": x}, [FLOAT], constants=fixed)
+        each = {"s": (m.rng(221).random(8) / 20 + 0.01).astype(np.float32), "z": np.full(8, 3, dtype)}
+        graph("DequantizeLinear", f"each_{name}", [node("QuantizeLinear", "x s z", "q", axis=1), node("DequantizeLinear", "q s z", "y0", axis=1)],
+                {"x": x}, [FLOAT], constants=each)
+    draw = m.rng(222)
+    w, b = draw.integers(-127, 128, (8, 4), dtype=np.int8), draw.integers(-900, 900, 4, dtype=np.int32)
+    fixed = {"s": np.array(0.03, np.float32), "z": np.array(120, np.uint8), "w": w, "ws": np.array(0.01, np.float32), "wz": np.array(0, np.int8),
+             "b": b, "t": np.array(0.02, np.float32), "u": np.array(130, np.uint8)}
+    into = node("QuantizeLinear", "x s z", "q")
+    graph("QGemm", "uint8", [into, node("QGemm", "q s z w ws wz b t u", "r", domain="com.microsoft"), node("DequantizeLinear", "r t u", "y0")],
+            {"x": x}, [FLOAT], constants=fixed)
+    graph("QGemm", "float", [into, node("QGemm", "q s z w ws wz b", "y0", domain="com.microsoft")], {"x": x}, [FLOAT], constants=fixed)
+    turned = fixed | {"w": np.ascontiguousarray(w.T), "ws": np.array([0.01, 0.02, 0.03, 0.04], np.float32), "wz": np.zeros(4, np.int8)}
+    graph("QGemm", "turned_each", [into, node("QGemm", "q s z w ws wz b t u", "r", domain="com.microsoft", transB=1, alpha=1.0),
+                                     node("DequantizeLinear", "r t u", "y0")], {"x": x}, [FLOAT], constants=turned)
+    softmax = node("QLinearSoftmax", "q s z t u", "r", domain="com.microsoft", opset=13, axis=-1)
+    graph("QLinearSoftmax", "uint8", [into, softmax, node("DequantizeLinear", "r t u", "y0")], {"x": x}, [FLOAT],
+            constants=fixed | {"t": np.array(1 / 256, np.float32), "u": np.array(0, np.uint8)})
+    for operator in ("QLinearAdd", "QLinearMul"):
+        graph(operator, "uint8", [into, node(operator, "q s z q s z t u", "r", domain="com.microsoft"), node("DequantizeLinear", "r t u", "y0")],
+                {"x": x}, [FLOAT], constants=fixed)
+    graph("DynamicQuantizeLinear", "rows", [node("DynamicQuantizeLinear", "x", "q ss zz"), node("MatMulInteger", "q w zz wz", "i"),
+            node("Cast", "i", "f", to=FLOAT), node("Mul", "f ss", "y0")], {"x": x}, [FLOAT], constants=fixed)
+
+
+def recurrent(m):
+    x, hidden = m.floats(4, 3, 5, seed=230), 4
+    for kind, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+        for way, ways in (("forward", 1), ("reverse", 1), ("bidirectional", 2)):
+            draw = m.rng(231)
+            fixed = {"w": draw.normal(size=(ways, gates * hidden, 5)), "r": draw.normal(size=(ways, gates * hidden, hidden)) / 2,
+                     "b": draw.normal(size=(ways, 2 * gates * hidden))}
+            outputs = "y0 y1 y2" if kind == "LSTM" else "y0 y1"
+            m.graph(kind, way, [node(kind, "x w r b", outputs, hidden_size=hidden, direction=way)], {"x": x}, [FLOAT] * (2 + (gates == 4)),
+                    constants={key: value.astype(np.float32) for key, value in fixed.items()})
+    draw = m.rng(232)
+    fixed = {"w": draw.integers(-127, 128, (1, 5, 16), dtype=np.int8), "r": draw.integers(-127, 128, (1, 4, 16), dtype=np.int8),
+             "b": draw.normal(size=(1, 32)).astype(np.float32), "ws": np.array([0.01], np.float32), "wz": np.array([0], np.int8),
+             "rs": np.array([0.005], np.float32), "rz": np.array([0], np.int8)}
+    quantised_node = helper.make_node("DynamicQuantizeLSTM", ["x", "w", "r", "b", "", "", "", "", "ws", "wz", "rs", "rz"], ["y0", "y1", "y2"],
+                                      domain="com.microsoft", hidden_size=hidden)
+    m.graph("DynamicQuantizeLSTM", "forward", [quantised_node], {"x": x}, [FLOAT] * 3, constants=fixed)
+
+
+def texts(m):
+    words = m.words("b", "a", "zz", "a", "b", "q")
+    for name, mode in (("counts", "TF"), ("weights", "TFIDF"), ("presence", "IDF")):
+        m.case("TfIdfVectorizer", name, {"x": words}, [FLOAT], domain="", mode=mode, min_gram_length=1, max_gram_length=2, max_skip_count=0,
+               ngram_counts=[0, 3], ngram_indexes=[0, 1, 2, 3, 4], pool_strings=["a", "b", "zz", "b", "a", "a", "zz"],
+               weights=[1.0, 2.0, 0.5, 3.0, 4.0])
+    m.case("TfIdfVectorizer", "ints", {"x": np.array([[2, 3, 5, 2], [7, 2, 3, 5]])}, [FLOAT], domain="", mode="TF", min_gram_length=1,
+           max_gram_length=2, max_skip_count=0, ngram_counts=[0, 2], ngram_indexes=[0, 1, 2, 3], pool_int64s=[2, 5, 2, 3, 3, 5])
+    m.case("StringNormalizer", "lower", {"x": m.words("Pump", "THE", "ok")}, [STRING], domain="", case_change_action="LOWER", locale="C")
+    m.case("StringNormalizer", "stop", {"x": m.words("Pump", "THE", "ok")}, [STRING], domain="", case_change_action="NONE",
+           is_case_sensitive=1, stopwords=["THE"], locale="C")
+    m.case("Equal", "words", {"x": m.words("a", "b")}, [TensorProto.BOOL], domain="", core=19, constants={"z": m.words("b", "b")})
+    m.case("CDist", "euclidean", {"x": m.floats(4, 3, seed=240)}, [FLOAT], domain="com.microsoft",
+           constants={"z": m.floats(5, 3, seed=241)}, metric="euclidean")
+    m.case("CDist", "sqeuclidean", {"x": m.floats(4, 3, seed=240)}, [FLOAT], domain="com.microsoft",
+           constants={"z": m.floats(5, 3, seed=241)}, metric="sqeuclidean")
+    m.case("MurmurHash3", "words", {"x": words}, [TensorProto.INT32], domain="com.microsoft", positive=0, seed=0)
+
+
+def add(m):
+    for make in (choices, loops, shapes, quantised, recurrent, texts):
+        make(m)

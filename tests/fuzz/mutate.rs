@@ -5,6 +5,7 @@
 mod binary;
 mod json;
 mod message;
+mod proto;
 mod text;
 
 pub(crate) use message::split;
@@ -16,8 +17,10 @@ use crate::random::Random;
 pub(crate) enum Form {
     /// JSON.
     Json,
-    /// Postcard, protobuf, DER: numbers of variable length, lengths, raw bytes.
+    /// Postcard, DER, tensors: numbers of variable length, lengths, raw bytes.
     Binary,
+    /// Protobuf, whose messages are edited within.
+    Proto,
     /// A report: two bytes, then postcard, plain or in a zstd frame.
     Report,
     /// Text with a grammar of its own.
@@ -53,6 +56,7 @@ fn once(form: Form, input: Vec<u8>, other: &[u8], random: &mut Random) -> Vec<u8
     match form {
         Form::Json => json::mutate(input, other, random),
         Form::Binary => binary::mutate(input, other, random),
+        Form::Proto => proto::mutate(input, other, random),
         Form::Report => binary::mutate_report(input, other, random),
         Form::Text => text::mutate(input, other, random),
         Form::Message => message::mutate(input, other, random),

@@ -7,6 +7,7 @@ mod house;
 mod identity;
 mod inference;
 mod keyfiles;
+mod models;
 mod proposals;
 mod renewals;
 mod server;
@@ -33,6 +34,7 @@ pub(crate) fn all() -> Vec<Kind> {
         identity::kinds(),
         texts::kinds(),
         tensors::kinds(),
+        models::kinds(),
         server::kinds(),
         proposals::kinds(),
         inference::kinds(),

@@ -86,13 +86,13 @@ fn flip(input: &mut [u8], random: &mut Random) {
     }
 }
 
-fn edge(random: &mut Random) -> u64 {
+pub(super) fn edge(random: &mut Random) -> u64 {
     let number = *random.pick(&EDGES);
     if random.once_in(3) { number.wrapping_add(random.next() % 5).wrapping_sub(2) } else { number }
 }
 
 /// The number as postcard and protobuf write it; `wide`: with more bytes than it needs.
-fn varint(mut number: u64, wide: bool) -> Vec<u8> {
+pub(super) fn varint(mut number: u64, wide: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     while number > 0x7f {
         bytes.push(number as u8 | 0x80);

@@ -74,7 +74,9 @@ impl Target for Authorities {
         assert!((1..=tuf::MAX_AUTHORITIES).contains(&loaded.authorities().len()));
         let text: String = String::from_utf8_lossy(&bundle).split_whitespace().collect();
         for der in loaded.authorities() {
-            assert!(text.contains(&BASE64_STANDARD.encode(der)), "a CA that is not in the bundle");
+            // The last group may be written in several ways.
+            let inside = BASE64_STANDARD.encode(der);
+            assert!(text.contains(&inside[..inside.len().saturating_sub(4)]), "a CA that is not in the bundle");
         }
         let original = self.original.clone();
         self.identity.replace_authorities(&self.folder, original.as_bytes()).expect("the first ones still fit");

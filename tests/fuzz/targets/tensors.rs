@@ -1,4 +1,4 @@
-//! ONNX tensors, as golden vectors bring them; whole models are broken in the engine's own tests.
+//! ONNX tensors, as golden vectors bring them.
 
 use tern_engine::{Data, Tensor, tensor_from_pb, tensor_to_pb};
 

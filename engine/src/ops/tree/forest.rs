@@ -78,6 +78,10 @@ const NAN_FIRST: u32 = 1 << 31;
 const STRICT: u32 = 1 << 30;
 const EQUAL: u32 = 1 << 29;
 const FEATURE: u32 = EQUAL - 1;
+/// Trees up to this depth are walked to it; deeper ones have leaves at many depths, so that all lanes have often arrived before.
+const SHALLOW: u32 = 8;
+/// Steps between two looks whether all lanes have arrived.
+const STRIDE: u32 = 4;
 
 #[derive(Debug, Clone, Copy)]
 struct Node<T> {
@@ -87,21 +91,25 @@ struct Node<T> {
     child: u32,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Tree {
+    root: u32,
+    depth: u32,
+}
+
 /// Trees whose leaves weigh outputs.
 #[derive(Debug)]
 pub(super) struct Forest<T> {
     nodes: Vec<Node<T>>,
-    /// The leaf at a node, where one is.
-    leaf: Vec<u32>,
-    roots: Vec<u32>,
-    /// Where the weights of each leaf begin; one more than there are leaves.
-    starts: Vec<u32>,
+    /// Which of the weights are a node's: none but of a leaf.
+    spans: Vec<[u32; 2]>,
+    trees: Vec<Tree>,
     /// Output and weight.
     weights: Vec<(u32, T)>,
     outputs: usize,
     features: usize,
-    /// Some node tests for equality, which the fast walk does not.
-    has_equal: bool,
+    /// Some node tests for equality or against no number, which the fast walk does not.
+    is_odd: bool,
     /// Every leaf weighs every output.
     is_complete: bool,
 }
@@ -141,31 +149,32 @@ impl<T: Number> Forest<T> {
     ) -> TractResult<Self> {
         let total: usize = trees.iter().map(|(branches, _)| branches.len()).sum();
         ensure!(total < u32::MAX as usize, "has {total} nodes");
+        let is_complete = leaves.iter().all(|leaf| weighs_all(leaf, outputs));
+        let (mut weights, mut spans) = (Vec::new(), Vec::with_capacity(leaves.len()));
+        for leaf in leaves {
+            let start = u32::try_from(weights.len())?;
+            // Where every leaf weighs everything, a weight of nothing says nothing.
+            weights.extend(leaf.iter().filter(|(_, weight)| !is_complete || *weight != T::ZERO));
+            spans.push([start, u32::try_from(weights.len())?]);
+        }
         let mut forest = Self {
             nodes: Vec::with_capacity(total),
-            leaf: Vec::with_capacity(total),
-            roots: Vec::with_capacity(trees.len()),
-            starts: vec![0],
-            weights: Vec::new(),
+            spans: Vec::with_capacity(total),
+            trees: Vec::with_capacity(trees.len()),
+            weights,
             outputs,
             features: 1,
-            has_equal: false,
-            is_complete: leaves.iter().all(|leaf| weighs_all(leaf, outputs)),
+            is_odd: false,
+            is_complete,
         };
         for (branches, root) in trees {
-            forest.plant(branches, *root)?;
-        }
-        for leaf in leaves {
-            // Where every leaf weighs everything, a weight of nothing says nothing.
-            let kept = leaf.iter().filter(|(_, weight)| !forest.is_complete || *weight != T::ZERO);
-            forest.weights.extend(kept);
-            forest.starts.push(u32::try_from(forest.weights.len())?);
+            forest.plant(branches, *root, &spans)?;
         }
         Ok(forest)
     }
 
     /// Breadth first, so that the nodes that every walk passes lie together.
-    fn plant(&mut self, branches: &[Branch<T>], root: usize) -> TractResult<()> {
+    fn plant(&mut self, branches: &[Branch<T>], root: usize, spans: &[[u32; 2]]) -> TractResult<()> {
         let mut reached = vec![false; branches.len()];
         let mut mark = |node: usize| -> TractResult<()> {
             let Some(mark) = reached.get_mut(node) else { bail!("a node names a child that is not there") };
@@ -174,38 +183,41 @@ impl<T: Number> Forest<T> {
         };
         mark(root)?;
         let base = self.nodes.len();
-        self.roots.push(u32::try_from(base)?);
-        // The nodes in their new order, by their old number.
-        let mut order = vec![root];
-        let mut at = 0;
-        while let Some(&node) = order.get(at) {
+        // The nodes in their new order, by their old number, with their depths.
+        let mut order = vec![(root, 0)];
+        let (mut at, mut deepest) = (0, 0);
+        while let Some(&(node, depth)) = order.get(at) {
+            deepest = depth;
             let own = u32::try_from(base + at)?;
             match branches[node] {
                 Branch::Leaf(leaf) => {
                     // Everything is at most infinity, and what is no number goes to the first child: a leaf stays where it is.
                     self.nodes.push(Node { threshold: T::INFINITY, feature: NAN_FIRST, child: own });
-                    self.leaf.push(u32::try_from(leaf)?);
+                    self.spans.push(spans[leaf]);
                 }
                 Branch::Inner { feature, threshold, test, nan_first, first, second } => {
                     mark(first)?;
                     mark(second)?;
                     ensure!(feature < FEATURE, "looks at column {feature}");
                     self.features = self.features.max(feature as usize + 1);
-                    self.has_equal |= test == Test::Equal;
                     let flags = match test {
                         Test::AtMost => 0,
                         Test::Below => STRICT,
                         Test::Equal => EQUAL,
                     } | if nan_first { NAN_FIRST } else { 0 };
                     let threshold = if test == Test::Below { threshold.below() } else { threshold };
+                    #[expect(clippy::eq_op, reason = "only what is no number differs from itself")]
+                    let is_void = threshold != threshold;
+                    self.is_odd |= is_void || test == Test::Equal;
                     let child = u32::try_from(base + order.len())?;
                     self.nodes.push(Node { threshold, feature: feature | flags, child });
-                    self.leaf.push(u32::MAX);
-                    order.extend([first, second]);
+                    self.spans.push([0, 0]);
+                    order.extend([(first, depth + 1), (second, depth + 1)]);
                 }
             }
             at += 1;
         }
+        self.trees.push(Tree { root: u32::try_from(base)?, depth: deepest });
         ensure!(
             order.len() == branches.len(),
             "{} of {} nodes of a tree are never reached",
@@ -230,63 +242,86 @@ impl<T: Number> Forest<T> {
                 vec![false; rows * self.outputs]
             },
         };
-        let row = |at: usize| values.get(at * columns..(at + 1) * columns).unwrap_or_default();
+        // Where every value is a number the walk need not ask.
+        #[expect(clippy::eq_op, reason = "only what is no number differs from itself")]
+        let is_odd = values.iter().fold(self.is_odd, |is_odd, value| is_odd | (value != value));
+        let walk = if is_odd { Self::descend::<true> } else { Self::descend::<false> };
         if rows < LANES {
             for at in 0..rows {
-                for roots in self.roots.chunks(LANES) {
-                    let lanes = std::array::from_fn(|lane| roots[lane.min(roots.len() - 1)]);
-                    let ends = self.descend(lanes, [row(at); LANES]);
-                    ends.iter().take(roots.len()).for_each(|end| self.weigh(*end, at, aggregate, &mut sums));
+                for trees in self.trees.chunks(LANES) {
+                    let lanes = std::array::from_fn(|lane| trees[lane.min(trees.len() - 1)].root);
+                    let depth = trees.iter().map(|tree| tree.depth).max().unwrap_or(0);
+                    let ends = walk(self, lanes, depth, [at * columns; LANES], values);
+                    ends.iter().take(trees.len()).for_each(|end| self.weigh(*end, at, aggregate, &mut sums));
                 }
             }
         } else {
             // Tree by tree, so that a tree stays near while all rows pass it; each row's sum is in the trees' order all the same.
-            for root in &self.roots {
+            for tree in &self.trees {
                 for first in (0..rows).step_by(LANES) {
-                    let ends =
-                        self.descend([*root; LANES], std::array::from_fn(|lane| row((first + lane).min(rows - 1))));
+                    let bases = std::array::from_fn(|lane| (first + lane).min(rows - 1) * columns);
+                    let ends = walk(self, [tree.root; LANES], tree.depth, bases, values);
                     let here = first..(first + LANES).min(rows);
                     here.zip(ends).for_each(|(at, end)| self.weigh(end, at, aggregate, &mut sums));
                 }
             }
         }
         if aggregate == Aggregate::Average {
-            let trees = T::from_count(self.roots.len());
+            let trees = T::from_count(self.trees.len());
             sums.values.iter_mut().for_each(|value| *value = *value / trees);
         }
         sums
     }
 
-    /// The leaves at which these walks end.
+    /// The leaves at which these walks end; each looks at the row that begins at its base. `ALL` takes every test and value there is.
     #[inline]
-    fn descend(&self, mut at: [u32; LANES], rows: [&[T]; LANES]) -> [u32; LANES] {
-        loop {
-            let mut moved = 0;
-            for lane in 0..LANES {
-                let node = self.nodes[at[lane] as usize];
-                let value = rows[lane][(node.feature & FEATURE) as usize];
-                #[expect(clippy::eq_op, reason = "only what is no number differs from itself")]
-                let is_nan = value != value;
-                let is_first = if self.has_equal && node.feature & EQUAL != 0 {
-                    value == node.threshold
-                } else {
-                    value <= node.threshold
-                };
-                let is_first = is_first | (is_nan & (node.feature & NAN_FIRST != 0));
-                let next = node.child + u32::from(!is_first);
-                moved |= next ^ at[lane];
-                at[lane] = next;
+    fn descend<const ALL: bool>(
+        &self,
+        mut at: [u32; LANES],
+        depth: u32,
+        bases: [usize; LANES],
+        values: &[T],
+    ) -> [u32; LANES] {
+        let mut left = depth;
+        while left > 0 {
+            let before = at;
+            let steps = if depth <= SHALLOW { left } else { left.min(STRIDE) };
+            for _ in 0..steps {
+                for lane in 0..LANES {
+                    at[lane] = self.step::<ALL>(at[lane], bases[lane], values);
+                }
             }
-            if moved == 0 {
-                return at;
+            if at == before {
+                break;
             }
+            left -= steps;
         }
+        at
+    }
+
+    #[inline]
+    fn step<const ALL: bool>(&self, at: u32, base: usize, values: &[T]) -> u32 {
+        let node = self.nodes[at as usize];
+        let value = values[base.wrapping_add((node.feature & FEATURE) as usize)];
+        let is_second = if ALL {
+            #[expect(clippy::eq_op, reason = "only what is no number differs from itself")]
+            let is_nan = value != value;
+            let is_first = if node.feature & EQUAL != 0 { value == node.threshold } else { value <= node.threshold };
+            !(is_first | (is_nan & (node.feature & NAN_FIRST != 0)))
+        } else {
+            value > node.threshold
+        };
+        node.child.wrapping_add(u32::from(is_second))
     }
 
     #[inline]
     fn weigh(&self, end: u32, row: usize, aggregate: Aggregate, sums: &mut Sums<T>) {
-        let leaf = self.leaf[end as usize] as usize;
-        let weights = &self.weights[self.starts[leaf] as usize..self.starts[leaf + 1] as usize];
+        let [start, stop] = self.spans[end as usize];
+        let weights = &self.weights[start as usize..stop as usize];
+        if let ([(_, weight)], true) = (weights, self.outputs == 1 && sums.scored.is_empty()) {
+            sums.values[row] = sums.values[row] + *weight;
+            return;
+        }
         let row = row * self.outputs..(row + 1) * self.outputs;
         let values = &mut sums.values[row.clone()];
         if sums.scored.is_empty() {
@@ -329,13 +364,12 @@ impl Forest<f32> {
         };
         Forest {
             nodes: self.nodes.iter().map(widened).collect(),
-            leaf: self.leaf.clone(),
-            roots: self.roots.clone(),
-            starts: self.starts.clone(),
+            spans: self.spans.clone(),
+            trees: self.trees.clone(),
             weights: self.weights.iter().map(|(output, weight)| (*output, f64::from(*weight))).collect(),
             outputs: self.outputs,
             features: self.features,
-            has_equal: self.has_equal,
+            is_odd: self.is_odd,
             is_complete: self.is_complete,
         }
     }

@@ -175,7 +175,7 @@ pub(super) async fn recall(
         "the reason is too long: use at most {} bytes",
         tern_protocol::standing::MAX_REASON
     );
-    let edit = Edit::Recall { model, reason, on_recall: order.on_recall };
+    let edit = Edit::Recall { model, reason, on_recall: order.on_recall, unlisted: order.unlisted };
     let signer = Signer::load(&order.signing, role, environment, settings)?;
     let done = format!("{} is recalled: no device may run it any more", order.model);
     carry_out(signer, &edit, &order.reason, &done, settings, printer).await
@@ -189,7 +189,7 @@ pub(super) async fn floor(
     printer: &mut Printer<'_>,
 ) -> anyhow::Result<()> {
     let role = TeamRole::release(order.model.team.clone());
-    let edit = Edit::Floor { model: order.model.clone(), version: order.version.clone() };
+    let edit = Edit::Floor { model: order.model.clone(), version: order.version.clone(), unlisted: order.unlisted };
     let signer = Signer::load(&order.signing, role, environment, settings)?;
     let done = format!("no version of {} below {} may run any more", order.model, order.version);
     carry_out(signer, &edit, &order.reason, &done, settings, printer).await

@@ -55,9 +55,9 @@ pub(super) enum Edit {
     /// It lists one more version.
     List(Target),
     /// It says that a version may run no more, and lists it no more.
-    Recall { model: ModelVersion, reason: String, on_recall: Option<OnRecall> },
+    Recall { model: ModelVersion, reason: String, on_recall: Option<OnRecall>, unlisted: bool },
     /// It says that no version below this one may run, and lists none.
-    Floor { model: ModelName, version: Version },
+    Floor { model: ModelName, version: Version, unlisted: bool },
     /// It says the same, for other keys to sign.
     Nothing,
 }
@@ -116,6 +116,18 @@ pub(super) enum ListError {
     /// The version may not be listed.
     #[error("{0}: it cannot be published again, so give what you fixed a new number")]
     Disallowed(String),
+    /// A recall of what the team never listed: mostly a slip, which cannot be taken back.
+    #[error(
+        "{0} is not on the team's list, so nothing was signed, for a recall cannot be taken back: see `tern model list`; a \
+         candidate, or a version that never came here, is recalled with --unlisted"
+    )]
+    NeverListed(ModelVersion),
+    /// A floor above all that is listed.
+    #[error(
+        "no version of {0} on the team's list is {1} or newer, so nothing was signed, for a floor never falls: with \
+         --unlisted no listed version may run any more"
+    )]
+    FloorAboveAll(ModelName, Version),
     /// A floor that lies below the present one, or leaves it.
     #[error("the floor of {0} is {1} already: it only rises")]
     FloorFalls(ModelName, Version),
@@ -157,10 +169,20 @@ pub(super) fn next(
     not_lost(vouchers, &standings)?;
     let changed = match edit {
         Edit::List(target) => list(role, target, &mut targets, &standings)?,
-        Edit::Recall { model, reason, on_recall } => {
+        Edit::Recall { model, unlisted: false, .. } if is_unknown(role, model, &targets, &standings) => {
+            return Err(ListError::NeverListed(model.clone()));
+        }
+        Edit::Recall { model, reason, on_recall, .. } => {
             recall(role, model, reason, *on_recall, &mut targets, &mut standings)
         }
-        Edit::Floor { model, version } => raise(role, model, version, &mut targets, &mut standings)?,
+        Edit::Floor { model, version, unlisted } => {
+            let changed = raise(role, model, version, &mut targets, &mut standings)?;
+            let is_left = targets.keys().filter_map(|path| role.version_at(path)).any(|listed| listed.name == *model);
+            if changed && !unlisted && !is_left {
+                return Err(ListError::FloorAboveAll(model.clone(), version.clone()));
+            }
+            changed
+        }
         Edit::Nothing => served.signed.is_some(),
     };
     if !changed {
@@ -194,6 +216,16 @@ fn list(
             Ok(true)
         }
     }
+}
+
+fn is_unknown(
+    role: &TeamRole,
+    model: &ModelVersion,
+    targets: &Map<String, Value>,
+    standings: &BTreeMap<ModelId, Standing>,
+) -> bool {
+    let is_recalled = standings.get(&model.name.model).is_some_and(|s| s.recalled.contains_key(&model.version));
+    !is_recalled && !targets.contains_key(&role.path_of(model))
 }
 
 fn recall(

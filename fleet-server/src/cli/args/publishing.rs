@@ -72,6 +72,9 @@ pub(in crate::cli) struct Recall {
     /// What devices do that run a version of this model which may not run any more [default: as it was, else fallback]
     #[arg(long, value_name = "ACTION", value_parser = on_recall)]
     pub on_recall: Option<OnRecall>,
+    /// Also a version that the team's list does not have: a candidate, or one that never came here
+    #[arg(long)]
+    pub unlisted: bool,
     #[command(flatten)]
     pub signing: Signing,
 }
@@ -82,6 +85,9 @@ pub(in crate::cli) struct Floor {
     pub model: ModelName,
     /// The lowest version that may run
     pub version: Version,
+    /// Also above every version of the team's list, none of which may run then
+    #[arg(long)]
+    pub unlisted: bool,
     /// Why; kept with the record
     #[arg(long, value_name = "TEXT", value_parser = spoken)]
     pub reason: String,

@@ -312,7 +312,17 @@ fn a_recall_and_a_floor_are_signed_and_remembered() {
     assert!(refused.refused().contains("the recall of meter-digits@1.0.1 is gone"), "{}", refused.err);
     desk.state(|s| s.list = Some(list));
 
-    let outcome = desk.tern(&["model", "floor", "demo/meter-digits", "1.0.1", "--reason", "old", "--output", "json"]);
+    let outcome = desk.tern(&[
+        "model",
+        "floor",
+        "demo/meter-digits",
+        "1.0.1",
+        "--unlisted",
+        "--reason",
+        "old",
+        "--output",
+        "json",
+    ]);
     assert_eq!(outcome.json()["proposal"]["state"], "published");
     let list = desk.state(|s| s.list.clone().unwrap());
     assert_eq!(list["x-tern-models"]["meter-digits"]["floor"], "1.0.1");

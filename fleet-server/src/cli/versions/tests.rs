@@ -150,11 +150,11 @@ fn numbers_and_dates_that_would_bind_the_team_are_not_signed() {
 
 fn recall(version: &str) -> Edit {
     let (model, reason) = (target(version).model, "wrong labels".to_owned());
-    Edit::Recall { model, reason, on_recall: Some(OnRecall::Stop) }
+    Edit::Recall { model, reason, on_recall: Some(OnRecall::Stop), unlisted: false }
 }
 
 fn floor(version: &str) -> Edit {
-    Edit::Floor { model: "demo/m".parse().unwrap(), version: version.parse().unwrap() }
+    Edit::Floor { model: "demo/m".parse().unwrap(), version: version.parse().unwrap(), unlisted: false }
 }
 
 /// The list after `list` with `edit` done to it.
@@ -179,8 +179,12 @@ fn a_recalled_version_leaves_the_list_and_its_recall_stays() {
     assert!(matches!(back, Err(ListError::Disallowed(words)) if words.contains("wrong labels")));
     let more = after(&recalled, &Edit::List(target("1.0.2")));
     assert_eq!(more[MODELS], recalled[MODELS]);
-    // A version that was never listed can be recalled, too.
-    assert_eq!(after(&recalled, &recall("7.0.0"))[MODELS]["m"]["recalled"].as_object().unwrap().len(), 2);
+    // A version that was never listed is mostly a slip; it can be recalled by who says so.
+    let slip = edit(&served(Some(recalled.clone()), 4), &recall("7.0.0"), &record(Some(&recalled)), &[]);
+    assert_eq!(slip, Err(ListError::NeverListed(target("7.0.0").model)));
+    let Edit::Recall { model, reason, on_recall, .. } = recall("7.0.0") else { unreachable!() };
+    let meant = Edit::Recall { model, reason, on_recall, unlisted: true };
+    assert_eq!(after(&recalled, &meant)[MODELS]["m"]["recalled"].as_object().unwrap().len(), 2);
 }
 
 #[test]
@@ -190,6 +194,11 @@ fn a_floor_takes_what_lies_below_and_only_rises() {
     assert_eq!((targets(&raised).len(), &raised[MODELS]), (1, &json!({"m": {"floor": "1.0.1"}})));
     let change = |edit: &Edit| self::edit(&served(Some(raised.clone()), 4), edit, &record(Some(&raised)), &[]);
     assert_eq!(change(&floor("1.0.1")), Ok(Step::Listed));
+    let model: ModelName = "demo/m".parse().unwrap();
+    let above = ListError::FloorAboveAll(model.clone(), "9.0.0".parse().unwrap());
+    assert_eq!(change(&floor("9.0.0")), Err(above));
+    let meant = Edit::Floor { model, version: "9.0.0".parse().unwrap(), unlisted: true };
+    assert!(targets(&after(&raised, &meant)).is_empty(), "who means it stops the model");
     let falls = ListError::FloorFalls("demo/m".parse().unwrap(), "1.0.1".parse().unwrap());
     assert_eq!(change(&floor("1.0.0")), Err(falls));
     assert!(matches!(change(&Edit::List(target("1.0.0"))), Err(ListError::Disallowed(_))));

@@ -147,7 +147,9 @@ impl Folder {
     pub(super) fn is_spent(&self, (root, targets): (u64, u64)) -> anyhow::Result<bool> {
         for (name, in_force) in [("next/root.json", root), ("next/targets.json", targets)] {
             let there = self.read(name)?.and_then(|bytes| serde_json::from_slice::<Envelope>(&bytes).ok());
-            if there.is_some_and(|envelope| envelope.signed["version"].as_u64().is_none_or(|version| version > in_force)) {
+            if there
+                .is_some_and(|envelope| envelope.signed["version"].as_u64().is_none_or(|version| version > in_force))
+            {
                 return Ok(false);
             }
         }
@@ -176,12 +178,7 @@ impl Folder {
     }
 
     /// Writes what is to follow, unsigned; says whether the same was there already, which then keeps its signatures.
-    pub(super) fn put_next(
-        &self,
-        root: Option<Value>,
-        targets: Option<Value>,
-        discard: bool,
-    ) -> anyhow::Result<bool> {
+    pub(super) fn put_next(&self, root: Option<Value>, targets: Option<Value>, discard: bool) -> anyhow::Result<bool> {
         let same = |name: &str, wanted: &Option<Value>| -> anyhow::Result<bool> {
             let there = self.read(name)?.and_then(|bytes| serde_json::from_slice::<Envelope>(&bytes).ok());
             Ok(match (there, wanted) {

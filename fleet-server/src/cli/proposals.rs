@@ -45,7 +45,7 @@ fn cells(row: &ProposalRow, printer: &Printer<'_>) -> Vec<String> {
 }
 
 /// What a proposal changes, in a few words.
-fn changes(change: &ListChange) -> String {
+pub(super) fn changes(change: &ListChange) -> String {
     let adds = change.adds.iter().map(|model| format!("+ {model}"));
     let recalls = change.recalls.iter().map(|(model, _)| format!("recalls {model}"));
     let floors = change.floors.iter().map(|model| format!("floor {model}"));

@@ -12,13 +12,14 @@ use axum::{
 use serde::Deserialize;
 use tern_protocol::{
     desired::Probation,
-    ids::{DeviceId, Labels},
+    ids::{DeviceId, Labels, ModelVersion},
 };
 
 use super::{
     body,
     caller::{operator, operator_on, permit},
     problem::{Answer, Refusal, Refused},
+    publishing::unsigned,
     query::{self, ListQuery},
 };
 use crate::{
@@ -174,7 +175,10 @@ pub(super) async fn assign(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, 
     let order = AssignmentOrder { model: form.model, selector, probation, reason: form.reason, actor: operator.name };
     let model = order.model.clone();
     let assigned = fleet.store.assign(order, fleet.signer(), clock::now()).await?;
-    let devices = assigned.map_err(|refusal| assign_refused(&refusal, &model.to_string()))?;
+    let devices = match assigned {
+        Ok(devices) => devices,
+        Err(refusal) => return Err(assign_refused(&fleet, &refusal, &model).await),
+    };
     for (device, generation) in devices.iter().filter(|(device, _)| fleet.is_connected(device)) {
         fleet.delivery.lags(device, *generation);
     }
@@ -199,15 +203,12 @@ fn check(reason: &str, probation: &Probation) -> Answer<()> {
     Ok(())
 }
 
-fn assign_refused(refusal: &AssignRefusal, model: &str) -> Refused {
+async fn assign_refused(fleet: &Arc<Fleet>, refusal: &AssignRefusal, model: &ModelVersion) -> Refused {
     match refusal {
         AssignRefusal::UnknownVersion => {
             Refused::new(Refusal::UnknownVersion, format!("{model} was never published: see `tern model list`"))
         }
-        AssignRefusal::Unsigned => {
-            let words = format!("the team's signed metadata does not list {model}: publish it with its release key");
-            Refused::new(Refusal::VersionUnsigned, words)
-        }
+        AssignRefusal::Unsigned => unsigned(fleet, model).await,
         AssignRefusal::Disallowed(why) => Refused::new(Refusal::VersionRecalled, format!("{why}: assign another")),
         AssignRefusal::NoDevice => {
             Refused::new(Refusal::NoDeviceMatched, "try the selector with `tern device list --selector`")

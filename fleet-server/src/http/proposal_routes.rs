@@ -289,7 +289,7 @@ fn signers(proposal: &ProposalDetail) -> Vec<Signed> {
 }
 
 /// The proposal with what it still wants.
-async fn shown(fleet: &Arc<Fleet>, mut proposal: ProposalDetail) -> Answer<ProposalDetail> {
+pub(super) async fn shown(fleet: &Arc<Fleet>, mut proposal: ProposalDetail) -> Answer<ProposalDetail> {
     let role = role_of(&proposal);
     let Ok(keys) = fleet.repository.role_keys(&role) else { return Ok(proposal) };
     proposal.row.threshold = keys.threshold() as u64;

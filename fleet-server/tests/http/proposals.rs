@@ -85,7 +85,17 @@ async fn a_version_is_a_draft_until_two_people_have_signed() {
     assert_eq!(made.row.wants.as_deref(), Some("1 of 2 signatures"));
     assert_eq!(made.row.change.adds, [MODEL.parse().unwrap()]);
     assert!(!two.version(MODEL).await.row.signed, "a draft");
-    assert_eq!(assign(&two.rig, MODEL, "*").await.problem(), (409, "version-unsigned".into()));
+    let early = assign(&two.rig, MODEL, "*").await;
+    let why = String::from_utf8(early.body.to_vec()).unwrap();
+    assert_eq!(early.problem(), (409, "version-unsigned".into()));
+    let words = format!(
+        "{MODEL} is a draft, proposal {}, 1 of 2 signatures: another holder of a release key runs `tern model approve {MODEL}`",
+        made.row.id
+    );
+    assert!(why.contains(&words), "{why}");
+    let terms: TeamMetadata = two.rig.admin().get("/api/v1/teams/demo/metadata").await.ok();
+    let counting: Vec<_> = two.keys.iter().map(|key| key.public().id()).collect();
+    assert!(terms.keys.len() == 2 && counting.iter().all(|id| terms.keys.contains(id)), "{:?}", terms.keys);
     let listed: Value = two.bob.get("/api/v1/proposals?team=demo").await.ok();
     assert_eq!((listed["items"][0]["id"].as_i64(), &listed["items"][0]["author"]), (Some(made.row.id), &json!("ann")));
     assert!(two.bob.get("/api/v1/proposals?team=other").await.ok::<Value>()["items"].as_array().unwrap().is_empty());

@@ -33,8 +33,14 @@ impl Model {
     /// [`LoadError`] says what is wrong with the file or what it asks too much of; nothing of it is kept then.
     pub fn load(bytes: &[u8], limits: &Limits) -> Result<Self, LoadError> {
         let mut proto = decode::model(bytes, limits)?;
+        let opset = proto
+            .opset_import
+            .iter()
+            .find(|import| matches!(&*import.domain, "" | "ai.onnx"))
+            .map_or(1, |import| import.version);
         if let Some(graph) = proto.graph.as_mut() {
             rewrite::zip_maps(graph);
+            rewrite::backwards(graph, opset);
             check::name_apart(graph);
         }
         let reader = plans::reader();

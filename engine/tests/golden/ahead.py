@@ -9,13 +9,11 @@ AHEAD = {
     "DequantizeLinear": ["softmax_int8", "softmax_uint8"],
     # not there
     "DynamicQuantizeLSTM": ["forward"],
-    # backwards alone
-    "GRU": ["reverse"],
     # 16 bits
     "Gemm": ["float16"],
     # on what is known when the file is read, with branches of unlike shapes
     "If": ["constant_false", "constant_true", "of_a_shape"],
-    # backwards alone; its last cell state for a known count of rows
+    # its last cell state for a known count of rows
     "LSTM": ["forward", "reverse"],
     # not there
     "MurmurHash3": ["words"],
@@ -27,8 +25,6 @@ AHEAD = {
     "QLinearMul": ["uint8"],
     # not there
     "QLinearSoftmax": ["uint8"],
-    # backwards alone
-    "RNN": ["reverse"],
     # a vector in place of a table
     "Scaler": ["row"],
     # not there

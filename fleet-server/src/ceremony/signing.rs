@@ -82,6 +82,11 @@ impl Envelope {
         Self { signatures: Vec::new(), signed }
     }
 
+    /// How many signatures it carries, valid or not.
+    pub fn given(&self) -> usize {
+        self.signatures.len()
+    }
+
     /// The bytes of a file.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("invariant: it came from JSON")

@@ -35,6 +35,9 @@ pub(super) enum Ceremony {
         /// Make both anew although nothing but the dates changes
         #[arg(long)]
         renew: bool,
+        /// Throw away the signatures over what was prepared before
+        #[arg(long)]
+        discard: bool,
     },
     /// Say what changes, and sign it with your keys where they count
     Sign {
@@ -67,6 +70,9 @@ pub(super) enum Ceremony {
         /// A root that you trust, where none is known here: a root.json that you signed, or have from who did
         #[arg(long, value_name = "FILE")]
         root: Option<PathBuf>,
+        /// Throw away what was prepared and signed, but not published
+        #[arg(long)]
+        discard: bool,
     },
 }
 
@@ -79,18 +85,24 @@ pub(super) async fn run(
     printer: &mut Printer<'_>,
 ) -> anyhow::Result<()> {
     match order {
-        Ceremony::Prepare { folder, renew } => prepare(&Folder(folder), renew, keys, printer),
+        Ceremony::Prepare { folder, renew, discard } => prepare(&Folder(folder), renew, discard, keys, printer),
         Ceremony::Sign { folder, keys: named, yes } => sign(&Folder(folder), &named, yes, keys, input, printer),
         Ceremony::Status { folder } => status(&Folder(folder), keys, printer),
         Ceremony::Publish { folder } => server::publish(&Folder(folder), keys, &client()?, printer).await,
-        Ceremony::Fetch { folder, root_sha256, root } => {
+        Ceremony::Fetch { folder, root_sha256, root, discard } => {
             let pin = root_sha256.map(Pin::Digest).or(root.map(Pin::File));
-            server::fetch(&Folder(folder), pin, keys, &client()?, printer).await
+            server::fetch(&Folder(folder), pin, discard, keys, &client()?, printer).await
         }
     }
 }
 
-fn prepare(folder: &Folder, renew: bool, keys: &Keys<'_>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+fn prepare(
+    folder: &Folder,
+    renew: bool,
+    discard: bool,
+    keys: &Keys<'_>,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
     let now = printer.now();
     let mut sheets = folder.sheets()?;
     (sheets.next_root, sheets.next_targets) = (None, None);
@@ -119,10 +131,11 @@ fn prepare(folder: &Folder, renew: bool, keys: &Keys<'_>, printer: &mut Printer<
         targets.document(edition)
     });
     if next_root.is_none() && next_targets.is_none() {
+        folder.keep_signatures(discard)?;
         folder.clear_next()?;
         return printer.step("nothing changes: what is in force says the same already");
     }
-    let kept = folder.put_next(next_root, next_targets)?;
+    let kept = folder.put_next(next_root, next_targets, discard)?;
     let papers = Papers::read(&folder.sheets()?)?;
     papers.check(now)?;
     say(&papers, &folder.names(keys)?, printer)?;
@@ -147,6 +160,7 @@ fn sign(
     let mut papers = Papers::read(&folder.sheets()?)?;
     papers.check(printer.now())?;
     let names = folder.names(keys)?;
+    still_wanted(folder, &papers, keys, printer)?;
     say(&papers, &names, printer)?;
     if !yes {
         output::confirm(input, printer)?;
@@ -162,6 +176,23 @@ fn sign(
         return printer.step("complete: devices would take it");
     }
     open.iter().try_for_each(|tally| printer.step(&in_words(tally, &names)))
+}
+
+/// Whether what was prepared is what ceremony.toml asks for, where the folder has one.
+fn still_wanted(folder: &Folder, papers: &Papers, keys: &Keys<'_>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    if !folder.is_declared() {
+        return Ok(());
+    }
+    let (root, targets) = folder.trust(&folder.wanted()?, papers, keys, printer)?;
+    let is_root = papers.coming_root().is_none_or(|paper| paper.content.0 == root);
+    let is_targets = papers.coming_targets().is_none_or(|paper| paper.content.0 == targets);
+    ensure!(
+        is_root && is_targets,
+        "ceremony.toml, or a key that it names, is another than when this was prepared, so nothing was signed: run `tern key \
+         ceremony prepare {}`, and everyone signs what comes of it",
+        folder.0.display()
+    );
+    Ok(())
 }
 
 fn in_words(tally: &Tally, names: &Names) -> String {

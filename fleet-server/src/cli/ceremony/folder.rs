@@ -51,6 +51,11 @@ impl Folder {
         })
     }
 
+    /// Whether the folder says which trust is wanted.
+    pub(super) fn is_declared(&self) -> bool {
+        self.path("ceremony.toml").is_file()
+    }
+
     /// What is declared.
     pub(super) fn wanted(&self) -> anyhow::Result<Wanted> {
         let path = self.path("ceremony.toml");
@@ -138,13 +143,42 @@ impl Folder {
         Ok(names)
     }
 
+    /// Whether what was to follow is in force already, or older, by the versions of root and targets that are.
+    pub(super) fn is_spent(&self, (root, targets): (u64, u64)) -> anyhow::Result<bool> {
+        for (name, in_force) in [("next/root.json", root), ("next/targets.json", targets)] {
+            let there = self.read(name)?.and_then(|bytes| serde_json::from_slice::<Envelope>(&bytes).ok());
+            if there
+                .is_some_and(|envelope| envelope.signed["version"].as_u64().is_none_or(|version| version > in_force))
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Refuses to lose signatures that people gave, unless they are to be thrown away.
+    pub(super) fn keep_signatures(&self, discard: bool) -> anyhow::Result<()> {
+        let mut given = 0;
+        for name in ["next/root.json", "next/targets.json"] {
+            let there = self.read(name)?.and_then(|bytes| serde_json::from_slice::<Envelope>(&bytes).ok());
+            given += there.map_or(0, |envelope| envelope.given());
+        }
+        ensure!(
+            discard || given == 0,
+            "{} holds {given} signatures over what was prepared before, which this would throw away: publish it first, or run \
+             this again with --discard",
+            self.path("next").display()
+        );
+        Ok(())
+    }
+
     /// Forgets what was to follow.
     pub(super) fn clear_next(&self) -> anyhow::Result<()> {
         disk::remove_tree(&self.path("next")).context("remove next/")
     }
 
     /// Writes what is to follow, unsigned; says whether the same was there already, which then keeps its signatures.
-    pub(super) fn put_next(&self, root: Option<Value>, targets: Option<Value>) -> anyhow::Result<bool> {
+    pub(super) fn put_next(&self, root: Option<Value>, targets: Option<Value>, discard: bool) -> anyhow::Result<bool> {
         let same = |name: &str, wanted: &Option<Value>| -> anyhow::Result<bool> {
             let there = self.read(name)?.and_then(|bytes| serde_json::from_slice::<Envelope>(&bytes).ok());
             Ok(match (there, wanted) {
@@ -162,6 +196,7 @@ impl Folder {
         if same("next/root.json", &root)? && same("next/targets.json", &targets)? {
             return Ok(true);
         }
+        self.keep_signatures(discard)?;
         self.clear_next()?;
         disk::create_folder(&self.path("next")).context("make next/")?;
         for (name, document) in [("next/root.json", root), ("next/targets.json", targets)] {
@@ -211,12 +246,20 @@ mod tests {
         for odd in [json!("text"), json!([]), json!(7), json!({"version": 2})] {
             disk::create_folder(&folder.path("next")).unwrap();
             folder.write("next/root.json", &Envelope::unsigned(odd).to_bytes()).unwrap();
-            assert!(!folder.put_next(Some(wanted.clone()), None).unwrap());
+            assert!(!folder.put_next(Some(wanted.clone()), None, false).unwrap());
             let there: Envelope = serde_json::from_slice(&folder.read("next/root.json").unwrap().unwrap()).unwrap();
             assert_eq!(there.signed, wanted);
         }
         let mut earlier = wanted.clone();
         earlier["expires"] = "2030-05-31T23:59:59Z".into();
-        assert!(folder.put_next(Some(earlier), None).unwrap(), "only the second differs");
+        assert!(folder.put_next(Some(earlier), None, false).unwrap(), "only the second differs");
+
+        let signed = json!({"signed": wanted, "signatures": [{"keyid": "k", "sig": "00"}]});
+        folder.write("next/root.json", signed.to_string().as_bytes()).unwrap();
+        assert!(folder.put_next(Some(wanted.clone()), None, false).unwrap(), "the same keeps its signatures");
+        let other = json!({"expires": "2030-06-01T00:00:00Z", "version": 3});
+        let refused = folder.put_next(Some(other.clone()), None, false).unwrap_err().to_string();
+        assert!(refused.contains("1 signatures") && refused.contains("--discard"), "{refused}");
+        assert!(!folder.put_next(Some(other), None, true).unwrap());
     }
 }

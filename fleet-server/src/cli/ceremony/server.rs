@@ -75,6 +75,7 @@ pub(super) enum Pin {
 pub(super) async fn fetch(
     folder: &Folder,
     pin: Option<Pin>,
+    discard: bool,
     keys: &Keys<'_>,
     client: &Client,
     printer: &mut Printer<'_>,
@@ -89,12 +90,16 @@ pub(super) async fn fetch(
         .map_err(|e| anyhow::anyhow!(chain(&e)))
         .context("the targets that the server shows do not verify under its root: it lies, or is broken")?;
     disk::create_folder(&folder.0).with_context(|| format!("make {}", folder.0.display()))?;
-    folder.settle(root.root_bytes(), &targets)?;
-    remember(keys, &now.fleet, root.root_bytes())?;
-    let sheets = Sheets { root: Some(root.root_bytes().to_vec()), targets: Some(targets), ..Sheets::default() };
+    let sheets = Sheets { root: Some(root.root_bytes().to_vec()), targets: Some(targets.clone()), ..Sheets::default() };
     let papers = Papers::read(&sheets)?;
     let versions = papers.root.zip(papers.targets).map(|(r, t)| (r.content.1.version, t.content.1.version));
-    let (root, targets) = versions.context("invariant: both were given")?;
+    let versions = versions.context("invariant: both were given")?;
+    if !folder.is_spent(versions)? {
+        folder.keep_signatures(discard)?;
+    }
+    folder.settle(root.root_bytes(), &targets)?;
+    remember(keys, &now.fleet, root.root_bytes())?;
+    let (root, targets) = versions;
     printer.step(&format!("root {root} and targets {targets} of fleet {}", now.fleet))?;
     printer.step("they follow from the root that was known here")
 }

@@ -113,6 +113,31 @@ fn a_root_file_that_is_named_is_enough() {
 }
 
 #[test]
+fn signatures_that_people_gave_are_not_thrown_away_unasked() {
+    let (desk, ours) = (Desk::new(), Trust::new());
+    let signed = desk.path("folder/next/root.json");
+    fs::create_dir_all(signed.parent().unwrap()).unwrap();
+    fs::write(desk.path("folder/root.json"), &ours.roots[0]).unwrap();
+    fs::write(&signed, &ours.roots[1]).unwrap();
+    ours.shown_by(&desk, 1);
+    let refused = fetch(&desk, "folder", &[]);
+    assert!(refused.refused().contains("holds 1 signatures") && refused.err.contains("--discard"), "{}", refused.err);
+    assert_eq!(fs::read(&signed).unwrap(), ours.roots[1]);
+    // What is in force by now is not lost.
+    ours.shown_by(&desk, 2);
+    assert_eq!(fetch(&desk, "folder", &[]).code, 0);
+    assert!(!signed.exists());
+    // Who says so loses it.
+    fs::create_dir_all(signed.parent().unwrap()).unwrap();
+    let mut third: Value = serde_json::from_slice(&ours.roots[1]).unwrap();
+    third["signed"]["version"] = 3.into();
+    fs::write(&signed, third.to_string()).unwrap();
+    assert!(fetch(&desk, "folder", &[]).refused().contains("--discard"));
+    assert_eq!(fetch(&desk, "folder", &["--discard"]).code, 0);
+    assert!(!signed.exists());
+}
+
+#[test]
 fn nothing_is_published_to_a_server_of_another_root() {
     let (desk, ours, theirs) = (Desk::new(), Trust::new(), Trust::new());
     fs::create_dir_all(desk.path("folder/next")).unwrap();

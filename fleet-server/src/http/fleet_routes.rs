@@ -96,7 +96,7 @@ pub(super) async fn may_enrol(
     device: &DeviceId,
     labels: &Labels,
 ) -> Answer<()> {
-    if operator.scope.devices.is_none() {
+    if operator.scope.is_whole() {
         return Ok(());
     }
     let labels = labels.iter().map(|(key, value)| format!(",{key}={value}"));

@@ -190,6 +190,15 @@ fn pending(found: Found, signer: &Signer, served: &TeamMetadata, printer: &Print
                     row.state.as_str()
                 )
             })?;
+            if let Some(stuck) = row.stuck {
+                bail!(
+                    "proposal {} cannot be published, so nothing was signed: {stuck}; {} takes it back (`tern model withdraw \
+                     --proposal {}`) and proposes it again",
+                    row.id,
+                    row.author,
+                    row.id
+                );
+            }
             Ok(Pending { list, id: Some(row.id), reason: row.reason })
         }
         Found::Candidate(target) => {

@@ -190,6 +190,9 @@ pub(super) async fn tell(
         printer.step(&format!("signed version {} of {}'s list: {have}", row.version, signer.role))?;
         return tell_void(client, row, printer).await;
     }
+    if let Some(stuck) = &row.stuck {
+        return printer.step(&format!("proposal {} cannot be published: {stuck}", row.id));
+    }
     let have = format!("{} of {} signatures", row.signatures.len(), row.threshold);
     let also = row.wants.as_ref().filter(|_| row.signatures.len() as u64 >= row.threshold);
     let wants = also.map_or(String::new(), |wants| format!(", {wants} is needed"));

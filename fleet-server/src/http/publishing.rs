@@ -75,7 +75,7 @@ pub(super) async fn unsigned(fleet: &Arc<Fleet>, model: &ModelVersion) -> Refuse
 
 async fn why_unsigned(fleet: &Arc<Fleet>, model: &ModelVersion) -> Answer<String> {
     let most = proposals::KEPT + proposals::MAX_OPEN;
-    let all = fleet.store.proposals(Some(model.name.team.clone()), None, most).await?;
+    let all = fleet.store.proposals(Some([model.name.team.clone()].into()), None, most).await?;
     let is_draft = |proposal: &ProposalDetail| {
         let row = &proposal.row;
         row.state == ProposalState::Open && row.role == RoleKind::Release && row.change.adds.contains(model)

@@ -58,6 +58,7 @@ impl State {
             reason: order.reason,
             created: crate::clock::now(),
             state: ProposalState::Open,
+            stuck: None,
             signatures: vec![],
             threshold: self.needed.max(1) as u64,
             wants: Some("more".into()),
@@ -170,6 +171,10 @@ fn a_second_person_checks_and_signs() {
     assert_eq!((again["proposal"].as_u64(), desk.state(|s| s.proposals.len())), (Some(1), 1));
     let listed = desk.tern(&["model", "proposals"]).out;
     assert!(listed.contains("+ demo/meter-digits@1.0.0") && listed.contains("open: more"), "{listed}");
+
+    desk.state(|s| s.proposals[0].row.stuck = Some("it expired".into()));
+    assert!(desk.tern(&["model", "proposals"]).out.contains("stuck: it expired"));
+    desk.state(|s| s.proposals[0].row.stuck = None);
 
     let second = desk.second_key();
     let done = desk.approve(&[FIRST, "--key", &second, "--yes"]).json();
@@ -290,6 +295,7 @@ fn a_server_that_shows_other_things_than_it_asks_for_gets_no_signature() {
         "neither this machine nor a trusted key",
     );
     second_signs_nothing(&|s| s.proposals[1].row.state = ProposalState::Void, "is void");
+    second_signs_nothing(&|s| s.proposals[1].row.stuck = Some("its manifest is gone".into()), "its manifest is gone");
 }
 
 #[test]

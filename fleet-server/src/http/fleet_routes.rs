@@ -37,8 +37,6 @@ use crate::{
 
 /// Longest reason, in bytes.
 pub(super) const MAX_REASON: usize = 1000;
-/// Longest probation: as many inferences or seconds.
-const MAX_PROBATION: u64 = 1_000_000_000;
 
 /// `GET /api/v1/whoami`.
 pub(super) async fn whoami(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Answer<Json<WhoAmI>> {
@@ -197,8 +195,9 @@ pub(super) fn check_reason(reason: &str) -> Answer<()> {
 fn check(reason: &str, probation: &Probation) -> Answer<()> {
     check_reason(reason)?;
     let refused = |words: String| Err(Refused::new(Refusal::BadOrder, words));
-    if probation.min_inferences > MAX_PROBATION || probation.min_seconds > MAX_PROBATION {
-        return refused(format!("probation must be at most {MAX_PROBATION}"));
+    if probation.is_too_long() {
+        let (inferences, seconds) = (Probation::MOST_INFERENCES, Probation::MOST_SECONDS);
+        return refused(format!("probation must be at most {inferences} inferences and {seconds} seconds"));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use std::{
 
 use serde::Deserialize;
 use tern_protocol::{
+    desired::Probation,
     frames::Limits,
     ids::{DeviceClass, Labels},
 };
@@ -84,6 +85,9 @@ pub struct Config {
     /// How often the device asks what the teams say of their models: recalls and floors.
     #[serde(default = "defaults::trust_refresh_seconds")]
     pub trust_refresh_seconds: u64,
+    /// The shortest probation, whatever the server says.
+    #[serde(default = "defaults::least_probation_seconds")]
+    pub least_probation_seconds: u64,
     /// Candidates: versions that a team's robot signed, and nobody approved.
     #[serde(default)]
     pub candidates: Candidates,
@@ -175,6 +179,9 @@ mod defaults {
 
     pub(super) fn trust_refresh_seconds() -> u64 {
         3600
+    }
+    pub(super) fn least_probation_seconds() -> u64 {
+        super::Probation::LEAST_SECONDS
     }
     pub(super) fn log() -> String {
         "info".into()
@@ -316,6 +323,12 @@ impl Config {
             ("reconnect_max_seconds", self.reconnect_max_seconds, 1, 3600),
             ("trust_refresh_seconds", self.trust_refresh_seconds, 1, 86_400),
             ("source_patience_seconds", self.source_patience_seconds, 1, 3600),
+            (
+                "least_probation_seconds",
+                self.least_probation_seconds,
+                Probation::LEAST_SECONDS,
+                Probation::MOST_SECONDS,
+            ),
         ];
         for (key, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
@@ -366,6 +379,8 @@ mod tests {
             ("outbox_bytes = 4096", "outbox_bytes"),
             ("checkpoint_interval_seconds = 0", "checkpoint_interval_seconds"),
             ("reconnect_max_seconds = 0", "reconnect_max_seconds"),
+            ("least_probation_seconds = 0", "least_probation_seconds"),
+            ("least_probation_seconds = 2592001", "least_probation_seconds"),
             ("trust_refresh_seconds = 0", "trust_refresh_seconds"),
             ("source_patience_seconds = 0", "source_patience_seconds"),
         ] {

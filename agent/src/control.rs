@@ -109,6 +109,7 @@ struct Control {
     link: LinkPage,
     last_error: Option<LastError>,
     refusals: BTreeMap<RefusalCode, u64>,
+    noted: demand::Noted,
     tallies: BTreeMap<ModelName, Tally>,
     telemetry: TelemetrySide,
     standings: Standings,
@@ -262,7 +263,13 @@ impl Control {
         let mut told = self.machines.get(name).map(|machine| machine.record().clone());
         while let Some(event) = queue.pop_front() {
             self.finish(&event);
-            let Some(machine) = self.machines.get_mut(name) else { return };
+            let Some(machine) = self.machines.get_mut(name) else {
+                if let install::Event::Loaded(slot, Ok(())) = event {
+                    // Of a model that was forgotten meanwhile.
+                    self.drain(slot);
+                }
+                return;
+            };
             let before = machine.record().last_error.clone();
             let mut cx = context(&self.started, &self.clock, (&self.agent, &self.config), &mut self.numbers);
             let effects = machine.on(event, &mut cx);

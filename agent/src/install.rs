@@ -144,6 +144,12 @@ impl Machine {
         self.halted
     }
 
+    /// Whether the model is gone, and nothing of it is under way or unrecorded any more.
+    pub fn is_over(&self) -> bool {
+        let is_still = self.step == Step::None && self.serving.is_idle() && !self.halted;
+        self.record.state == ModelState::Removed && self.record.desired.is_none() && is_still
+    }
+
     /// The record as the machine sees it.
     pub fn record(&self) -> &ModelRecord {
         &self.record

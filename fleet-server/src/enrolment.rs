@@ -181,6 +181,11 @@ pub async fn enrol(
         return Ok(Err(EnrolRefusal::Labels));
     }
     let now = clock::now();
+    let secret_hash = secret_hash(&request.secret);
+    // A stranger's request is turned away before anything of it is read or signed.
+    if let Err(refusal) = fleet.store.enrollable(secret_hash, request.device.clone(), now).await? {
+        return Ok(Err(refusal.into()));
+    }
     let (device, csr) = (request.device.clone(), request.csr_pem);
     // The certificate is made before the token is used up, so that a bad request costs no token; it leaves only after.
     let certified = fleet.blocking(move |fleet| fleet.authority.newest().certify(&device, &csr, now)).await?;
@@ -189,7 +194,7 @@ pub async fn enrol(
         Err(refusal) => return Ok(Err(refusal.into())),
     };
     let token = UsedToken {
-        secret_hash: secret_hash(&request.secret),
+        secret_hash,
         device: request.device.clone(),
         key_sha256: certificate.key_sha256,
         device_class: request.device_class,

@@ -120,6 +120,9 @@ pub struct TeamMetadata {
     /// The signatures over it, so that the next signer sees who vouched for what is there.
     #[serde(default)]
     pub signatures: Vec<TeamSignature>,
+    /// The keys that count for the next one.
+    #[serde(default)]
+    pub keys: Vec<tern_protocol::keys::KeyId>,
     /// When the next one should expire.
     pub expires: Timestamp,
 }

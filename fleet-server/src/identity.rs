@@ -87,6 +87,11 @@ impl Permission {
     pub const ALL: [Self; 7] =
         [Self::Read, Self::ReadModel, Self::Publish, Self::Approve, Self::Operate, Self::Audit, Self::Administer];
 
+    /// Whether it is to change something.
+    pub fn changes(self) -> bool {
+        !matches!(self, Self::Read | Self::ReadModel | Self::Audit)
+    }
+
     /// The permission as text.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -135,7 +140,7 @@ impl FromStr for Permission {
 pub struct Scope {
     /// The teams whose models it may touch.
     pub teams: Option<BTreeSet<TeamId>>,
-    /// The devices that it may touch.
+    /// The devices that it may touch; where teams are named and no devices, any, for models of those teams only.
     pub devices: Option<Selector>,
 }
 
@@ -146,6 +151,11 @@ impl Scope {
     /// Whether it holds the models of a team.
     pub fn has_team(&self, team: &TeamId) -> bool {
         self.teams.as_ref().is_none_or(|teams| teams.contains(team))
+    }
+
+    /// Whether it names teams and no devices: those it holds for models of these teams only.
+    pub fn is_teams_alone(&self) -> bool {
+        self.teams.is_some() && self.devices.is_none()
     }
 
     /// Whether it is the whole fleet.

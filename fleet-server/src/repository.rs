@@ -136,7 +136,8 @@ impl Repository {
             ),
             None => (None, Vec::new()),
         };
-        Ok(TeamMetadata { next_version: published.next_of(role)?, signed, signatures, expires })
+        let keys = published.role_keys(role)?.ids().cloned().collect();
+        Ok(TeamMetadata { next_version: published.next_of(role)?, signed, signatures, keys, expires })
     }
 
     /// The signed part of a role's published metadata, and its version; nothing and 0 where it has signed nothing.

@@ -96,6 +96,29 @@ pub struct Probation {
     pub min_seconds: u64,
 }
 
+impl Probation {
+    /// The shortest that a device takes, in seconds; its owner may ask for more.
+    pub const LEAST_SECONDS: u64 = 1;
+    /// The longest that a device takes, in seconds: 30 days. A version on probation is taken back by whatever ends the agent.
+    pub const MOST_SECONDS: u64 = 30 * 86_400;
+    /// The most inferences that a device waits for.
+    pub const MOST_INFERENCES: u64 = 1_000_000;
+
+    /// The nearest that a device takes whose owner wants at least so many seconds.
+    #[must_use]
+    pub fn bounded(self, least_seconds: u64) -> Self {
+        Self {
+            min_inferences: self.min_inferences.min(Self::MOST_INFERENCES),
+            min_seconds: self.min_seconds.max(least_seconds.max(Self::LEAST_SECONDS)).min(Self::MOST_SECONDS),
+        }
+    }
+
+    /// Whether it is longer than any that a device takes.
+    pub fn is_too_long(&self) -> bool {
+        self.min_inferences > Self::MOST_INFERENCES || self.min_seconds > Self::MOST_SECONDS
+    }
+}
+
 impl Default for Probation {
     fn default() -> Self {
         Self { min_inferences: 100, min_seconds: 600 }
@@ -324,6 +347,25 @@ mod tests {
             edit(&mut state);
             self.admit(&signed::sign(&state, &[&self.key]).unwrap())
         }
+    }
+
+    #[test]
+    fn no_probation_is_none_or_for_ever() {
+        let probation = |min_inferences, min_seconds| Probation { min_inferences, min_seconds };
+        let longest = probation(Probation::MOST_INFERENCES, Probation::MOST_SECONDS);
+        for (asked, least, taken) in [
+            (probation(0, 0), 0, probation(0, Probation::LEAST_SECONDS)),
+            (probation(20, 5), 60, probation(20, 60)),
+            (probation(20, 600), 60, probation(20, 600)),
+            (probation(u64::MAX, 10 * 365 * 86_400), 60, longest),
+            (probation(1, 5), u64::MAX, probation(1, Probation::MOST_SECONDS)),
+        ] {
+            assert_eq!(asked.bounded(least), taken);
+            assert!(!taken.is_too_long());
+        }
+        assert_eq!(Probation::default().bounded(Probation::LEAST_SECONDS), Probation::default());
+        assert!(probation(Probation::MOST_INFERENCES + 1, 1).is_too_long());
+        assert!(probation(1, Probation::MOST_SECONDS + 1).is_too_long());
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::{
 /// The format that this code writes and reads.
 pub const FORMAT: u32 = 1;
 
+/// The roles that a ticket gives a floor to, whatever else: one that it forgot would begin at nothing.
+pub const FLOORED: [&str; 4] = ["root", "timestamp", "snapshot", "targets"];
+
 /// New floors for one device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RescueTicket {
@@ -43,6 +46,13 @@ impl Document for RescueTicket {
     const MAX_BYTES: usize = 64 << 10;
 }
 
+impl RescueTicket {
+    /// The first of [`FLOORED`] that has no floor.
+    pub fn unfloored(&self) -> Option<&'static str> {
+        FLOORED.into_iter().find(|role| self.roles.get(*role).is_none_or(|version| *version == 0))
+    }
+}
+
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
 pub struct Asking<'a> {
@@ -67,6 +77,9 @@ pub enum TicketRefusal {
     /// A later form.
     #[error("rescue ticket has format {0}: update the agent")]
     UnknownFormat(u32),
+    /// It leaves a role of every repository without a floor.
+    #[error("rescue ticket gives {0} no floor: have it made anew, with what the server publishes")]
+    NoFloor(&'static str),
     /// Another device's.
     #[error("rescue ticket is for device {named}, this is {this}")]
     WrongDevice {
@@ -105,6 +118,9 @@ pub fn admit(bytes: &[u8], asking: &Asking<'_>) -> Result<Verified<RescueTicket>
     if ticket.format != FORMAT {
         return Err(TicketRefusal::UnknownFormat(ticket.format));
     }
+    if let Some(role) = ticket.unfloored() {
+        return Err(TicketRefusal::NoFloor(role));
+    }
     if ticket.device != *asking.device {
         return Err(TicketRefusal::WrongDevice { named: ticket.device.clone(), this: asking.device.clone() });
     }
@@ -138,7 +154,7 @@ mod tests {
             issued: "2026-06-01T00:00:00Z".parse().unwrap(),
             expires: "2026-06-08T00:00:00Z".parse().unwrap(),
             generation: Generation(7),
-            roles: BTreeMap::from([("root".into(), 2)]),
+            roles: FLOORED.map(|role| (role.to_owned(), 2)).into(),
         };
         let (device, other, nonce) = ("cam-1".parse().unwrap(), "cam-2".parse().unwrap(), "0".repeat(32));
         let fleet = "f".parse().unwrap();
@@ -153,6 +169,15 @@ mod tests {
         assert_eq!(refused(&one, asking(&device, &nonce, at)), TicketRefusal::Signature(under));
         assert!(matches!(refused(&both, asking(&other, &nonce, at)), TicketRefusal::WrongDevice { .. }));
         assert_eq!(refused(&both, asking(&device, "1", at)), TicketRefusal::WrongNonce);
+        for role in FLOORED {
+            for floor in [None, Some(0)] {
+                let mut ticket = ticket.clone();
+                ticket.roles.remove(role);
+                ticket.roles.extend(floor.map(|version| (role.to_owned(), version)));
+                let bytes = signed::sign(&ticket, &[&keys[0], &keys[1]]).unwrap();
+                assert_eq!(refused(&bytes, asking(&device, &nonce, at)), TicketRefusal::NoFloor(role));
+            }
+        }
         let late = refused(&both, asking(&device, &nonce, "2026-06-08T00:00:00Z"));
         assert!(matches!(late, TicketRefusal::Expired { .. }));
     }

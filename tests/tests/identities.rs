@@ -215,7 +215,7 @@ async fn an_authority_is_replaced_under_agents_that_go_on() {
     town.world.log_in().await.unwrap();
     town.world.stop_server().await.unwrap();
     let retired = town.server(&["ca", "retire"]).await;
-    assert!(retired.0, "{}", retired.1);
+    assert!(retired.0 && retired.1.contains("log in again with it (`tern login --ca "), "{}", retired.1);
     let before = town.scratch.join("devices/cam-1/identity/ca.pem");
     town.world.start_server().await.unwrap();
     for device in ["cam-1", "cam-2"] {

@@ -1,6 +1,6 @@
 //! From a desired state's bytes to demands: admitted, made durable, and only then handed to the machines.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use tern_protocol::{
@@ -11,6 +11,7 @@ use tern_protocol::{
     signed::{self, SignatureError},
     twin::LastError,
 };
+use tokio::sync::mpsc;
 
 use super::{Control, Event};
 use crate::{
@@ -85,7 +86,8 @@ impl Control {
     pub(super) async fn apply(&mut self, state: DesiredState) {
         let generation = state.generation;
         self.set_telemetry(state.settings);
-        let (gone, wanted) = missing(&self.machines, state);
+        self.forget_gone(&state).await;
+        let (gone, wanted) = missing(&self.machines, state, self.config.least_probation_seconds);
         for name in gone {
             self.step(&name, install::Event::Demand(None, generation)).await;
         }
@@ -104,6 +106,24 @@ impl Control {
         self.ask_standings();
     }
 
+    /// Forgets models that were gone before this state and that it does not name: whoever demands others each time must
+    /// not fill the disk with records of them.
+    async fn forget_gone(&mut self, state: &DesiredState) {
+        let gone = forgettable(&self.machines, state);
+        if gone.is_empty() {
+            return;
+        }
+        let names = gone.clone();
+        let written = self.store.update(move |s| names.iter().for_each(|name| drop(s.models.remove(name)))).await;
+        if let Err(fault) = written {
+            return tracing::warn!(%fault, "models that are gone are not forgotten");
+        }
+        for name in gone {
+            self.machines.remove(&name);
+            self.tallies.remove(&name);
+        }
+    }
+
     /// Applies the recorded desired state once more: the power may have gone between its record and the machines'.
     pub(super) async fn reapply(&mut self) {
         let Some(record) = self.store.read(|s| s.desired.clone()) else { return };
@@ -116,13 +136,8 @@ impl Control {
 
     fn refresh_for(&mut self, bytes: Bytes) {
         let (installer, events) = (self.installer.clone(), self.events_in.clone());
-        tokio::spawn(async move {
-            if let Err(error) = installer.trust.refresh().await {
-                tracing::warn!(%error, "metadata could not be refreshed for a desired state of unknown signature");
-            }
-            // Control is gone where nobody takes it.
-            let _ = events.send(Event::Readmit(bytes)).await;
-        });
+        let refresh = async move { installer.trust.refresh().await.map(drop) };
+        tokio::spawn(readmit_after(refresh, bytes, events));
     }
 
     async fn refuse_desired(&mut self, refusal: &DesiredRefusal) {
@@ -166,16 +181,62 @@ impl Control {
         let error = LastError { code, message, version: None, generation, at: self.clock.now(), count };
         self.last_error = Some(error.clone());
         self.tell(change::refused(None, &error));
-        // Whoever repeats a bad state must not wear out the flash with it.
-        if !again && let Err(fault) = self.store.update(|s| s.last_error = Some(error)).await {
+        // Whoever sends bad states must not wear out the flash with them, be they the same or others.
+        let is_due = !again && self.noted.is_due(code, self.started.elapsed());
+        if is_due && let Err(fault) = self.store.update(|s| s.last_error = Some(error)).await {
             tracing::warn!(%fault, "the refusal is not recorded");
         }
     }
 }
 
-/// What of a desired state the machines do not have yet: models that go, and demands.
-fn missing(machines: &BTreeMap<ModelName, Machine>, state: DesiredState) -> (Vec<ModelName>, Vec<DesiredModel>) {
-    let (models, generation) = (state.models, state.generation);
+/// How often the same code is written down as the newest refusal.
+const NOTED_EVERY: Duration = Duration::from_secs(3600);
+
+/// When the codes of refusals were last written down, as uptime. As many writes an hour as there are codes, at most.
+#[derive(Debug, Default)]
+pub(super) struct Noted(BTreeMap<RefusalCode, Duration>);
+
+impl Noted {
+    fn is_due(&mut self, code: RefusalCode, uptime: Duration) -> bool {
+        let is_due = self.0.get(&code).is_none_or(|last| uptime.saturating_sub(*last) >= NOTED_EVERY);
+        if is_due {
+            self.0.insert(code, uptime);
+        }
+        is_due
+    }
+}
+
+/// Sends a desired state back to the loop once the refresh has ended, however it ends: until then no other is taken up.
+async fn readmit_after<E: std::fmt::Display + Send + 'static>(
+    refresh: impl Future<Output = Result<(), E>> + Send + 'static,
+    bytes: Bytes,
+    events: mpsc::Sender<Event>,
+) {
+    match tokio::spawn(refresh).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "metadata could not be refreshed for a desired state of unknown signature");
+        }
+        Err(error) => tracing::error!(%error, "refreshing metadata for a desired state panicked"),
+    }
+    // Control is gone where nobody takes it.
+    let _ = events.send(Event::Readmit(bytes)).await;
+}
+
+/// The models that are gone and done with, and that the state does not name.
+fn forgettable(machines: &BTreeMap<ModelName, Machine>, state: &DesiredState) -> Vec<ModelName> {
+    let is_named = |name: &ModelName| state.models.iter().any(|d| d.model == *name);
+    machines.iter().filter(|(name, m)| m.is_over() && !is_named(name)).map(|(name, _)| name.clone()).collect()
+}
+
+/// What of a desired state the machines do not have yet: models that go, and demands. Probations are brought within bounds.
+fn missing(
+    machines: &BTreeMap<ModelName, Machine>,
+    state: DesiredState,
+    least_probation: u64,
+) -> (Vec<ModelName>, Vec<DesiredModel>) {
+    let (mut models, generation) = (state.models, state.generation);
+    models.iter_mut().for_each(|model| model.probation = model.probation.bounded(least_probation));
     let is_gone = |m: &Machine| m.record().desired.is_none() && m.record().active.is_none();
     let gone = machines.iter().filter(|(name, m)| !is_gone(m) && !models.iter().any(|d| d.model == **name));
     let gone = gone.map(|(name, _)| name.clone()).collect();
@@ -188,7 +249,10 @@ fn missing(machines: &BTreeMap<ModelName, Machine>, state: DesiredState) -> (Vec
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use tern_protocol::{desired::Settings, digest::Digest};
+    use tern_protocol::{
+        desired::{Probation, Settings},
+        digest::Digest,
+    };
 
     use super::*;
     use crate::state::ModelRecord;
@@ -216,20 +280,69 @@ mod tests {
     /// The power may go after the desired state's record and before that of any of its models.
     #[test]
     fn what_a_power_cut_kept_from_the_machines_is_applied_again_and_nothing_else() {
-        let state = DesiredState {
+        let state = state(["a/known", "a/late", "a/new"].map(demand).into());
+        let machines = [(demand("a/known"), 2), (demand("a/late"), 1), (demand("a/gone"), 1)];
+        let machines = machines.into_iter().map(|(d, generation)| machine(d, generation)).collect();
+        let (gone, wanted) = missing(&machines, state, 1);
+        assert_eq!(gone, ["a/gone".parse().unwrap()]);
+        assert_eq!(wanted, [demand("a/late"), demand("a/new")]);
+    }
+
+    fn state(models: Vec<DesiredModel>) -> DesiredState {
+        DesiredState {
             format: desired::FORMAT,
             fleet: "f".parse().unwrap(),
             device: "d".parse().unwrap(),
             generation: Generation(2),
             issued: Timestamp::UNIX_EPOCH,
             expires: Timestamp::UNIX_EPOCH,
-            models: ["a/known", "a/late", "a/new"].map(demand).into(),
+            models,
             settings: Settings::default(),
+        }
+    }
+
+    #[test]
+    fn whoever_holds_the_director_sets_no_probation_that_is_none_or_never_ends() {
+        let seconds = |min_seconds| {
+            let probation = Probation { min_inferences: u64::MAX, min_seconds };
+            let (_, wanted) = missing(&BTreeMap::new(), state(vec![DesiredModel { probation, ..demand("a/m") }]), 60);
+            (wanted[0].probation.min_inferences, wanted[0].probation.min_seconds)
         };
-        let machines = [(demand("a/known"), 2), (demand("a/late"), 1), (demand("a/gone"), 1)];
-        let machines = machines.into_iter().map(|(d, generation)| machine(d, generation)).collect();
-        let (gone, wanted) = missing(&machines, state);
+        assert_eq!(seconds(0), (Probation::MOST_INFERENCES, 60));
+        assert_eq!(seconds(10 * 365 * 86_400), (Probation::MOST_INFERENCES, Probation::MOST_SECONDS));
+    }
+
+    #[test]
+    fn a_model_is_forgotten_once_it_is_gone_and_named_no_more() {
+        let mut machines: BTreeMap<_, _> = ["a/there", "a/back", "a/gone"].map(|name| machine(demand(name), 1)).into();
+        let agent = "0.1.0".parse().unwrap();
+        let time = Timestamp::UNIX_EPOCH;
+        for name in ["a/back", "a/gone"] {
+            let mut cx =
+                install::Context { uptime: Duration::ZERO, time, agent: &agent, candidates: false, numbers: &mut 9 };
+            let machine = machines.get_mut(&name.parse().unwrap()).unwrap();
+            machine.on(install::Event::Demand(None, Generation(2)), &mut cx);
+        }
+        let gone = forgettable(&machines, &state([demand("a/there"), demand("a/back")].into()));
         assert_eq!(gone, ["a/gone".parse().unwrap()]);
-        assert_eq!(wanted, [demand("a/late"), demand("a/new")]);
+        assert_eq!(forgettable(&machines, &state(vec![])), ["a/back", "a/gone"].map(|name| name.parse().unwrap()));
+    }
+
+    #[test]
+    fn a_flood_of_different_refusals_is_written_once_an_hour_each() {
+        let (mut noted, codes) = (Noted::default(), [RefusalCode::OldGeneration, RefusalCode::WrongDevice]);
+        let mut written = |seconds| {
+            let at = Duration::from_secs(seconds);
+            codes.iter().cycle().take(1000).filter(|code| noted.is_due(**code, at)).count()
+        };
+        assert_eq!([0, 1, 3599, 3600, 3601].map(&mut written), [2, 0, 0, 2, 0]);
+    }
+
+    #[tokio::test]
+    async fn a_refresh_that_panics_keeps_no_desired_state_out() {
+        let (sender, mut events) = mpsc::channel(1);
+        let panics = async { if true { panic!("as a bug would") } else { Ok::<(), String>(()) } };
+        readmit_after(panics, Bytes::from_static(b"state"), sender).await;
+        assert!(matches!(events.recv().await, Some(Event::Readmit(bytes)) if bytes == "state"));
     }
 }

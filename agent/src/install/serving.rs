@@ -35,6 +35,11 @@ impl Serving {
         self.worker
     }
 
+    /// Whether the worker does nothing for this model.
+    pub(super) fn is_idle(&self) -> bool {
+        self.up.is_none() && self.coming.is_none()
+    }
+
     pub(super) fn answering(&self) -> Option<&VersionRef> {
         self.up.as_ref().map(|(_, version)| version)
     }

@@ -21,15 +21,17 @@ use super::{
     config::{Environment, Settings},
     difference::difference,
     lists::{self, Signer},
+    login,
     output::{self, Printer},
     proposals,
     versions::{self, Edit, Review, Step, Target},
 };
 use crate::{
     forms::{
-        TeamMetadata, VersionDetail,
+        TeamMetadata, VersionDetail, WhoAmI,
         proposals::{ProposalDetail, SignatureOrder},
     },
+    identity::{Permission, Role},
     proposals::ProposalState,
     repository::TeamRole,
     wording::size,
@@ -74,12 +76,16 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let client = Client::new(settings)?;
     let found = find(&client, order).await?;
+    if let Found::Proposal(_) = &found {
+        may_approve(&client.get("/api/v1/whoami").await?)?;
+    }
     let role = match &found {
         Found::Proposal(proposal) => TeamRole { team: proposal.row.team.clone(), kind: proposal.row.role },
         Found::Candidate(target) => TeamRole::release(target.model.name.team.clone()),
     };
     let mut signer = Signer::load(&order.signing, role, environment, settings)?;
     let served: TeamMetadata = client.get(&lists::metadata_path(&signer.role)).await?;
+    signer.counts(&served)?;
     let pending = pending(found, &signer, &served, printer)?;
     let review = versions::review(&signer.role, &served, &pending.list, &signer.vouchers(), printer.now())?;
     signer.saw(served.signed.as_ref())?;
@@ -96,7 +102,7 @@ pub(super) async fn run(
         output::confirm(input, printer)?;
     }
     let done = post(&client, &mut signer, &pending, override_reason.clone()).await?;
-    lists::tell(&done.row, &signer, printer)?;
+    lists::tell(&client, &done.row, &signer, printer).await?;
     let approved = Approved {
         proposal: done.row.id,
         state: done.row.state,
@@ -109,6 +115,18 @@ pub(super) async fn run(
         ProposalState::Published => p.line(&format!("proposal {} is published", approved.proposal)),
         _ => Ok(()),
     })
+}
+
+/// Refuses who would be refused at the end, before anything is fetched and shown.
+fn may_approve(me: &WhoAmI) -> anyhow::Result<()> {
+    let may = me.role.parse::<Role>().map_or(true, |role| role.allows(Permission::Approve));
+    ensure!(
+        may,
+        "you are {}, whose token may not approve, so nothing was signed: an approver of the team runs it, with a token \
+         and a release key of their own",
+        login::who(me)
+    );
+    Ok(())
 }
 
 /// What an operator means.
@@ -172,6 +190,15 @@ fn pending(found: Found, signer: &Signer, served: &TeamMetadata, printer: &Print
                     row.state.as_str()
                 )
             })?;
+            if let Some(stuck) = row.stuck {
+                bail!(
+                    "proposal {} cannot be published, so nothing was signed: {stuck}; {} takes it back (`tern model withdraw \
+                     --proposal {}`) and proposes it again",
+                    row.id,
+                    row.author,
+                    row.id
+                );
+            }
             Ok(Pending { list, id: Some(row.id), reason: row.reason })
         }
         Found::Candidate(target) => {
@@ -194,12 +221,16 @@ fn show_list(pending: &Pending, review: &Review, signer: &Signer, printer: &mut 
             printer.step(&format!("  {model}: {words}"))?;
         }
     }
+    for words in &review.slips {
+        printer.note(&format!("warning: {words}"))?;
+    }
     for model in &review.withdraws {
         printer.step(&format!("  {model} is listed no more: it can be assigned no more"))?;
     }
     let is_more = !review.adds.is_empty() || !review.standings.is_empty() || !review.withdraws.is_empty();
     if !is_more {
-        printer.step("  nothing but a later end")?;
+        printer.step("  nothing changes but its end and who signs it; all that it says:")?;
+        lists::show(&pending.list, printer)?;
     }
     printer.step(&format!("  it ends {}", printer.when(review.expires)))
 }

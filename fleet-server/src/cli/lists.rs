@@ -24,11 +24,10 @@ use super::{
 use crate::{
     forms::{
         TeamMetadata,
-        proposals::{ProposalDetail, ProposalOrder, ProposalRow},
+        proposals::{ListChange, ProposalDetail, ProposalOrder, ProposalRow},
     },
     proposals::{Envelope, ProposalState, Signature, message},
-    repository::TeamRole,
-    wording::count,
+    repository::{RoleKind, TeamRole},
 };
 
 /// How often the list is signed anew when another publisher was faster.
@@ -38,6 +37,8 @@ const TRIES: usize = 5;
 pub(super) struct Signer {
     pub role: TeamRole,
     pub keys: Vec<SigningKey>,
+    /// What the operator called the keys.
+    named: String,
     trusted: Vec<PublicKey>,
     accept_existing: bool,
     record: Record,
@@ -55,17 +56,39 @@ impl Signer {
         let first = keys.iter().map(|key| key.public().id()).min().context("there is no key to sign with")?;
         let record = Record::load(folder, &role, &first)?;
         let trusted = keys.iter().map(SigningKey::public).chain(order.trusted_keys.iter().cloned()).collect();
-        Ok(Self { role, keys, trusted, accept_existing: order.accept_existing, record })
+        let named: Vec<_> = order.keys.iter().map(|key| format!("--key {}", key.display())).collect();
+        let named = if named.is_empty() { "the usual release key".to_owned() } else { named.join(", ") };
+        Ok(Self { role, keys, named, trusted, accept_existing: order.accept_existing, record })
     }
 
     /// Somebody who proposes and signs nothing: those who sign look at what is there.
     pub(super) fn without_keys(role: TeamRole) -> anyhow::Result<Self> {
         let record = Record::load(None, &role, &tern_protocol::keys::KeyId(String::new()))?;
-        Ok(Self { role, keys: Vec::new(), trusted: Vec::new(), accept_existing: true, record })
+        let (keys, trusted, named) = (Vec::new(), Vec::new(), String::new());
+        Ok(Self { role, keys, named, trusted, accept_existing: true, record })
     }
 
     pub(super) fn vouchers(&self) -> Vouchers<'_> {
         Vouchers { record: &self.record, keys: &self.trusted, accept_existing: self.accept_existing }
+    }
+
+    /// Refuses to go on with a key that counts for nothing, before anything is uploaded, shown or signed.
+    pub(super) fn counts(&self, served: &TeamMetadata) -> anyhow::Result<()> {
+        // A server of before did not say which do.
+        let is_stranger = |key: &&SigningKey| !served.keys.is_empty() && !served.keys.contains(&key.public().id());
+        let Some(stranger) = self.keys.iter().find(is_stranger) else { return Ok(()) };
+        let wanted = match self.role.kind {
+            RoleKind::Release => "a release key",
+            RoleKind::Candidate => "the candidate key",
+        };
+        bail!(
+            "{} is key {}, which is none of those that count for {}'s list: name {wanted} of team {} with --key, see \
+             `tern key list`",
+            self.named,
+            stranger.public().id(),
+            self.role,
+            self.role.team
+        )
     }
 
     /// The signatures over a list; that it was signed here is remembered before.
@@ -100,6 +123,7 @@ pub(super) async fn change(
 ) -> anyhow::Result<Option<ProposalDetail>> {
     for _ in 0..TRIES {
         let served: TeamMetadata = client.get(&metadata_path(&signer.role)).await?;
+        signer.counts(&served)?;
         let next = match versions::next(&signer.role, &served, edit, &signer.vouchers(), printer.now())? {
             Step::Listed => return Ok(None),
             Step::Sign(next) => next,
@@ -137,11 +161,37 @@ pub(super) fn is(error: &anyhow::Error, code: &str) -> bool {
     error.downcast_ref::<CallError>().is_some_and(|error| error.is(code))
 }
 
-/// Says what came of a signature: published, or what is still missing and who does what.
-pub(super) fn tell(row: &ProposalRow, signer: &Signer, printer: &mut Printer<'_>) -> anyhow::Result<()> {
-    let keys = count(signer.keys.len(), "key");
+/// The open proposal of this list that wants the same already, which is said then.
+pub(super) async fn waiting(
+    client: &Client,
+    signer: &Signer,
+    wants: impl Fn(&ListChange) -> bool,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<Option<ProposalRow>> {
+    let rows = proposals::of_team(client, Some(&signer.role.team)).await?;
+    let is_this =
+        |row: &ProposalRow| row.state == ProposalState::Open && row.role == signer.role.kind && wants(&row.change);
+    let found = rows.into_iter().find(is_this);
+    if let Some(row) = &found {
+        printer.step(&format!("proposal {} proposes this already, and nothing was signed: {}", row.id, row.reason))?;
+    }
+    Ok(found)
+}
+
+/// Says what came of a signature: published, and what that made void, or what is still missing and who does what.
+pub(super) async fn tell(
+    client: &Client,
+    row: &ProposalRow,
+    signer: &Signer,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
     if row.state == ProposalState::Published {
-        return printer.step(&format!("signed version {} of {}'s list with {keys}", row.version, signer.role));
+        let have = format!("{} of {} signatures, published", row.signatures.len(), row.threshold);
+        printer.step(&format!("signed version {} of {}'s list: {have}", row.version, signer.role))?;
+        return tell_void(client, row, printer).await;
+    }
+    if let Some(stuck) = &row.stuck {
+        return printer.step(&format!("proposal {} cannot be published: {stuck}", row.id));
     }
     let have = format!("{} of {} signatures", row.signatures.len(), row.threshold);
     let also = row.wants.as_ref().filter(|_| row.signatures.len() as u64 >= row.threshold);
@@ -151,6 +201,19 @@ pub(super) fn tell(row: &ProposalRow, signer: &Signer, printer: &mut Printer<'_>
         _ => format!("--proposal {}", row.id),
     };
     printer.step(&format!("draft: {have}{wants}; another holder of a release key runs `tern model approve {what}`"))
+}
+
+/// Names the proposals whose signatures count for nothing since this one is published.
+async fn tell_void(client: &Client, row: &ProposalRow, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    // It is published whether or not this can be told.
+    let Ok(rows) = proposals::of_team(client, Some(&row.team)).await else { return Ok(()) };
+    let is_void =
+        |other: &&ProposalRow| (other.state, other.role, other.ended) == (ProposalState::Void, row.role, row.ended);
+    for other in rows.iter().filter(is_void) {
+        let (id, what) = (other.id, proposals::changes(&other.change));
+        printer.note(&format!("warning: that made proposal {id} void ({what}): have it proposed and signed again"))?;
+    }
+    Ok(())
 }
 
 /// The result for programs.
@@ -176,9 +239,10 @@ pub(super) async fn recall(
         tern_protocol::standing::MAX_REASON
     );
     let edit = Edit::Recall { model, reason, on_recall: order.on_recall, unlisted: order.unlisted };
+    let wants = |change: &ListChange| change.recalls.iter().any(|(model, _)| *model == order.model);
     let signer = Signer::load(&order.signing, role, environment, settings)?;
     let done = format!("{} is recalled: no device may run it any more", order.model);
-    carry_out(signer, &edit, &order.reason, &done, settings, printer).await
+    carry_out(signer, &edit, wants, &order.reason, &done, settings, printer).await
 }
 
 /// `tern model floor`.
@@ -188,11 +252,14 @@ pub(super) async fn floor(
     settings: &Settings,
     printer: &mut Printer<'_>,
 ) -> anyhow::Result<()> {
-    let role = TeamRole::release(order.model.team.clone());
-    let edit = Edit::Floor { model: order.model.clone(), version: order.version.clone(), unlisted: order.unlisted };
+    let lowest = order.lowest()?;
+    let role = TeamRole::release(lowest.name.team.clone());
+    let (model, version) = (lowest.name.clone(), lowest.version.clone());
+    let done = format!("no version of {model} below {version} may run any more");
+    let edit = Edit::Floor { model, version, unlisted: order.unlisted };
     let signer = Signer::load(&order.signing, role, environment, settings)?;
-    let done = format!("no version of {} below {} may run any more", order.model, order.version);
-    carry_out(signer, &edit, &order.reason, &done, settings, printer).await
+    let wants = |change: &ListChange| change.floors.contains(&lowest);
+    carry_out(signer, &edit, wants, &order.reason, &done, settings, printer).await
 }
 
 /// `tern model sign`.
@@ -208,6 +275,7 @@ pub(super) async fn sign_again(
     let mut signer = Signer::load(&order.signing, role, environment, settings)?;
     let client = Client::new(settings)?;
     let served: TeamMetadata = client.get(&metadata_path(&signer.role)).await?;
+    signer.counts(&served)?;
     let next = versions::next(&signer.role, &served, &Edit::Nothing, &signer.vouchers(), printer.now())?;
     let Step::Sign(next) = next else { bail!("{} has no list yet: publish a version", signer.role) };
     show(&next, printer)?;
@@ -216,11 +284,11 @@ pub(super) async fn sign_again(
     }
     let made = propose(&client, &mut signer, &next, &order.reason).await?;
     let done = format!("the list of {} is signed again", signer.role);
-    finish(&signer, Some(made), &done, printer)
+    finish(&client, &signer, Some(made.row), &done, printer).await
 }
 
 /// Everything that a list says.
-fn show(list: &Value, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+pub(super) fn show(list: &Value, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     for (path, target) in versions::targets(list) {
         printer.step(&format!("lists {path}: {}", target["hashes"]["sha256"].as_str().unwrap_or_default()))?;
     }
@@ -235,21 +303,30 @@ fn show(list: &Value, printer: &mut Printer<'_>) -> anyhow::Result<()> {
 async fn carry_out(
     mut signer: Signer,
     edit: &Edit,
+    wants: impl Fn(&ListChange) -> bool,
     reason: &str,
     done: &str,
     settings: &Settings,
     printer: &mut Printer<'_>,
 ) -> anyhow::Result<()> {
     let client = Client::new(settings)?;
+    if let Some(waits) = waiting(&client, &signer, wants, printer).await? {
+        return finish(&client, &signer, Some(waits), done, printer).await;
+    }
     let made = change(&client, &mut signer, edit, reason, printer).await?;
-    finish(&signer, made, done, printer)
+    finish(&client, &signer, made.map(|made| made.row), done, printer).await
 }
 
-/// Says what came of it; `made` is none where the list says it already.
-fn finish(signer: &Signer, made: Option<ProposalDetail>, done: &str, printer: &mut Printer<'_>) -> anyhow::Result<()> {
-    let row = made.map(|made| made.row);
+/// Says what came of it; `row` is none where the list says it already.
+async fn finish(
+    client: &Client,
+    signer: &Signer,
+    row: Option<ProposalRow>,
+    done: &str,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
     if let Some(row) = &row {
-        tell(row, signer, printer)?;
+        tell(client, row, signer, printer).await?;
     }
     let is_done = row.as_ref().is_none_or(|row| row.state == ProposalState::Published);
     let changed = Changed { role: signer.role.to_string(), proposal: row };

@@ -29,6 +29,7 @@ pub(super) async fn of_team(client: &Client, team: Option<&TeamId>) -> anyhow::R
 
 fn cells(row: &ProposalRow, printer: &Printer<'_>) -> Vec<String> {
     let state = match (row.state, &row.wants, &row.ended_why) {
+        (ProposalState::Open, ..) if let Some(stuck) = &row.stuck => format!("stuck: {stuck}"),
         (ProposalState::Open, Some(wants), _) => format!("open: {wants}"),
         (state, _, Some(why)) => format!("{}: {why}", state.as_str()),
         (state, ..) => state.as_str().to_owned(),
@@ -45,7 +46,7 @@ fn cells(row: &ProposalRow, printer: &Printer<'_>) -> Vec<String> {
 }
 
 /// What a proposal changes, in a few words.
-fn changes(change: &ListChange) -> String {
+pub(super) fn changes(change: &ListChange) -> String {
     let adds = change.adds.iter().map(|model| format!("+ {model}"));
     let recalls = change.recalls.iter().map(|(model, _)| format!("recalls {model}"));
     let floors = change.floors.iter().map(|model| format!("floor {model}"));

@@ -21,13 +21,12 @@ use super::{
     config::{Environment, Settings},
     lists::{self, Signer},
     output::Printer,
-    proposals,
     upload::Outgoing,
     versions::{Edit, Target},
 };
 use crate::{
     bundle::{self, Blob, Bundle},
-    forms::{ManifestStored, proposals::ProposalRow},
+    forms::{ManifestStored, TeamMetadata, proposals::ProposalRow},
     proposals::ProposalState,
     repository::TeamRole,
     wording::{count, size},
@@ -68,10 +67,12 @@ pub(super) async fn run(
     let files = count(bundle.manifest.files.len(), "file");
     printer.step(&format!("read {model}: {files}, {}", size(bundle.manifest.total_bytes().0)))?;
 
+    let served: TeamMetadata = client.get(&lists::metadata_path(&signer.role)).await?;
+    signer.counts(&served)?;
     let (uploaded_blobs, uploaded_bytes) = upload_all(&client, &bundle, printer).await?;
     let listed = list(&client, &mut signer, &bundle, order, printer).await?;
     if let Some(row) = &listed {
-        lists::tell(row, &signer, printer)?;
+        lists::tell(&client, row, &signer, printer).await?;
     }
     let is_draft = listed.as_ref().is_some_and(|row| row.state != ProposalState::Published);
     let published = Published {
@@ -147,8 +148,7 @@ async fn list(
     printer: &mut Printer<'_>,
 ) -> anyhow::Result<Option<ProposalRow>> {
     let model = bundle.manifest.model.clone();
-    if let Some(waits) = waiting(client, signer, &model).await? {
-        printer.step(&format!("proposal {} lists {model} already", waits.id))?;
+    if let Some(waits) = lists::waiting(client, signer, |change| change.adds.contains(&model), printer).await? {
         return Ok(Some(waits));
     }
     let reason = order.reason.clone().unwrap_or_else(|| format!("publish {model}"));
@@ -158,13 +158,4 @@ async fn list(
         printer.step(&format!("{}'s list names this version already", signer.role))?;
     }
     Ok(made.map(|made| made.row))
-}
-
-/// The open proposal that lists the version.
-async fn waiting(client: &Client, signer: &Signer, model: &ModelVersion) -> anyhow::Result<Option<ProposalRow>> {
-    let rows = proposals::of_team(client, Some(&model.name.team)).await?;
-    let is_this = |row: &ProposalRow| {
-        row.state == ProposalState::Open && row.role == signer.role.kind && row.change.adds.contains(model)
-    };
-    Ok(rows.into_iter().find(is_this))
 }

@@ -4,7 +4,7 @@
 //! first: a server that understates them could lead the device back to what it has seen since. Root's keys sign here and go
 //! nowhere.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use jiff::SignedDuration;
 use serde::Serialize;
 use serde_json::Value;
@@ -73,7 +73,7 @@ async fn floors(
     let server: WhoAmI = client.get("/api/v1/whoami").await?;
     let issued = crate::director::whole_seconds(printer.now());
     let expires = issued + SignedDuration::try_from(order.valid).context("the time that the ticket is good for")?;
-    Ok(RescueTicket {
+    let ticket = RescueTicket {
         format: FORMAT,
         fleet: server.fleet,
         device: order.device.clone(),
@@ -82,7 +82,13 @@ async fn floors(
         expires,
         generation: row.desired_generation,
         roles: known.roles.clone(),
-    })
+    };
+    if let Some(role) = ticket.unfloored() {
+        bail!(
+            "the server names no version of {role}, so nothing was signed: a ticket without that floor is a way back"
+        );
+    }
+    Ok(ticket)
 }
 
 /// What a ticket says; its signatures are for the device to judge.

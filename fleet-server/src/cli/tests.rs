@@ -166,7 +166,7 @@ fn wrong_usage_is_two_and_help_is_none() {
         "model withdraw --proposal 7",
         "model recall demo/m@1.0.0",
         "model recall demo/m@1.0.0 --reason x --on-recall wait",
-        "model floor demo/m --reason x",
+        "model floor demo --reason x",
         "model test",
         "model test zoo --tolerance 1 --atol 1",
         "model check m.onnx --label y",

@@ -106,6 +106,9 @@ pub struct ProposalRow {
     /// What is still missing, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wants: Option<String>,
+    /// Why it cannot be published as it stands, whoever signs it, for people; none where nothing hinders it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<String>,
     /// When it was over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,

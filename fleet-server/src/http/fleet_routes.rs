@@ -12,13 +12,14 @@ use axum::{
 use serde::Deserialize;
 use tern_protocol::{
     desired::Probation,
-    ids::{DeviceId, Labels},
+    ids::{DeviceId, Labels, ModelVersion},
 };
 
 use super::{
     body,
     caller::{operator, operator_on, permit},
     problem::{Answer, Refusal, Refused},
+    publishing::unsigned,
     query::{self, ListQuery},
 };
 use crate::{
@@ -36,8 +37,6 @@ use crate::{
 
 /// Longest reason, in bytes.
 pub(super) const MAX_REASON: usize = 1000;
-/// Longest probation: as many inferences or seconds.
-const MAX_PROBATION: u64 = 1_000_000_000;
 
 /// `GET /api/v1/whoami`.
 pub(super) async fn whoami(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Answer<Json<WhoAmI>> {
@@ -95,7 +94,7 @@ pub(super) async fn may_enrol(
     device: &DeviceId,
     labels: &Labels,
 ) -> Answer<()> {
-    if operator.scope.devices.is_none() {
+    if operator.scope.is_whole() {
         return Ok(());
     }
     let labels = labels.iter().map(|(key, value)| format!(",{key}={value}"));
@@ -174,7 +173,10 @@ pub(super) async fn assign(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, 
     let order = AssignmentOrder { model: form.model, selector, probation, reason: form.reason, actor: operator.name };
     let model = order.model.clone();
     let assigned = fleet.store.assign(order, fleet.signer(), clock::now()).await?;
-    let devices = assigned.map_err(|refusal| assign_refused(&refusal, &model.to_string()))?;
+    let devices = match assigned {
+        Ok(devices) => devices,
+        Err(refusal) => return Err(assign_refused(&fleet, &refusal, &model).await),
+    };
     for (device, generation) in devices.iter().filter(|(device, _)| fleet.is_connected(device)) {
         fleet.delivery.lags(device, *generation);
     }
@@ -193,21 +195,19 @@ pub(super) fn check_reason(reason: &str) -> Answer<()> {
 fn check(reason: &str, probation: &Probation) -> Answer<()> {
     check_reason(reason)?;
     let refused = |words: String| Err(Refused::new(Refusal::BadOrder, words));
-    if probation.min_inferences > MAX_PROBATION || probation.min_seconds > MAX_PROBATION {
-        return refused(format!("probation must be at most {MAX_PROBATION}"));
+    if probation.is_too_long() {
+        let (inferences, seconds) = (Probation::MOST_INFERENCES, Probation::MOST_SECONDS);
+        return refused(format!("probation must be at most {inferences} inferences and {seconds} seconds"));
     }
     Ok(())
 }
 
-fn assign_refused(refusal: &AssignRefusal, model: &str) -> Refused {
+async fn assign_refused(fleet: &Arc<Fleet>, refusal: &AssignRefusal, model: &ModelVersion) -> Refused {
     match refusal {
         AssignRefusal::UnknownVersion => {
             Refused::new(Refusal::UnknownVersion, format!("{model} was never published: see `tern model list`"))
         }
-        AssignRefusal::Unsigned => {
-            let words = format!("the team's signed metadata does not list {model}: publish it with its release key");
-            Refused::new(Refusal::VersionUnsigned, words)
-        }
+        AssignRefusal::Unsigned => unsigned(fleet, model).await,
         AssignRefusal::Disallowed(why) => Refused::new(Refusal::VersionRecalled, format!("{why}: assign another")),
         AssignRefusal::NoDevice => {
             Refused::new(Refusal::NoDeviceMatched, "try the selector with `tern device list --selector`")

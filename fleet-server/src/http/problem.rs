@@ -157,6 +157,11 @@ impl Refused {
         self.refusal == refusal
     }
 
+    /// What is wrong and what to do.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The server's own failure: logged whole, answered without particulars.
     pub fn internal(error: &anyhow::Error) -> Self {
         tracing::error!(error = format!("{error:#}"), "a request failed");

@@ -27,12 +27,9 @@ use crate::{
         Page,
         proposals::{ListChange, ProposalDetail, ProposalOrder, SignatureOrder, Withdrawal},
     },
-    identity::{
-        Operator, Permission,
-        policy::{self, Resource},
-    },
+    identity::{Operator, Permission, policy::Resource},
     proposals::{self, Envelope, ProposalState, Signature, SignatureRefusal, Signed, Verdict},
-    repository::{Listing, TeamRole},
+    repository::{Listing, PublishRefusal, TeamRole},
     store::{NewProposal, ProposalRefusal, ProposeRefusal},
 };
 
@@ -135,8 +132,7 @@ async fn sign(
     let id = number(&id)?;
     let order: SignatureOrder = body::json(body).await?;
     let override_reason = order.override_reason.as_deref().map(reason).transpose()?;
-    let proposal = current(&fleet, id).await?;
-    permit(&fleet, &signer, Permission::Approve, &Resource::team(&proposal.row.team))?;
+    let proposal = visible(&fleet, &signer, Permission::Approve, id).await?;
     let role = role_of(&proposal);
     let Some(signed) = proposal.signed.as_ref().filter(|_| proposal.row.state == ProposalState::Open) else {
         return Err(over(&proposal));
@@ -163,8 +159,7 @@ async fn withdraw(
     let id = number(&id)?;
     let form: Withdrawal = body::json(body).await?;
     let reason = reason(&form.reason)?;
-    let proposal = current(&fleet, id).await?;
-    permit(&fleet, &caller, Permission::Read, &Resource::team(&proposal.row.team))?;
+    let proposal = visible(&fleet, &caller, Permission::Read, id).await?;
     if !may_withdraw(&caller, &proposal) {
         let words = format!("{} made it: they or an approver may withdraw it", proposal.row.author);
         return Err(Refused::new(Refusal::NotYours, words));
@@ -199,15 +194,22 @@ async fn list(
     if !(1..=MAX_ROWS).contains(&limit) {
         return Err(Refused::new(Refusal::BadQuery, format!("limit must be 1 to {MAX_ROWS}")));
     }
-    let mut found = fleet.store.proposals(team, query.cursor, limit + 1).await?;
+    // What the reader may not see is not counted either.
+    let teams = match (team, reader.scope.teams.clone()) {
+        (Some(team), Some(own)) => Some(own.into_iter().filter(|one| *one == team).collect()),
+        (Some(team), None) => Some([team].into()),
+        (None, own) => own,
+    };
+    let mut found = fleet.store.proposals(teams, query.cursor, limit + 1).await?;
     let goes_on = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| goes_on).map(|last| last.row.id.to_string());
     let mut items = Vec::new();
     for proposal in found {
-        if policy::decide(&reader, Permission::Read, &Resource::team(&proposal.row.team)).is_ok() {
-            items.push(shown(&fleet, proposal).await?.row);
-        }
+        // One list at a time: all of a page would be too much at once.
+        let is_open = proposal.row.state == ProposalState::Open;
+        let whole = if is_open { fleet.store.proposal(proposal.row.id).await? } else { None };
+        items.push(shown(&fleet, whole.unwrap_or(proposal)).await?.row);
     }
     Ok(Json(Page { items, next }).into_response())
 }
@@ -219,8 +221,7 @@ async fn one(
     headers: HeaderMap,
 ) -> Answer<Json<ProposalDetail>> {
     let reader = operator_on(&fleet, &headers, Permission::Read, &Resource::NONE).await?;
-    let proposal = current(&fleet, number(&id)?).await?;
-    permit(&fleet, &reader, Permission::Read, &Resource::team(&proposal.row.team))?;
+    let proposal = visible(&fleet, &reader, Permission::Read, number(&id)?).await?;
     shown(&fleet, proposal).await.map(Json)
 }
 
@@ -232,6 +233,15 @@ fn number(text: &str) -> Answer<i64> {
 async fn current(fleet: &Arc<Fleet>, id: i64) -> Answer<ProposalDetail> {
     let found = fleet.store.proposal(id).await?;
     found.ok_or_else(|| not_changed(id, ProposalRefusal::Unknown))
+}
+
+/// The proposal, if the operator may do this to its team's. One of another team is answered like one that is not there:
+/// numbers are easily guessed.
+async fn visible(fleet: &Arc<Fleet>, operator: &Operator, permission: Permission, id: i64) -> Answer<ProposalDetail> {
+    let proposal = current(fleet, id).await?;
+    let may = permit(fleet, operator, permission, &Resource::team(&proposal.row.team));
+    may.map_err(|_| not_changed(id, ProposalRefusal::Unknown))?;
+    Ok(proposal)
 }
 
 fn role_of(proposal: &ProposalDetail) -> TeamRole {
@@ -247,16 +257,22 @@ async fn go_on(fleet: &Arc<Fleet>, id: i64) -> Answer<ProposalDetail> {
     let signatures = signatures.map(|s| Signature { keyid: s.keyid.clone(), sig: s.sig.clone() }).collect();
     let bytes = serde_json::to_vec(&Envelope { signatures, signed }).map_err(|e| Refused::internal(&e.into()))?;
     let listing = fleet.repository.inspect(&role, &bytes);
-    // Another's last signature may just have published this one, or another list: the record knows which.
+    // Another's last signature may just have published this one, or another list: the record knows which. If neither,
+    // the proposal says what it is stuck on.
     let Ok(listing) = listing else { return settled(fleet, id).await };
-    let manifests = complete(fleet, listing.versions).await?;
+    let manifests = match complete(fleet, listing.versions).await {
+        Err(refused) if !refused.is(Refusal::Internal) => return settled(fleet, id).await,
+        complete => complete?,
+    };
     let by: Vec<_> = signers(&proposal);
     if judged(fleet, &role, &by, &manifests).await? != Verdict::Ready {
         return shown(fleet, proposal).await;
     }
     let last = by.last().map_or(proposal.row.author.clone(), |signed| signed.by.clone());
     match publish(fleet, &role, bytes, manifests, &last).await {
-        Err(refused) if refused.is(Refusal::MetadataMoved) => settled(fleet, id).await,
+        Err(refused) if refused.is(Refusal::MetadataMoved) || refused.is(Refusal::MetadataExpired) => {
+            settled(fleet, id).await
+        }
         Err(refused) => Err(refused),
         Ok(()) => settled(fleet, id).await,
     }
@@ -265,11 +281,15 @@ async fn go_on(fleet: &Arc<Fleet>, id: i64) -> Answer<ProposalDetail> {
 /// Publishes what a stop of the server left between the last signature and the publication: nobody would sign it again.
 ///
 /// # Errors
-/// Where the store fails; a proposal that cannot be published stays open.
+/// Where the store fails; a proposal that cannot be published stays open, and says why.
 pub(crate) async fn resume(fleet: &Arc<Fleet>) -> anyhow::Result<()> {
     for id in fleet.store.open_proposals().await? {
-        if let Err(refused) = go_on(fleet, id).await {
-            tracing::warn!(proposal = id, ?refused, "a proposal was not gone on with");
+        match go_on(fleet, id).await {
+            Ok(proposal) => {
+                let Some(stuck) = proposal.row.stuck else { continue };
+                tracing::warn!(proposal = id, stuck, "a proposal cannot be published");
+            }
+            Err(refused) => tracing::warn!(proposal = id, ?refused, "a proposal was not gone on with"),
         }
     }
     Ok(())
@@ -288,17 +308,43 @@ fn signers(proposal: &ProposalDetail) -> Vec<Signed> {
     signatures.map(|s| Signed { key: s.keyid.clone(), by: s.by.clone() }).collect()
 }
 
-/// The proposal with what it still wants.
-async fn shown(fleet: &Arc<Fleet>, mut proposal: ProposalDetail) -> Answer<ProposalDetail> {
-    let role = role_of(&proposal);
-    let Ok(keys) = fleet.repository.role_keys(&role) else { return Ok(proposal) };
+/// The proposal with what it still wants, and what it is stuck on.
+pub(super) async fn shown(fleet: &Arc<Fleet>, mut proposal: ProposalDetail) -> Answer<ProposalDetail> {
+    let (role, is_open) = (role_of(&proposal), proposal.row.state == ProposalState::Open);
+    let keys = match fleet.repository.role_keys(&role) {
+        Ok(keys) => keys,
+        Err(refusal) => {
+            proposal.row.stuck = is_open.then(|| refusal.to_string());
+            return Ok(proposal);
+        }
+    };
     proposal.row.threshold = keys.threshold() as u64;
-    if proposal.row.state == ProposalState::Open {
+    if is_open {
+        proposal.row.stuck = hindrance(fleet, &role, &proposal).await?;
         let newcomers = fleet.store.newcomers(proposal.row.change.adds.clone()).await?;
         let exempt = super::publishing::is_exempt(fleet, &role);
         proposal.row.wants = proposals::judge(&keys, &signers(&proposal), &newcomers, exempt).wanted();
     }
     Ok(proposal)
+}
+
+/// Why an open proposal cannot be published as it stands, however many sign it.
+async fn hindrance(fleet: &Arc<Fleet>, role: &TeamRole, proposal: &ProposalDetail) -> Answer<Option<String>> {
+    let Some(signed) = proposal.signed.clone() else { return Ok(None) };
+    let expires = signed["expires"].as_str().and_then(|text| text.parse().ok());
+    let bytes = serde_json::to_vec(&Envelope { signatures: Vec::new(), signed });
+    let bytes = bytes.map_err(|e| Refused::internal(&e.into()))?;
+    let listing = match fleet.repository.inspect(role, &bytes) {
+        Ok(listing) => listing,
+        Err(refusal) => return Ok(Some(publish_refused(refusal).detail().to_owned())),
+    };
+    if let Some(expires) = expires.filter(|expires| *expires <= clock::now()) {
+        return Ok(Some(PublishRefusal::Expired(expires).to_string()));
+    }
+    match complete(fleet, listing.versions).await {
+        Err(refused) if refused.is(Refusal::Internal) => Err(refused),
+        complete => Ok(complete.err().map(|refused| refused.detail().to_owned())),
+    }
 }
 
 fn not_changed(id: i64, refusal: ProposalRefusal) -> Refused {

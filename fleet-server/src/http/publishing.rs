@@ -7,14 +7,16 @@ use tern_protocol::{digest::Digest, ids::ModelVersion, manifest::Manifest};
 
 use super::{
     problem::{Answer, Refusal, Refused},
+    proposal_routes::shown,
     publish_routes::blob_states,
 };
 use crate::{
     clock,
     events::EventKind,
     fleet::Fleet,
+    forms::proposals::{ProposalDetail, ProposalRow},
     profiles::Reference,
-    proposals::{Signed, Verdict, judge},
+    proposals::{self, ProposalState, Signed, Verdict, judge},
     repository::{PublishRefusal, RoleKind, TeamRole},
     store::{NewEvent, SignedVersion},
 };
@@ -61,6 +63,31 @@ pub(super) fn needs_other(verdict: &Verdict) -> Refused {
     let wanted = verdict.wanted().unwrap_or_default();
     let words = format!("{wanted} is needed: propose the list, and have them run `tern model approve`");
     Refused::new(Refusal::OwnVersion, words)
+}
+
+/// What to say of a version that the team's list does not name: whose signature is missing where it is a draft.
+pub(super) async fn unsigned(fleet: &Arc<Fleet>, model: &ModelVersion) -> Refused {
+    match why_unsigned(fleet, model).await {
+        Ok(words) => Refused::new(Refusal::VersionUnsigned, words),
+        Err(refused) => refused,
+    }
+}
+
+async fn why_unsigned(fleet: &Arc<Fleet>, model: &ModelVersion) -> Answer<String> {
+    let most = proposals::KEPT + proposals::MAX_OPEN;
+    let all = fleet.store.proposals(Some([model.name.team.clone()].into()), None, most).await?;
+    let is_draft = |proposal: &ProposalDetail| {
+        let row = &proposal.row;
+        row.state == ProposalState::Open && row.role == RoleKind::Release && row.change.adds.contains(model)
+    };
+    let Some(draft) = all.into_iter().find(is_draft) else {
+        return Ok(format!("the team's signed metadata does not list {model}: publish it with its release key"));
+    };
+    let ProposalRow { id, wants, .. } = shown(fleet, draft).await?.row;
+    let wants = wants.map_or(String::new(), |wants| format!(", {wants}"));
+    Ok(format!(
+        "{model} is a draft, proposal {id}{wants}: another holder of a release key runs `tern model approve {model}`"
+    ))
 }
 
 /// The refusal, as the answer and, where it concerns the fleet, as an event.

@@ -17,6 +17,7 @@ use super::{
     caller::{operator_on, permit},
     fleet_routes::{selector, within},
     problem::{Answer, Refusal, Refused},
+    publishing::unsigned,
     query::{self, ListQuery},
 };
 use crate::{
@@ -69,7 +70,10 @@ async fn create(State(fleet): State<Arc<Fleet>>, headers: HeaderMap, body: Body)
         start: form.start,
         request,
     };
-    let record = fleet.store.create_rollout(new, clock::now()).await?.map_err(not_created)?;
+    let record = match fleet.store.create_rollout(new, clock::now()).await? {
+        Ok(record) => record,
+        Err(refusal) => return Err(not_created(&fleet, refusal).await),
+    };
     fleet.pulse.ring();
     Ok((StatusCode::CREATED, Json(RolloutRow::of(&record))).into_response())
 }
@@ -80,16 +84,13 @@ fn key(headers: &HeaderMap) -> Answer<Option<String>> {
     text.map(|text| Some(text.to_owned())).ok_or_else(|| Refused::new(Refusal::BadKey, KEY_RULE))
 }
 
-fn not_created(refusal: CreateRefusal) -> Refused {
+async fn not_created(fleet: &Arc<Fleet>, refusal: CreateRefusal) -> Refused {
     match refusal {
         CreateRefusal::Policy(error) => Refused::new(Refusal::BadPolicy, error.to_string()),
         CreateRefusal::UnknownVersion(version) => {
             Refused::new(Refusal::UnknownVersion, format!("{version} was never published: see `tern model list`"))
         }
-        CreateRefusal::Unsigned(version) => {
-            let words = format!("the team's signed metadata does not list {version}: publish it with its release key");
-            Refused::new(Refusal::VersionUnsigned, words)
-        }
+        CreateRefusal::Unsigned(version) => unsigned(fleet, &version).await,
         CreateRefusal::Disallowed(why) => Refused::new(Refusal::VersionRecalled, format!("{why}: roll another out")),
         CreateRefusal::Active(other) => active(&other),
         CreateRefusal::KeyReused => {

@@ -2,7 +2,9 @@
 //!
 //! Two questions, both must be answered with yes: does the role allow the action, and does what is touched lie inside the
 //! token's scope. What touches everything lies inside no scope but the whole fleet. Selectors are held against each other
-//! by their terms: an order lies inside a scope if it names every term of the scope.
+//! by their terms: an order lies inside a scope if it names every term of the scope. A scope of teams that names no
+//! devices holds devices for what its teams own and no further: it puts their models onto any of them, and enrols, revokes
+//! and reidentifies none, for whoever runs on a device would feel that. Reading changes nothing and is not bounded so.
 
 use tern_protocol::ids::{DeviceClass, DeviceId, Labels, TeamId};
 
@@ -104,6 +106,15 @@ pub enum Denied {
         /// The selector.
         selector: Selector,
     },
+    /// It touches devices themselves, not models of a team on them, and the scope names teams alone.
+    #[error(
+        "the token is for {scope}, and that holds no device itself, only its models on devices: use a token whose scope \
+         names devices"
+    )]
+    Itself {
+        /// The scope.
+        scope: Scope,
+    },
     /// It touches the whole fleet.
     #[error(
         "the token is for {scope}, and this concerns the whole fleet: name a part of it, or use a token for all of it"
@@ -131,6 +142,10 @@ pub fn decide(operator: &Operator, action: Permission, resource: &Resource) -> R
             Touched::Everything => return Err(Denied::Whole { scope: scope() }),
         }
     }
+    let is_itself = resource.team == Touched::Nothing && resource.devices != Touched::Nothing;
+    if operator.scope.is_teams_alone() && is_itself && action.changes() {
+        return Err(Denied::Itself { scope: scope() });
+    }
     if let Some(devices) = &operator.scope.devices {
         match &resource.devices {
             Touched::Nothing => {}
@@ -156,8 +171,11 @@ pub fn covers(grantor: &Operator, role: Role, scope: &Scope) -> bool {
     let allows = Permission::ALL.into_iter().all(|p| grantor.role.allows(p) || !role.allows(p));
     let has_teams =
         grantor.scope.teams.as_ref().is_none_or(|own| scope.teams.as_ref().is_some_and(|t| t.is_subset(own)));
-    let own = grantor.scope.devices.as_ref();
-    let has_devices = own.is_none_or(|own| scope.devices.as_ref().is_some_and(|devices| devices.is_within(own)));
+    let has_devices = match &grantor.scope.devices {
+        Some(own) => scope.devices.as_ref().is_some_and(|devices| devices.is_within(own)),
+        // To name devices gives more than to name none.
+        None => !grantor.scope.is_teams_alone() || scope.devices.is_none(),
+    };
     allows && has_teams && has_devices
 }
 
@@ -201,10 +219,28 @@ mod tests {
         let may = |resource: &Resource| decide(&publisher, Permission::Publish, resource);
         assert_eq!(may(&Resource::team(&team("vision"))), Ok(()));
         assert_eq!(may(&Resource::NONE), Ok(()));
-        assert_eq!(may(&Resource::DEVICES), Ok(()), "it says nothing of devices");
+        assert_eq!(may(&Resource::DEVICES), Err(Denied::Itself { scope: scope.clone() }));
         let audio = team("audio");
         assert_eq!(may(&Resource::team(&audio)), Err(Denied::Team { scope: scope.clone(), team: audio }));
         assert_eq!(may(&Resource::FLEET), Err(Denied::Whole { scope }));
+    }
+
+    #[test]
+    fn a_team_token_touches_devices_for_its_models_only() {
+        let operator = scoped(Role::Operator, &["vision"], None);
+        let itself = Err(Denied::Itself { scope: operator.scope.clone() });
+        let may = |resource: &Resource| decide(&operator, Permission::Operate, resource);
+        let (cam, picked) = (Resource::device(cam("hall-2")), "site=hall-2".parse().unwrap());
+        for alone in [&cam, &Resource::DEVICES, &Resource::NONE.on(&picked)] {
+            assert_eq!(may(alone), itself, "{alone:?}");
+            assert_eq!(decide(&operator, Permission::Read, alone), Ok(()));
+        }
+        let own = Resource::team(&team("vision"));
+        for models in [own.clone().on(&Selector::all()), Resource { team: own.team, ..cam.clone() }] {
+            assert_eq!(may(&models), Ok(()), "{models:?}");
+        }
+        let local = scoped(Role::Operator, &["vision"], Some("site=hall-2"));
+        assert_eq!(decide(&local, Permission::Operate, &cam), Ok(()), "devices are named");
     }
 
     #[test]
@@ -243,6 +279,9 @@ mod tests {
         ] {
             assert!(!covers(&local, Role::Viewer, &scope(teams, devices)), "{teams:?} {devices:?}");
         }
+        let of_team = scoped(Role::Admin, &["vision"], None);
+        assert!(covers(&of_team, Role::Admin, &of_team.scope));
+        assert!(!covers(&of_team, Role::Operator, &scope(&["vision"], Some("*"))), "that would hold devices");
         assert!(!covers(&Operator::new("p", Role::Publisher), Role::Approver, &Scope::WHOLE));
         assert!(covers(&Operator::new("p", Role::Publisher), Role::Viewer, &Scope::WHOLE));
     }

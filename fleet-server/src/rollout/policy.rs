@@ -240,6 +240,13 @@ pub enum PolicyError {
     /// A span is too long.
     #[error("{0} is longer than ten years")]
     TooLong(&'static str),
+    /// A probation is longer than devices take.
+    #[error(
+        "a probation is longer than devices take: at most {} inferences and {} seconds",
+        Probation::MOST_INFERENCES,
+        Probation::MOST_SECONDS
+    )]
+    Probation,
     /// Maintenance windows are empty, overlap, or are out of order.
     #[error("maintenance window {0} is empty, or begins before the end of the one before")]
     Windows(usize),
@@ -270,10 +277,12 @@ impl Policy {
         let mut spans = vec![("silence_seconds", self.silence_seconds), ("stalled_seconds", self.hold.stalled_seconds)];
         for stage in &self.stages {
             spans.push(("bake_seconds", stage.bake_seconds));
-            spans.push(("min_seconds", stage.probation.min_seconds));
         }
         if let Some((name, _)) = spans.iter().find(|(_, seconds)| *seconds > MAX_SECONDS) {
             return Err(PolicyError::TooLong(name));
+        }
+        if self.stages.iter().any(|stage| stage.probation.is_too_long()) {
+            return Err(PolicyError::Probation);
         }
         if self.windows.len() > MAX_WINDOWS {
             return Err(PolicyError::TooManyWindows(self.windows.len()));

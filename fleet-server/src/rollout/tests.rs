@@ -85,6 +85,10 @@ fn each_rule_of_a_policy_is_its_own_error() {
         ("stages = [{ size = \"100%\", min_survivors = 0 }]".to_owned(), E::NoSurvivor(0)),
         (format!("max_unavailable = \"0%\"\nstages = [{all}]"), E::Standstill("max_unavailable")),
         (format!("concurrency = 0\nstages = [{all}]"), E::Standstill("concurrency")),
+        (
+            "stages = [{ size = \"100%\", probation = { min_inferences = 1, min_seconds = 2592001 } }]".to_owned(),
+            E::Probation,
+        ),
         (format!("silence_seconds = 400000000\nstages = [{all}]"), E::TooLong("silence_seconds")),
         ("stages = [{ size = \"100%\", bake_seconds = 400000000 }]".to_owned(), E::TooLong("bake_seconds")),
         (

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     ca::{Authority, rotation::BUNDLE},
@@ -11,6 +12,8 @@ use crate::{
     store::{NewEvent, Store},
 };
 
+/// How often devices ask which authorities count, unless their own `trust_refresh_seconds` says otherwise.
+const DEVICES_ASK: SignedDuration = SignedDuration::from_hours(1);
 /// Devices that a refusal names.
 const NAMED: usize = 5;
 
@@ -45,7 +48,7 @@ pub async fn carry_out(order: &CaOrder) -> anyhow::Result<String> {
     let _lock = disk::lock(&data.join("server.lock")).context("lock the data folder; is the server running?")?;
     let store = Store::open(&data.join("server.db")).context("open server.db")?;
     let (folder, now) = (data.join("ca"), clock::now());
-    let bundle = folder.join(BUNDLE);
+    let (bundle, ca) = (folder.join(BUNDLE), folder.join("ca.pem"));
     let (kind, message, words) = match order.step {
         CaStep::Rotate => {
             let fleet = store.settings().await.context("read the fleet's settings")?.fleet;
@@ -54,9 +57,11 @@ pub async fn carry_out(order: &CaOrder) -> anyhow::Result<String> {
                 "the next authority is {}; both count now\n\
                  for operators and dashboards: trust {} (`tern login --ca`) before the old one is retired\n\
                  next: tern-server run; a fleet made with --solo lists ca/{BUNDLE} by itself, another one lists it in a ceremony\n\
-                 then: devices take it over; tern-server ca retire says who has not",
+                 then: devices ask once an hour (trust_refresh_seconds in agent.toml), so those that are online have taken it \
+                 over an hour after it is listed, by {} at the earliest; tern-server ca retire says who has not",
                 both.newest().sha256(),
-                bundle.display()
+                bundle.display(),
+                asked(now)
             );
             (EventKind::AuthorityRotated, format!("the next authority is {}", both.newest().sha256()), words)
         }
@@ -66,16 +71,23 @@ pub async fn carry_out(order: &CaOrder) -> anyhow::Result<String> {
             let named: Vec<_> = behind.iter().take(NAMED).map(ToString::to_string).collect();
             ensure!(
                 leave_behind || behind.is_empty(),
-                "{} devices know the old authority only and would have to be enrolled again, such as {}: wait until they \
-                 have been online, revoke them, or give --leave-behind",
+                "{} devices know the old authority only and would have to be enrolled again, such as {}: start the \
+                 server and wait until they have been online (devices ask once an hour, so those that are have asked by {}), \
+                 revoke them, or give --leave-behind",
                 behind.len(),
-                named.join(", ")
+                named.join(", "),
+                asked(now)
             );
             let after = Authority::retire(&folder)?;
             let words = format!(
-                "the authority is {} alone; {} devices are left behind\nnext: tern-server run",
+                "the authority is {} alone; {} devices are left behind\n\
+                 for operators and dashboards: {} is the new ca.pem; log in again with it (`tern login --ca {}`)\n\
+                 next: tern-server run; devices ask once an hour, so those that are online trust it alone by {}",
                 after.sha256(),
-                behind.len()
+                behind.len(),
+                ca.display(),
+                ca.display(),
+                asked(now)
             );
             (
                 EventKind::AuthorityRetired,
@@ -86,4 +98,9 @@ pub async fn carry_out(order: &CaOrder) -> anyhow::Result<String> {
     };
     store.record(NewEvent::new(kind, message).by("server"), now).await.context("record it")?;
     Ok(words)
+}
+
+/// When every device that is online has asked again, if the server runs from now on.
+fn asked(now: Timestamp) -> String {
+    now.saturating_add(DEVICES_ASK).unwrap_or(Timestamp::MAX).strftime("%Y-%m-%d %H:%M UTC").to_string()
 }

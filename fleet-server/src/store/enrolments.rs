@@ -126,6 +126,20 @@ impl Store {
         .await
     }
 
+    /// Whether the token with this hash still makes this device, as far as that can be told without its key; nothing is
+    /// changed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; refusals are in the value.
+    pub async fn enrollable(
+        &self,
+        secret_hash: Digest,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> Result<Result<(), EnrolmentRefusal>, StoreError> {
+        self.read(move |connection| Ok(judge(connection, &secret_hash, &device, None, now)?.map(drop))).await
+    }
+
     /// Uses a token up and records the device, in one transaction.
     ///
     /// # Errors
@@ -136,30 +150,12 @@ impl Store {
         now: Timestamp,
     ) -> Result<Result<Enrolled, EnrolmentRefusal>, StoreError> {
         self.write(move |connection| {
-            let Some(order) = find(connection, &token)? else { return Ok(Err(EnrolmentRefusal::Unknown)) };
-            if order.expires <= millis(now) {
-                return Ok(Err(EnrolmentRefusal::Expired));
-            }
-            let before: Option<(String, bool)> = connection
-                .query_row(
-                    "SELECT key_sha256, revoked IS NOT NULL OR cloned IS NOT NULL FROM devices WHERE device = ?1",
-                    [token.device.as_str()],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
-                )
-                .optional()?;
             let key = token.key_sha256.to_string();
-            let is_out = before.as_ref().is_some_and(|(_, is_out)| *is_out);
-            let replaced = before.is_some_and(|(before, _)| before != key);
-            match &order.used_key {
-                // A key that was replaced since cannot ask again either: it would cut its successor off. One that was put
-                // out needs a new order.
-                Some(used) if *used != key || replaced || is_out => return Ok(Err(EnrolmentRefusal::Used)),
-                Some(_) => {}
-                None if !order.replaces && in_service(connection, &token.device)? => {
-                    return Ok(Err(EnrolmentRefusal::AlreadyEnrolled));
-                }
-                None => {}
-            }
+            let judged = judge(connection, &token.secret_hash, &token.device, Some(&key), now)?;
+            let Judged { order, replaced } = match judged {
+                Ok(judged) => judged,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
             connection.execute(
                 "UPDATE enrolments SET used = ?2, used_key = ?3 WHERE secret_hash = ?1",
                 params![token.secret_hash.to_string(), millis(now), key],
@@ -202,12 +198,50 @@ pub(super) struct Order {
     pub(super) used_key: Option<String>,
 }
 
-fn find(connection: &Connection, token: &UsedToken) -> Result<Option<Order>, StoreError> {
+/// A token that counts.
+struct Judged {
+    order: Order,
+    /// Whether another key is the device's.
+    replaced: bool,
+}
+
+/// Whether a token counts, for this key where it is known already.
+fn judge(
+    connection: &Connection,
+    secret_hash: &Digest,
+    device: &DeviceId,
+    key: Option<&str>,
+    now: Timestamp,
+) -> Result<Result<Judged, EnrolmentRefusal>, StoreError> {
+    let Some(order) = find(connection, secret_hash, device)? else { return Ok(Err(EnrolmentRefusal::Unknown)) };
+    if order.expires <= millis(now) {
+        return Ok(Err(EnrolmentRefusal::Expired));
+    }
+    let before: Option<(String, bool)> = connection
+        .query_row(
+            "SELECT key_sha256, revoked IS NOT NULL OR cloned IS NOT NULL FROM devices WHERE device = ?1",
+            [device.as_str()],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    let is_out = before.as_ref().is_some_and(|(_, is_out)| *is_out);
+    let is_other = |known: &str| key.is_some_and(|key| key != known);
+    let replaced = before.is_some_and(|(before, _)| is_other(&before));
+    match &order.used_key {
+        // A key that was replaced since cannot ask again either: it would cut its successor off. One that was put out needs
+        // a new order.
+        Some(used) if is_other(used) || replaced || is_out => Ok(Err(EnrolmentRefusal::Used)),
+        None if !order.replaces && in_service(connection, device)? => Ok(Err(EnrolmentRefusal::AlreadyEnrolled)),
+        _ => Ok(Ok(Judged { order, replaced })),
+    }
+}
+
+fn find(connection: &Connection, secret_hash: &Digest, device: &DeviceId) -> Result<Option<Order>, StoreError> {
     let found = connection
         .query_row(
             "SELECT labels, ordered_by, expires, replaces, used_key FROM enrolments
              WHERE secret_hash = ?1 AND device = ?2",
-            params![token.secret_hash.to_string(), token.device.as_str()],
+            params![secret_hash.to_string(), device.as_str()],
             |row| {
                 Ok(Order {
                     labels: row.get(0)?,

@@ -1,5 +1,7 @@
 //! Proposals as they are kept: bounded while open, and a short history once they are over.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
@@ -58,8 +60,8 @@ pub enum ProposalRefusal {
     Twice(KeyId),
 }
 
-const COLUMNS: &str =
-    "id, team, kind, version, digest, change, author, reason, created, state, ended, ended_why, signed";
+/// All but what is signed.
+const SHORT: &str = "id, team, kind, version, digest, change, author, reason, created, state, ended, ended_why";
 
 impl Store {
     /// Makes a proposal; gives its number.
@@ -78,23 +80,27 @@ impl Store {
         self.read(move |connection| find(connection, id)).await
     }
 
-    /// Proposals, newest first, below `before`; of one team where `team` names it.
+    /// Proposals, newest first, below `before`; of these teams, where they are named. Without what is signed: that may be
+    /// [`MAX_BYTES`] each.
+    ///
+    /// [`MAX_BYTES`]: crate::proposals::MAX_BYTES
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn proposals(
         &self,
-        team: Option<TeamId>,
+        teams: Option<BTreeSet<TeamId>>,
         before: Option<i64>,
         limit: usize,
     ) -> Result<Vec<ProposalDetail>, StoreError> {
         self.read(move |connection| {
             let sql = format!(
-                "SELECT {COLUMNS} FROM proposals WHERE (?1 IS NULL OR team = ?1) AND (?2 IS NULL OR id < ?2)
+                "SELECT {SHORT}, NULL FROM proposals
+                 WHERE (?1 IS NULL OR team IN (SELECT value FROM json_each(?1))) AND (?2 IS NULL OR id < ?2)
                  ORDER BY id DESC LIMIT ?3"
             );
             let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query(params![team.map(|t| t.to_string()), before, integer(limit as u64)])?;
+            let mut rows = statement.query(params![teams.as_ref().map(to_json), before, integer(limit as u64)])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
                 found.push(from_row(connection, row)?);
@@ -187,7 +193,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(move |connection| {
             let sql = format!(
-                "SELECT {COLUMNS} FROM proposals
+                "SELECT {SHORT}, signed FROM proposals
                  WHERE team = ?1 AND kind = ?2 AND state = 'open' AND version <= ?3 ORDER BY id"
             );
             let mut statement = connection.prepare_cached(&sql)?;
@@ -327,7 +333,7 @@ fn note(
 }
 
 fn find(connection: &Connection, id: i64) -> Result<Option<ProposalDetail>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM proposals WHERE id = ?1");
+    let sql = format!("SELECT {SHORT}, signed FROM proposals WHERE id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([id])?;
     rows.next()?.map(|row| from_row(connection, row)).transpose()
@@ -353,6 +359,7 @@ fn from_row(connection: &Connection, row: &Row<'_>) -> Result<ProposalDetail, St
         signatures: signatures(connection, id)?,
         threshold: 0,
         wants: None,
+        stuck: None,
     };
     let signed = signed.map(|bytes| from_json("proposal", &bytes)).transpose()?;
     Ok(ProposalDetail { row, signed })

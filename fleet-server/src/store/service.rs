@@ -94,7 +94,9 @@ pub(super) fn revoke(connection: &Connection, order: &Revocation, now: Timestamp
     if connection.execute(sql, params![device, millis(now), order.actor, order.reason])? == 0 {
         return Ok(());
     }
+    // Whatever would still let it in was ordered before.
     connection.execute("DELETE FROM enrolments WHERE device = ?1 AND used IS NULL", [device])?;
+    connection.execute("DELETE FROM claim_serials WHERE device = ?1 AND used IS NULL", [device])?;
     let event = NewEvent::new(EventKind::DeviceRevoked, order.reason.clone()).by(order.actor.clone());
     events::insert(connection, &event.of_device(&order.device), now)
 }

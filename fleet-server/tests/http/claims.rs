@@ -136,6 +136,11 @@ async fn a_list_ends_with_its_time_with_a_newer_list_and_with_a_revocation() {
     let reason = json!({"reason": "it was stolen"});
     assert_eq!(rig.admin().post("/api/v1/devices/cam-2b/revoke", &reason).await.status, StatusCode::OK);
     assert_eq!(claim(&rig, &new, "SN-2", &two).await.problem(), (403, "used-enrolment".into()));
+    // What was ordered before a revocation lets nobody in after it: neither a token nor a serial.
+    let waiting = list(&rig, &[("SN-5", "cam-5")]).await;
+    rig.enrol("cam-5").await;
+    assert_eq!(rig.admin().post("/api/v1/devices/cam-5/revoke", &reason).await.status, StatusCode::OK);
+    assert_eq!(claim(&rig, &waiting, "SN-5", &new_key()).await.problem(), (403, "unknown-serial".into()));
     let again = list(&rig, &[("SN-2", "cam-2b")]).await;
     claim(&rig, &again, "SN-2", &new_key()).await.ok::<ClaimResponse>();
 }

@@ -66,6 +66,9 @@ async fn an_enrolment_token_counts_once_and_for_its_device() {
     let mut csr = request.clone();
     csr.csr_pem = "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----".into();
     assert_eq!(ask(&csr).await.problem(), (422, "bad-csr".into()));
+    // Who has no token is told no more, whatever the request is: nothing of it was read.
+    csr.secret = "0".repeat(64);
+    assert_eq!(ask(&csr).await.problem(), (403, "unknown-enrolment".into()));
     let mut labels = request.clone();
     labels.labels = (0..65).map(|i| (format!("l{i}").parse().unwrap(), "x".parse().unwrap())).collect();
     assert_eq!(ask(&labels).await.problem(), (422, "bad-labels".into()));

@@ -111,7 +111,10 @@ async fn two_people_approve_and_recall_by_the_steps_of_the_page() {
     let approve = "tern --config ann/config.toml model approve demo/meter-digits@1.1.0 --key ann/second.key";
     let refused = typed(folder.path(), &rig, approve.into()).await;
     let why = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && why.contains("role does not allow this"), "{why}");
+    assert!(
+        !refused.status.success() && why.contains("ann (publisher, for team demo), whose token may not approve"),
+        "{why}"
+    );
     assert!(!version("1.1.0").await.row.signed);
 }
 

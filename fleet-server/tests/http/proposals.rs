@@ -3,10 +3,14 @@
 use super::{
     rig::{Reply, Uploads},
     rollouts::token,
+    tokens::holder,
     *,
 };
 use tern_fleet_server::{
-    forms::{TeamMetadata, VersionDetail, proposals::ProposalDetail},
+    forms::{
+        TeamMetadata, VersionDetail,
+        proposals::{ProposalDetail, ProposalRow},
+    },
     proposals::{Envelope, ProposalState, Signature, message},
     repository::TeamRole,
     store::NewProposal,
@@ -85,7 +89,17 @@ async fn a_version_is_a_draft_until_two_people_have_signed() {
     assert_eq!(made.row.wants.as_deref(), Some("1 of 2 signatures"));
     assert_eq!(made.row.change.adds, [MODEL.parse().unwrap()]);
     assert!(!two.version(MODEL).await.row.signed, "a draft");
-    assert_eq!(assign(&two.rig, MODEL, "*").await.problem(), (409, "version-unsigned".into()));
+    let early = assign(&two.rig, MODEL, "*").await;
+    let why = String::from_utf8(early.body.to_vec()).unwrap();
+    assert_eq!(early.problem(), (409, "version-unsigned".into()));
+    let words = format!(
+        "{MODEL} is a draft, proposal {}, 1 of 2 signatures: another holder of a release key runs `tern model approve {MODEL}`",
+        made.row.id
+    );
+    assert!(why.contains(&words), "{why}");
+    let terms: TeamMetadata = two.rig.admin().get("/api/v1/teams/demo/metadata").await.ok();
+    let counting: Vec<_> = two.keys.iter().map(|key| key.public().id()).collect();
+    assert!(terms.keys.len() == 2 && counting.iter().all(|id| terms.keys.contains(id)), "{:?}", terms.keys);
     let listed: Value = two.bob.get("/api/v1/proposals?team=demo").await.ok();
     assert_eq!((listed["items"][0]["id"].as_i64(), &listed["items"][0]["author"]), (Some(made.row.id), &json!("ann")));
     assert!(two.bob.get("/api/v1/proposals?team=other").await.ok::<Value>()["items"].as_array().unwrap().is_empty());
@@ -221,6 +235,75 @@ async fn every_fault_in_a_proposal_is_refused_by_its_own_name() {
         propose(&two.ann, &one, &[]).await.ok::<ProposalDetail>();
     }
     assert_eq!(code(&signed, &[]).await, "too-many-proposals");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_published_stays_open_and_says_why() {
+    let two = Two::start().await;
+    let mut signed = two.uploaded(MODEL).await;
+    signed["expires"] = json!("2020-01-01T00:00:00Z");
+    let late: ProposalDetail = propose(&two.ann, &signed, &[&two.keys[0]]).await.ok();
+    let is_late = |row: &ProposalRow| {
+        let stuck = row.stuck.as_deref().unwrap_or_default();
+        assert!(row.state == ProposalState::Open && stuck.contains("expires at 2020-01-01"), "{row:?}");
+    };
+    is_late(&late.row);
+    // The last signature is kept, publishes nothing, and is told why.
+    let full: ProposalDetail = sign(&two.bob, &late, &two.keys[1]).await.ok();
+    is_late(&full.row);
+    assert_eq!((full.row.signatures.len(), full.row.wants), (2, None));
+    is_late(&two.bob.get(&format!("/api/v1/proposals/{}", late.row.id)).await.ok::<ProposalDetail>().row);
+
+    // A draft whose manifest was replaced since.
+    let signed = two.uploaded(MODEL).await;
+    let draft: ProposalDetail = propose(&two.ann, &signed, &[&two.keys[0]]).await.ok();
+    assert_eq!(draft.row.stuck, None);
+    two.rig.upload(&two.ann, MODEL, bundle(MODEL, b"others")).await;
+    let full: ProposalDetail = sign(&two.bob, &draft, &two.keys[1]).await.ok();
+    assert!(full.row.stuck.is_some_and(|why| why.contains("upload the manifest")));
+    let listed: Page<ProposalRow> = two.bob.get("/api/v1/proposals").await.ok();
+    assert!(listed.items.iter().all(|row| row.stuck.is_some()) && listed.items.len() == 2, "{:?}", listed.items);
+    // With the manifest back nothing hinders it any more: the next start publishes it.
+    two.uploaded(MODEL).await;
+    let Two { mut rig, .. } = two;
+    rig.restart().await;
+    let done: ProposalDetail = rig.admin().get(&format!("/api/v1/proposals/{}", draft.row.id)).await.ok();
+    assert_eq!((done.row.state, done.row.stuck), (ProposalState::Published, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proposal_of_another_team_is_answered_like_none() {
+    let two = Two::start().await;
+    let signed = two.uploaded(MODEL).await;
+    let made: ProposalDetail = propose(&two.ann, &signed, &[&two.keys[0]]).await.ok();
+    let foreign = holder(&two.rig, "fay", "approver", json!({"teams": ["other"]})).await;
+    let signatures = json!({"signatures": [signature(&two.keys[1], &signed)]});
+    let (path, none) = (format!("/api/v1/proposals/{}", made.row.id), "/api/v1/proposals/99".to_owned());
+    let ask = async |path: &str| {
+        [
+            foreign.get(path).await,
+            foreign.post(&format!("{path}/signatures"), &signatures).await,
+            foreign.post(&format!("{path}/withdraw"), &json!({"reason": "x"})).await,
+        ]
+    };
+    for (there, absent) in ask(&path).await.into_iter().zip(ask(&none).await) {
+        let words = String::from_utf8(there.body.to_vec()).unwrap();
+        let same = words.replace(&format!("number {}:", made.row.id), "number 99:");
+        assert_eq!(same, String::from_utf8(absent.body.to_vec()).unwrap());
+        assert_eq!(there.problem(), (404, "unknown-proposal".into()));
+    }
+    // Nor do pages tell of it.
+    let mut later = signed.clone();
+    later["expires"] = json!("2027-01-01T00:00:00Z");
+    propose(&two.ann, &later, &[]).await.ok::<ProposalDetail>();
+    let seen = async |caller: &Caller, query: &str| {
+        let page: Page<ProposalRow> = caller.get(&format!("/api/v1/proposals?limit=1{query}")).await.ok();
+        (page.items.len(), page.next.is_some())
+    };
+    assert_eq!((seen(&foreign, "").await, seen(&foreign, "&team=demo").await), ((0, false), (0, false)));
+    assert_eq!(seen(&two.bob, "").await, (1, true));
+    let shown: ProposalDetail = two.bob.get(&path).await.ok();
+    assert_eq!((shown.row.state, shown.row.signatures.len()), (ProposalState::Open, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! One certificate authority after another: both count in between, and whoever took the new one over stays in.
 
+use jiff::SignedDuration;
 use rcgen::CertificateParams;
 use tern_fleet_server::server::ca::{CaOrder, CaStep, carry_out};
 use tern_protocol::enrolment::{RenewalRequest, RenewalResponse};
@@ -73,7 +74,13 @@ async fn an_authority_is_replaced_and_nobody_who_followed_is_left_behind() {
     rig.stop().await;
     let told = refused(&rig, retire).await;
     assert!(told.starts_with("1 devices know the old authority only") && told.contains("such as cam-2:"), "{told}");
-    carry_out(&order(&rig, CaStep::Retire { leave_behind: true })).await.unwrap();
+    assert!(told.contains(" UTC), revoke them"), "by when to wait: {told}");
+    let (before, ca) = (clock::now(), rig.folder.path().join("data/ca/ca.pem"));
+    let told = carry_out(&order(&rig, CaStep::Retire { leave_behind: true })).await.unwrap();
+    assert!(told.contains(&format!("log in again with it (`tern login --ca {}`)", ca.display())), "{told}");
+    let hours =
+        [before, clock::now()].map(|now| (now + SignedDuration::from_hours(1)).strftime("%F %H:%M UTC").to_string());
+    assert!(hours.iter().any(|hour| told.ends_with(&format!("trust it alone by {hour}"))), "{hours:?}: {told}");
     rig.start_again(rig.config()).await;
 
     // The old one is nobody's: not the server's, and not a device's.

@@ -87,6 +87,24 @@ async fn a_token_of_a_team_touches_its_models_only() {
     assert!(page.items.iter().all(|event| event["model"] != "other/n"));
 }
 
+/// A device is every team's whose models it runs: who holds one team's token neither puts it out nor takes its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_a_team_holds_no_device() {
+    let rig = Rig::start().await;
+    enrol_at(&rig, "cam-1", "hall-1").await;
+    let caller = holder(&rig, "demo-op", "operator", json!({"teams": ["demo"]})).await;
+    let reason = json!({"reason": "x", "valid_seconds": 600});
+    is_outside(caller.post("/api/v1/devices/cam-1/revoke", &json!({"reason": "x"})).await);
+    is_outside(caller.post("/api/v1/devices/cam-1/reidentify", &reason).await);
+    is_outside(order(&caller, "cam-1", Labels::default()).await);
+    is_outside(order(&caller, "cam-9", Labels::default()).await);
+    let serials = json!({"devices": [{"serial": "s-1", "device": "cam-9"}], "valid_seconds": 600});
+    is_outside(caller.post("/api/v1/claims", &serials).await);
+    assert!(caller.get("/api/v1/devices/cam-1").await.status.is_success(), "it sees where its models may go");
+    let here = holder(&rig, "here", "operator", json!({"teams": ["demo"], "devices": "site=hall-1"})).await;
+    assert!(here.post("/api/v1/devices/cam-1/revoke", &json!({"reason": "x"})).await.status.is_success());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_of_a_site_touches_its_devices_only() {
     let rig = Rig::start().await;

@@ -52,6 +52,8 @@ fn rescue(rig: &mut Rig) {
     assert!(asked, "{said}");
     let asked: Value = serde_json::from_str(&said).unwrap();
     let nonce = asked["asked"]["nonce"].as_str().expect("a nonce").to_owned();
+    // Only timestamp and team have moved since the first publication.
+    let floor = |role: &str| if ["timestamp", "demo"].contains(&role) { rig.version } else { 1 };
     let ticket = RescueTicket {
         format: rescue::FORMAT,
         fleet: FLEET.parse().unwrap(),
@@ -60,7 +62,7 @@ fn rescue(rig: &mut Rig) {
         issued: in_days(0).parse().unwrap(),
         expires: in_days(1).parse().unwrap(),
         generation: Generation(rig.generation + 1),
-        roles: [("timestamp".to_owned(), rig.version), ("demo".to_owned(), rig.version)].into(),
+        roles: ["timestamp", "demo", "root", "snapshot", "targets"].map(|role| (role.to_owned(), floor(role))).into(),
     };
     let [one, two, three] = rig.keys.root.clone();
     let quorum = [one.clone(), two];
@@ -79,6 +81,15 @@ fn rescue(rig: &mut Rig) {
             "is for device",
         ),
         ("another fleet's ticket", RescueTicket { fleet: "other".parse().unwrap(), ..good() }, &quorum, "is for fleet"),
+        (
+            "a ticket that gives timestamp no floor",
+            RescueTicket {
+                roles: good().roles.into_iter().filter(|(role, _)| role != "timestamp").collect(),
+                ..good()
+            },
+            &quorum,
+            "gives timestamp no floor",
+        ),
         ("a ticket of another occasion", RescueTicket { nonce: "0".repeat(32), ..good() }, &quorum, "another nonce"),
     ] {
         let signers: Vec<_> = signers.iter().map(|key| &**key).collect();

@@ -145,7 +145,7 @@ impl Rescue {
         let keys = [key(1), key(2), key(3)];
         let ticket = json!({"format": 1, "fleet": "f", "device": "cam-1", "nonce": "0".repeat(32), "issued": NOW,
             "expires": "2026-06-08T00:00:00Z", "generation": 7,
-            "roles": {"root": 2, "timestamp": 1_780_000_000, "demo": 3}});
+            "roles": {"root": 2, "timestamp": 1_780_000_000, "snapshot": 1_780_000_000, "targets": 2, "demo": 3}});
         let pair = |a: usize, b: usize| bytes_of(&ticket, RescueTicket::TYPE, &[&keys[a], &keys[b]]);
         let originals = vec![pair(0, 1), pair(2, 0)];
         let root = key_set(&[&keys[0], &keys[1], &keys[2]], 2);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 use tern_protocol::{
     ids::{ModelName, ModelVersion, TeamId, Version},
@@ -81,10 +82,11 @@ pub(in crate::cli) struct Recall {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Floor {
-    /// team/model
-    pub model: ModelName,
-    /// The lowest version that may run
-    pub version: Version,
+    /// team/model@version: the lowest version that may run
+    #[arg(value_name = "MODEL@VERSION", value_parser = of_model)]
+    pub model: String,
+    /// The lowest version that may run, where the model is given as team/model
+    pub version: Option<Version>,
     /// Also above every version of the team's list, none of which may run then
     #[arg(long)]
     pub unlisted: bool,
@@ -93,6 +95,22 @@ pub(in crate::cli) struct Floor {
     pub reason: String,
     #[command(flatten)]
     pub signing: Signing,
+}
+
+impl Floor {
+    /// The lowest version that may run, in either of its forms.
+    pub(in crate::cli) fn lowest(&self) -> anyhow::Result<ModelVersion> {
+        let whole = match &self.version {
+            Some(version) => format!("{}@{version}", self.model),
+            None => self.model.clone(),
+        };
+        whole.parse().with_context(|| format!("{whole:?} is no version of a model: write team/model@version"))
+    }
+}
+
+fn of_model(text: &str) -> Result<String, String> {
+    let is_one = text.parse::<ModelVersion>().is_ok() || text.parse::<ModelName>().is_ok();
+    if is_one { Ok(text.to_owned()) } else { Err("write team/model@version".into()) }
 }
 
 fn on_recall(text: &str) -> Result<OnRecall, String> {

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tern_protocol::{
     api::{PROBLEM_TYPE, Problem},
     digest::Digest,
+    keys::KeyId,
     manifest::Manifest,
 };
 use tokio::{net::TcpListener, sync::oneshot};
@@ -40,6 +41,10 @@ pub(super) struct State {
     pub proposals: Vec<ProposalDetail>,
     /// Signatures that a list of releases needs; 0 stands for one.
     pub needed: usize,
+    /// The keys that are said to count for a list; none where that is not said.
+    pub counting: Vec<KeyId>,
+    /// The role of who asks [an admin].
+    pub role: Option<&'static str>,
     /// How published versions stand: what the catalog says of them besides their manifest.
     pub standing: BTreeMap<String, Value>,
     pub lists_signed: u32,
@@ -174,7 +179,8 @@ impl State {
         let parts: Vec<_> = path.trim_start_matches("/api/v1/").split('/').collect();
         match (method.as_str(), parts.as_slice()) {
             ("GET", ["whoami"]) => {
-                Ok(json!({"name": "ann", "role": "admin", "fleet": "demo", "server_version": "0.1.0", "solo": true}))
+                let role = self.role.unwrap_or("admin");
+                Ok(json!({"name": "ann", "role": role, "fleet": "demo", "server_version": "0.1.0", "solo": true}))
             }
             ("GET", ["trust"]) => Ok(super::rescue::published()),
             ("GET", ["figures"]) => Ok(json!({"items": [{
@@ -259,7 +265,7 @@ impl State {
         let list = if candidates { &self.candidates } else { &self.list };
         let present = list.as_ref().map_or(0, |list| list["version"].as_u64().unwrap());
         let expires = crate::clock::now() + jiff::SignedDuration::from_hours(24 * 365);
-        let mut form = json!({"next_version": present + 1, "signed": list, "expires": expires});
+        let mut form = json!({"next_version": present + 1, "signed": list, "keys": self.counting, "expires": expires});
         if self.shows_signatures && !candidates {
             form["signatures"] = self.signatures.clone();
         }

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use tern_protocol::{digest::Digest, ids::ModelVersion, keys::KeyId, manifest::Manifest};
+use tern_protocol::{
+    digest::Digest,
+    ids::{ModelVersion, Version},
+    keys::KeyId,
+    manifest::Manifest,
+};
 
 use super::{
     fake::{Answer, State},
@@ -32,17 +37,28 @@ impl State {
         };
         let (before, after) = (listed(present), listed(&Some(signed.clone())));
         let adds = after.difference(&before).cloned().collect();
+        let said = |list: &Value| crate::cli::versions::standings(list.as_object().unwrap()).unwrap();
+        let known = present.as_ref().map(said).unwrap_or_default();
+        let (mut recalls, mut floors) = (Vec::new(), Vec::new());
+        for (model, standing) in said(&signed) {
+            let before = known.get(&model).cloned().unwrap_or_default();
+            let of = |version: &Version| format!("demo/{model}@{version}").parse::<ModelVersion>().unwrap();
+            let new = standing.recalled.iter().filter(|(version, _)| !before.recalled.contains_key(*version));
+            recalls.extend(new.map(|(version, why)| (of(version), why.clone())));
+            floors.extend(standing.floor.iter().filter(|floor| before.floor.as_ref() != Some(*floor)).map(of));
+        }
         let row = ProposalRow {
             id: self.proposals.len() as i64 + 1,
             team: role.team.clone(),
             role: order.role,
             version: signed["version"].as_u64().unwrap(),
             digest: digest(&signed).unwrap(),
-            change: ListChange { adds, ..ListChange::default() },
+            change: ListChange { adds, recalls, floors, ..ListChange::default() },
             author: "ann".into(),
             reason: order.reason,
             created: crate::clock::now(),
             state: ProposalState::Open,
+            stuck: None,
             signatures: vec![],
             threshold: self.needed.max(1) as u64,
             wants: Some("more".into()),
@@ -66,6 +82,7 @@ impl State {
         }));
         if proposal.row.signatures.len() as u64 >= proposal.row.threshold {
             (proposal.row.state, proposal.row.wants) = (ProposalState::Published, None);
+            proposal.row.ended = Some(crate::clock::now());
             if proposal.row.role == RoleKind::Candidate {
                 self.candidates = proposal.signed.clone();
             } else {
@@ -73,7 +90,15 @@ impl State {
                 self.signatures = json!(proposal.row.signatures);
             }
         }
-        json!(proposal)
+        let published = proposal.clone();
+        let row = &published.row;
+        let others = self.proposals.iter_mut().map(|other| &mut other.row);
+        for other in others.filter(|other| (other.state, other.role) == (ProposalState::Open, row.role)) {
+            if row.state == ProposalState::Published {
+                (other.state, other.ended) = (ProposalState::Void, row.ended);
+            }
+        }
+        json!(published)
     }
 
     pub(super) fn proposal(&self, id: &str) -> Result<ProposalDetail, Problem> {
@@ -146,6 +171,10 @@ fn a_second_person_checks_and_signs() {
     assert_eq!((again["proposal"].as_u64(), desk.state(|s| s.proposals.len())), (Some(1), 1));
     let listed = desk.tern(&["model", "proposals"]).out;
     assert!(listed.contains("+ demo/meter-digits@1.0.0") && listed.contains("open: more"), "{listed}");
+
+    desk.state(|s| s.proposals[0].row.stuck = Some("it expired".into()));
+    assert!(desk.tern(&["model", "proposals"]).out.contains("stuck: it expired"));
+    desk.state(|s| s.proposals[0].row.stuck = None);
 
     let second = desk.second_key();
     let done = desk.approve(&[FIRST, "--key", &second, "--yes"]).json();
@@ -266,6 +295,7 @@ fn a_server_that_shows_other_things_than_it_asks_for_gets_no_signature() {
         "neither this machine nor a trusted key",
     );
     second_signs_nothing(&|s| s.proposals[1].row.state = ProposalState::Void, "is void");
+    second_signs_nothing(&|s| s.proposals[1].row.stuck = Some("its manifest is gone".into()), "its manifest is gone");
 }
 
 #[test]
@@ -312,18 +342,14 @@ fn a_recall_and_a_floor_are_signed_and_remembered() {
     assert!(refused.refused().contains("the recall of meter-digits@1.0.1 is gone"), "{}", refused.err);
     desk.state(|s| s.list = Some(list));
 
-    let outcome = desk.tern(&[
-        "model",
-        "floor",
-        "demo/meter-digits",
-        "1.0.1",
-        "--unlisted",
-        "--reason",
-        "old",
-        "--output",
-        "json",
-    ]);
-    assert_eq!(outcome.json()["proposal"]["state"], "published");
+    let floor = |form: &[&str]| {
+        let rest = ["--unlisted", "--reason", "old", "--output", "json"];
+        desk.tern(&[&["model", "floor"], form, &rest].concat())
+    };
+    assert!(floor(&["demo/meter-digits"]).refused().contains("write team/model@version"));
+    assert!(floor(&[SECOND, "1.0.1"]).refused().contains("is no version of a model"));
+    assert_eq!(floor(&["demo/meter-digits", "1.0.1"]).json()["proposal"]["state"], "published");
+    assert_eq!(floor(&[SECOND]).json()["proposal"], Value::Null, "the other form says the same, which is so already");
     let list = desk.state(|s| s.list.clone().unwrap());
     assert_eq!(list["x-tern-models"]["meter-digits"]["floor"], "1.0.1");
     assert!(list["targets"].as_object().unwrap().is_empty());
@@ -348,6 +374,130 @@ fn a_recall_that_needs_two_is_shown_to_the_second() {
     assert_eq!(told.code, 0, "{}", told.err);
     assert!(told.out.contains("demo/meter-digits: recalls 1.0.0: wrong labels"), "{}", told.out);
     assert!(desk.state(|s| s.list.clone().unwrap())["targets"].as_object().unwrap().is_empty());
+}
+
+#[test]
+fn what_is_proposed_already_is_not_proposed_again() {
+    let desk = Desk::new();
+    desk.publish("1.0.0", &[]).json();
+    desk.publish("1.0.1", &[]).json();
+    desk.state(|s| s.needed = 2);
+    let second = desk.second_key();
+    let recall = ["model", "recall", SECOND, "--reason", "wrong labels"];
+    let floor = ["model", "floor", SECOND, "--reason", "old"];
+    for order in [&recall[..], &floor[..]] {
+        assert_eq!(desk.tern(order).code, 0);
+    }
+    assert_eq!(desk.state(|s| (s.proposals.len(), s.lists_signed)), (4, 4));
+    for (order, id) in [(&recall[..], 3), (&floor[..], 4)] {
+        for more in [&[][..], &["--key", &second][..]] {
+            let again = desk.tern(&[order, more].concat());
+            assert_eq!(again.code, 0, "{}", again.err);
+            assert!(again.out.contains(&format!("proposal {id} proposes this already")), "{}", again.out);
+            assert!(again.out.contains(&format!("`tern model approve --proposal {id}`")), "{}", again.out);
+        }
+    }
+    assert_eq!(desk.state(|s| (s.proposals.len(), s.lists_signed)), (4, 4), "nothing was signed again");
+    // Another version is another thing.
+    assert_eq!(desk.tern(&["model", "recall", FIRST, "--reason", "too"]).code, 0);
+    assert_eq!(desk.state(|s| s.proposals.len()), 5);
+}
+
+#[test]
+fn who_publishes_is_told_what_that_made_void() {
+    let desk = Desk::new();
+    desk.publish("1.0.0", &[]).json();
+    desk.publish("1.0.1", &[]).json();
+    desk.state(|s| s.needed = 2);
+    for model in [FIRST, SECOND] {
+        assert_eq!(desk.tern(&["model", "recall", model, "--reason", "wrong labels"]).code, 0);
+    }
+    let (own, second) = (desk.release_key_hex(), desk.second_key());
+    let approve = ["model", "approve", "--proposal", "3", "--key", &second, "--trusted-key", &own, "--yes"];
+    desk.state(|s| s.shows_signatures = true);
+    let done = desk.tern(&approve);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.out.contains("2 of 2 signatures, published"), "{}", done.out);
+    let words = format!("warning: that made proposal 4 void (recalls {SECOND}): have it proposed and signed again");
+    assert_eq!(done.err.lines().filter(|line| *line == words).count(), 1, "{}", done.err);
+    assert!(!done.err.contains("proposal 1") && !done.err.contains("proposal 3"), "{}", done.err);
+}
+
+#[test]
+fn a_slip_in_a_number_is_shown_to_who_approves_it() {
+    let desk = Desk::new();
+    desk.publish("1.0.0", &[]).json();
+    desk.state(|s| (s.needed, s.shows_signatures) = (2, true));
+    let slips = [
+        (vec!["recall", "demo/meter-digits@7.0.0"], "demo/meter-digits@7.0.0 was never published here"),
+        (vec!["floor", "demo/meter-digits@7.0.0"], "7.0.0 is above every version of demo/meter-digits"),
+    ];
+    let (own, second) = (desk.release_key_hex(), desk.second_key());
+    for (order, words) in slips {
+        let asked = desk.state(|s| s.proposals.len());
+        let order = [&["model"], order.as_slice(), &["--reason", "x"]].concat();
+        assert_eq!(desk.tern(&order).code, 1);
+        assert_eq!(desk.state(|s| s.proposals.len()), asked, "a slip is not proposed");
+        assert_eq!(desk.tern(&[&order[..], &["--unlisted"]].concat()).code, 0);
+        let id = (asked + 1).to_string();
+        // Who is shown it need not say yes.
+        let shown = desk.tern(&["model", "approve", "--proposal", &id, "--key", &second, "--trusted-key", &own]);
+        assert!(shown.code == 1 && shown.err.contains(words), "{}", shown.err);
+    }
+}
+
+#[test]
+fn a_list_that_is_only_signed_again_is_shown_whole() {
+    let desk = Desk::new();
+    desk.publish("1.0.0", &[]).json();
+    desk.state(|s| (s.needed, s.shows_signatures) = (2, true));
+    assert_eq!(desk.tern(&["model", "sign", "demo", "--reason", "other keys", "--yes"]).code, 0);
+    let (own, second) = (desk.release_key_hex(), desk.second_key());
+    let done = desk.tern(&["model", "approve", "--proposal", "2", "--key", &second, "--trusted-key", &own, "--yes"]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    for words in ["nothing changes but its end", "lists models/demo/meter-digits/1.0.0/manifest.json: "] {
+        assert!(done.out.contains(words), "{words}: {}", done.out);
+    }
+}
+
+#[test]
+fn a_key_that_counts_for_nothing_is_told_before_anything_is_sent_or_shown() {
+    let desk = Desk::new();
+    desk.state(|s| s.needed = 2);
+    desk.publish("1.0.0", &[]).json();
+    let (stranger, blobs) = (desk.second_key(), desk.state(|s| s.blobs.len()));
+    let own = keyfile::read(&desk.path("release.key")).unwrap().public().id();
+    desk.state(|s| s.counting = vec![own]);
+    let id = keyfile::read(Path::new(&stranger)).unwrap().public().id();
+    let refused = |outcome: &Outcome, wanted: &str| {
+        let words = format!("--key {stranger} is key {id}, which is none of those that count for demo");
+        assert!(outcome.refused().contains(&words) && outcome.err.contains(wanted), "{}", outcome.err);
+    };
+    let folder = bundle("1.0.1");
+    let publish = ["model", "publish", folder.to_str().unwrap(), "--key", stranger.as_str(), "--output", "json"];
+    refused(&desk.tern(&publish), "name a release key of team demo");
+    refused(&desk.tern(&[&publish[..], &["--candidate"]].concat()), "name the candidate key of team demo");
+    assert_eq!(desk.state(|s| (s.manifests.len(), s.blobs.len())), (1, blobs), "nothing was uploaded");
+    refused(&desk.approve(&[FIRST, "--key", &stranger, "--yes"]), "a release key");
+    let recall =
+        ["model", "recall", FIRST, "--unlisted", "--reason", "x", "--key", stranger.as_str(), "--output", "json"];
+    refused(&desk.tern(&recall), "a release key");
+    assert_eq!(desk.state(|s| s.proposals.len()), 1);
+}
+
+#[test]
+fn who_may_not_approve_is_told_before_anything_is_shown() {
+    let desk = Desk::new();
+    desk.state(|s| s.needed = 2);
+    desk.publish("1.0.0", &[]).json();
+    desk.state(|s| s.role = Some("publisher"));
+    let second = desk.second_key();
+    let before = desk.state(|s| s.requests.len());
+    let refused = desk.approve(&[FIRST, "--key", &second, "--yes"]);
+    assert!(refused.refused().contains("ann (publisher), whose token may not approve"), "{}", refused.err);
+    assert!(desk.state(|s| s.requests[before..].iter().all(|r| r.starts_with("GET") && !r.contains("blobs"))));
+    desk.state(|s| s.role = Some("approver"));
+    assert_eq!(desk.approve(&[FIRST, "--key", &second, "--yes"]).json()["state"], "published");
 }
 
 impl Desk {

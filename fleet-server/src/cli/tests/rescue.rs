@@ -13,7 +13,8 @@ const NONCE: &str = "00112233445566778899aabbccddeeff";
 
 /// What the fake server publishes.
 pub(super) fn published() -> Value {
-    json!({"root_threshold": 2, "roles": {"root": 3, "timestamp": 1_780_000_000, "demo": 12}})
+    let roles = json!({"root": 3, "timestamp": 1_780_000_000, "snapshot": 1_780_000_000, "targets": 4, "demo": 12});
+    json!({"root_threshold": 2, "roles": roles})
 }
 
 struct Holders {

@@ -3,10 +3,12 @@
 //! Whoever approves signs the whole list, so everything that differs from the present one is found here and shown: what
 //! is not understood is refused, never signed unseen.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tern_protocol::{
-    ids::{ModelName, ModelVersion},
+    ids::{ModelId, ModelName, ModelVersion},
     standing::Standing,
 };
 
@@ -27,6 +29,8 @@ pub(in crate::cli) struct Review {
     pub withdraws: Vec<ModelVersion>,
     /// What it says of models from then on, where that is new: the model, before and after.
     pub standings: Vec<(ModelName, Standing, Standing)>,
+    /// What of that is mostly a slip in a number: a recall of what is not listed, a floor above all that is.
+    pub slips: Vec<String>,
     /// The versions that stay listed.
     pub keeps: Vec<ModelVersion>,
     /// Its end.
@@ -87,10 +91,36 @@ pub(in crate::cli) fn review(
     Ok(Review {
         adds: added(role, &before, &after)?,
         withdraws: gone.filter(may_run).collect(),
+        slips: slips(role, &listed(&before), &old, &new),
         standings: said.collect(),
         keeps: listed(&before).into_iter().filter(|model| after.contains_key(&role.path_of(model))).collect(),
         expires,
     })
+}
+
+/// Recalls of versions that the list `before` does not have, and floors that no version of it reaches.
+fn slips(
+    role: &TeamRole,
+    before: &[ModelVersion],
+    old: &BTreeMap<ModelId, Standing>,
+    new: &BTreeMap<ModelId, Standing>,
+) -> Vec<String> {
+    let mut slips = Vec::new();
+    for (model, standing) in new {
+        let (name, known) = (&role.team, old.get(model).cloned().unwrap_or_default());
+        let of_model: Vec<_> = before.iter().filter(|listed| listed.name.model == *model).collect();
+        let new = standing.recalled.keys().filter(|version| known.allows(version).is_ok());
+        for version in new.filter(|version| of_model.iter().all(|listed| listed.version != **version)) {
+            slips.push(format!(
+                "{name}/{model}@{version} was never published here: is its number right? A recall cannot be taken back"
+            ));
+        }
+        let raised = standing.floor.as_ref().filter(|floor| known.floor.as_ref() != Some(*floor));
+        if let Some(floor) = raised.filter(|floor| of_model.iter().all(|listed| listed.version < **floor)) {
+            slips.push(format!("{floor} is above every version of {name}/{model}: none may run any more, anywhere"));
+        }
+    }
+    slips
 }
 
 /// The targets that `after` has and `before` has not; those in both must be the same.

@@ -16,7 +16,7 @@ fn target(version: &str) -> Target {
 
 fn served(signed: Option<Value>, next_version: u64) -> TeamMetadata {
     let expires = now() + SignedDuration::from_hours(24 * 365);
-    TeamMetadata { next_version, signed, signatures: vec![], expires }
+    TeamMetadata { next_version, signed, signatures: vec![], keys: vec![], expires }
 }
 
 fn role() -> TeamRole {

@@ -98,12 +98,12 @@ async fn open_ones_and_their_history_are_bounded() {
     store.propose(new("other", 1, 99), now()).await.unwrap().unwrap();
     let rounds = KEPT as u64 + 20;
     for list in 0..rounds {
-        let oldest = store.proposals(Some("demo".parse().unwrap()), None, 1000).await.unwrap();
+        let oldest = store.proposals(Some(["demo".parse().unwrap()].into()), None, 1000).await.unwrap();
         let oldest = oldest.iter().rev().find(|p| p.row.state == ProposalState::Open).unwrap().row.id;
         store.withdraw_proposal(oldest, "ann".into(), "x".into(), now()).await.unwrap().unwrap();
         store.propose(new("demo", 1, 1000 + list), now()).await.unwrap().unwrap();
     }
-    let all = store.proposals(Some("demo".parse().unwrap()), None, 1000).await.unwrap();
+    let all = store.proposals(Some(["demo".parse().unwrap()].into()), None, 1000).await.unwrap();
     let open = all.iter().filter(|p| p.row.state == ProposalState::Open).count();
     assert_eq!((open, all.len() - open), (MAX_OPEN, KEPT));
     // Pages go down from a number.

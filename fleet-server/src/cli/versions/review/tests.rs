@@ -36,7 +36,8 @@ fn reviewed(present: &Value, proposed: &Value) -> Result<Review, ListError> {
     record.saw(standings(present.as_object().unwrap()).unwrap()).unwrap();
     let next_version = present["version"].as_u64().unwrap() + 1;
     let expires = now() + jiff::SignedDuration::from_hours(24 * 365);
-    let served = TeamMetadata { next_version, signed: Some(present.clone()), signatures: vec![], expires };
+    let served =
+        TeamMetadata { next_version, signed: Some(present.clone()), signatures: vec![], keys: vec![], expires };
     review(&role(), &served, proposed, &Vouchers { record: &record, keys: &[], accept_existing: false }, now())
 }
 
@@ -51,6 +52,27 @@ fn everything_that_changes_is_named() {
     assert_eq!(names(&review.keeps), ["1.0.0"]);
     assert_eq!(review.standings.len(), 1);
     assert_eq!((review.adds[0].length, review.adds[0].manifest), (9, Digest::of(b"1.2.0")));
+}
+
+#[test]
+fn what_is_mostly_a_slip_in_a_number_is_named() {
+    let slips = |before: &Value, standing: Value, versions: &[&str]| {
+        let mut proposed = list(4, versions);
+        proposed[MODELS] = json!({"m": standing});
+        reviewed(before, &proposed).unwrap().slips
+    };
+    let present = list(3, &["1.0.0", "1.1.0"]);
+    assert!(slips(&present, json!({"recalled": {"1.1.0": "labels"}}), &["1.0.0"]).is_empty());
+    assert!(slips(&present, json!({"floor": "1.1.0"}), &["1.1.0"]).is_empty());
+    let never = slips(&present, json!({"recalled": {"1.1.1": "labels"}}), &["1.0.0", "1.1.0"]);
+    assert!(never.len() == 1 && never[0].starts_with("demo/m@1.1.1 was never published here"), "{never:?}");
+    let above = slips(&present, json!({"floor": "1.1.1"}), &[]);
+    assert!(above.len() == 1 && above[0].starts_with("1.1.1 is above every version of demo/m"), "{above:?}");
+    // What was said before is not said again.
+    let mut said = list(3, &["1.0.0"]);
+    said[MODELS] = json!({"m": {"floor": "1.0.0", "recalled": {"7.0.0": "labels"}}});
+    let more = json!({"floor": "1.0.0", "recalled": {"1.0.0": "light", "7.0.0": "labels"}});
+    assert!(slips(&said, more, &[]).is_empty());
 }
 
 #[test]
@@ -97,7 +119,8 @@ fn what_is_not_as_it_looks_is_not_signed() {
 fn the_present_list_must_be_vouched_for() {
     let record = Record::load(None, &role(), &tern_protocol::keys::KeyId("aa".into())).unwrap();
     let expires = now() + jiff::SignedDuration::from_hours(24);
-    let served = TeamMetadata { next_version: 4, signed: Some(list(3, &["1.0.0"])), signatures: vec![], expires };
+    let served =
+        TeamMetadata { next_version: 4, signed: Some(list(3, &["1.0.0"])), signatures: vec![], keys: vec![], expires };
     let vouchers = |accept_existing| Vouchers { record: &record, keys: &[], accept_existing };
     let proposed = list(4, &["1.0.0", "1.1.0"]);
     let refused = review(&role(), &served, &proposed, &vouchers(false), now());

@@ -135,7 +135,7 @@ async fn certified(parts: &Parts, fleet: &Arc<Fleet>) -> Answer<Holder> {
         return Err(Refused::new(Refusal::NoCertificate, "connect with the certificate of an enrolled device"));
     };
     let device = &holder.device;
-    within_rate(fleet, Party::Device(device.clone()), device.as_str())?;
+    within_rate(fleet, Party::Key(holder.key_sha256), device.as_str())?;
     let (refusal, advice) = match fleet.store.admittance(device.clone()).await? {
         Admittance::Enrolled { key_sha256 } if key_sha256 == holder.key_sha256 => return Ok(holder),
         Admittance::Enrolled { .. } => (Refusal::ReplacedCertificate, ENROL),

@@ -92,9 +92,10 @@ impl DeviceClock {
         Timestamp::from_second(self.floor.load(Ordering::Relaxed)).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    /// Raises the floor to a signed time that was verified and is durable. It is never lowered.
-    pub fn raise(&self, issued: Timestamp) {
-        self.floor.fetch_max(issued.as_second(), Ordering::Relaxed);
+    /// Moves the floor: up with each signed time that was verified and is durable, down where root takes away the key that
+    /// vouched for it.
+    pub fn set(&self, floor: Timestamp) {
+        self.floor.store(floor.as_second(), Ordering::Relaxed);
     }
 }
 
@@ -134,12 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_of_the_device_clock_only_rises() {
+    fn clones_share_the_floor_of_the_device_clock() {
         let floor: Timestamp = "2099-06-01T00:00:00Z".parse().unwrap();
         let clock = DeviceClock::new(Timestamp::UNIX_EPOCH);
-        let copy = clock.clone();
-        copy.raise(floor);
-        copy.raise(Timestamp::UNIX_EPOCH);
+        clock.clone().set(floor);
         assert_eq!((clock.floor(), clock.now()), (floor, floor));
     }
 }

@@ -198,8 +198,7 @@ fn valid_from(pem: &str) -> Result<Timestamp, EnrolError> {
 
 /// Makes the record of floors. What serves may go on serving, and under the same root the floors of its roles stand.
 ///
-/// Time and generation start anew: the token, which pins CA and root, is the operator's word that this device may, and
-/// nothing else could take back a time that a thief of the online keys once signed.
+/// Time and generation start anew: the token, which pins CA and root, is the operator's word that this device may.
 fn prepare_record(config: &Config, token: &EnrolmentToken, not_before: Timestamp) -> anyhow::Result<()> {
     let mut state = State::new(Some(token.root_sha256), not_before);
     if let Ok(served) = Store::last_served(&config.state_dir, not_before) {

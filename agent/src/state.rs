@@ -13,7 +13,7 @@ use tern_protocol::{
     keys::{KeyId, KeySet},
     refusal::RefusalCode,
     standing::Standing,
-    tuf::RoleFloor,
+    tuf::{OnlineKeys, RoleFloor},
     twin::{LastError, ModelState},
 };
 
@@ -25,8 +25,14 @@ pub struct State {
     pub sequence: u64,
     /// SHA-256 of the root that enrolment pinned. Another pin starts other floors.
     pub root_pin: Option<Digest>,
-    /// The last signed time that was verified.
+    /// When root was made known to the device, or the newest root was made: what no online key can carry ahead.
     pub time_floor: Timestamp,
+    /// The newest signed time of those that each of the director's keys signed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub director_times: BTreeMap<KeyId, Timestamp>,
+    /// The newest signed time of the timestamps under each set of keys, by its digest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub timestamp_times: BTreeMap<Digest, Timestamp>,
     /// Role floors, one per role and set of keys.
     pub floors: Vec<Floor>,
     /// The newest desired state that was taken over.
@@ -75,6 +81,15 @@ pub struct Rescued {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(n: &u64) -> bool {
     *n == 0
+}
+
+/// Who says what time it is at least, apart from the director.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voucher {
+    /// Root's quorum: it is believed for good.
+    Root,
+    /// The timestamp's keys, by the digest of their set.
+    Timestamp(Digest),
 }
 
 /// A role's least acceptable version under one set of keys.
@@ -163,6 +178,8 @@ impl State {
             sequence: 0,
             root_pin,
             time_floor,
+            director_times: BTreeMap::new(),
+            timestamp_times: BTreeMap::new(),
             floors: Vec::new(),
             desired: None,
             generations: BTreeMap::new(),
@@ -186,13 +203,22 @@ impl State {
         GenerationFloor { generation, digest: same.map(|known| known.digest) }
     }
 
-    /// Takes a desired state over that these keys signed.
-    pub fn take_desired(&mut self, record: DesiredRecord, signers: &[KeyId]) {
+    /// Takes a desired state over that these keys signed, at the time `issued` as they say.
+    pub fn take_desired(&mut self, record: DesiredRecord, signers: &[KeyId], issued: Timestamp) {
         for key in signers {
             let known = self.generations.entry(key.clone()).or_insert(record.generation);
             *known = (*known).max(record.generation);
+            let known = self.director_times.entry(key.clone()).or_insert(issued);
+            *known = (*known).max(issued);
         }
         self.desired = Some(record);
+    }
+
+    /// The floor of time where root names these online keys. What a key signed counts no more once root names it no more,
+    /// so a thief who carried time ahead has gained nothing then.
+    pub fn time(&self, online: &OnlineKeys) -> Timestamp {
+        let director = online.director.ids().filter_map(|id| self.director_times.get(id));
+        director.chain(self.timestamp_times.get(&online.timestamp)).copied().fold(self.time_floor, Timestamp::max)
     }
 
     /// The generation of the newest desired state that was taken over; 0 where there was none.
@@ -245,9 +271,13 @@ impl State {
         }
     }
 
-    /// Raises the floor of time. Nothing is ever lowered.
-    pub fn raise_time(&mut self, issued: Timestamp) {
-        self.time_floor = self.time_floor.max(issued);
+    /// Raises the floor of time to what `voucher` says. Nothing is ever lowered.
+    pub fn raise_time(&mut self, voucher: Voucher, issued: Timestamp) {
+        let floor = match voucher {
+            Voucher::Root => &mut self.time_floor,
+            Voucher::Timestamp(key_set) => self.timestamp_times.entry(key_set).or_insert(issued),
+        };
+        *floor = (*floor).max(issued);
     }
 
     /// The manifests of every version that some record still needs.
@@ -351,9 +381,10 @@ mod tests {
             digest: Digest::of(text.as_bytes()),
             envelope: text.to_owned(),
         };
-        state.take_desired(record(5, "honest"), &[key("a"), key("b")]);
+        let issued = Timestamp::UNIX_EPOCH;
+        state.take_desired(record(5, "honest"), &[key("a"), key("b")], issued);
         assert_eq!(of(&state, &["b", "c"]), floor(5, Some("honest")));
-        state.take_desired(record(u64::MAX, "stolen"), &[key("a")]);
+        state.take_desired(record(u64::MAX, "stolen"), &[key("a")], issued);
         assert_eq!(of(&state, &["a", "b"]), floor(u64::MAX, Some("stolen")));
         assert_eq!(
             of(&state, &["b"]),
@@ -361,7 +392,7 @@ mod tests {
             "what the stolen key signed is forgotten, what the other signed is not"
         );
         assert_eq!(of(&state, &["c"]), floor(0, None));
-        state.take_desired(record(6, "mended"), &[key("c")]);
+        state.take_desired(record(6, "mended"), &[key("c")], issued);
         assert_eq!(of(&state, &["c"]), floor(6, Some("mended")));
         assert_eq!(of(&state, &["b", "c"]), floor(6, Some("mended")));
         assert_eq!(of(&state, &["a", "c"]), floor(u64::MAX, None), "named again, it counts again");
@@ -376,9 +407,32 @@ mod tests {
         state.raise_floors(&[seen("a", 5)]);
         assert_eq!(state.below_floor(&[seen("a", 6)]).map(|(_, floor)| floor), Some(7));
         assert_eq!(state.below_floor(&[seen("a", 7), seen("b", 1)]), None);
-        let later = "2026-06-01T00:00:00Z".parse().unwrap();
-        state.raise_time(later);
-        state.raise_time(Timestamp::UNIX_EPOCH);
-        assert_eq!(state.time_floor, later);
+    }
+
+    #[test]
+    fn a_signed_time_counts_as_long_as_root_names_who_vouched_for_it() {
+        let day = |n: i64| Timestamp::from_second(n * 86_400).unwrap();
+        let online = |keys: &[&str], timestamp: &str| OnlineKeys {
+            director: director(keys),
+            timestamp: Digest::of(timestamp.as_bytes()),
+        };
+        let mut state = State::new(None, day(10));
+        assert_eq!(state.time(&online(&["a"], "t")), day(10));
+        for n in [20, 15] {
+            state.raise_time(Voucher::Timestamp(Digest::of(b"t")), day(n));
+        }
+        assert_eq!(state.time(&online(&["a"], "t")), day(20));
+        let record = DesiredRecord { generation: Generation(1), digest: Digest::of(b"x"), envelope: String::new() };
+        for (n, signers) in [(30, &[key("a"), key("b")][..]), (400, &[key("a")])] {
+            state.take_desired(record.clone(), signers, day(n));
+        }
+        assert_eq!(state.time(&online(&["a", "b"], "t")), day(400));
+        assert_eq!(state.time(&online(&["b"], "t")), day(30), "what the stolen key said is forgotten");
+        assert_eq!(state.time(&online(&["c"], "t")), day(20));
+        assert_eq!(state.time(&online(&["c"], "u")), day(10));
+        for n in [25, 5] {
+            state.raise_time(Voucher::Root, day(n));
+        }
+        assert_eq!(state.time(&online(&["c"], "u")), day(25), "what root says stays");
     }
 }

@@ -3,11 +3,12 @@
 //! Order of every refresh: root chain, timestamp, snapshot, targets (all by `sigstore-tuf`); then our own: the signed time
 //! must be plausible; nothing may have failed to reach the cache; no role may lie below its recorded floor; floors and time
 //! are raised durably; only then is anything acted on. A wiped or unreadable cache therefore costs a download and never a
-//! floor. The director's keys follow root as soon as a newer root verifies. Sources are asked in turn, see `asking`.
+//! floor. The online keys follow root as soon as a newer root verifies, and with them the time: what a key vouched for that
+//! root names no more counts no more. Sources are asked in turn, see `asking`.
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ use tern_protocol::{
     manifest::{self, Manifest, ManifestError},
     refusal::RefusalCode,
     standing::{Disallowed, InvalidStanding},
-    tuf::{self, TufError},
+    tuf::{self, OnlineKeys, TufError},
 };
 
 use crate::{
@@ -144,7 +145,7 @@ pub struct Trust {
     /// Who is asked for manifests.
     targets: Sources<Arc<dyn Repository>>,
     clock: DeviceClock,
-    director: Mutex<KeySet>,
+    online: Mutex<OnlineKeys>,
     /// One refresh at a time: each compares with the floors that the one before raised.
     turn: tokio::sync::Mutex<()>,
 }
@@ -171,9 +172,11 @@ impl Trust {
         let folder = state_dir.join("tuf");
         let client = Client::new(&folder, &folder, root, store);
         let first = client.updater(Heard::new(Arc::clone(sources.first())))?;
-        let director = Mutex::new(tuf::director_keys(first.trusted().root())?);
+        let online = Mutex::new(OnlineKeys::of(first.trusted().root())?);
         let metadata = sources.clone().last_first();
-        Ok(Self { client, metadata, targets: sources, clock, director, turn: tokio::sync::Mutex::new(()) })
+        let trust = Self { client, metadata, targets: sources, clock, online, turn: tokio::sync::Mutex::new(()) };
+        trust.tell_time();
+        Ok(trust)
     }
 
     /// The root that enrolment pinned.
@@ -183,7 +186,18 @@ impl Trust {
 
     /// The keys that sign desired states.
     pub fn director(&self) -> KeySet {
-        self.director.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.online().director.clone()
+    }
+
+    fn online(&self) -> MutexGuard<'_, OnlineKeys> {
+        self.online.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves the clock's floor to what is durable now.
+    pub fn tell_time(&self) {
+        // Under the lock: whoever comes last has seen everything.
+        let online = self.online();
+        self.clock.set(self.client.store().read(|s| s.time(&online)));
     }
 
     /// How often a timestamp came under the version of another one, since the start.
@@ -239,22 +253,34 @@ impl Trust {
     }
 
     async fn refreshed(&self, repository: &Arc<dyn Repository>) -> Result<Updater, TrustError> {
-        let (updater, outcome) = self.client.refresh(repository, self.clock.now()).await?;
-        // The director follows a newer root even where the rest of the refresh fails.
-        let keys = tuf::director_keys(updater.trusted().root())?;
-        *self.director.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+        let before = self.clock.floor();
+        let (mut updater, mut outcome) = self.updated(repository).await?;
+        if outcome.is_err() && self.clock.floor() < before {
+            // By the time that a key vouched for which is out now, everything else may have expired.
+            (updater, outcome) = self.updated(repository).await?;
+        }
         outcome?;
         let timestamp = updater.trusted().timestamp().ok_or(TufError::Missing("timestamp"))?;
-        let issued = timestamp.extra.get(tuf::ISSUED).and_then(|v| v.as_str()).and_then(|text| text.parse().ok());
-        let issued: Timestamp = issued.ok_or(TufError::Missing(tuf::ISSUED))?;
+        let issued = tuf::issued(&timestamp.extra).ok_or(TufError::Missing(tuf::ISSUED))?;
         let floor = self.clock.floor();
         // Refused and not clamped: a clamped one would raise the floor once more at every refresh, to any time in the end.
         if issued > desired::latest_believed(floor) {
             return Err(TrustError::ImplausibleTime { issued, floor });
         }
         self.client.hold(&updater, &[], Some(issued)).await?;
-        self.clock.raise(issued);
+        self.tell_time();
         Ok(updater)
+    }
+
+    /// A refresh, after which the online keys and the time follow root, also where all the rest of it failed.
+    async fn updated(
+        &self,
+        repository: &Arc<dyn Repository>,
+    ) -> Result<(Updater, Result<(), sigstore_tuf::Error>), TrustError> {
+        let (updater, outcome) = self.client.refresh(repository, self.clock.now()).await?;
+        *self.online() = OnlineKeys::of(updater.trusted().root())?;
+        self.tell_time();
+        Ok((updater, outcome))
     }
 }
 

@@ -390,6 +390,7 @@ async fn health_is_open_and_the_console_is_plain_and_local() {
     assert!(ask("/", &console.to_string()).await.starts_with("HTTP/1.1 200"));
     assert!(ask("/metrics", "localhost").await.contains("tern_refusals_total"));
     assert!(ask("/", "evil.example").await.starts_with("HTTP/1.1 421"));
-    let issued = rig.server().fleet().repository.metadata("timestamp.json").unwrap().unwrap();
-    assert!(tuf::issued(&issued).unwrap() <= Timestamp::MAX);
+    let timestamp = rig.server().fleet().repository.metadata("timestamp.json").unwrap().unwrap();
+    let timestamp: serde_json::Value = serde_json::from_slice(&timestamp).unwrap();
+    assert!(timestamp["signed"][tuf::ISSUED].as_str().unwrap().parse::<Timestamp>().is_ok());
 }

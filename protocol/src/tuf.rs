@@ -1,7 +1,7 @@
 //! Glue between `sigstore-tuf` and the rest: cryptography on `ring`, and what Tern adds to TUF's roles.
 //!
-//! Tern's additions: root's member `x-tern-director` (a role: key ids and threshold, keys in root's own list) and
-//! timestamp's member `x-tern-issued` (RFC 3339, when it was signed). Both are covered by the roles' signatures.
+//! Tern's additions: root's member `x-tern-director` (a role: key ids and threshold, keys in root's own list) and the member
+//! `x-tern-issued` of root and timestamp (RFC 3339, when it was made). All are covered by the roles' signatures.
 //! [`role_floors`] gives what a device must remember so that no role ever goes backwards.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::{
 
 /// Root's member that names the director's keys.
 pub const DIRECTOR: &str = "x-tern-director";
-/// Timestamp's member that says when it was signed.
+/// The member of root and timestamp that says when it was made.
 pub const ISSUED: &str = "x-tern-issued";
 /// Path of the top-level target that holds the CAs which devices are to trust for the server, PEM, the newest last.
 pub const CA_BUNDLE: &str = "ca/bundle.pem";
@@ -94,16 +94,29 @@ fn keys_of(root: &Root, role: &serde_json::Value) -> Option<KeySet> {
     (threshold > 0 && keys.len() >= threshold && distinct.len() == keys.len()).then(|| KeySet::new(keys, threshold))
 }
 
-/// When a timestamp role was signed: a lower bound of the present time.
-///
-/// The bytes must already be verified.
-///
-/// # Errors
-/// Where the member is missing or no time.
-pub fn issued(timestamp: &[u8]) -> Result<Timestamp, TufError> {
-    let value: serde_json::Value = serde_json::from_slice(timestamp).map_err(|_| TufError::Missing(ISSUED))?;
-    let text = value["signed"][ISSUED].as_str().ok_or(TufError::Missing(ISSUED))?;
-    text.parse().map_err(|_| TufError::Missing(ISSUED))
+/// When a verified root or timestamp was made, by its members that TUF does not know: a lower bound of the present time.
+pub fn issued(extra: &BTreeMap<String, serde_json::Value>) -> Option<Timestamp> {
+    extra.get(ISSUED)?.as_str()?.parse().ok()
+}
+
+/// The keys of a root that sign without a person: the server holds them.
+#[derive(Debug, Clone)]
+pub struct OnlineKeys {
+    /// Who signs desired states.
+    pub director: KeySet,
+    /// Digest of the keys that sign the timestamp.
+    pub timestamp: Digest,
+}
+
+impl OnlineKeys {
+    /// Those that a verified root names.
+    ///
+    /// # Errors
+    /// As [`director_keys`], and where root has no timestamp role.
+    pub fn of(root: &Root) -> Result<Self, TufError> {
+        let timestamp = top_key_set(root, "timestamp").ok_or(TufError::Missing("timestamp"))?;
+        Ok(Self { director: director_keys(root)?, timestamp })
+    }
 }
 
 /// A role's floor: its version under one set of keys. A rotation of the keys opens a new floor.

@@ -67,8 +67,7 @@ impl Control {
         let written = self
             .store
             .update(move |s| {
-                s.take_desired(record, &signers);
-                s.raise_time(issued);
+                s.take_desired(record, &signers, issued);
                 s.last_error = None;
             })
             .await;
@@ -76,7 +75,7 @@ impl Control {
             let refusal = Refusal::new(RefusalCode::FloorUnreadable, fault);
             return self.note(refusal, state.generation).await;
         }
-        self.clock.raise(issued);
+        self.installer.trust.tell_time();
         self.last_error = None;
         tracing::info!(generation = %state.generation, models = state.models.len(), "desired state taken over");
         self.apply(state).await;

@@ -22,7 +22,7 @@ impl Control {
         };
         if let Answer::Rescued(done) = &outcome {
             tracing::info!(generation = %done.generation, time = %done.time, "rescued: the device has floors again");
-            self.clock.raise(done.time);
+            self.installer.trust.tell_time();
             self.last_error = None;
             let names: Vec<_> = self.machines.keys().cloned().collect();
             for name in names {

@@ -76,6 +76,7 @@ impl Setup {
             rescue::forget_nonce(&config.state_dir);
         }
         disk::Reserve::new(&config.state_dir).refill();
+        // Trust adds what root's online keys vouch for.
         let clock = DeviceClock::new(store.read(|s| s.time_floor));
         let agent = agent_version();
         Ok(Self { config, programs, identity, store, clock, lock, agent })
@@ -88,7 +89,10 @@ impl Setup {
         let control_socket = tokio::net::UnixListener::from_std(control_socket)?;
         let credentials = self.identity.credentials()?;
         let tls = credentials.config(self.clock.clone())?;
-        let installer = Arc::new(self.installer(&tls)?);
+        // What is fetched carries signatures of its own. So a time that a thief of an online key carried ahead must not keep
+        // the device from the root that takes that key out: files are asked for by what root alone vouches for.
+        let files_tls = credentials.config(DeviceClock::new(self.store.read(|s| s.time_floor)))?;
+        let installer = Arc::new(self.installer(&files_tls)?);
         let signs = Signs::default();
         let keeper = self.keeper(credentials, &tls, signs.clone(), installer.clone())?;
         let (boot, since) = (random_boot()?, self.clock.now());

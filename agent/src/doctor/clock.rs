@@ -2,14 +2,24 @@
 
 use jiff::Timestamp;
 
+use tern_protocol::tuf::OnlineKeys;
+
 use super::{Finding, Patient};
-use crate::{clock, store::Store};
+use crate::{clock, store::Store, trust::known_root};
 
 fn floor(patient: &Patient) -> Timestamp {
     match &patient.page {
         Some(page) => page.time.1,
-        None => Store::peek(&patient.config.state_dir).map_or(Timestamp::UNIX_EPOCH, |s| s.time_floor),
+        None => recorded(patient).unwrap_or(Timestamp::UNIX_EPOCH),
     }
+}
+
+fn recorded(patient: &Patient) -> Option<Timestamp> {
+    let folder = &patient.config.state_dir;
+    let state = Store::peek(folder)?;
+    let identity = patient.identity.as_ref().ok()?.as_ref()?;
+    let online = known_root(folder, &identity.root).ok().and_then(|root| OnlineKeys::of(&root).ok());
+    Some(online.map_or(state.time_floor, |online| state.time(&online)))
 }
 
 /// The time as the device believes it.

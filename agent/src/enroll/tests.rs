@@ -144,9 +144,9 @@ fn enrolment_takes_back_a_time_and_a_generation_that_a_thief_signed() {
     });
     store
         .update_blocking(|s| {
-            s.raise_time(end);
             let (digest, envelope) = (Digest::of(b"d"), "{}".into());
-            s.take_desired(crate::state::DesiredRecord { generation: last, digest, envelope }, &[KeyId("k".into())]);
+            let desired = crate::state::DesiredRecord { generation: last, digest, envelope };
+            s.take_desired(desired, &[KeyId("k".into())], end);
             s.models.insert("vision/digits".parse().unwrap(), record);
         })
         .unwrap();
@@ -154,7 +154,7 @@ fn enrolment_takes_back_a_time_and_a_generation_that_a_thief_signed() {
     prepare_record(&config, &token, "2026-07-01T00:00:00Z".parse().unwrap()).unwrap();
     let state = Store::open(&config.state_dir).state();
     assert_eq!(state.time_floor.to_string(), "2026-07-01T00:00:00Z");
-    assert_eq!((&state.generations, &state.desired), (&Default::default(), &None));
+    assert_eq!((state.director_times.len(), state.generations.len(), state.desired), (0, 0, None));
     let record = state.models.values().next().unwrap();
     assert_eq!((record.generation, record.refused.as_ref().unwrap().generation), (Generation(0), Generation(0)));
     assert_eq!(state.sequence, 2, "higher than what it replaces, or a power cut would bring that back");

@@ -24,7 +24,7 @@ use super::{
     recovery::{self, Before, Staged},
     standings::Said,
 };
-use crate::store::Store;
+use crate::{state::Voucher, store::Store};
 
 /// A client that trusts one chain of roots, whoever serves it.
 pub(crate) struct Client {
@@ -91,7 +91,8 @@ impl Client {
         tuf::check_keys(updater.trusted(), &[])?;
         let floors = tuf::role_floors(updater.trusted(), &[]);
         let root: Vec<RoleFloor> = floors.into_iter().filter(|f| f.role == "root").collect();
-        self.hold_floors(&root, None, Vec::new()).await?;
+        let issued = tuf::issued(&updater.trusted().root().extra).map(|issued| (Voucher::Root, issued));
+        self.hold_floors(&root, issued, Vec::new()).await?;
         if outcome.is_ok() && heard.compare(updater.trusted()) {
             self.equivocations.fetch_add(1, Ordering::Relaxed);
         }
@@ -121,8 +122,8 @@ impl Client {
         Ok(Some(updater))
     }
 
-    /// Checks what was verified against its floors and raises those, and the floor of time to `issued`, durably: before
-    /// anything is acted on. `delegated` are the delegated roles to include, loaded before.
+    /// Checks what was verified against its floors and raises those, and the floor of time that the timestamp's keys vouch
+    /// for to `issued`, durably: before anything is acted on. `delegated` are the delegated roles to include, loaded before.
     ///
     /// # Errors
     /// [`TrustError::Cache`], [`TrustError::BelowFloor`], [`TrustError::Floors`].
@@ -132,6 +133,8 @@ impl Client {
         delegated: &[&str],
         issued: Option<Timestamp>,
     ) -> Result<(), TrustError> {
+        let keys = tuf::top_key_set(updater.trusted().root(), "timestamp");
+        let issued = keys.map(Voucher::Timestamp).zip(issued);
         self.hold_floors(&tuf::role_floors(updater.trusted(), delegated), issued, Vec::new()).await
     }
 
@@ -151,7 +154,7 @@ impl Client {
     async fn hold_floors(
         &self,
         seen: &[RoleFloor],
-        issued: Option<Timestamp>,
+        issued: Option<(Voucher, Timestamp)>,
         said: Vec<Said>,
     ) -> Result<(), TrustError> {
         if let Some(fault) = self.cache.fault() {
@@ -167,8 +170,8 @@ impl Client {
                 for Said { model, key_set, standing } in &said {
                     state.take_standing(model, *key_set, standing);
                 }
-                if let Some(issued) = issued {
-                    state.raise_time(issued);
+                if let Some((voucher, issued)) = issued {
+                    state.raise_time(voucher, issued);
                 }
             })
             .await?;

@@ -18,6 +18,8 @@ use super::{
 
 /// How far clocks of people may differ.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_hours(48);
+/// How far the clock of who prepares a root may be ahead: devices take over what root says of the time.
+const ISSUED_SLACK: SignedDuration = SignedDuration::from_hours(1);
 
 /// Why papers are of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +56,9 @@ pub enum Trouble {
         /// Its life in days.
         days: i64,
     },
+    /// Devices would take the day for a later one, for good.
+    #[error("the next root says that it was made at {0}, which is to come: correct the clock and prepare it anew")]
+    Early(Timestamp),
     /// A key that nobody asked.
     #[error("key {0} counts for nothing here: it is in no role that signs this root or these targets")]
     CountsForNothing(KeyId),
@@ -242,6 +247,10 @@ impl Papers {
         };
         if let Some(next) = &self.next_root {
             edition("root", self.root.as_ref().map(|root| root.content.1), next.content.1, ROOT_LIFE)?;
+            let latest = now.saturating_add(ISSUED_SLACK).unwrap_or(Timestamp::MAX);
+            if let Some(issued) = next.content.1.issued.filter(|issued| *issued > latest) {
+                return Err(Trouble::Early(issued));
+            }
         }
         if let Some(next) = &self.next_targets {
             edition("targets", self.targets.as_ref().map(|t| t.content.1), next.content.1, TARGETS_LIFE)?;

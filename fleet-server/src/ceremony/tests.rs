@@ -140,10 +140,8 @@ fn papers_that_hold_something_unseen_or_do_not_follow_are_refused() {
     let mut people = People::default();
     let present = people.in_force();
     let (root, targets) = people.trust(WANTED).unwrap();
-    let (mut next_root, mut next_targets) = (
-        root.document(Edition { version: 2, expires: now() + SignedDuration::from_hours(24) }),
-        targets.document(Edition { version: 2, expires: now() + SignedDuration::from_hours(24) }),
-    );
+    let second = Edition { version: 2, expires: now() + SignedDuration::from_hours(24), issued: Some(now()) };
+    let (mut next_root, mut next_targets) = (root.document(second), targets.document(second));
     read(Some(&present), Some(next_root.clone()), Some(next_targets.clone())).unwrap().check(now()).unwrap();
     let check = |root: &Value, targets: &Value| {
         read(Some(&present), Some(root.clone()), Some(targets.clone())).and_then(|papers| papers.check(now()))
@@ -164,6 +162,12 @@ fn papers_that_hold_something_unseen_or_do_not_follow_are_refused() {
     let gap = Trouble::Version { document: "root", found: 3, wanted: 2 };
     assert_eq!(check(&next_root, &next_targets), Err(gap));
     next_root["version"] = json!(2);
+    let [latest, early] = [3600, 3601].map(|ahead| now() + SignedDuration::from_secs(ahead));
+    next_root[tern_protocol::tuf::ISSUED] = json!(latest);
+    assert_eq!(check(&next_root, &next_targets), Ok(()));
+    next_root[tern_protocol::tuf::ISSUED] = json!(early);
+    assert_eq!(check(&next_root, &next_targets), Err(Trouble::Early(early)));
+    next_root[tern_protocol::tuf::ISSUED] = json!(now());
     for expires in ["2026-02-28T00:00:00Z", "2031-01-01T00:00:00Z"] {
         next_targets["expires"] = json!(expires);
         assert!(matches!(check(&next_root, &next_targets), Err(Trouble::Expiry { document: "targets", .. })));

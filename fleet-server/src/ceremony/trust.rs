@@ -108,13 +108,16 @@ pub struct Edition {
     pub version: u64,
     /// When it expires.
     pub expires: Timestamp,
+    /// When it was made, where it says so: root does, for devices that were away.
+    pub issued: Option<Timestamp>,
 }
 
 impl Edition {
     /// The edition after `before` that lives for `life`; the first where there is none.
     pub fn after(before: Option<Self>, life: SignedDuration, now: Timestamp) -> Self {
         let expires = whole_seconds(now.saturating_add(life).unwrap_or(Timestamp::MAX));
-        Self { version: before.map_or(1, |before| before.version.saturating_add(1)), expires }
+        let version = before.map_or(1, |before| before.version.saturating_add(1));
+        Self { version, expires, issued: Some(whole_seconds(now)) }
     }
 }
 
@@ -151,6 +154,8 @@ struct RootForm {
     roles: BTreeMap<String, RoleForm>,
     #[serde(rename = "x-tern-director")]
     director: RoleForm,
+    #[serde(rename = "x-tern-issued")]
+    issued: Option<Timestamp>,
 }
 
 impl RootTrust {
@@ -181,6 +186,9 @@ impl RootTrust {
             "roles": roles,
         });
         root[tuf::DIRECTOR] = self.director.form();
+        if let Some(issued) = edition.issued {
+            root[tuf::ISSUED] = json!(issued);
+        }
         root
     }
 
@@ -213,7 +221,7 @@ impl RootTrust {
             timestamp: role("timestamp")?,
             director: keys(&form.director)?,
         };
-        Ok((trust, Edition { version: form.version, expires: form.expires }))
+        Ok((trust, Edition { version: form.version, expires: form.expires, issued: form.issued }))
     }
 }
 
@@ -328,7 +336,7 @@ impl TargetsTrust {
         let bundle = form.targets.get(tuf::CA_BUNDLE);
         trust.ca_bundle =
             bundle.and_then(|target| Some(CaBundle { length: target.length, sha256: *target.hashes.get("sha256")? }));
-        Ok((trust, Edition { version: form.version, expires: form.expires }))
+        Ok((trust, Edition { version: form.version, expires: form.expires, issued: None }))
     }
 }
 

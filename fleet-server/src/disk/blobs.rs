@@ -13,8 +13,8 @@ use std::{
 
 use tern_protocol::digest::{Digest, Hasher};
 
-/// Room that uploads leave on the disk, in bytes, and the least share of it, as one part in so many.
-const RESERVE: (u64, u64) = (256 << 20, 20);
+/// Room that uploads leave on the disk: one part in so many, but at least and at most so many bytes.
+const RESERVE: (u64, std::ops::RangeInclusive<u64>) = (20, 256 << 20..=1 << 30);
 
 /// Why a stream of bytes did not become a blob.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +108,8 @@ impl Blobs {
 }
 
 fn is_room(free: u64, total: u64) -> bool {
-    free >= RESERVE.0 && free >= total / RESERVE.1
+    let (part, bytes) = RESERVE;
+    free >= (total / part).clamp(*bytes.start(), *bytes.end())
 }
 
 /// A blob that is being read.
@@ -219,7 +220,8 @@ mod tests {
     fn uploads_leave_a_reserve_on_the_disk() {
         let (mib, gib) = (1 << 20, 1 << 30);
         assert!(is_room(256 * mib, gib) && !is_room(256 * mib - 1, gib));
-        assert!(is_room(5 * gib, 100 * gib) && !is_room(5 * gib - 1, 100 * gib));
+        assert!(is_room(gib / 2, 10 * gib) && !is_room(gib / 2 - 1, 10 * gib));
+        assert!(is_room(gib, 252 * gib) && !is_room(gib - 1, 252 * gib), "a big disk needs no bigger reserve");
         let folder = tempfile::tempdir().unwrap();
         Blobs::open(folder.path()).unwrap().has_room().unwrap();
     }

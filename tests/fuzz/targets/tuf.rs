@@ -192,7 +192,8 @@ impl Tuf {
                 assert!(tuf::parse_root(bytes).is_ok_and(|root| root.version == 2));
             }
             Role::Timestamp => {
-                let _ = tuf::issued(bytes);
+                let timestamp = set.timestamp().expect("it was taken");
+                let _ = tuf::issued(&timestamp.extra);
             }
             Role::Snapshot => {}
             Role::Targets => {

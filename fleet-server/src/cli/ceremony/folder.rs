@@ -185,8 +185,10 @@ impl Folder {
                 (None, None) => true,
                 (Some(mut there), Some(wanted)) => {
                     // Only the second at which it was prepared differs.
-                    if let Some(expires) = there.signed.get_mut("expires") {
-                        *expires = wanted["expires"].clone();
+                    for member in ["expires", tuf::ISSUED] {
+                        if let Some(time) = there.signed.get_mut(member) {
+                            *time = wanted[member].clone();
+                        }
                     }
                     there.signed == *wanted
                 }

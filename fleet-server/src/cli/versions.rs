@@ -1,7 +1,8 @@
 //! A team's list of versions: its TUF role, and the next one with one thing changed in it. Pure.
 //!
 //! The server hands out the present list, and it is not believed: every target must have been signed on this machine
-//! before, or the whole list by a key that is trusted here, or the operator says so. Nothing else of the list is ever
+//! before, or the whole list by a key that is trusted here, or the operator says so; what rests on another's word alone is
+//! shown. Nothing else of the list is ever
 //! changed: targets stay as they are, delegations are refused, since teams delegate nothing, and a list that has lost a
 //! recall or a floor which this machine knows is signed by nobody.
 
@@ -65,7 +66,10 @@ pub(super) enum Edit {
 /// Who can vouch for what is already in the list.
 pub(super) struct Vouchers<'a> {
     pub record: &'a Record,
-    pub keys: &'a [PublicKey],
+    /// The keys that sign here.
+    pub own: &'a [PublicKey],
+    /// Those of others that are trusted.
+    pub trusted: &'a [PublicKey],
     pub accept_existing: bool,
 }
 
@@ -310,11 +314,14 @@ fn check<'a>(
     }
     let standings = standings(list)?;
     not_lost(vouchers, &standings)?;
-    if is_signed(signed, &served.signatures, vouchers.keys) {
+    if is_signed(signed, &served.signatures, vouchers.own) {
         return Ok(list);
     }
     if let Some(member) = list.keys().find(|name| !is_known(name)) {
         return Err(ListError::ForeignMember(member.chars().take(80).collect()));
+    }
+    if is_signed(signed, &served.signatures, vouchers.trusted) {
+        return Ok(list);
     }
     // The very manifest that this machine is about to sign needs nobody's word.
     let own = |path: &str, entry: &Value| {
@@ -332,6 +339,35 @@ fn check<'a>(
         return Err(ListError::Unvouched("recalls or floors".into()));
     }
     Ok(list)
+}
+
+/// What of the present list this machine knows from others alone, and would sign on their word: one key that is trusted, or
+/// none where the operator accepts what is there. To be shown, for it may be more than they meant.
+///
+/// # Errors
+/// Where the list is not of its form.
+pub(super) fn on_trust(
+    role: &TeamRole,
+    served: &TeamMetadata,
+    vouchers: &Vouchers<'_>,
+) -> Result<Vec<String>, ListError> {
+    let Some(signed) = &served.signed else { return Ok(Vec::new()) };
+    if is_signed(signed, &served.signatures, vouchers.own) {
+        return Ok(Vec::new());
+    }
+    let list = signed.as_object().ok_or(ListError::Malformed("signed"))?;
+    let mut lines = Vec::new();
+    for (path, entry) in members(list)?.iter().filter(|(path, entry)| !vouchers.record.holds(path, entry)) {
+        let model = role.version_at(path).ok_or(ListError::Malformed("targets"))?;
+        let manifest = digest_of(entry).ok_or(ListError::Malformed("targets"))?;
+        lines.push(format!("{model} is listed, with manifest {manifest}"));
+    }
+    for (model, standing) in standings(list)? {
+        let known = vouchers.record.standings().get(&model).cloned().unwrap_or_default();
+        let words = super::lists::standing_words(&known, &standing).into_iter();
+        lines.extend(words.map(|words| format!("{}/{model}: {words}", role.team)));
+    }
+    Ok(lines)
 }
 
 fn own_paths(role: &TeamRole, targets: &Map<String, Value>) -> Result<(), ListError> {

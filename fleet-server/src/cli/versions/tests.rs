@@ -1,8 +1,9 @@
 //! What a lying server may not get signed.
 
-use tern_protocol::keys::SigningKey;
+use tern_protocol::keys::{PublicKey, SigningKey};
 
-use super::*;
+use super::{present::is_signed, *};
+use crate::{cli::record::Record, forms::TeamSignature};
 
 const NOW: i64 = 1_800_000_000;
 

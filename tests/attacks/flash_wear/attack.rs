@@ -1,6 +1,7 @@
 //! The attacker holds the server, the network and the director's key, and wants the device's flash worn out or full: a flood of
-//! desired states that are refused, each for another reason than the one before, and states that demand other models each time.
-//! What is written for the first must not grow with their number, and what is kept for the second not with theirs.
+//! desired states that are refused, each for another reason than the one before, states that demand other models each time, and
+//! good states as fast as they go. What is written for the first and the last must not grow with their number, and what is kept
+//! for the second not with theirs.
 
 use std::fs;
 
@@ -12,7 +13,7 @@ use tern_protocol::{
 
 use crate::rig::{Rig, wait};
 
-/// States of the flood.
+/// Refused states of the flood.
 const FLOOD: u64 = 300;
 
 #[test]
@@ -20,6 +21,7 @@ fn a_stolen_director_neither_wears_out_nor_fills_the_flash() {
     let mut rig = Rig::new("flash_wear");
     refusals(&mut rig);
     models(&mut rig);
+    states(&mut rig);
     rig.finish();
 }
 
@@ -83,4 +85,26 @@ fn models(rig: &mut Rig) {
         (record(rig)["models"].as_object()?.len() == 1).then_some(())
     });
     rig.refused_otherwise("other models with each state");
+}
+
+/// Good states, each newer than the one before, as fast as they are taken over.
+fn states(rig: &mut Rig) {
+    let generation = |rig: &Rig| rig.device.status()["twin"]["generation"].as_u64().expect("a generation");
+    let before = writes(rig);
+    let last = wait("a state has to wait", || {
+        let active = rig.active.desired();
+        let state = rig.state(active);
+        rig.send(&state, &[&rig.keys.director]);
+        wait("it is taken over, or waits", || {
+            let waits = rig.device.log().contains("desired states come too fast");
+            (waits || generation(rig) == state.generation.0).then_some(waits)
+        })
+        .then_some(state.generation.0)
+    });
+    // One or two writes each: the state, and the model's record where that changed.
+    let written = writes(rig) - before;
+    assert!(written < 1000, "{written} writes");
+    assert!(generation(rig) < last, "it waits");
+    wait("the newest is taken over by itself", || (generation(rig) == last).then_some(()));
+    rig.refused_otherwise("good states as fast as they go");
 }

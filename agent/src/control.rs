@@ -47,6 +47,7 @@ mod listeners;
 mod rescuing;
 mod setup;
 pub(crate) mod socket;
+mod sparing;
 mod standings;
 mod telemetry;
 mod twin;
@@ -56,6 +57,7 @@ use figures::FiguresSide;
 use leaving::{link_failure, told_to_stop};
 pub(crate) use setup::lock;
 pub use setup::run;
+use sparing::Sparing;
 use standings::Standings;
 use telemetry::TelemetrySide;
 pub use twin::{LinkPage, StatusPage, Tally, WorkerPage};
@@ -109,7 +111,7 @@ struct Control {
     link: LinkPage,
     last_error: Option<LastError>,
     refusals: BTreeMap<RefusalCode, u64>,
-    noted: demand::Noted,
+    sparing: Sparing,
     tallies: BTreeMap<ModelName, Tally>,
     telemetry: TelemetrySide,
     standings: Standings,
@@ -230,6 +232,7 @@ impl Control {
             self.collect_garbage();
         }
         self.tend_telemetry();
+        self.take_held().await;
         self.heed_standings().await;
         self.tend_standings();
         if self.tended.elapsed() >= TEND {

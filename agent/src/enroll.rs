@@ -196,7 +196,8 @@ fn valid_from(pem: &str) -> Result<Timestamp, EnrolError> {
     Timestamp::from_second(parsed.validity().not_before.timestamp()).map_err(|_| bad())
 }
 
-/// Makes the record of floors. What serves may go on serving, and under the same root the floors of its roles stand.
+/// Makes the record of floors. What serves may go on serving, and the floors of roles and what teams said stand, each under
+/// the keys that it was signed with: the root that the token pins may be a newer one of the same fleet.
 ///
 /// Time and generation start anew: the token, which pins CA and root, is the operator's word that this device may.
 fn prepare_record(config: &Config, token: &EnrolmentToken, not_before: Timestamp) -> anyhow::Result<()> {
@@ -213,10 +214,10 @@ fn prepare_record(config: &Config, token: &EnrolmentToken, not_before: Timestamp
                 refused.generation = Generation(0);
             }
         }
-        if known.root_pin == state.root_pin {
-            (state.floors, state.standings) = (known.floors, known.standings);
-        } else {
-            // Another trust root: its floors say nothing here, nor does its metadata.
+        (state.floors, state.standings) = (known.floors, known.standings);
+        if known.root_pin != state.root_pin {
+            // It begins from the root that the token pins, whatever its number.
+            state.floors.retain(|floor| floor.role != "root");
             let cache = config.state_dir.join("tuf");
             if cache.exists() {
                 std::fs::remove_dir_all(cache).context("clear the metadata of another root")?;

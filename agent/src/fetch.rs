@@ -139,7 +139,7 @@ async fn round(
     length: u64,
     rules: &Rules,
 ) -> Result<(), FetchError> {
-    let mut kept: Option<FetchError> = None;
+    let (mut kept, mut all_ranges) = (None::<FetchError>, true);
     for source in sources.in_turn() {
         let error = match from(source, blobs, digest, length, rules).await {
             Ok(()) => {
@@ -152,9 +152,14 @@ async fn round(
             return Err(error);
         }
         source.failed(&error);
+        all_ranges &= matches!(error, FetchError::WrongRange { .. });
         if kept.as_ref().is_none_or(|kept| !kept.is_passing() && error.is_passing()) {
             kept = Some(error);
         }
+    }
+    if all_ranges {
+        // Nobody can go on from where it is. One alone may not throw away what others brought.
+        blobs.resume(digest, length)?.restart()?;
     }
     Err(kept.expect("invariant: there is at least one source"))
 }
@@ -209,15 +214,11 @@ async fn accept(
             let wanted = format!("bytes {}-{}/{length}", part.received(), length - 1);
             if text != wanted {
                 let found = text.chars().take(80).collect();
-                part.restart()?;
                 return Err(FetchError::WrongRange { digest: *digest, found });
             }
             Ok(response)
         }
-        StatusCode::RANGE_NOT_SATISFIABLE => {
-            part.restart()?;
-            Err(FetchError::WrongRange { digest: *digest, found: "416".into() })
-        }
+        StatusCode::RANGE_NOT_SATISFIABLE => Err(FetchError::WrongRange { digest: *digest, found: "416".into() }),
         _ => Err(FetchError::Http { digest: *digest, cause: http::refusal(response).await }),
     }
 }

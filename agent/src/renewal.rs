@@ -4,7 +4,7 @@
 //! It is due once less than a third of its life is left by the device's time, and once the server says that it has expired.
 //! A device without a clock may not know either, and the server's word may be lost on the way: where the machine's clock is
 //! not believed, a lost link is reason to ask too, at most once an hour. A try that failed, or brought a certificate that is
-//! due already, is followed by another after a pause that doubles to an hour. The new certificate is on the disk before a
+//! due already, is followed by another after a pause that doubles to an hour, or less once the server says again that it has expired. The new certificate is on the disk before a
 //! connection shows it.
 //! A CA bundle that targets list is asked for every `trust_refresh_seconds`; it is on the disk before a connection
 //! trusts it. A certificate that the newest CA in it did not make is renewed, once an hour at most.
@@ -36,6 +36,8 @@ const MAX_BYTES: u64 = 64 << 10;
 const LOOK: Duration = Duration::from_secs(3600);
 /// Shortest and longest pause after a try that failed.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3600));
+/// What is left of a pause once the server says that the certificate has expired.
+const SHORTEST: Duration = Duration::from_secs(10);
 /// Shortest time between two renewals that only a lost link suggests.
 const DOUBT: Duration = Duration::from_secs(3600);
 
@@ -146,8 +148,17 @@ impl Keeper {
                 }
             };
             if let Some(pause) = pauses.after(due, self.clock.now()) {
-                tokio::time::sleep(jittered(pause, 0.5)).await;
+                self.rest(jittered(pause, 0.5)).await;
             }
+        }
+    }
+
+    /// A pause, which is cut short where the server says that the certificate has expired: then it can be reached again.
+    async fn rest(&self, pause: Duration) {
+        tokio::time::sleep(pause.min(SHORTEST)).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause.saturating_sub(SHORTEST)) => {}
+            () = self.signs.expired.notified() => {}
         }
     }
 

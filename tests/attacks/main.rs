@@ -21,6 +21,8 @@ mod enrolment_token;
 mod equivocation;
 #[path = "fast_forward/attack.rs"]
 mod fast_forward;
+#[path = "flash_wear/attack.rs"]
+mod flash_wear;
 #[path = "foreign_topic/attack.rs"]
 mod foreign_topic;
 #[path = "freeze/attack.rs"]
@@ -60,7 +62,7 @@ mod wrong_software;
 mod zip_bombs;
 
 /// Every attack, by its folder.
-const ATTACKS: [&str; 26] = [
+const ATTACKS: [&str; 27] = [
     "arbitrary_install",
     "candidate",
     "candidate_opt_in",
@@ -69,6 +71,7 @@ const ATTACKS: [&str; 26] = [
     "enrolment_token",
     "equivocation",
     "fast_forward",
+    "flash_wear",
     "foreign_topic",
     "freeze",
     "key_compromise",

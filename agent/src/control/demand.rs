@@ -1,6 +1,6 @@
 //! From a desired state's bytes to demands: admitted, made durable, and only then handed to the machines.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tern_protocol::{
@@ -37,6 +37,9 @@ impl Control {
             now: self.clock.now(),
         };
         match desired::admit(&bytes, &admission) {
+            Ok(Admitted::New { state, .. }) if !self.sparing.is_taken(&bytes, self.started.elapsed()) => {
+                tracing::warn!(generation = %state.generation, "desired states come too fast: this one waits");
+            }
             Ok(Admitted::New { state, floor }) => {
                 let record = DesiredRecord {
                     generation: floor.generation,
@@ -60,6 +63,13 @@ impl Control {
             Err(refusal) => self.refuse_desired(&refusal).await,
         }
         self.publish_twin();
+    }
+
+    /// Takes in the state that was held back, once its time has come.
+    pub(super) async fn take_held(&mut self) {
+        if let Some(bytes) = self.sparing.release(self.started.elapsed()) {
+            self.desired(bytes, false).await;
+        }
     }
 
     async fn take_over(&mut self, state: DesiredState, record: DesiredRecord, signers: Vec<KeyId>) {
@@ -182,27 +192,10 @@ impl Control {
         self.last_error = Some(error.clone());
         self.tell(change::refused(None, &error));
         // Whoever sends bad states must not wear out the flash with them, be they the same or others.
-        let is_due = !again && self.noted.is_due(code, self.started.elapsed());
+        let is_due = !again && self.sparing.is_noted(code, self.started.elapsed());
         if is_due && let Err(fault) = self.store.update(|s| s.last_error = Some(error)).await {
             tracing::warn!(%fault, "the refusal is not recorded");
         }
-    }
-}
-
-/// How often the same code is written down as the newest refusal.
-const NOTED_EVERY: Duration = Duration::from_secs(3600);
-
-/// When the codes of refusals were last written down, as uptime. As many writes an hour as there are codes, at most.
-#[derive(Debug, Default)]
-pub(super) struct Noted(BTreeMap<RefusalCode, Duration>);
-
-impl Noted {
-    fn is_due(&mut self, code: RefusalCode, uptime: Duration) -> bool {
-        let is_due = self.0.get(&code).is_none_or(|last| uptime.saturating_sub(*last) >= NOTED_EVERY);
-        if is_due {
-            self.0.insert(code, uptime);
-        }
-        is_due
     }
 }
 
@@ -248,6 +241,8 @@ fn missing(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use jiff::Timestamp;
     use tern_protocol::{
         desired::{Probation, Settings},
@@ -326,16 +321,6 @@ mod tests {
         let gone = forgettable(&machines, &state([demand("a/there"), demand("a/back")].into()));
         assert_eq!(gone, ["a/gone".parse().unwrap()]);
         assert_eq!(forgettable(&machines, &state(vec![])), ["a/back", "a/gone"].map(|name| name.parse().unwrap()));
-    }
-
-    #[test]
-    fn a_flood_of_different_refusals_is_written_once_an_hour_each() {
-        let (mut noted, codes) = (Noted::default(), [RefusalCode::OldGeneration, RefusalCode::WrongDevice]);
-        let mut written = |seconds| {
-            let at = Duration::from_secs(seconds);
-            codes.iter().cycle().take(1000).filter(|code| noted.is_due(**code, at)).count()
-        };
-        assert_eq!([0, 1, 3599, 3600, 3601].map(&mut written), [2, 0, 0, 2, 0]);
     }
 
     #[tokio::test]

@@ -134,7 +134,7 @@ impl Setup {
             link: super::LinkPage::default(),
             last_error: self.store.read(|s| s.last_error.clone()),
             refusals: BTreeMap::new(),
-            noted: super::demand::Noted::default(),
+            sparing: super::Sparing::default(),
             tallies: BTreeMap::new(),
             telemetry,
             standings: Standings::default(),

@@ -7,6 +7,7 @@ use serde_json::json;
 use tern_protocol::{
     keys::{KeyId, SigningKey},
     signed::sign_value,
+    standing::Standing,
 };
 
 use super::*;
@@ -105,26 +106,31 @@ fn each_wrong_answer_has_its_error() {
 }
 
 #[test]
-fn another_root_keeps_what_serves_and_drops_the_floors() {
+fn another_root_keeps_what_serves_and_every_floor_but_its_own() {
     let (first, second, folder) = (Authority::new(), Authority::new(), tempfile::tempdir().unwrap());
     let config = config(folder.path());
     disk::make_folder(&config.state_dir).unwrap();
     prepare_record(&config, &first.token(), Timestamp::UNIX_EPOCH).unwrap();
     let store = Store::open(&config.state_dir);
-    let floor = tuf::RoleFloor { role: "timestamp".into(), key_set: Digest::of(b"k"), version: 9 };
+    let floor = |role: &str| tuf::RoleFloor { role: role.into(), key_set: Digest::of(b"k"), version: 9 };
+    let (model, keys) = ("vision/digits".parse().unwrap(), Digest::of(b"team"));
+    let recalled: Standing = serde_json::from_value(serde_json::json!({"recalled": {"1.0.0": "labels"}})).unwrap();
     let record = crate::state::ModelRecord::new(Timestamp::UNIX_EPOCH);
     store
         .update_blocking(|s| {
-            s.raise_floors(&[floor]);
+            s.raise_floors(&[floor("timestamp"), floor("root")]);
+            s.take_standing(&model, keys, &recalled);
             s.models.insert("vision/digits".parse().unwrap(), record);
         })
         .unwrap();
     drop(store);
     prepare_record(&config, &first.token(), Timestamp::UNIX_EPOCH).unwrap();
-    assert_eq!(Store::peek(&config.state_dir).unwrap().floors.len(), 1, "the same root keeps the floors of its roles");
+    assert_eq!(Store::peek(&config.state_dir).unwrap().floors.len(), 2);
     prepare_record(&config, &second.token(), Timestamp::UNIX_EPOCH).unwrap();
     let state = Store::peek(&config.state_dir).unwrap();
-    assert_eq!((state.floors.len(), state.models.len()), (0, 1));
+    assert_eq!((state.floors.len(), state.models.len()), (1, 1));
+    assert_eq!(state.floor("timestamp", &Digest::of(b"k")), 9, "a ceremony gives tokens another root to pin");
+    assert_eq!(state.standing(&"vision/digits".parse().unwrap()), recalled);
 }
 
 #[test]

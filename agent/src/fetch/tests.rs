@@ -281,6 +281,20 @@ async fn another_range_than_asked_for_is_not_written() {
 }
 
 #[tokio::test]
+async fn a_source_that_cannot_go_on_undoes_nothing_that_another_brought() {
+    let cut = |from: usize, to: usize| {
+        let whole = right((from > 0).then_some(from as u64));
+        whole[..whole.len() - (MODEL.len() - to)].to_vec()
+    };
+    let cutting = Server::start(vec![Answer::Bytes(cut(0, 12)), Answer::Bytes(cut(12, 24)), Answer::Right]).await;
+    let unable = Server::start(vec![bytes("HTTP/1.1 416 Range Not Satisfiable\r\ncontent-length: 0\r\n\r\n")]).await;
+    let sources = Sources::of([("cutting", Remote::plain(cutting.address)), ("unable", Remote::plain(unable.address))]);
+    let done = attempt_from(sources, b"").await;
+    assert!(done.outcome.is_ok() && done.is_there(), "{:?}", done.outcome);
+    assert_eq!((cutting.ranges(), unable.ranges()), (vec![None, Some(12), Some(24)], vec![Some(12), Some(24)]));
+}
+
+#[tokio::test]
 async fn not_found_is_said_at_once_and_an_ill_server_is_asked_again() {
     let done = attempt(vec![bytes("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")], b"").await;
     assert_eq!(done.ranges.len(), 1);

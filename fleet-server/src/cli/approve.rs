@@ -88,7 +88,6 @@ pub(super) async fn run(
     signer.counts(&served)?;
     let pending = pending(found, &signer, &served, printer)?;
     let review = versions::review(&signer.role, &served, &pending.list, &signer.vouchers(), printer.now())?;
-    signer.saw(served.signed.as_ref())?;
     show_list(&pending, &review, &signer, printer)?;
     let mut checked = Vec::new();
     for target in &review.adds {
@@ -101,6 +100,8 @@ pub(super) async fn run(
     if !order.yes {
         output::confirm(input, printer)?;
     }
+    // Not sooner: what a liar serves must not spoil the record of who says no.
+    signer.saw(served.signed.as_ref())?;
     let done = post(&client, &mut signer, &pending, override_reason.clone()).await?;
     lists::tell(&client, &done.row, &signer, printer).await?;
     let approved = Approved {
@@ -227,6 +228,9 @@ fn show_list(pending: &Pending, review: &Review, signer: &Signer, printer: &mut 
     for model in &review.withdraws {
         printer.step(&format!("  {model} is listed no more: it can be assigned no more"))?;
     }
+    for words in &review.on_trust {
+        printer.note(&format!("warning: you sign this too, on the word of others: {words}"))?;
+    }
     let is_more = !review.adds.is_empty() || !review.standings.is_empty() || !review.withdraws.is_empty();
     if !is_more {
         printer.step("  nothing changes but its end and who signs it; all that it says:")?;
@@ -243,10 +247,10 @@ async fn examine(
     environment: &Environment,
     printer: &mut Printer<'_>,
 ) -> anyhow::Result<Checked> {
-    let manifest = manifest(client, &target.model, Some(target)).await?;
+    let manifest = manifest(client, target).await?;
     let before = predecessor(&manifest, review);
     let old = match &before {
-        Some(model) => Some(self::manifest(client, model, None).await?),
+        Some(target) => Some(self::manifest(client, target).await?),
         None => None,
     };
     let limit = tern_engine::Limits::default().file_bytes;
@@ -275,28 +279,30 @@ async fn examine(
     let mut report = check::run(subject, environment.itself.as_ref()).await;
     over_budget(&manifest, &mut report);
     printer.progress("");
-    Ok(Checked { model: target.model.clone(), before, difference, report })
+    Ok(Checked { model: target.model.clone(), before: before.map(|target| target.model), difference, report })
 }
 
-/// The manifest of a version; of exactly these bytes where `target` says which.
-async fn manifest(client: &Client, model: &ModelVersion, target: Option<&Target>) -> anyhow::Result<Manifest> {
+/// The manifest that a list names: exactly these bytes, whatever the server says.
+async fn manifest(client: &Client, target: &Target) -> anyhow::Result<Manifest> {
+    let model = &target.model;
     let detail = version(client, model).await?;
     let bytes = canonical::document(&detail.manifest_json).with_context(|| format!("manifest of {model}"))?;
-    let digest = target.map_or(detail.row.manifest, |target| target.manifest);
-    let manifest = Manifest::from_target(&bytes, model, &digest);
+    let manifest = Manifest::from_target(&bytes, model, &target.manifest);
     let manifest = manifest.with_context(|| format!("the manifest of {model} that the server shows"))?;
-    let fits = target.is_none_or(|target| target.length == bytes.len() as u64);
-    ensure!(fits, "the list names another length than the manifest of {model} has: it was not signed");
+    ensure!(
+        target.length == bytes.len() as u64,
+        "the list names another length than the manifest of {model} has: it was not signed"
+    );
     Ok(manifest)
 }
 
 /// The version that this one follows: its parent, else the next lower one, else the newest.
-fn predecessor(manifest: &Manifest, review: &Review) -> Option<ModelVersion> {
-    let mut of_model: Vec<_> = review.keeps.iter().filter(|model| model.name == manifest.model.name).collect();
-    of_model.sort_unstable_by(|a, b| a.version.cmp(&b.version));
-    let parent = of_model.iter().find(|model| Some(&model.version) == manifest.parent.as_ref());
-    let lower = of_model.iter().rev().find(|model| model.version < manifest.model.version);
-    parent.or(lower).or(of_model.last()).map(|model| (*model).clone())
+fn predecessor(manifest: &Manifest, review: &Review) -> Option<Target> {
+    let mut of_model: Vec<_> = review.keeps.iter().filter(|kept| kept.model.name == manifest.model.name).collect();
+    of_model.sort_unstable_by(|a, b| a.model.version.cmp(&b.model.version));
+    let parent = of_model.iter().find(|kept| Some(&kept.model.version) == manifest.parent.as_ref());
+    let lower = of_model.iter().rev().find(|kept| kept.model.version < manifest.model.version);
+    parent.or(lower).or(of_model.last()).map(|kept| (*kept).clone())
 }
 
 /// What can be told of budgets without a device.

@@ -39,6 +39,8 @@ pub(super) struct Signer {
     pub keys: Vec<SigningKey>,
     /// What the operator called the keys.
     named: String,
+    /// The public halves of the keys.
+    own: Vec<PublicKey>,
     trusted: Vec<PublicKey>,
     accept_existing: bool,
     record: Record,
@@ -55,21 +57,23 @@ impl Signer {
         let keys = keys::load(&order.keys, environment, folder)?;
         let first = keys.iter().map(|key| key.public().id()).min().context("there is no key to sign with")?;
         let record = Record::load(folder, &role, &first)?;
-        let trusted = keys.iter().map(SigningKey::public).chain(order.trusted_keys.iter().cloned()).collect();
+        let own = keys.iter().map(SigningKey::public).collect();
+        let trusted = order.trusted_keys.clone();
         let named: Vec<_> = order.keys.iter().map(|key| format!("--key {}", key.display())).collect();
         let named = if named.is_empty() { "the usual release key".to_owned() } else { named.join(", ") };
-        Ok(Self { role, keys, named, trusted, accept_existing: order.accept_existing, record })
+        Ok(Self { role, keys, named, own, trusted, accept_existing: order.accept_existing, record })
     }
 
     /// Somebody who proposes and signs nothing: those who sign look at what is there.
     pub(super) fn without_keys(role: TeamRole) -> anyhow::Result<Self> {
         let record = Record::load(None, &role, &tern_protocol::keys::KeyId(String::new()))?;
-        let (keys, trusted, named) = (Vec::new(), Vec::new(), String::new());
-        Ok(Self { role, keys, named, trusted, accept_existing: true, record })
+        let (keys, own, trusted, named) = (Vec::new(), Vec::new(), Vec::new(), String::new());
+        Ok(Self { role, keys, named, own, trusted, accept_existing: true, record })
     }
 
     pub(super) fn vouchers(&self) -> Vouchers<'_> {
-        Vouchers { record: &self.record, keys: &self.trusted, accept_existing: self.accept_existing }
+        let (record, own, trusted) = (&self.record, &self.own, &self.trusted);
+        Vouchers { record, own, trusted, accept_existing: self.accept_existing }
     }
 
     /// Refuses to go on with a key that counts for nothing, before anything is uploaded, shown or signed.
@@ -128,9 +132,19 @@ pub(super) async fn change(
             Step::Listed => return Ok(None),
             Step::Sign(next) => next,
         };
-        signer.saw(served.signed.as_ref())?;
+        if !signer.keys.is_empty() {
+            for line in versions::on_trust(&signer.role, &served, &signer.vouchers())? {
+                printer.note(&format!("warning: signed too, on the word of others: {line}"))?;
+            }
+        }
         match propose(client, signer, &next, reason).await {
-            Ok(made) => return Ok(Some(made)),
+            Ok(made) => {
+                // What was published before this counts from now on; not sooner, for a liar must not spoil the record.
+                if made.row.state != ProposalState::Published {
+                    signer.saw(served.signed.as_ref())?;
+                }
+                return Ok(Some(made));
+            }
             Err(error) if is(&error, "metadata-moved") || is(&error, "proposal-void") => {
                 printer.step("someone else published meanwhile: signing again on top of it")?;
             }

@@ -1,7 +1,8 @@
 //! A team's list of versions: its TUF role, and the next one with one thing changed in it. Pure.
 //!
 //! The server hands out the present list, and it is not believed: every target must have been signed on this machine
-//! before, or the whole list by a key that is trusted here, or the operator says so. Nothing else of the list is ever
+//! before, or the whole list by a key that is trusted here, or the operator says so; what rests on another's word alone is
+//! shown. Nothing else of the list is ever
 //! changed: targets stay as they are, delegations are refused, since teams delegate nothing, and a list that has lost a
 //! recall or a floor which this machine knows is signed by nobody.
 
@@ -10,21 +11,18 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use tern_protocol::{
-    canonical,
     digest::Digest,
     ids::{ModelId, ModelName, ModelVersion, Version},
-    keys::PublicKey,
     standing::{MODELS, OnRecall, Standing, of_role},
 };
 
-use super::record::Record;
-use crate::{
-    forms::{TeamMetadata, TeamSignature},
-    repository::{TeamRole, standing::first_lost},
-};
+use crate::{forms::TeamMetadata, repository::TeamRole};
 
+mod present;
 mod review;
 
+pub(super) use present::{Vouchers, on_trust};
+use present::{check, not_lost};
 pub(super) use review::{Review, review};
 
 const SPEC_VERSION: &str = "1.0.31";
@@ -60,13 +58,6 @@ pub(super) enum Edit {
     Floor { model: ModelName, version: Version, unlisted: bool },
     /// It says the same, for other keys to sign.
     Nothing,
-}
-
-/// Who can vouch for what is already in the list.
-pub(super) struct Vouchers<'a> {
-    pub record: &'a Record,
-    pub keys: &'a [PublicKey],
-    pub accept_existing: bool,
 }
 
 /// What is to be done.
@@ -275,10 +266,6 @@ pub(super) fn standings(list: &Map<String, Value>) -> Result<BTreeMap<ModelId, S
     of_role(&member.into_iter().collect()).map_err(|_| ListError::Malformed(MODELS))
 }
 
-fn not_lost(vouchers: &Vouchers<'_>, standings: &BTreeMap<ModelId, Standing>) -> Result<(), ListError> {
-    first_lost(vouchers.record.standings(), standings).map_or(Ok(()), |lost| Err(ListError::LostStanding(lost)))
-}
-
 fn members(list: &Map<String, Value>) -> Result<Map<String, Value>, ListError> {
     match list.get("targets") {
         None if list.is_empty() => Ok(Map::new()),
@@ -291,49 +278,6 @@ fn digest_of(target: &Value) -> Option<Digest> {
     target["hashes"]["sha256"].as_str()?.parse().ok()
 }
 
-/// The present list, if someone vouches for all of it.
-fn check<'a>(
-    role: &TeamRole,
-    signed: &'a Value,
-    served: &TeamMetadata,
-    joins: Option<&Target>,
-    vouchers: &Vouchers<'_>,
-) -> Result<&'a Map<String, Value>, ListError> {
-    let list = signed.as_object().ok_or(ListError::Malformed("signed"))?;
-    if list.get("_type").and_then(Value::as_str) != Some("targets") {
-        return Err(ListError::Malformed("_type"));
-    }
-    let targets = members(list)?;
-    own_paths(role, &targets)?;
-    if list.get("delegations").is_some_and(|d| !d.is_null()) {
-        return Err(ListError::ForeignMember("delegations".into()));
-    }
-    let standings = standings(list)?;
-    not_lost(vouchers, &standings)?;
-    if is_signed(signed, &served.signatures, vouchers.keys) {
-        return Ok(list);
-    }
-    if let Some(member) = list.keys().find(|name| !is_known(name)) {
-        return Err(ListError::ForeignMember(member.chars().take(80).collect()));
-    }
-    // The very manifest that this machine is about to sign needs nobody's word.
-    let own = |path: &str, entry: &Value| {
-        joins.is_some_and(|target| path == role.path_of(&target.model) && *entry == target.entry())
-    };
-    let unvouched = |(path, entry): &(&String, &Value)| !vouchers.record.holds(path, entry) && !own(path, entry);
-    let strangers: Vec<_> = targets.iter().filter(unvouched).filter_map(|(path, _)| role.version_at(path)).collect();
-    if vouchers.accept_existing {
-        return Ok(list);
-    }
-    if !strangers.is_empty() {
-        return Err(ListError::Unvouched(some(&strangers)));
-    }
-    if standings != *vouchers.record.standings() {
-        return Err(ListError::Unvouched("recalls or floors".into()));
-    }
-    Ok(list)
-}
-
 fn own_paths(role: &TeamRole, targets: &Map<String, Value>) -> Result<(), ListError> {
     match targets.keys().find(|path| role.version_at(path).is_none()) {
         None => Ok(()),
@@ -344,23 +288,6 @@ fn own_paths(role: &TeamRole, targets: &Map<String, Value>) -> Result<(), ListEr
 /// Whether a member of a list is one that is understood here.
 fn is_known(name: &str) -> bool {
     OWN.contains(&name) || name == "delegations" || name == MODELS
-}
-
-fn some(versions: &[ModelVersion]) -> String {
-    let named: Vec<_> = versions.iter().take(5).map(ToString::to_string).collect();
-    match versions.len().saturating_sub(named.len()) {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    }
-}
-
-fn is_signed(signed: &Value, signatures: &[TeamSignature], keys: &[PublicKey]) -> bool {
-    let Ok(message) = canonical::signable(signed) else { return false };
-    keys.iter().any(|key| {
-        let id = key.id();
-        let own = signatures.iter().filter(|s| s.keyid == id).filter_map(|s| hex::decode(&s.sig).ok());
-        own.into_iter().any(|raw| key.verifies(&message, &raw))
-    })
 }
 
 fn version(served: &TeamMetadata, present: &Map<String, Value>, now: Timestamp) -> Result<u64, ListError> {

@@ -443,6 +443,8 @@ fn a_slip_in_a_number_is_shown_to_who_approves_it() {
         // Who is shown it need not say yes.
         let shown = desk.tern(&["model", "approve", "--proposal", &id, "--key", &second, "--trusted-key", &own]);
         assert!(shown.code == 1 && shown.err.contains(words), "{}", shown.err);
+        let on_trust = "on the word of others: demo/meter-digits@1.0.0 is listed, with manifest ";
+        assert!(shown.err.contains(on_trust), "{}", shown.err);
     }
 }
 

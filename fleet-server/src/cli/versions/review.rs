@@ -13,7 +13,8 @@ use tern_protocol::{
 };
 
 use super::{
-    ListError, Target, Vouchers, check, digest_of, expiry, is_known, members, not_lost, own_paths, standings, version,
+    ListError, Target, Vouchers, check, digest_of, expiry, is_known, members, not_lost, on_trust, own_paths, standings,
+    version,
 };
 use crate::{
     forms::TeamMetadata,
@@ -32,7 +33,9 @@ pub(in crate::cli) struct Review {
     /// What of that is mostly a slip in a number: a recall of what is not listed, a floor above all that is.
     pub slips: Vec<String>,
     /// The versions that stay listed.
-    pub keeps: Vec<ModelVersion>,
+    pub keeps: Vec<Target>,
+    /// What of the present list is known from others alone.
+    pub on_trust: Vec<String>,
     /// Its end.
     pub expires: Timestamp,
 }
@@ -93,7 +96,8 @@ pub(in crate::cli) fn review(
         withdraws: gone.filter(may_run).collect(),
         slips: slips(role, &listed(&before), &old, &new),
         standings: said.collect(),
-        keeps: listed(&before).into_iter().filter(|model| after.contains_key(&role.path_of(model))).collect(),
+        keeps: added(role, &Map::new(), &kept(&before, &after))?,
+        on_trust: on_trust(role, served, vouchers)?,
         expires,
     })
 }
@@ -121,6 +125,12 @@ fn slips(
         }
     }
     slips
+}
+
+/// What stands in both.
+fn kept(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
+    let both = before.iter().filter(|(path, entry)| after.get(*path) == Some(entry));
+    both.map(|(path, entry)| (path.clone(), entry.clone())).collect()
 }
 
 /// The targets that `after` has and `before` has not; those in both must be the same.

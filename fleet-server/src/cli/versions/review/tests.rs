@@ -1,7 +1,7 @@
 //! What a proposal may slip past nobody.
 
 use serde_json::json;
-use tern_protocol::{digest::Digest, standing::MODELS};
+use tern_protocol::{digest::Digest, keys::SigningKey, standing::MODELS};
 
 use super::*;
 use crate::cli::{record::Record, versions::targets};
@@ -38,7 +38,13 @@ fn reviewed(present: &Value, proposed: &Value) -> Result<Review, ListError> {
     let expires = now() + jiff::SignedDuration::from_hours(24 * 365);
     let served =
         TeamMetadata { next_version, signed: Some(present.clone()), signatures: vec![], keys: vec![], expires };
-    review(&role(), &served, proposed, &Vouchers { record: &record, keys: &[], accept_existing: false }, now())
+    review(
+        &role(),
+        &served,
+        proposed,
+        &Vouchers { record: &record, own: &[], trusted: &[], accept_existing: false },
+        now(),
+    )
 }
 
 #[test]
@@ -49,7 +55,8 @@ fn everything_that_changes_is_named() {
     let names = |models: &[ModelVersion]| models.iter().map(|m| m.version.to_string()).collect::<Vec<_>>();
     assert_eq!(names(&review.adds.iter().map(|t| t.model.clone()).collect::<Vec<_>>()), ["1.2.0"]);
     assert_eq!(names(&review.withdraws), ["1.1.1"], "1.1.0 goes because it is recalled");
-    assert_eq!(names(&review.keeps), ["1.0.0"]);
+    assert_eq!(names(&review.keeps.iter().map(|t| t.model.clone()).collect::<Vec<_>>()), ["1.0.0"]);
+    assert_eq!(review.on_trust, [""; 0], "all of it was signed here");
     assert_eq!(review.standings.len(), 1);
     assert_eq!((review.adds[0].length, review.adds[0].manifest), (9, Digest::of(b"1.2.0")));
 }
@@ -121,9 +128,42 @@ fn the_present_list_must_be_vouched_for() {
     let expires = now() + jiff::SignedDuration::from_hours(24);
     let served =
         TeamMetadata { next_version: 4, signed: Some(list(3, &["1.0.0"])), signatures: vec![], keys: vec![], expires };
-    let vouchers = |accept_existing| Vouchers { record: &record, keys: &[], accept_existing };
+    let vouchers = |accept_existing| Vouchers { record: &record, own: &[], trusted: &[], accept_existing };
     let proposed = list(4, &["1.0.0", "1.1.0"]);
     let refused = review(&role(), &served, &proposed, &vouchers(false), now());
     assert_eq!(refused, Err(ListError::Unvouched("demo/m@1.0.0".into())));
     assert!(review(&role(), &served, &proposed, &vouchers(true), now()).is_ok());
+}
+
+#[test]
+fn what_rests_on_anothers_word_is_told_whoever_gave_it() {
+    let [own, other] = [(), ()].map(|()| SigningKey::generate().unwrap());
+    let mut record = Record::load(None, &role(), &own.public().id()).unwrap();
+    record.add(&targets(&list(3, &["1.0.0"]))).unwrap();
+    let mut present = list(3, &["1.0.0", "6.6.6"]);
+    present[MODELS] = json!({"m": {"recalled": {"1.1.0": "labels"}}});
+    let (present, proposed) = (present.clone(), {
+        let mut proposed = present;
+        (proposed["version"], proposed["targets"][path("2.0.0")]) = (4.into(), entry("2.0.0"));
+        proposed
+    });
+    let told = |signer: &SigningKey, accept_existing| {
+        let envelope = tern_protocol::signed::sign_value(present.clone(), &[signer]).unwrap();
+        let envelope: Value = serde_json::from_slice(&envelope).unwrap();
+        let served = TeamMetadata {
+            next_version: 4,
+            signed: Some(present.clone()),
+            signatures: serde_json::from_value(envelope["signatures"].clone()).unwrap(),
+            keys: vec![],
+            expires: now() + jiff::SignedDuration::from_hours(24),
+        };
+        let (own, trusted) = ([own.public()], [other.public()]);
+        let vouchers = Vouchers { record: &record, own: &own, trusted: &trusted, accept_existing };
+        review(&role(), &served, &proposed, &vouchers, now()).unwrap().on_trust
+    };
+    let hidden = format!("demo/m@6.6.6 is listed, with manifest {}", Digest::of(b"6.6.6"));
+    let both = [hidden, "demo/m: recalls 1.1.0: labels".to_owned()];
+    assert_eq!(told(&other, false), both, "one key that is trusted may be a thief's");
+    assert_eq!(told(&SigningKey::generate().unwrap(), true), both);
+    assert_eq!(told(&own, false), [""; 0]);
 }

@@ -62,9 +62,19 @@ pub enum Trouble {
     /// A key that nobody asked.
     #[error("key {0} counts for nothing here: it is in no role that signs this root or these targets")]
     CountsForNothing(KeyId),
+    /// It is not signed by enough.
+    #[error(
+        "{} of {} {} have signed the next {}, so nothing is done; not yet: {}",
+        .0.signed.len(), .0.threshold, .0.whose, .0.document, ids(&.0.missing)
+    )]
+    Unsigned(Tally),
     /// A device would refuse it.
     #[error("devices would refuse this: {0}")]
     Refused(String),
+}
+
+fn ids(keys: &[KeyId]) -> String {
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A document with the signatures so far.
@@ -297,18 +307,23 @@ impl Papers {
         tallies
     }
 
+    /// The names of the documents that a key counts for.
+    ///
+    /// # Errors
+    /// [`Trouble::CountsForNothing`].
+    pub fn signed_by(&self, id: &KeyId) -> Result<Vec<&'static str>, Trouble> {
+        let counts = |tally: &Tally| tally.signed.contains(id) || tally.missing.contains(id);
+        let mut documents: Vec<_> = self.tallies().iter().filter(|t| counts(t)).map(|t| t.document).collect();
+        documents.dedup();
+        if documents.is_empty() { Err(Trouble::CountsForNothing(id.clone())) } else { Ok(documents) }
+    }
+
     /// Signs what the key counts for; gives the names of those documents.
     ///
     /// # Errors
     /// [`Trouble::CountsForNothing`].
     pub fn sign(&mut self, key: &SigningKey) -> Result<Vec<&'static str>, Trouble> {
-        let id = key.public().id();
-        let counts = |tally: &Tally| tally.signed.contains(&id) || tally.missing.contains(&id);
-        let mut documents: Vec<_> = self.tallies().iter().filter(|t| counts(t)).map(|t| t.document).collect();
-        documents.dedup();
-        if documents.is_empty() {
-            return Err(Trouble::CountsForNothing(id));
-        }
+        let documents = self.signed_by(&key.public().id())?;
         let refused = Trouble::Refused;
         for document in &documents {
             match (*document, &mut self.next_root, &mut self.next_targets) {
@@ -323,9 +338,12 @@ impl Papers {
     /// Walks through the device's own rules from the root in force to what follows.
     ///
     /// # Errors
-    /// [`Trouble::Refused`], and what [`Papers::check`] finds.
+    /// [`Trouble::Unsigned`], [`Trouble::Refused`], and what [`Papers::check`] finds.
     pub fn verify(&self, now: Timestamp) -> Result<(), Trouble> {
         self.check(now)?;
+        if let Some(tally) = self.tallies().into_iter().find(|tally| !tally.is_complete()) {
+            return Err(Trouble::Unsigned(tally));
+        }
         tuf::install_provider();
         let refused = |e: sigstore_tuf::Error| Trouble::Refused(crate::repository::chain(&e));
         let (Some(root), Some(targets)) = (self.coming_root(), self.coming_targets()) else {

@@ -94,7 +94,7 @@ fn enough_people_make_what_devices_take_and_fewer_do_not() {
     let mut people = People::default();
     let mut papers = people.first();
     people.sign(&mut papers, &["anna"]);
-    assert!(matches!(papers.verify(now()), Err(Trouble::Refused(_))));
+    assert!(matches!(papers.verify(now()), Err(Trouble::Unsigned(_))));
     // One person twice is one person.
     people.sign(&mut papers, &["anna"]);
     assert!(papers.tallies().iter().all(|tally| tally.signed.len() == 1 && !tally.is_complete()));
@@ -102,7 +102,7 @@ fn enough_people_make_what_devices_take_and_fewer_do_not() {
     people.sign(&mut papers, &["cold"]);
     let complete: Vec<_> = papers.tallies().iter().map(|tally| (tally.document, tally.is_complete())).collect();
     assert_eq!(complete, [("root", true), ("targets", false)]);
-    assert!(matches!(papers.verify(now()), Err(Trouble::Refused(_))));
+    assert!(matches!(papers.verify(now()), Err(Trouble::Unsigned(_))));
     people.sign(&mut papers, &["ben"]);
     papers.verify(now()).unwrap();
     let words = papers.words(&Names::default()).join("\n");
@@ -190,7 +190,7 @@ fn a_root_key_is_replaced_by_those_who_were_and_those_who_are() {
     // Two of the new ones, one of the old.
     people.sign(&mut papers, &["carla", "anna"]);
     assert_eq!(papers.tallies().iter().map(super::signing::Tally::is_complete).collect::<Vec<_>>(), [false, true]);
-    assert!(matches!(papers.verify(now()), Err(Trouble::Refused(_))));
+    assert!(matches!(papers.verify(now()), Err(Trouble::Unsigned(_))));
     people.sign(&mut papers, &["ben"]);
     papers.verify(now()).unwrap();
     // What was signed is what is verified: another word in it, and no signature holds.

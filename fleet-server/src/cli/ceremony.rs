@@ -161,11 +161,14 @@ fn sign(
     papers.check(printer.now())?;
     let names = folder.names(keys)?;
     still_wanted(folder, &papers, keys, printer)?;
+    let signers = keys.open(named)?;
+    // Who counts for nothing here need not read it all first.
+    signers.iter().try_for_each(|key| papers.signed_by(&key.public().id()).map(drop))?;
     say(&papers, &names, printer)?;
     if !yes {
         output::confirm(input, printer)?;
     }
-    for key in keys.open(named)? {
+    for key in signers {
         let documents = papers.sign(&key)?;
         printer.step(&format!("{} has signed {}", names.show(&key.public().id()), documents.join(" and ")))?;
     }

@@ -69,7 +69,8 @@ pub(super) struct Generate {
 
 /// A name is written as those of teams are.
 fn name(text: &str) -> Result<String, String> {
-    text.parse::<TeamId>().map(|name| name.to_string()).map_err(|e| e.to_string())
+    let named = text.parse::<TeamId>().map(|name| name.to_string());
+    named.map_err(|e| format!("{e}; it is a name in the store, as `anna` or `robot-2`, and no path"))
 }
 
 /// A key for programs.

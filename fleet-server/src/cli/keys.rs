@@ -66,7 +66,7 @@ impl<'a> Keys<'a> {
 
     /// The passphrase of a key that is to be made; on the terminal it is typed twice.
     pub(super) fn new_passphrase(&self, name: &str) -> Result<Passphrase, PassphraseError> {
-        let first = self.passphrase(&format!("new passphrase of {name}"))?;
+        let first = self.passphrase(&format!("new passphrase of {name}"))?.long_enough()?;
         if self.environment.passphrase_file.is_none() && !first.same(&self.passphrase("the same again")?) {
             return Err(PassphraseError::Differs);
         }

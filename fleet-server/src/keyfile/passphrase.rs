@@ -8,6 +8,8 @@ use crate::disk;
 
 /// Longest passphrase, in bytes.
 const MAX_BYTES: u64 = 1024;
+/// Fewest characters of a new one.
+const LEAST: usize = 8;
 
 /// A passphrase that is not empty. It is never printed, and erased when it is dropped.
 #[derive(Clone)]
@@ -28,6 +30,11 @@ pub enum PassphraseError {
     /// Nothing was given.
     #[error("an empty passphrase protects nothing: give one, or leave the key plain with --no-passphrase")]
     Empty,
+    /// It would be guessed by whoever finds the file.
+    #[error(
+        "a passphrase of less than 8 characters is soon guessed: take several words, or leave the key plain with --no-passphrase"
+    )]
+    Short,
     /// The second time it was another.
     #[error("the passphrase was typed differently the second time: run it again")]
     Differs,
@@ -75,6 +82,14 @@ impl Passphrase {
         Self::new(Zeroizing::new(typed))
     }
 
+    /// The same, where it is long enough for a key that is to be made.
+    ///
+    /// # Errors
+    /// [`PassphraseError::Short`].
+    pub fn long_enough(self) -> Result<Self, PassphraseError> {
+        if self.0.chars().count() < LEAST { Err(PassphraseError::Short) } else { Ok(self) }
+    }
+
     pub(super) fn reveal(&self) -> &str {
         &self.0
     }
@@ -102,6 +117,14 @@ mod tests {
         assert!(matches!(refused, PassphraseError::Exposed(_)) && refused.to_string().contains("chmod 600"));
         write(&path, b"\n", Access::Private).unwrap();
         assert!(matches!(Passphrase::of_file(&path), Err(PassphraseError::Empty)));
+    }
+
+    #[test]
+    fn a_new_passphrase_has_eight_characters() {
+        let new = |text: &str| Passphrase::new(Zeroizing::new(text.into())).unwrap().long_enough();
+        assert!(matches!(new("1234567"), Err(PassphraseError::Short)));
+        assert!(matches!(new("äöüäöüä"), Err(PassphraseError::Short)), "characters, not bytes");
+        assert!(new("12345678").is_ok());
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub(super) async fn publish(
     printer: &mut Printer<'_>,
 ) -> anyhow::Result<()> {
     let papers = Papers::read(&folder.sheets()?)?;
+    if let Some(tally) = papers.tallies().iter().find(|tally| !tally.is_complete()) {
+        let who = super::in_words(tally, &folder.names(keys)?);
+        anyhow::bail!("signatures are missing, so nothing was sent: {who}");
+    }
     papers.verify(printer.now())?;
     // What is remembered of this fleet must not become what another fleet's ceremony agreed on.
     let there: TrustNow = client.get(PATH).await?;

@@ -91,14 +91,18 @@ fn passphrases_are_asked_twice_and_never_empty() {
     assert!(with(Some(differing), &["key", "generate", "anna"]).refused().contains("differently"));
     let empty: fn(&str) -> _ = |_| keyfile::Passphrase::new(zeroize::Zeroizing::default());
     assert!(with(Some(empty), &["key", "generate", "anna"]).refused().contains("empty passphrase"));
+    let short: fn(&str) -> _ = |_| keyfile::Passphrase::new(zeroize::Zeroizing::new("1234567".into()));
+    assert!(with(Some(short), &["key", "generate", "anna"]).refused().contains("less than 8 characters"));
+    let path = home.tern(&["key", "generate", "../anna"]);
+    assert!(path.code == 2 && path.err.contains("and no path"), "{}", path.err);
     disk::write(&home.path("passphrase"), b"\n", Access::Private).unwrap();
     assert!(home.tern(&["key", "generate", "anna"]).refused().contains("empty passphrase"));
     disk::write(&home.path("passphrase"), b"x", Access::Public).unwrap();
     assert!(home.tern(&["key", "generate", "anna"]).refused().contains("chmod 600"));
     assert!(!home.path("keys").exists(), "nothing was made");
-    let typed: fn(&str) -> _ = |_| keyfile::Passphrase::new(zeroize::Zeroizing::new("typed".into()));
+    let typed: fn(&str) -> _ = |_| keyfile::Passphrase::new(zeroize::Zeroizing::new("typed twice".into()));
     assert_eq!(with(Some(typed), &["key", "generate", "anna"]).code, 0);
-    let opened = keyfile::open(&home.path("keys/anna.key"), || phrase("typed"));
+    let opened = keyfile::open(&home.path("keys/anna.key"), || phrase("typed twice"));
     assert!(opened.is_ok());
 }
 

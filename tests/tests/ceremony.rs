@@ -179,7 +179,10 @@ async fn before(scene: &Scene, block: &Block) {
     }
     if block.person == "carla" && first("tern key ceremony sign") {
         let refused = scene.say("anna", "tern key ceremony publish ceremony").await.unwrap_err();
-        assert!(refused.contains("signatures are missing, so nothing was sent") && refused.contains("not yet: "), "{refused}");
+        assert!(
+            refused.contains("signatures are missing, so nothing was sent") && refused.contains("not yet: "),
+            "{refused}"
+        );
         let root: Value =
             serde_json::from_slice(&std::fs::read(scene.folder.join("ceremony/root.json")).unwrap()).unwrap();
         if root["signed"]["version"] == 2 {

@@ -23,7 +23,7 @@ use crate::{
     fleet::Fleet,
     forms::{EnrolmentOrder, EnrolmentTicket, Reidentification, Revoked},
     identity::{Secret, secret_hash},
-    store::{EnrolmentRefusal, NewEnrolment, OrderRefusal, Revocation, UsedToken},
+    store::{EnrolmentRefusal, NewEnrolment, OrderRefusal, PutOut, Revocation, UsedToken},
 };
 
 pub use claims::{ClaimOrderError, MAX_SERIALS, claim, order_claim};
@@ -116,7 +116,7 @@ pub async fn reidentify(
     Ok(Ok(Some(ticket)))
 }
 
-/// Puts a device out for good and cuts its connections; none where there is no such device.
+/// Puts a device out for good, voids its open orders and cuts its connections; none where there is neither.
 ///
 /// # Errors
 /// Where the store fails.
@@ -127,11 +127,13 @@ pub async fn revoke(
     actor: String,
 ) -> anyhow::Result<Option<Revoked>> {
     let order = Revocation { device: device.clone(), reason, actor };
-    let Some(barred) = fleet.store.revoke(order, clock::now()).await? else { return Ok(None) };
+    let Some(PutOut { barred, orders_voided, never_enrolled }) = fleet.store.revoke(order, clock::now()).await? else {
+        return Ok(None);
+    };
     // Only now: whoever is cut before the record stands is back at once.
     let connections_cut = fleet.cut(&device);
     fleet.pulse.ring();
-    Ok(Some(Revoked { device, barred, connections_cut }))
+    Ok(Some(Revoked { device, barred, connections_cut, orders_voided, never_enrolled }))
 }
 
 /// A secret and the order that it is for; none where its life is none or too long.
@@ -201,7 +203,6 @@ pub async fn enrol(
         labels: request.labels,
         agent_version: request.agent_version,
         certificate_expires: certificate.expires,
-        issuer: certificate.issuer,
     };
     let enrolled = match fleet.store.enrol(token, now).await? {
         Ok(enrolled) => enrolled,

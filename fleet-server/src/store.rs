@@ -60,7 +60,7 @@ pub use quarantine::Quarantined;
 pub use readers::{NewReader, ReaderRefusal};
 pub use reports::{Batch, BatchRefusal, Committed, Content, NewRow};
 pub use rollouts::{Carried, CreateRefusal, Happened, NewRollout, RolloutRecord, VerbRefusal};
-pub use service::{RenewedCertificate, Revocation};
+pub use service::{PutOut, RenewedCertificate, Revocation};
 pub use settings::FleetSettings;
 pub use sights::{Counts, IncidentsOf};
 pub use tokens::{NewToken, Presented, TokenRefusal};

@@ -38,8 +38,15 @@ pub(super) async fn revoke(
 ) -> anyhow::Result<()> {
     let revoked: Revoked = client.post(&format!("/api/v1/devices/{device}/revoke"), &Revocation { reason }).await?;
     printer.result(&revoked, |p| {
+        let voided = count(revoked.orders_voided, "open order");
+        if revoked.never_enrolled {
+            return p.line(&format!("{device} was never enrolled; {voided} let nobody in any more"));
+        }
         let (by, since) = (&revoked.barred.by, p.when(revoked.barred.since));
         p.line(&format!("{device} is revoked since {since}, by {by}: {}", revoked.barred.reason))?;
+        if revoked.orders_voided > 0 {
+            p.line(&format!("{voided} let nobody in any more"))?;
+        }
         p.line(&format!("{} cut", count(revoked.connections_cut, "connection")))
     })
 }

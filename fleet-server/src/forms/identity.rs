@@ -35,6 +35,12 @@ pub struct Revoked {
     pub barred: Barred,
     /// Connections that it lost by this: MQTT and HTTPS.
     pub connections_cut: usize,
+    /// Tokens and serials that would have let it in, and do no more.
+    #[serde(default)]
+    pub orders_voided: usize,
+    /// Whether there was no such device, only orders for one.
+    #[serde(default)]
+    pub never_enrolled: bool,
 }
 
 /// `POST /api/v1/devices/{id}/reidentify`; the answer is an [`super::EnrolmentTicket`].

@@ -47,7 +47,17 @@ pub(super) async fn revoke(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Json<Revoked>> {
-    let (operator, id) = operable(&fleet, &headers, &id).await?;
+    let operator = operator_on(&fleet, &headers, Permission::Operate, &Resource::NONE).await?;
+    let id: DeviceId = query::name(&id)?;
+    match fleet.store.device(id.clone()).await? {
+        Some(row) => permit(&fleet, &operator, Permission::Operate, &Resource::device(facts(&row)))?,
+        // A token may have leaked before its device came: whoever may order it may void it.
+        None => {
+            for labels in fleet.store.open_orders(id.clone()).await? {
+                may_enrol(&fleet, &operator, &id, &labels).await?;
+            }
+        }
+    }
     let Revocation { reason } = body::json(body).await?;
     check_reason(&reason)?;
     let revoked = enrolment::revoke(&fleet, id.clone(), reason, operator.name).await?;

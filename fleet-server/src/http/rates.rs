@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tern_protocol::ids::DeviceId;
+use tern_protocol::digest::Digest;
 
 use crate::clock::Moment;
 
@@ -24,8 +24,8 @@ const PARTIES: usize = 1 << 16;
 /// Who is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Party {
-    /// The holder of a certificate.
-    Device(DeviceId),
+    /// The holder of a key, by its digest: whoever has a key that was replaced uses nothing up of the device's own.
+    Key(Digest),
     /// Whoever sits at an address; of IPv6 a /64, since a host owns a whole one.
     Address(IpAddr),
 }
@@ -103,13 +103,13 @@ mod tests {
     fn an_allowance_is_used_up_fills_again_and_is_one_partys_own() {
         const BURST: u32 = 600;
         const ONE: Duration = Duration::from_millis(100);
-        let (rates, device) = (Rates::new(BURST), Party::Device("cam-1".parse().unwrap()));
+        let (rates, device) = (Rates::new(BURST), Party::Key(Digest::of(b"cam-1")));
         for _ in 0..BURST {
             assert_eq!(rates.take_at(device.clone(), Duration::ZERO), Ok(()));
         }
         assert_eq!(rates.take_at(device.clone(), Duration::ZERO), Err(ONE));
         assert_eq!(rates.take_at(party("192.0.2.1"), Duration::ZERO), Ok(()));
-        assert_eq!(rates.take_at(Party::Device("cam-2".parse().unwrap()), Duration::ZERO), Ok(()));
+        assert_eq!(rates.take_at(Party::Key(Digest::of(b"cam-2")), Duration::ZERO), Ok(()));
         // Who asks in vain loses nothing by it.
         let half = ONE / 2;
         assert_eq!(rates.take_at(device.clone(), half), Err(half));

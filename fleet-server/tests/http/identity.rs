@@ -10,7 +10,7 @@ use tern_fleet_server::{
     ca::{Authority, Holder},
     clock,
     config::Config,
-    forms::{Assigned, DeviceRow, EnrolmentTicket, Page, Revoked},
+    forms::{Assigned, DeviceRow, EnrolmentTicket, EventRow, Page, Revoked},
 };
 use tern_protocol::{
     api::{RENEW, blob_path},
@@ -142,6 +142,27 @@ async fn only_a_new_order_lets_a_revoked_device_in_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revoking_voids_every_open_order_also_later_ones_and_of_devices_that_never_came() {
+    let rig = Rig::start().await;
+    rig.enrol("cam-1").await;
+    let first: Revoked = revoke(&rig, "cam-1").await.ok();
+    assert_eq!((first.orders_voided, first.never_enrolled), (0, false));
+    let leaked = rig.order("cam-1").await;
+    let again: Revoked = revoke(&rig, "cam-1").await.ok();
+    assert_eq!((again.barred, again.orders_voided), (first.barred, 1));
+    let never = rig.order("cam-9").await;
+    let listed = json!({"devices": [{"serial": "SN-9", "device": "cam-9"}], "valid_seconds": 600});
+    rig.admin().post("/api/v1/claims", &listed).await.ok::<serde_json::Value>();
+    let revoked: Revoked = revoke(&rig, "cam-9").await.ok();
+    assert_eq!((revoked.orders_voided, revoked.never_enrolled), (2, true));
+    for ticket in [leaked, never] {
+        let with = enrolment_request(&EnrolmentToken::decode(&ticket.token).unwrap(), &new_key());
+        assert_eq!(rig.stranger().post("/api/v1/enrol", &with).await.problem(), (403, "unknown-enrolment".into()));
+    }
+    assert_eq!(revoke(&rig, "cam-9").await.problem(), (404, "not-found".into()), "nothing is left to void");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_fault_in_revoking_is_refused_by_its_own_name() {
     let rig = Rig::start().await;
     rig.enrol("cam-1").await;
@@ -202,6 +223,18 @@ async fn a_certificate_is_renewed_for_the_same_key_before_its_end_and_after() {
         assert_eq!(row.certificate_expires, after.not_after);
     }
     rig.event("certificate-renewed", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_renews_again_and_again_fills_no_record() {
+    let rig = Rig::start().await;
+    let (device, other) = (rig.enrol("cam-1").await, rig.enrol("cam-2").await);
+    for one in [&device, &device, &other, &device] {
+        rig.device(one).post(RENEW, &csr(&one.name, &one.key)).await.ok::<RenewalResponse>();
+    }
+    let events: Vec<EventRow> = rig.admin().get("/api/v1/events").await.ok::<Page<EventRow>>().items;
+    let renewed = events.iter().filter(|event| event.kind == "certificate-renewed");
+    assert_eq!(renewed.map(|event| event.actor.as_str()).collect::<Vec<_>>(), ["cam-1", "cam-2"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,24 @@ use super::*;
 const TIMESTAMP: &str = "/tuf/metadata/timestamp.json";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stolen_key_that_was_replaced_uses_nothing_up_of_its_device() {
+    let mut rig = Rig::start().await;
+    let stolen = rig.enrol("cam-1").await;
+    let order = json!({"reason": "stolen", "valid_seconds": 60});
+    let ticket: EnrolmentTicket = rig.admin().post("/api/v1/devices/cam-1/reidentify", &order).await.ok();
+    let token = EnrolmentToken::decode(&ticket.token).unwrap();
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let response = rig.stranger().post("/api/v1/enrol", &rig::enrolment_request(&token, &key)).await.ok();
+    let device = Enrolled { name: "cam-1".into(), token, key, response };
+    rig.stop().await;
+    rig.start_again(tern_fleet_server::config::Config { requests_at_once: 2, ..rig.config() }).await;
+    for code in ["replaced-certificate", "replaced-certificate", "too-many-requests"] {
+        assert_eq!(rig.device(&stolen).get(TIMESTAMP).await.problem().1, code);
+    }
+    assert_eq!(rig.device(&device).get(TIMESTAMP).await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_too_often_is_told_to_wait_and_nobody_else_is() {
     let mut rig = Rig::start().await;
     let (flooder, other) = (rig.enrol("cam-1").await, rig.enrol("cam-2").await);

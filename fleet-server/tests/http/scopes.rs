@@ -103,6 +103,13 @@ async fn a_token_of_a_team_holds_no_device() {
     assert!(caller.get("/api/v1/devices/cam-1").await.status.is_success(), "it sees where its models may go");
     let here = holder(&rig, "here", "operator", json!({"teams": ["demo"], "devices": "site=hall-1"})).await;
     assert!(here.post("/api/v1/devices/cam-1/revoke", &json!({"reason": "x"})).await.status.is_success());
+    // An order for a device that never came is voided by whoever could have given it.
+    order(&rig.admin(), "cam-9", Labels::from([("site".parse().unwrap(), "hall-1".parse().unwrap())])).await;
+    let there = holder(&rig, "there", "operator", json!({"devices": "site=hall-2"})).await;
+    for outside in [&caller, &there] {
+        is_outside(outside.post("/api/v1/devices/cam-9/revoke", &json!({"reason": "x"})).await);
+    }
+    assert!(here.post("/api/v1/devices/cam-9/revoke", &json!({"reason": "x"})).await.status.is_success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,7 +18,10 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use tern_protocol::{digest::Digest, enrolment::MAX_PEM_BYTES, ids::DeviceId};
-use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
+use x509_parser::{
+    certification_request::X509CertificationRequest,
+    prelude::{FromDer, ParsedExtension},
+};
 
 pub mod rotation;
 mod verifier;
@@ -64,8 +67,6 @@ pub struct DeviceCertificate {
     pub expires: Timestamp,
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub key_sha256: Digest,
-    /// SHA-256 of the authority's certificate.
-    pub issuer: Digest,
 }
 
 /// The holder of the authority's key.
@@ -73,6 +74,8 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     pem: String,
+    /// SHA-256 of the identifier of its key, which its certificates name.
+    key_identifier: Option<Digest>,
     device_life: SignedDuration,
     /// Whoever comes after, while both count.
     next: Option<Box<Self>>,
@@ -137,8 +140,12 @@ impl Authority {
         if parsed.public_key().raw != key.subject_public_key_info() {
             bail!("ca.pem and ca.key do not belong together: restore both from one backup");
         }
+        let key_identifier = parsed.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(identifier) => Some(Digest::of(identifier.0)),
+            _ => None,
+        });
         let issuer = Issuer::from_ca_cert_der(&certificate, key).context("use the authority's certificate")?;
-        Ok(Self { issuer, certificate, pem: pem.to_owned(), device_life: DEVICE_LIFE, next: None })
+        Ok(Self { issuer, certificate, pem: pem.to_owned(), key_identifier, device_life: DEVICE_LIFE, next: None })
     }
 
     /// The same, whose devices' certificates live so long.
@@ -185,7 +192,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let certificate = params.signed_by(&request.public_key, &self.issuer).map_err(malformed)?;
         let key_sha256 = Digest::of(&request.public_key.subject_public_key_info());
-        Ok(DeviceCertificate { pem: certificate.pem(), expires: end(now, life), key_sha256, issuer: self.sha256() })
+        Ok(DeviceCertificate { pem: certificate.pem(), expires: end(now, life), key_sha256 })
     }
 
     /// What the HTTPS listener speaks TLS with: a client certificate is asked for, may be absent, and may have expired:
@@ -263,6 +270,8 @@ pub struct Holder {
     pub key_sha256: Digest,
     /// The certificate's end, which may have passed.
     pub not_after: Timestamp,
+    /// SHA-256 of the identifier of the key that signed it, where it names one.
+    pub issuer_key: Option<Digest>,
 }
 
 impl Holder {
@@ -280,6 +289,14 @@ impl Holder {
             device: name.as_str().ok()?.parse().ok()?,
             key_sha256: Digest::of(parsed.public_key().raw),
             not_after: Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()?,
+            issuer_key: parsed
+                .extensions()
+                .iter()
+                .find_map(|extension| match extension.parsed_extension() {
+                    ParsedExtension::AuthorityKeyIdentifier(issuer) => issuer.key_identifier.as_ref(),
+                    _ => None,
+                })
+                .map(|identifier| Digest::of(identifier.0)),
         })
     }
 }
@@ -332,7 +349,9 @@ mod tests {
         let der = CertificateDer::from_pem_slice(made.pem.as_bytes()).unwrap();
         let holder = Holder::of(&der).unwrap();
         let device = "cam-1".parse().unwrap();
-        assert_eq!(holder, Holder { device, key_sha256: made.key_sha256, not_after: made.expires });
+        let issuer_key = authority.key_identifier;
+        assert!(issuer_key.is_some());
+        assert_eq!(holder, Holder { device, key_sha256: made.key_sha256, not_after: made.expires, issuer_key });
         assert!(!holder.is_expired(NOW.parse().unwrap()) && holder.is_expired(made.expires));
         let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
         assert!(!parsed.is_ca());

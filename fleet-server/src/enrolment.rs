@@ -203,7 +203,6 @@ pub async fn enrol(
         labels: request.labels,
         agent_version: request.agent_version,
         certificate_expires: certificate.expires,
-        issuer: certificate.issuer,
     };
     let enrolled = match fleet.store.enrol(token, now).await? {
         Ok(enrolled) => enrolled,

@@ -39,6 +39,8 @@ use crate::{
 
 /// The same refusal of the same party is recorded once in this time; all are counted.
 const MUTED: Duration = Duration::from_secs(60);
+/// Nor is the renewal of one device's certificate for so long.
+const RENEWALS_MUTED: Duration = Duration::from_secs(3600);
 /// Parties that the muting remembers; beyond, it forgets all, which records too much rather than too little.
 const MUTED_PARTIES: usize = 10_000;
 /// Most readers of `/api/v1/stream` at once.
@@ -84,6 +86,7 @@ pub struct Fleet {
     live: RwLock<Option<Arc<Live>>>,
     muted: Mutex<HashMap<(EventKind, String), Moment>>,
     used: Mutex<HashMap<String, Moment>>,
+    renewed: Mutex<HashMap<DeviceId, Moment>>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -148,6 +151,7 @@ impl Fleet {
             live: RwLock::default(),
             muted: Mutex::default(),
             used: Mutex::default(),
+            renewed: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
         })
     }
@@ -220,6 +224,16 @@ impl Fleet {
                 tracing::error!(%error, "an event was not recorded");
             }
         });
+    }
+
+    /// Whether a renewal of this device's certificate is worth an event, which nothing deletes: one an hour is.
+    pub fn renewal_is_news(&self, device: &DeviceId) -> bool {
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        if renewed.get(device).is_some_and(|last| last.elapsed() < RENEWALS_MUTED) {
+            return false;
+        }
+        renewed.insert(device.clone(), Moment::now());
+        true
     }
 
     /// Notes that a token is in use, once a minute for each.

@@ -252,7 +252,7 @@ impl Policy for Transport {
                 (None, Err(_)) => return denied(IngestRefusal::UnknownDevice),
             };
             match admittance {
-                Ok(Admittance::Enrolled { key_sha256 }) if key_sha256 == identity.key_sha256 => Ok(()),
+                Ok(Admittance::Enrolled { key_sha256, .. }) if key_sha256 == identity.key_sha256 => Ok(()),
                 Ok(Admittance::Enrolled { .. }) => denied(IngestRefusal::ReplacedCertificate),
                 Ok(Admittance::Revoked) => denied(IngestRefusal::RevokedDevice),
                 Ok(Admittance::Cloned) => denied(IngestRefusal::ClonedDevice),

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use jiff::Timestamp;
 use tern_protocol::digest::Digest;
 
-use super::Authority;
+use super::{Authority, Holder};
 use crate::disk::{self, Access};
 
 /// The certificates that devices are to trust, by the folder of the authority.
@@ -63,6 +63,14 @@ impl Authority {
     #[must_use]
     pub fn newest_of(&self, trusted: &[Digest]) -> &Self {
         self.next.as_deref().filter(|next| trusted.contains(&next.sha256())).unwrap_or(self)
+    }
+
+    /// SHA-256 of the authority that made the certificate of `holder`, which TLS has verified; none where that is not told.
+    #[must_use]
+    pub fn maker_of(&self, holder: &Holder) -> Option<Digest> {
+        let mut both = std::iter::once(self).chain(self.next.as_deref());
+        let maker = both.find(|one| holder.issuer_key.is_some() && one.key_identifier == holder.issuer_key);
+        maker.map(Self::sha256)
     }
 
     /// Every certificate that counts, the newest last.

@@ -126,7 +126,6 @@ pub async fn claim(fleet: &Arc<Fleet>, request: ClaimRequest) -> anyhow::Result<
         labels: request.labels,
         agent_version: request.agent_version,
         certificate_expires: certificate.expires,
-        issuer: certificate.issuer,
     };
     match fleet.store.claim(token, serial, now).await? {
         Ok(()) => Ok(Ok(ClaimResponse { device, enrolment: response(fleet, certificate.pem)? })),

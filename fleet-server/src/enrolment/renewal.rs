@@ -60,7 +60,7 @@ pub async fn renew(
         device: holder.device.clone(),
         key_sha256: certificate.key_sha256,
         expires: certificate.expires,
-        issuer: certificate.issuer,
+        is_news: fleet.renewal_is_news(&holder.device),
     };
     if !fleet.store.renew_certificate(renewed, now).await? {
         return Ok(Err(RenewalRefusal::Gone));

@@ -6,7 +6,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, HeaderValue, header, request::Parts},
 };
-use tern_protocol::{api::RENEW, ids::DeviceId};
+use tern_protocol::{api::RENEW, digest::Digest, ids::DeviceId};
 
 use super::{
     problem::{Answer, Refusal, Refused},
@@ -137,7 +137,10 @@ async fn certified(parts: &Parts, fleet: &Arc<Fleet>) -> Answer<Holder> {
     let device = &holder.device;
     within_rate(fleet, Party::Key(holder.key_sha256), device.as_str())?;
     let (refusal, advice) = match fleet.store.admittance(device.clone()).await? {
-        Admittance::Enrolled { key_sha256 } if key_sha256 == holder.key_sha256 => return Ok(holder),
+        Admittance::Enrolled { key_sha256, issuer } if key_sha256 == holder.key_sha256 => {
+            showed(fleet, &holder, issuer).await;
+            return Ok(holder);
+        }
         Admittance::Enrolled { .. } => (Refusal::ReplacedCertificate, ENROL),
         Admittance::Revoked => (Refusal::RevokedDevice, ENROL),
         Admittance::Cloned => (Refusal::ClonedDevice, "give it a new identity with `tern device reidentify`"),
@@ -146,6 +149,15 @@ async fn certified(parts: &Parts, fleet: &Arc<Fleet>) -> Answer<Holder> {
     let event = NewEvent::new(EventKind::FrontRefused, refusal.title()).by(device.as_str()).coded(refusal.code());
     fleet.record_refusal(device.as_str(), event);
     Err(Refused::new(refusal, advice))
+}
+
+/// Records which authority's certificate the device has, where another one's is recorded.
+async fn showed(fleet: &Arc<Fleet>, holder: &Holder, recorded: Option<Digest>) {
+    let Some(maker) = fleet.authority.maker_of(holder).filter(|maker| Some(*maker) != recorded) else { return };
+    if let Err(error) = fleet.store.showed_certificate_by(maker, holder.device.clone(), holder.key_sha256).await {
+        // It asks again; until then `ca retire` waits for it.
+        tracing::warn!(device = %holder.device, %error, "the authority of a certificate was not recorded");
+    }
 }
 
 /// Refuses a party that has used its allowance up, and says so in the events.

@@ -107,7 +107,6 @@ impl World {
             labels: Default::default(),
             agent_version: "1.0.0".into(),
             certificate_expires: self.now + SignedDuration::from_hours(9000),
-            issuer: Digest::of(b"ca"),
         };
         self.store.enrol(token, self.now).await.unwrap().unwrap();
         self.status(name, true).await;

@@ -25,6 +25,8 @@ pub enum Admittance {
     Enrolled {
         /// SHA-256 of its public key.
         key_sha256: Digest,
+        /// SHA-256 of the authority whose certificate it showed last; none where that is not known.
+        issuer: Option<Digest>,
     },
     /// It was enrolled and is revoked.
     Revoked,
@@ -62,17 +64,20 @@ impl Store {
     /// [`StoreError`].
     pub async fn admittance(&self, device: DeviceId) -> Result<Admittance, StoreError> {
         self.read(move |connection| {
-            let row: Option<(String, bool, bool)> = connection
+            let row: Option<(String, bool, bool, Option<String>)> = connection
                 .prepare_cached(
-                    "SELECT key_sha256, revoked IS NOT NULL, cloned IS NOT NULL FROM devices WHERE device = ?1",
+                    "SELECT key_sha256, revoked IS NOT NULL, cloned IS NOT NULL, issuer FROM devices WHERE device = ?1",
                 )?
-                .query_row([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .query_row([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
                 .optional()?;
             Ok(match row {
                 None => Admittance::Unknown,
-                Some((_, true, _)) => Admittance::Revoked,
-                Some((_, _, true)) => Admittance::Cloned,
-                Some((key, false, false)) => Admittance::Enrolled { key_sha256: parse("key digest", &key)? },
+                Some((_, true, ..)) => Admittance::Revoked,
+                Some((_, _, true, _)) => Admittance::Cloned,
+                Some((key, false, false, issuer)) => Admittance::Enrolled {
+                    key_sha256: parse("key digest", &key)?,
+                    issuer: issuer.map(|issuer| parse("authority", &issuer)).transpose()?,
+                },
             })
         })
         .await

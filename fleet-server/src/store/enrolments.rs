@@ -55,8 +55,6 @@ pub struct UsedToken {
     pub agent_version: String,
     /// End of the certificate that it will get.
     pub certificate_expires: Timestamp,
-    /// SHA-256 of the authority that makes it.
-    pub issuer: Digest,
 }
 
 /// Why a token does not count.
@@ -271,10 +269,10 @@ pub(super) fn install(
     let device = token.device.as_str();
     connection.execute(
         "INSERT INTO devices (device, enrolled, device_class, own_labels, operator_labels, agent_version, key_sha256,
-                              certificate_expires, issuer)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                              certificate_expires)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (device) DO UPDATE SET enrolled = ?2, device_class = ?3, own_labels = ?4, operator_labels = ?5,
-             agent_version = ?6, key_sha256 = ?7, certificate_expires = ?8, issuer = ?9, revoked = NULL,
+             agent_version = ?6, key_sha256 = ?7, certificate_expires = ?8, issuer = NULL, revoked = NULL,
              revoked_by = NULL, revoke_reason = NULL, cloned = NULL, clone_evidence = NULL, starts = NULL, online = 0, boot = NULL,
              last_seen = NULL, twin = NULL, twin_generation = 0",
         params![
@@ -286,7 +284,6 @@ pub(super) fn install(
             token.agent_version,
             token.key_sha256.to_string(),
             millis(token.certificate_expires),
-            token.issuer.to_string(),
         ],
     )?;
     connection.execute("DELETE FROM running_models WHERE device = ?1", [device])?;

@@ -98,7 +98,7 @@ impl Store {
             Ok(match row {
                 None => Admittance::Unknown,
                 Some((_, Some(_))) => Admittance::Revoked,
-                Some((key, None)) => Admittance::Enrolled { key_sha256: parse("key digest", &key)? },
+                Some((key, None)) => Admittance::Enrolled { key_sha256: parse("key digest", &key)?, issuer: None },
             })
         })
         .await

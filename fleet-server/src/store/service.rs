@@ -41,8 +41,8 @@ pub struct RenewedCertificate {
     pub key_sha256: Digest,
     /// Its end.
     pub expires: Timestamp,
-    /// SHA-256 of the authority that made it.
-    pub issuer: Digest,
+    /// Whether it is worth an event.
+    pub is_news: bool,
 }
 
 impl Store {
@@ -84,7 +84,25 @@ impl Store {
         .await
     }
 
-    /// The devices in service whose certificate was made by another authority than this one, by name.
+    /// Records that a device in service showed a certificate by this authority: only then is it sure to have one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn showed_certificate_by(
+        &self,
+        issuer: Digest,
+        device: DeviceId,
+        key_sha256: Digest,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let sql = "UPDATE devices SET issuer = ?3 WHERE device = ?1 AND key_sha256 = ?2";
+            connection.execute(sql, [device.as_str(), &key_sha256.to_string(), &issuer.to_string()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The devices in service that did not come with a certificate by this authority last, by name.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -104,12 +122,11 @@ impl Store {
     /// [`StoreError`].
     pub async fn renew_certificate(&self, renewed: RenewedCertificate, now: Timestamp) -> Result<bool, StoreError> {
         self.write(move |connection| {
-            let sql = "UPDATE devices SET certificate_expires = ?3, issuer = ?4
+            let sql = "UPDATE devices SET certificate_expires = ?3
                        WHERE device = ?1 AND key_sha256 = ?2 AND revoked IS NULL AND cloned IS NULL";
-            let (key, issuer) = (renewed.key_sha256.to_string(), renewed.issuer.to_string());
-            let changed =
-                connection.execute(sql, params![renewed.device.as_str(), key, millis(renewed.expires), issuer])?;
-            if changed > 0 {
+            let key = renewed.key_sha256.to_string();
+            let changed = connection.execute(sql, params![renewed.device.as_str(), key, millis(renewed.expires)])?;
+            if changed > 0 && renewed.is_news {
                 let words = format!("it ends on {}", renewed.expires);
                 let event = NewEvent::new(EventKind::CertificateRenewed, words).by(renewed.device.as_str());
                 events::insert(connection, &event.of_device(&renewed.device), now)?;

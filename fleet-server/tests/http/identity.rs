@@ -10,7 +10,7 @@ use tern_fleet_server::{
     ca::{Authority, Holder},
     clock,
     config::Config,
-    forms::{Assigned, DeviceRow, EnrolmentTicket, Page, Revoked},
+    forms::{Assigned, DeviceRow, EnrolmentTicket, EventRow, Page, Revoked},
 };
 use tern_protocol::{
     api::{RENEW, blob_path},
@@ -223,6 +223,18 @@ async fn a_certificate_is_renewed_for_the_same_key_before_its_end_and_after() {
         assert_eq!(row.certificate_expires, after.not_after);
     }
     rig.event("certificate-renewed", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_renews_again_and_again_fills_no_record() {
+    let rig = Rig::start().await;
+    let (device, other) = (rig.enrol("cam-1").await, rig.enrol("cam-2").await);
+    for one in [&device, &device, &other, &device] {
+        rig.device(one).post(RENEW, &csr(&one.name, &one.key)).await.ok::<RenewalResponse>();
+    }
+    let events: Vec<EventRow> = rig.admin().get("/api/v1/events").await.ok::<Page<EventRow>>().items;
+    let renewed = events.iter().filter(|event| event.kind == "certificate-renewed");
+    assert_eq!(renewed.map(|event| event.actor.as_str()).collect::<Vec<_>>(), ["cam-1", "cam-2"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -33,6 +33,12 @@ async fn renewed(rig: &Rig, device: &Enrolled, authorities: Vec<Digest>) -> Enro
     }
 }
 
+/// The devices that would be left behind if this authority were alone.
+async fn behind(rig: &Rig, newest: Digest) -> Vec<String> {
+    let names = rig.server().fleet().store.certified_by_others(newest).await.unwrap();
+    names.iter().map(ToString::to_string).collect()
+}
+
 /// The certificates in a bundle, by digest.
 fn digests(pem: &[u8]) -> Vec<Digest> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -66,9 +72,16 @@ async fn an_authority_is_replaced_and_nobody_who_followed_is_left_behind() {
     // Only who says that it trusts the new one gets a certificate of it; who enrols now trusts both from the start.
     renewed(&rig, &late, vec![]).await;
     renewed(&rig, &late, vec![old]).await;
-    let quick = renewed(&rig, &quick, vec![old, new]).await;
+    let before = quick;
+    let quick = renewed(&rig, &before, vec![old, new]).await;
     agent(&rig, &quick, 0).await.acknowledged(quick.topic("twin"), true, twin(0, None)).await;
     let fresh = rig.enrol("cam-3").await;
+    assert_eq!(rig.device(&fresh).get(TIMESTAMP).await.status, StatusCode::OK);
+    assert_eq!(behind(&rig, new).await, ["cam-1", "cam-2"], "cam-1 may never have had the answer");
+    for (shown, left) in [(&quick, &["cam-2"][..]), (&before, &["cam-1", "cam-2"]), (&quick, &["cam-2"])] {
+        assert_eq!(rig.device(shown).get(TIMESTAMP).await.status, StatusCode::OK);
+        assert_eq!(behind(&rig, new).await, left);
+    }
     assert_eq!(digests(fresh.response.ca_pem.as_bytes()), [old, new]);
     assert_eq!(fresh.token.ca_sha256, old, "the server still shows the old one");
     rig.stop().await;

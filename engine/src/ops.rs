@@ -4,6 +4,7 @@
 //! in, and computes it. `kernel` alone knows how tract wants to be told. What onnxruntime answers is right.
 
 mod columns;
+mod dequantize;
 mod encode;
 mod kernel;
 mod labels;
@@ -23,6 +24,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "ArrayFeatureExtractor", columns::array_feature_extractor);
     operator!(register, "Binarizer", columns::binarizer);
     operator!(register, "CategoryMapper", encode::category_mapper);
+    register.insert("DequantizeLinear", dequantize::linear);
     operator!(register, "FeatureVectorizer", columns::feature_vectorizer);
     operator!(register, "Imputer", columns::imputer);
     register.insert("LabelEncoder", |context, node| Ok((wrap(node, encode::label(context, node)?), Vec::new())));

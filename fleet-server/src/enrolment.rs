@@ -66,6 +66,9 @@ pub enum EnrolRefusal {
     /// The device went into service in between.
     #[error("the device went into service since the token was ordered")]
     AlreadyEnrolled,
+    /// The token pins a root that the fleet never had.
+    #[error("the token pins a TUF root that this fleet never had: ask for a new token")]
+    UnknownRoot,
     /// The certificate request does not hold.
     #[error(transparent)]
     Csr(#[from] CsrRefusal),
@@ -188,6 +191,8 @@ pub async fn enrol(
     if let Err(refusal) = fleet.store.enrollable(secret_hash, request.device.clone(), now).await? {
         return Ok(Err(refusal.into()));
     }
+    // What the device would refuse is refused before the token is used up.
+    let Some(root) = root(fleet, request.root_sha256).await? else { return Ok(Err(EnrolRefusal::UnknownRoot)) };
     let (device, csr) = (request.device.clone(), request.csr_pem);
     // The certificate is made before the token is used up, so that a bad request costs no token; it leaves only after.
     let certified = fleet.blocking(move |fleet| fleet.authority.newest().certify(&device, &csr, now)).await?;
@@ -211,17 +216,26 @@ pub async fn enrol(
     if enrolled.replaced {
         fleet.cut(&request.device);
     }
-    response(fleet, certificate.pem).map(Ok)
+    response(fleet, certificate.pem, &root).map(Ok)
+}
+
+/// The root that a token pins, from which a device goes on to the newest by itself; none where there never was one.
+async fn root(fleet: &Arc<Fleet>, pinned: Option<Digest>) -> anyhow::Result<Option<Vec<u8>>> {
+    let root = move |fleet: &Fleet| match pinned {
+        Some(pinned) => fleet.repository.root_of(&pinned),
+        None => Ok(Some(fleet.repository.root())),
+    };
+    fleet.blocking(root).await?
 }
 
 /// What a device is told beside its certificate.
-fn response(fleet: &Fleet, certificate_pem: String) -> anyhow::Result<EnrolmentResponse> {
+fn response(fleet: &Fleet, certificate_pem: String, root: &[u8]) -> anyhow::Result<EnrolmentResponse> {
     Ok(EnrolmentResponse {
         fleet: fleet.settings.fleet.clone(),
         certificate_pem,
         // The one that the token pins stands first.
         ca_pem: fleet.authority.bundle_pem(),
-        root_base64: BASE64_STANDARD.encode(fleet.repository.root()),
+        root_base64: BASE64_STANDARD.encode(root),
         mqtt_address: fleet.live()?.mqtt_address.clone(),
     })
 }

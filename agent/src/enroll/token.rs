@@ -67,12 +67,16 @@ impl Token {
         match self {
             Self::One(token) => {
                 let (device, secret) = (token.device.clone(), token.secret.clone());
-                let request = EnrolmentRequest { device, secret, csr_pem, device_class, labels, agent_version };
+                let root_sha256 = Some(token.root_sha256);
+                let request =
+                    EnrolmentRequest { device, secret, csr_pem, device_class, labels, agent_version, root_sha256 };
                 (api::ENROL, serde_json::to_vec(&request))
             }
             Self::Listed(token, serial) => {
                 let (serial, secret) = (serial.clone(), token.secret.clone());
-                let request = ClaimRequest { serial, secret, csr_pem, device_class, labels, agent_version };
+                let root_sha256 = Some(token.root_sha256);
+                let request =
+                    ClaimRequest { serial, secret, csr_pem, device_class, labels, agent_version, root_sha256 };
                 (api::CLAIM, serde_json::to_vec(&request))
             }
         }

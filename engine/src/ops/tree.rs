@@ -216,8 +216,11 @@ impl Kernel for Regressor {
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
         let mut sums = self.trees.sums(inputs[0], self.aggregate)?;
         if !self.base.is_empty() || self.post != Post::None {
-            for (row, _) in sums.rows_mut(self.targets) {
-                row.iter_mut().zip(&self.base).for_each(|(score, base)| *score += base);
+            for (row, scored) in sums.rows_mut(self.targets) {
+                // Among several targets, one that no leaf has weighed stays nothing, as in onnxruntime.
+                let is_left = |target: usize| self.targets > 1 && scored.get(target) == Some(&false);
+                let based = row.iter_mut().zip(&self.base).enumerate().filter(|(target, _)| !is_left(*target));
+                based.for_each(|(_, (score, base))| *score += base);
                 match row {
                     [score] if self.post == Post::Probit => *score = probit(*score),
                     [_] => {}

@@ -5,8 +5,6 @@ AHEAD = {
     "CDist": ["euclidean", "sqeuclidean"],
     # its axis may be a list of one
     "CumSum": ["constant"],
-    # Softmax between DequantizeLinear and QuantizeLinear is folded away
-    "DequantizeLinear": ["softmax_int8", "softmax_uint8"],
     # not there
     "DynamicQuantizeLSTM": ["forward"],
     # 16 bits
@@ -33,8 +31,8 @@ AHEAD = {
     "TfIdfVectorizer": ["counts", "ints", "presence", "weights"],
     # not there
     "TreeEnsemble": ["double_average", "double_max", "double_min", "double_sum", "float_average", "float_max", "float_min", "float_sum", "members"],
-    # a set's members lead to one child: no trees, and no cycle
-    "TreeEnsembleClassifier": ["members_share_a_child"],
-    # the same; one weight counts of those that a leaf has for the only target; no base for a target without a leaf
-    "TreeEnsembleRegressor": ["average_base_two", "leaf_weighs_thrice", "members_share_a_child"],
+    # a set's members lead to one child: no trees, and no cycle; the label where there is one class
+    "TreeEnsembleClassifier": ["leaf_weighs_thrice_one", "members_share_a_child"],
+    # the same
+    "TreeEnsembleRegressor": ["members_share_a_child"],
 }

@@ -21,6 +21,11 @@ def trees(m):
     weights = dict(target_treeids=[0] * 4, target_nodeids=[1, 1, 1, 2], target_ids=[0] * 4, target_weights=[1.0, 2.0, 4.0, 8.0])
     case("TreeEnsembleRegressor", "leaf_weighs_thrice", {"x": x}, [FLOAT], n_targets=1, **leaves, **weights)
     case("TreeEnsembleRegressor", "leaf_weighs_thrice_two", {"x": x}, [FLOAT], n_targets=2, **leaves, **weights)
+    class_weights = {key.replace("target_", "class_"): value for key, value in weights.items()}
+    case("TreeEnsembleClassifier", "leaf_weighs_thrice_one", {"x": x}, BOTH, classlabels_int64s=[7], **leaves, **class_weights)
+    for aggregate in ["SUM", "MIN", "MAX"]:
+        case("TreeEnsembleRegressor", f"unweighed_{aggregate.lower()}", {"x": x}, [FLOAT], n_targets=3, aggregate_function=aggregate,
+             base_values=[3.0, -3.0, 5.0], **leaves, **(weights | {"target_ids": [1, 1, 1, 2]}))
     ways = dict(target_treeids=[0] * 3, target_nodeids=[3, 4, 5], target_ids=[0] * 3, target_weights=[1.0, 2.0, 4.0])
     shared = dict(nodes_treeids=[0] * 6, nodes_nodeids=[0, 1, 2, 3, 4, 5], nodes_featureids=[0, 0, 0, 0, 0, 0],
                   nodes_values=[1.0, 3.0, 5.0, 0.0, 0.0, 0.0], nodes_modes=["BRANCH_EQ"] * 3 + ["LEAF"] * 3,

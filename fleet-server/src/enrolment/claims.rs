@@ -9,7 +9,7 @@ use tern_protocol::{
     ids::DeviceId,
 };
 
-use super::{EnrolRefusal, MAX_AGENT_VERSION, MAX_VALID_SECONDS, expiry, response};
+use super::{EnrolRefusal, MAX_AGENT_VERSION, MAX_VALID_SECONDS, expiry, response, root};
 use crate::{
     clock,
     devices::MAX_LABELS,
@@ -112,6 +112,8 @@ pub async fn claim(fleet: &Arc<Fleet>, request: ClaimRequest) -> anyhow::Result<
         Ok(device) => device,
         Err(refusal) => return Ok(Err(refusal.into())),
     };
+    // What the device would refuse is refused before the token is used up.
+    let Some(root) = root(fleet, request.root_sha256).await? else { return Ok(Err(EnrolRefusal::UnknownRoot)) };
     let (name, csr) = (device.clone(), request.csr_pem);
     // As for a token of one device: a bad request costs nothing, and the certificate leaves only after the record.
     let certificate = match fleet.blocking(move |fleet| fleet.authority.newest().certify(&name, &csr, now)).await? {
@@ -128,7 +130,7 @@ pub async fn claim(fleet: &Arc<Fleet>, request: ClaimRequest) -> anyhow::Result<
         certificate_expires: certificate.expires,
     };
     match fleet.store.claim(token, serial, now).await? {
-        Ok(()) => Ok(Ok(ClaimResponse { device, enrolment: response(fleet, certificate.pem)? })),
+        Ok(()) => Ok(Ok(ClaimResponse { device, enrolment: response(fleet, certificate.pem, &root)? })),
         Err(refusal) => Ok(Err(refusal.into())),
     }
 }

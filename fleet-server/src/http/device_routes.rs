@@ -70,6 +70,7 @@ fn refused(refusal: &EnrolRefusal) -> (Refused, Refusal) {
         EnrolRefusal::Used => Refusal::UsedEnrolment,
         EnrolRefusal::Expired => Refusal::ExpiredEnrolment,
         EnrolRefusal::AlreadyEnrolled => Refusal::DeviceEnrolled,
+        EnrolRefusal::UnknownRoot => Refusal::UnknownRoot,
         EnrolRefusal::Csr(_) => Refusal::BadCsr,
         EnrolRefusal::Labels => Refusal::BadLabels,
     };

@@ -66,6 +66,7 @@ refusals! {
     UsedEnrolment = 403 "used-enrolment" "The enrolment token was used";
     ExpiredEnrolment = 403 "expired-enrolment" "The enrolment token has expired";
     DeviceEnrolled = 409 "device-enrolled" "The device is in service";
+    UnknownRoot = 409 "unknown-root" "The token pins another fleet's root";
     BadCsr = 422 "bad-csr" "The certificate request cannot be used";
     BadLabels = 422 "bad-labels" "The labels are too many";
     TooLarge = 413 "too-large" "The body is too large";

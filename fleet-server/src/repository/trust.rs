@@ -11,7 +11,7 @@ use std::{path::Path, sync::Arc};
 use jiff::Timestamp;
 use serde_json::Value;
 use sigstore_tuf::{Metadata, Root, TrustedMetadataSet};
-use tern_protocol::keys::SigningKey;
+use tern_protocol::{digest::Digest, keys::SigningKey};
 
 use super::{
     Keyring, Published, Repository, TeamRole, Write, carry_out, chain,
@@ -84,6 +84,14 @@ impl Repository {
         }
         let (targets, targets_version) = (published.targets.clone(), version_in(&published.targets)?);
         Ok(TrustInForce { roots, root_version, targets, targets_version, to_sign_again: published.to_sign_again() })
+    }
+
+    /// The root of this digest, in force now or before; none where there never was one.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn root_of(&self, sha256: &Digest) -> anyhow::Result<Option<Vec<u8>>> {
+        Ok(self.trust()?.roots.into_iter().find(|root| Digest::of(root) == *sha256))
     }
 
     /// Publishes what a ceremony agreed on, and reads the server's keys again. Team lists that the teams' new keys have

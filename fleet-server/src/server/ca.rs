@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use jiff::{SignedDuration, Timestamp};
+use tern_protocol::ids::DeviceId;
 
 use crate::{
     ca::{Authority, rotation::BUNDLE},
@@ -68,23 +69,31 @@ pub async fn carry_out(order: &CaOrder) -> anyhow::Result<String> {
         CaStep::Retire { leave_behind } => {
             let both = Authority::open(&folder)?;
             let behind = store.certified_by_others(both.newest().sha256()).await?;
-            let named: Vec<_> = behind.iter().take(NAMED).map(ToString::to_string).collect();
+            let ordered = store.ordered(now).await?;
+            ensure!(
+                leave_behind || ordered.is_empty(),
+                "open tokens for {} devices pin the old authority and make no device once it is retired, such as {}: use \
+                 them up, order them anew afterwards and void them now with `tern device revoke`, or give --leave-behind",
+                ordered.len(),
+                some_of(&ordered)
+            );
             ensure!(
                 leave_behind || behind.is_empty(),
                 "{} devices know the old authority only and would have to be enrolled again, such as {}: start the \
                  server and wait until they have been online (devices ask once an hour, so those that are have asked by {}), \
                  revoke them, or give --leave-behind",
                 behind.len(),
-                named.join(", "),
+                some_of(&behind),
                 asked(now)
             );
             let after = Authority::retire(&folder)?;
             let words = format!(
-                "the authority is {} alone; {} devices are left behind\n\
+                "the authority is {} alone; {} devices are left behind, and open tokens for {}\n\
                  for operators and dashboards: {} is the new ca.pem; log in again with it (`tern login --ca {}`)\n\
                  next: tern-server run; devices ask once an hour, so those that are online trust it alone by {}",
                 after.sha256(),
                 behind.len(),
+                ordered.len(),
                 ca.display(),
                 ca.display(),
                 asked(now)
@@ -98,6 +107,11 @@ pub async fn carry_out(order: &CaOrder) -> anyhow::Result<String> {
     };
     store.record(NewEvent::new(kind, message).by("server"), now).await.context("record it")?;
     Ok(words)
+}
+
+/// The first few names.
+fn some_of(devices: &[DeviceId]) -> String {
+    devices.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// When every device that is online has asked again, if the server runs from now on.

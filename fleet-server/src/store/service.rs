@@ -116,6 +116,22 @@ impl Store {
         .await
     }
 
+    /// The devices to be that an order can still make, by name: their tokens pin the authority that was when they were made.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ordered(&self, now: Timestamp) -> Result<Vec<DeviceId>, StoreError> {
+        self.read(move |connection| {
+            let sql = "SELECT device FROM enrolments WHERE used IS NULL AND expires > ?1
+                       UNION SELECT s.device FROM claim_serials s JOIN claims c ON c.id = s.claim
+                             WHERE s.used IS NULL AND c.expires > ?1 ORDER BY device";
+            let mut statement = connection.prepare(sql)?;
+            let names = statement.query_map([millis(now)], |row| row.get::<_, String>(0))?;
+            names.map(|name| parse("device", &name?)).collect()
+        })
+        .await
+    }
+
     /// Records a renewed certificate; false where the device is not in service with that key any more.
     ///
     /// # Errors

@@ -38,6 +38,7 @@ fn request(token: &ClaimToken, serial: &str, key: &KeyPair) -> ClaimRequest {
         device_class: "pi".parse().unwrap(),
         labels: Labels::new(),
         agent_version: "1.0.0".into(),
+        root_sha256: Some(token.root_sha256),
     }
 }
 

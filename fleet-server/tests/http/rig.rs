@@ -348,6 +348,7 @@ pub(crate) fn enrolment_request(token: &EnrolmentToken, key: &KeyPair) -> Enrolm
         device_class: "pi".parse().unwrap(),
         labels: Default::default(),
         agent_version: "0.1.0".into(),
+        root_sha256: Some(token.root_sha256),
     }
 }
 

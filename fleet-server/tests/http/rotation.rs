@@ -84,6 +84,18 @@ async fn an_authority_is_replaced_and_nobody_who_followed_is_left_behind() {
     }
     assert_eq!(digests(fresh.response.ca_pem.as_bytes()), [old, new]);
     assert_eq!(fresh.token.ca_sha256, old, "the server still shows the old one");
+    // A token that was ordered under the old one pins it: it is voided, or used, or left behind knowingly.
+    rig.order("cam-8").await;
+    let listed = json!({"devices": [{"serial": "SN-9", "device": "cam-9"}], "valid_seconds": 600});
+    rig.admin().post("/api/v1/claims", &listed).await.ok::<Value>();
+    rig.stop().await;
+    let told = refused(&rig, retire).await;
+    assert!(told.starts_with("open tokens for 2 devices") && told.contains("such as cam-8, cam-9:"), "{told}");
+    rig.start_again(rig.config()).await;
+    for device in ["cam-8", "cam-9"] {
+        let path = format!("/api/v1/devices/{device}/revoke");
+        rig.admin().post(&path, &json!({"reason": "it pins the old one"})).await.ok::<Value>();
+    }
     rig.stop().await;
     let told = refused(&rig, retire).await;
     assert!(told.starts_with("1 devices know the old authority only") && told.contains("such as cam-2:"), "{told}");

@@ -1,19 +1,24 @@
 //! Root and targets of a ceremony on a running server: taken as devices take them, refused for what is wrong with them, and
 //! followed by desired states and lists that count under them.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use tern_fleet_server::{
     ceremony::{
         signing::{Envelope, Papers, Sheets},
         trust::{Edition, ROOT_LIFE, RoleKeys, RootTrust, TARGETS_LIFE, TargetsTrust, TeamTrust},
     },
     forms::{
+        ClaimTicket,
         proposals::ProposalDetail,
         trust::{TrustNow, TrustPublished, TrustUpload},
     },
     keyfile,
     proposals::ProposalState,
 };
-use tern_protocol::keys::SigningKey;
+use tern_protocol::{
+    enrolment::{ClaimResponse, ClaimToken, EnrolmentRequest},
+    keys::SigningKey,
+};
 
 use super::{
     proposals::{Two, list, propose},
@@ -76,6 +81,36 @@ async fn put(rig: &Rig, upload: &TrustUpload) -> rig::Reply {
     rig.admin().put(METADATA, serde_json::to_vec(upload).unwrap()).await
 }
 
+/// Both make a device that goes from the pinned root to the newest; a root that never was uses none of them up.
+async fn early_tokens_count(rig: &Rig, token: &EnrolmentToken, listed: &ClaimTicket) {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let mut request = enrolment_request(token, &key);
+    request.root_sha256 = Some(Digest::of(b"never"));
+    let other = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let foreign = EnrolmentRequest { csr_pem: enrolment_request(token, &other).csr_pem, ..request.clone() };
+    assert_eq!(rig.stranger().post("/api/v1/enrol", &foreign).await.problem(), (409, "unknown-root".into()));
+    request.root_sha256 = Some(token.root_sha256);
+    let response: EnrolmentResponse = rig.stranger().post("/api/v1/enrol", &request).await.ok();
+    let root = BASE64_STANDARD.decode(&response.root_base64).unwrap();
+    assert_eq!(Digest::of(&root), token.root_sha256);
+    let device = Enrolled { name: "cam-2".into(), token: token.clone(), key, response };
+    assert_eq!(updater(rig, &device).await.trusted().root().version, 2);
+    // Who does not say which, as older agents, is given the newest.
+    request.root_sha256 = None;
+    let newest: EnrolmentResponse = rig.stranger().post("/api/v1/enrol", &request).await.ok();
+    assert_ne!(newest.root_base64, device.response.root_base64);
+
+    let claim = ClaimToken::decode(&listed.token).unwrap();
+    let mut request = json!({
+        "serial": "SN-3", "secret": claim.secret, "csr_pem": request.csr_pem, "device_class": "pi",
+        "agent_version": "1.0.0", "root_sha256": Digest::of(b"never"),
+    });
+    assert_eq!(rig.stranger().post("/api/v1/claim", &request).await.problem(), (409, "unknown-root".into()));
+    request["root_sha256"] = json!(claim.root_sha256);
+    let claimed: ClaimResponse = rig.stranger().post("/api/v1/claim", &request).await.ok();
+    assert_eq!(claimed.enrolment.root_base64, device.response.root_base64);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_solo_fleet_becomes_one_of_several_people_and_its_devices_follow() {
     let rig = Rig::start().await;
@@ -95,6 +130,10 @@ async fn a_solo_fleet_becomes_one_of_several_people_and_its_devices_follow() {
         assert_eq!((status, code.as_str()), (422, "bad-trust"));
     }
     let upload = ceremony.upload(&[&old, &anna, &ben]);
+    // Tokens that were ordered before the ceremony pin the root before it.
+    let (early, listed) = (rig.order("cam-2").await, json!([{"serial": "SN-3", "device": "cam-3"}]));
+    let listed = json!({"devices": listed, "valid_seconds": 600});
+    let listed: ClaimTicket = rig.admin().post("/api/v1/claims", &listed).await.ok();
     let published: TrustPublished = put(&rig, &upload).await.ok();
     assert_eq!((published.root_version, published.targets_version, published.solo), (2, 2, false));
     assert_eq!(published.roles_to_sign_again, Vec::<String>::new());
@@ -104,6 +143,8 @@ async fn a_solo_fleet_becomes_one_of_several_people_and_its_devices_follow() {
     assert!(!published.useless_keys.iter().any(|file| file.contains("director")), "{:?}", published.useless_keys);
     // The answer was lost and it is sent again: nothing is wrong, and nothing changes.
     assert_eq!(put(&rig, &upload).await.ok::<TrustPublished>().root_version, 2);
+
+    early_tokens_count(&rig, &EnrolmentToken::decode(&early.token).unwrap(), &listed).await;
 
     // From now on nobody releases their own version alone.
     let own = rig.publish_bundle("demo/m@1.0.1", bundle("demo/m@1.0.1", b"weights two")).await;

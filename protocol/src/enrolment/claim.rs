@@ -117,6 +117,9 @@ pub struct ClaimRequest {
     pub labels: Labels,
     /// The agent's version.
     pub agent_version: String,
+    /// SHA-256 of the TUF root that the token pins, which the answer is to hold; without it, the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_sha256: Option<Digest>,
 }
 
 /// The server's half.

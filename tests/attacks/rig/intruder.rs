@@ -55,6 +55,7 @@ impl Identity {
             device_class: "camera".parse().unwrap(),
             labels: Default::default(),
             agent_version: "0.1.0".into(),
+            root_sha256: None,
         };
         serde_json::to_vec(&request).unwrap()
     }

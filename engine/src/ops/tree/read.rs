@@ -192,7 +192,8 @@ fn branch<T: Number>(
     Ok(leaves)
 }
 
-/// Gives the leaves their weights. Those of nodes that are no leaves are never looked at, as in onnxruntime.
+/// Gives the leaves their weights. As in onnxruntime, those of nodes that are no leaves are never looked at, and where there is
+/// one output only a leaf's first weight counts.
 fn weigh<T: Number>(
     node: &NodeProto,
     leaf: &str,
@@ -212,7 +213,9 @@ fn weigh<T: Number>(
         };
         let output = usize::try_from(output_ids[at]).ok().filter(|output| *output < outputs);
         let output = output.ok_or_else(|| anyhow!("{leaf}_ids names {}, of {outputs}", output_ids[at]))?;
-        if let Branch::Leaf(leaf) = trees[*tree].branches[*place] {
+        if let Branch::Leaf(leaf) = trees[*tree].branches[*place]
+            && (outputs > 1 || leaves[leaf].is_empty())
+        {
             leaves[leaf].push((u32::try_from(output)?, *weight));
         }
     }

@@ -44,7 +44,7 @@ async fn certificates_are_renewed_before_their_end_and_after_while_the_device_go
         let own = events.iter().filter(|e| e.id > begun && e.device.as_ref().is_some_and(|d| d.as_str() == "cam-1"));
         own.filter(|event| event.kind == kind).count()
     };
-    assert!(of_first("certificate-renewed") >= 2);
+    assert_eq!(of_first("certificate-renewed"), 1, "one an hour is told, however many there were");
     assert_eq!((of_first("device-offline"), of_first("device-online")), (0, 0), "its session stood");
 
     let seen = witness.dismiss().await;
@@ -213,8 +213,19 @@ async fn an_authority_is_replaced_under_agents_that_go_on() {
     let ca = |name: &str| std::fs::read_to_string(town.world.server_folder().join("ca").join(name)).unwrap();
     town.write("server/operator/ca.pem", &ca("bundle.pem"));
     town.world.log_in().await.unwrap();
-    town.world.stop_server().await.unwrap();
-    let retired = town.server(&["ca", "retire"]).await;
+    // A device counts once it has shown its new certificate.
+    let mut retired = (false, String::new());
+    for _ in 0..10 {
+        town.world.stop_server().await.unwrap();
+        retired = town.server(&["ca", "retire"]).await;
+        if retired.0 {
+            break;
+        }
+        town.world.start_server().await.unwrap();
+        for device in ["cam-1", "cam-2"] {
+            town.device(device, "is back", |row| row.online).await;
+        }
+    }
     assert!(retired.0 && retired.1.contains("log in again with it (`tern login --ca "), "{}", retired.1);
     let before = town.scratch.join("devices/cam-1/identity/ca.pem");
     town.world.start_server().await.unwrap();

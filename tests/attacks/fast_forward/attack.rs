@@ -9,7 +9,7 @@ use tern_protocol::{
 
 use crate::rig::{
     Rig, refused,
-    repository::{in_days, key},
+    repository::{Key, in_days, key},
     wait,
 };
 
@@ -74,21 +74,12 @@ fn times(rig: &mut Rig) {
     rig.demand(rig.next.desired());
     rig.expect_state_refusal("an honest demand has expired by then", &before, refused(Expired, "expired at"));
     rig.keys.timestamp = key();
-    let stolen = std::mem::replace(&mut rig.keys.director, key());
-    let root = rig.keys.root(rig.next_root());
-    rig.roots.push(root);
-    rig.publish_honestly();
+    let stolen = rotate_director(rig);
     // By the thief's time the server's certificate has expired too, so after a start there is no session; files are fetched.
     rig.restart(|_| {});
     let tomorrow = in_days(1).parse().unwrap();
     wait("the device finds back to its time", || (floor(rig) < tomorrow).then_some(()));
-    rig.demand(rig.active.desired());
-    wait("the honest director is heard again", || {
-        (rig.device.status()["twin"]["generation"] == rig.generation).then_some(())
-    });
-    let (before, state) = (rig.last_error(), rig.state(rig.next.desired()));
-    rig.send(&state, &[&stolen]);
-    rig.expect_state_refusal("the stolen key after the rotation", &before, refused(Signature, "0 of 1"));
+    honest_is_heard_and_stolen_is_not(rig, &stolen);
 }
 
 /// The same for the director's counter: what a key signed counts for as long as root names that key.
@@ -102,16 +93,26 @@ fn generations(rig: &mut Rig) {
     let before = rig.last_error();
     rig.demand(rig.next.desired());
     rig.expect_state_refusal("an honest generation is older now", &before, refused(OldGeneration, "was taken over"));
+    let stolen = rotate_director(rig);
+    // What a key signs that root did not name so far has the device look for a newer root.
+    honest_is_heard_and_stolen_is_not(rig, &stolen);
+}
+
+/// Root names another director's key, with whatever else changed; gives the one that was stolen.
+fn rotate_director(rig: &mut Rig) -> Key {
     let stolen = std::mem::replace(&mut rig.keys.director, key());
     let root = rig.keys.root(rig.next_root());
     rig.roots.push(root);
     rig.publish_honestly();
-    // What a key signs that root did not name so far has the device look for a newer root.
+    stolen
+}
+
+fn honest_is_heard_and_stolen_is_not(rig: &mut Rig, stolen: &Key) {
     rig.demand(rig.active.desired());
-    wait("the honest generation is taken over", || {
+    wait("the honest director is heard again", || {
         (rig.device.status()["twin"]["generation"] == rig.generation).then_some(())
     });
     let (before, state) = (rig.last_error(), rig.state(rig.next.desired()));
-    rig.send(&state, &[&stolen]);
+    rig.send(&state, &[stolen]);
     rig.expect_state_refusal("the stolen key after the rotation", &before, refused(Signature, "0 of 1"));
 }

@@ -390,7 +390,9 @@ async fn health_is_open_and_the_console_is_plain_and_local() {
     assert!(ask("/", &console.to_string()).await.starts_with("HTTP/1.1 200"));
     assert!(ask("/metrics", "localhost").await.contains("tern_refusals_total"));
     assert!(ask("/", "evil.example").await.starts_with("HTTP/1.1 421"));
-    let timestamp = rig.server().fleet().repository.metadata("timestamp.json").unwrap().unwrap();
-    let timestamp: serde_json::Value = serde_json::from_slice(&timestamp).unwrap();
-    assert!(timestamp["signed"][tuf::ISSUED].as_str().unwrap().parse::<Timestamp>().is_ok());
+    for role in ["timestamp.json", "1.root.json"] {
+        let bytes = rig.server().fleet().repository.metadata(role).unwrap().unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert!(document["signed"][tuf::ISSUED].as_str().unwrap().parse::<Timestamp>().is_ok(), "{role}");
+    }
 }

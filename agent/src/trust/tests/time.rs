@@ -91,3 +91,28 @@ async fn months_away_and_many_rotations_later_it_finds_back() {
         assert_eq!(world.start_at(machine).2.floor(), "2027-02-01T00:00:00Z".parse().unwrap());
     }
 }
+
+#[tokio::test]
+async fn a_device_that_was_away_for_years_lives_by_what_root_says() {
+    const YEARS_LATER: &str = "2028-11-01T00:00:00Z";
+    for root_issued in [None, Some("yesterday"), Some("2028-06-01T00:00:00Z")] {
+        let mut world = World::new();
+        assert_eq!(world.code_at(BEFORE_ALL).await, Ok(()));
+        world.root_issued = root_issued;
+        // Another key: what the old one vouched for is forgotten, and what root says is not.
+        world.rotate("timestamp");
+        (world.issued, world.expires) = (YEARS_LATER, ["timestamp", "snapshot"].map(|role| (role, FAR_AHEAD)).into());
+        world.bump(&["timestamp", "snapshot"]);
+        world.publish();
+        let (trust, store, clock) = world.start_at(BEFORE_ALL);
+        let outcome = trust.refresh().await;
+        if root_issued == Some("2028-06-01T00:00:00Z") {
+            outcome.unwrap();
+            assert_eq!(store.read(|s| s.time_floor), "2028-06-01T00:00:00Z".parse().unwrap());
+            assert_eq!(clock.floor(), YEARS_LATER.parse().unwrap());
+        } else {
+            assert!(matches!(outcome, Err(TrustError::ImplausibleTime { .. })), "{outcome:?}");
+            assert_eq!(clock.floor(), ENROLLED.parse().unwrap());
+        }
+    }
+}

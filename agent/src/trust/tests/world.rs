@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) versions: BTreeMap<&'static str, u64>,
     pub(super) expires: BTreeMap<&'static str, &'static str>,
     pub(super) issued: &'static str,
+    /// When root says that it was made.
+    pub(super) root_issued: Option<&'static str>,
     pub(super) manifest: Vec<u8>,
     pub(super) files: Arc<Files>,
     pinned: Vec<u8>,
@@ -53,6 +55,7 @@ impl World {
             versions: roles.map(|role| (role, if role == "root" { 1 } else { 7 })).into(),
             expires: BTreeMap::new(),
             issued: ISSUED,
+            root_issued: None,
             manifest: manifest(),
             files: Arc::default(),
             pinned: Vec::new(),
@@ -80,10 +83,12 @@ impl World {
         let keys = TOP.map(|role| (self.keys[role].public().id().0, json!(self.keys[role].public())));
         let roles = TOP.map(|role| (role.to_owned(), self.role(role)));
         let (keys, roles) = (Value::Object(keys.into_iter().collect()), Value::Object(roles.into_iter().collect()));
-        self.head(
-            "root",
-            json!({"consistent_snapshot": true, "keys": keys, "roles": roles, tuf::DIRECTOR: self.role("root")}),
-        )
+        let director = self.role("root");
+        let mut rest = json!({"consistent_snapshot": true, "keys": keys, "roles": roles, tuf::DIRECTOR: director});
+        if let Some(issued) = self.root_issued {
+            rest[tuf::ISSUED] = issued.into();
+        }
+        self.head("root", rest)
     }
 
     /// Gives a role a new key: in root, or for a team in targets.

@@ -87,6 +87,15 @@ impl Pauses {
     }
 }
 
+/// A pause, of which only `least` is left once the server says that the certificate has expired: then it can be reached.
+async fn rest(signs: &Signs, pause: Duration, least: Duration) {
+    tokio::time::sleep(pause.min(least)).await;
+    tokio::select! {
+        () = tokio::time::sleep(pause.saturating_sub(least)) => {}
+        () = signs.expired.notified() => {}
+    }
+}
+
 /// Looks after the certificate.
 #[derive(Debug)]
 pub struct Keeper {
@@ -148,17 +157,8 @@ impl Keeper {
                 }
             };
             if let Some(pause) = pauses.after(due, self.clock.now()) {
-                self.rest(jittered(pause, 0.5)).await;
+                rest(&self.signs, jittered(pause, 0.5), SHORTEST).await;
             }
-        }
-    }
-
-    /// A pause, which is cut short where the server says that the certificate has expired: then it can be reached again.
-    async fn rest(&self, pause: Duration) {
-        tokio::time::sleep(pause.min(SHORTEST)).await;
-        tokio::select! {
-            () = tokio::time::sleep(pause.saturating_sub(SHORTEST)) => {}
-            () = self.signs.expired.notified() => {}
         }
     }
 

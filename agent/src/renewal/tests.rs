@@ -29,6 +29,19 @@ fn tries_that_do_not_help_are_ever_further_apart() {
     assert_eq!(pauses.after(Some(due), due), Some(PAUSES.0), "due this moment, after one that helped");
 }
 
+#[tokio::test]
+async fn a_device_that_can_reach_its_server_again_rests_no_longer() {
+    let (signs, hour, moment) = (Signs::default(), Duration::from_secs(3600), Duration::from_millis(1));
+    let goes_on = async || tokio::time::timeout(moment * 50, rest(&signs, hour, moment)).await.is_err();
+    assert!(goes_on().await, "nobody has said anything");
+    signs.lost();
+    assert!(goes_on().await, "a lost link says nothing of dates");
+    signs.expired();
+    rest(&signs, hour, moment).await;
+    assert!(goes_on().await, "what was said counts once");
+    rest(&signs, moment, hour).await;
+}
+
 #[test]
 fn only_the_servers_word_on_dates_is_taken_for_it() {
     let alert = |description| rustls::Error::AlertReceived(description);

@@ -62,19 +62,12 @@ pub enum Trouble {
     /// A key that nobody asked.
     #[error("key {0} counts for nothing here: it is in no role that signs this root or these targets")]
     CountsForNothing(KeyId),
-    /// It is not signed by enough.
-    #[error(
-        "{} of {} {} have signed the next {}, so nothing is done; not yet: {}",
-        .0.signed.len(), .0.threshold, .0.whose, .0.document, ids(&.0.missing)
-    )]
-    Unsigned(Tally),
+    /// Documents are not signed by enough.
+    #[error("signatures are missing, so nothing is done: {}", .0.iter().map(Tally::in_ids).collect::<Vec<_>>().join("; "))]
+    Unsigned(Vec<Tally>),
     /// A device would refuse it.
     #[error("devices would refuse this: {0}")]
     Refused(String),
-}
-
-fn ids(keys: &[KeyId]) -> String {
-    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A document with the signatures so far.
@@ -186,6 +179,27 @@ impl Tally {
         let signed = envelope.signers(role);
         let missing = role.keys.keys().filter(|id| !signed.contains(id)).cloned().collect();
         Self { document, whose, threshold: role.threshold, signed, missing }
+    }
+
+    /// The tally in words, for people; `show` names a key.
+    pub fn in_words(&self, show: impl Fn(&KeyId) -> String) -> String {
+        let listed = |ids: &[KeyId]| match ids {
+            [] => "nobody".to_owned(),
+            ids => ids.iter().map(&show).collect::<Vec<_>>().join(", "),
+        };
+        format!(
+            "{}, {}: {} of {} signed: {}; not yet: {}",
+            self.document,
+            self.whose,
+            self.signed.len(),
+            self.threshold,
+            listed(&self.signed),
+            listed(&self.missing)
+        )
+    }
+
+    fn in_ids(&self) -> String {
+        self.in_words(ToString::to_string)
     }
 
     /// Whether enough have signed.
@@ -311,7 +325,7 @@ impl Papers {
     ///
     /// # Errors
     /// [`Trouble::CountsForNothing`].
-    pub fn signed_by(&self, id: &KeyId) -> Result<Vec<&'static str>, Trouble> {
+    pub fn counts_for(&self, id: &KeyId) -> Result<Vec<&'static str>, Trouble> {
         let counts = |tally: &Tally| tally.signed.contains(id) || tally.missing.contains(id);
         let mut documents: Vec<_> = self.tallies().iter().filter(|t| counts(t)).map(|t| t.document).collect();
         documents.dedup();
@@ -323,7 +337,7 @@ impl Papers {
     /// # Errors
     /// [`Trouble::CountsForNothing`].
     pub fn sign(&mut self, key: &SigningKey) -> Result<Vec<&'static str>, Trouble> {
-        let documents = self.signed_by(&key.public().id())?;
+        let documents = self.counts_for(&key.public().id())?;
         let refused = Trouble::Refused;
         for document in &documents {
             match (*document, &mut self.next_root, &mut self.next_targets) {
@@ -341,8 +355,9 @@ impl Papers {
     /// [`Trouble::Unsigned`], [`Trouble::Refused`], and what [`Papers::check`] finds.
     pub fn verify(&self, now: Timestamp) -> Result<(), Trouble> {
         self.check(now)?;
-        if let Some(tally) = self.tallies().into_iter().find(|tally| !tally.is_complete()) {
-            return Err(Trouble::Unsigned(tally));
+        let open: Vec<_> = self.tallies().into_iter().filter(|tally| !tally.is_complete()).collect();
+        if !open.is_empty() {
+            return Err(Trouble::Unsigned(open));
         }
         tuf::install_provider();
         let refused = |e: sigstore_tuf::Error| Trouble::Refused(crate::repository::chain(&e));

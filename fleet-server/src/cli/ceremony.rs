@@ -163,7 +163,7 @@ fn sign(
     still_wanted(folder, &papers, keys, printer)?;
     let signers = keys.open(named)?;
     // Who counts for nothing here need not read it all first.
-    signers.iter().try_for_each(|key| papers.signed_by(&key.public().id()).map(drop))?;
+    signers.iter().try_for_each(|key| papers.counts_for(&key.public().id()).map(drop))?;
     say(&papers, &names, printer)?;
     if !yes {
         output::confirm(input, printer)?;
@@ -199,19 +199,7 @@ fn still_wanted(folder: &Folder, papers: &Papers, keys: &Keys<'_>, printer: &mut
 }
 
 fn in_words(tally: &Tally, names: &Names) -> String {
-    let show = |ids: &[tern_protocol::keys::KeyId]| {
-        let shown: Vec<_> = ids.iter().map(|id| names.show(id)).collect();
-        if shown.is_empty() { "nobody".to_owned() } else { shown.join(", ") }
-    };
-    format!(
-        "{}, {}: {} of {} signed: {}; not yet: {}",
-        tally.document,
-        tally.whose,
-        tally.signed.len(),
-        tally.threshold,
-        show(&tally.signed),
-        show(&tally.missing)
-    )
+    tally.in_words(|id| names.show(id))
 }
 
 #[derive(Debug, Serialize)]

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use sigstore_tuf::TrustedMetadataSet;
 use tern_protocol::{digest::Digest, ids::FleetId, tuf};
@@ -11,7 +11,7 @@ use tern_protocol::{digest::Digest, ids::FleetId, tuf};
 use super::super::{client::Client, keys::Keys, output::Printer};
 use super::folder::Folder;
 use crate::{
-    ceremony::signing::{Envelope, Papers, Sheets, verify_targets},
+    ceremony::signing::{Envelope, Papers, Sheets, Trouble, verify_targets},
     disk::{self, Access},
     forms::trust::{TrustNow, TrustPublished, TrustUpload},
     repository::chain,
@@ -27,11 +27,12 @@ pub(super) async fn publish(
     printer: &mut Printer<'_>,
 ) -> anyhow::Result<()> {
     let papers = Papers::read(&folder.sheets()?)?;
-    if let Some(tally) = papers.tallies().iter().find(|tally| !tally.is_complete()) {
-        let who = super::in_words(tally, &folder.names(keys)?);
-        anyhow::bail!("signatures are missing, so nothing was sent: {who}");
+    if let Err(trouble) = papers.verify(printer.now()) {
+        let Trouble::Unsigned(open) = &trouble else { return Err(trouble.into()) };
+        let names = folder.names(keys)?;
+        let who: Vec<_> = open.iter().map(|tally| super::in_words(tally, &names)).collect();
+        bail!("signatures are missing, so nothing was sent: {}", who.join("; "));
     }
-    papers.verify(printer.now())?;
     // What is remembered of this fleet must not become what another fleet's ceremony agreed on.
     let there: TrustNow = client.get(PATH).await?;
     let known = known(folder, keys, &there.fleet)?;

@@ -39,8 +39,6 @@ pub(super) struct Signer {
     pub keys: Vec<SigningKey>,
     /// What the operator called the keys.
     named: String,
-    /// The public halves of the keys.
-    own: Vec<PublicKey>,
     trusted: Vec<PublicKey>,
     accept_existing: bool,
     record: Record,
@@ -57,22 +55,22 @@ impl Signer {
         let keys = keys::load(&order.keys, environment, folder)?;
         let first = keys.iter().map(|key| key.public().id()).min().context("there is no key to sign with")?;
         let record = Record::load(folder, &role, &first)?;
-        let own = keys.iter().map(SigningKey::public).collect();
         let trusted = order.trusted_keys.clone();
         let named: Vec<_> = order.keys.iter().map(|key| format!("--key {}", key.display())).collect();
         let named = if named.is_empty() { "the usual release key".to_owned() } else { named.join(", ") };
-        Ok(Self { role, keys, named, own, trusted, accept_existing: order.accept_existing, record })
+        Ok(Self { role, keys, named, trusted, accept_existing: order.accept_existing, record })
     }
 
     /// Somebody who proposes and signs nothing: those who sign look at what is there.
     pub(super) fn without_keys(role: TeamRole) -> anyhow::Result<Self> {
         let record = Record::load(None, &role, &tern_protocol::keys::KeyId(String::new()))?;
-        let (keys, own, trusted, named) = (Vec::new(), Vec::new(), Vec::new(), String::new());
-        Ok(Self { role, keys, named, own, trusted, accept_existing: true, record })
+        let (keys, trusted, named) = (Vec::new(), Vec::new(), String::new());
+        Ok(Self { role, keys, named, trusted, accept_existing: true, record })
     }
 
     pub(super) fn vouchers(&self) -> Vouchers<'_> {
-        let (record, own, trusted) = (&self.record, &self.own, &self.trusted);
+        let own = self.keys.iter().map(SigningKey::public).collect();
+        let (record, trusted) = (&self.record, &self.trusted);
         Vouchers { record, own, trusted, accept_existing: self.accept_existing }
     }
 

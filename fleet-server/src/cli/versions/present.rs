@@ -23,7 +23,7 @@ use crate::{
 pub(in crate::cli) struct Vouchers<'a> {
     pub record: &'a Record,
     /// The keys that sign here.
-    pub own: &'a [PublicKey],
+    pub own: Vec<PublicKey>,
     /// Those of others that are trusted.
     pub trusted: &'a [PublicKey],
     pub accept_existing: bool,
@@ -48,7 +48,7 @@ pub(super) fn check<'a>(
     }
     let standings = standings(list)?;
     not_lost(vouchers, &standings)?;
-    if is_signed(signed, &served.signatures, vouchers.own) {
+    if is_signed(signed, &served.signatures, &vouchers.own) {
         return Ok(list);
     }
     if let Some(member) = list.keys().find(|name| !is_known(name)) {
@@ -86,7 +86,7 @@ pub(in crate::cli) fn on_trust(
     vouchers: &Vouchers<'_>,
 ) -> Result<Vec<String>, ListError> {
     let Some(signed) = &served.signed else { return Ok(Vec::new()) };
-    if is_signed(signed, &served.signatures, vouchers.own) {
+    if is_signed(signed, &served.signatures, &vouchers.own) {
         return Ok(Vec::new());
     }
     let list = signed.as_object().ok_or(ListError::Malformed("signed"))?;

@@ -36,7 +36,7 @@ fn step(served: &TeamMetadata, target: &Target, record: &Record, keys: &[PublicK
 }
 
 fn edit(served: &TeamMetadata, edit: &Edit, record: &Record, keys: &[PublicKey]) -> Result<Step, ListError> {
-    next(&role(), served, edit, &Vouchers { record, own: &[], trusted: keys, accept_existing: false }, now())
+    next(&role(), served, edit, &Vouchers { record, own: vec![], trusted: keys, accept_existing: false }, now())
 }
 
 /// The list with 1.0.0 in it, version 1.
@@ -93,7 +93,7 @@ fn what_nobody_vouches_for_is_not_signed() {
     let mut changed = list.clone();
     changed["targets"][target("1.0.0").model.target_path()]["length"] = 10.into();
     assert_eq!(step(&served, &target("1.0.1"), &record(Some(&changed)), &[]), Err(refused));
-    let accepted = Vouchers { record: &record(None), own: &[], trusted: &[], accept_existing: true };
+    let accepted = Vouchers { record: &record(None), own: vec![], trusted: &[], accept_existing: true };
     assert!(matches!(next(&role(), &served, &Edit::List(target("1.0.1")), &accepted, now()), Ok(Step::Sign(_))));
 }
 
@@ -212,7 +212,7 @@ fn a_list_that_lost_what_this_machine_knows_is_not_signed() {
     let mut forgetting = recalled.clone();
     forgetting.as_object_mut().unwrap().remove(MODELS);
     let lost = |served: &TeamMetadata, accept_existing, keys: &[PublicKey]| {
-        let vouchers = Vouchers { record: &known, own: &[], trusted: keys, accept_existing };
+        let vouchers = Vouchers { record: &known, own: vec![], trusted: keys, accept_existing };
         let refused = next(&role(), served, &Edit::List(target("1.0.1")), &vouchers, now()).unwrap_err();
         assert!(matches!(&refused, ListError::LostStanding(words) if words.contains("m@1.0.0")), "{refused}");
     };
@@ -243,7 +243,7 @@ fn recalls_that_nobody_vouches_for_are_not_signed() {
 #[test]
 fn candidates_have_a_list_of_their_own() {
     let (role, wanted) = ("demo.candidate".parse::<TeamRole>().unwrap(), target("2.0.0"));
-    let vouchers = Vouchers { record: &record(None), own: &[], trusted: &[], accept_existing: false };
+    let vouchers = Vouchers { record: &record(None), own: vec![], trusted: &[], accept_existing: false };
     let step = next(&role, &served(None, 1), &Edit::List(wanted.clone()), &vouchers, now());
     let Ok(Step::Sign(list)) = step else { panic!("{step:?}") };
     assert!(list["targets"][wanted.model.candidate_path()].is_object());

@@ -42,7 +42,7 @@ fn reviewed(present: &Value, proposed: &Value) -> Result<Review, ListError> {
         &role(),
         &served,
         proposed,
-        &Vouchers { record: &record, own: &[], trusted: &[], accept_existing: false },
+        &Vouchers { record: &record, own: vec![], trusted: &[], accept_existing: false },
         now(),
     )
 }
@@ -128,7 +128,7 @@ fn the_present_list_must_be_vouched_for() {
     let expires = now() + jiff::SignedDuration::from_hours(24);
     let served =
         TeamMetadata { next_version: 4, signed: Some(list(3, &["1.0.0"])), signatures: vec![], keys: vec![], expires };
-    let vouchers = |accept_existing| Vouchers { record: &record, own: &[], trusted: &[], accept_existing };
+    let vouchers = |accept_existing| Vouchers { record: &record, own: vec![], trusted: &[], accept_existing };
     let proposed = list(4, &["1.0.0", "1.1.0"]);
     let refused = review(&role(), &served, &proposed, &vouchers(false), now());
     assert_eq!(refused, Err(ListError::Unvouched("demo/m@1.0.0".into())));
@@ -157,8 +157,8 @@ fn what_rests_on_anothers_word_is_told_whoever_gave_it() {
             keys: vec![],
             expires: now() + jiff::SignedDuration::from_hours(24),
         };
-        let (own, trusted) = ([own.public()], [other.public()]);
-        let vouchers = Vouchers { record: &record, own: &own, trusted: &trusted, accept_existing };
+        let trusted = [other.public()];
+        let vouchers = Vouchers { record: &record, own: vec![own.public()], trusted: &trusted, accept_existing };
         review(&role(), &served, &proposed, &vouchers, now()).unwrap().on_trust
     };
     let hidden = format!("demo/m@6.6.6 is listed, with manifest {}", Digest::of(b"6.6.6"));

@@ -2,8 +2,7 @@
 //! module. Here is only what takes two of them.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering::Relaxed},
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -21,7 +20,7 @@ use crate::{
     accesses::Accesses,
     broker::{BrokerHandle, Qos},
     ca::Authority,
-    clock::{self, Moment},
+    clock,
     decay::Bells,
     devices::delivery::Delivery,
     director::Director,
@@ -37,12 +36,13 @@ use crate::{
     store::{FleetSettings, NewEvent, NewVersion, SignState, SignedVersion, Store},
 };
 
+mod muting;
+use muting::Muting;
+
 /// The same refusal of the same party is recorded once in this time; all are counted.
 const MUTED: Duration = Duration::from_secs(60);
 /// Nor is the renewal of one device's certificate for so long.
 const RENEWALS_MUTED: Duration = Duration::from_secs(3600);
-/// Parties that the muting remembers; beyond, it forgets all, which records too much rather than too little.
-const MUTED_PARTIES: usize = 10_000;
 /// Most readers of `/api/v1/stream` at once.
 pub const MAX_STREAMS: usize = 64;
 
@@ -84,9 +84,9 @@ pub struct Fleet {
     /// The HTTPS connections of devices.
     pub wires: Arc<Wires>,
     live: RwLock<Option<Arc<Live>>>,
-    muted: Mutex<HashMap<(EventKind, String), Moment>>,
-    used: Mutex<HashMap<String, Moment>>,
-    renewed: Mutex<HashMap<DeviceId, Moment>>,
+    refused: Muting<(EventKind, String)>,
+    used: Muting<String>,
+    renewed: Muting<DeviceId>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -149,9 +149,9 @@ impl Fleet {
             rates: parts.rates,
             wires: Arc::default(),
             live: RwLock::default(),
-            muted: Mutex::default(),
-            used: Mutex::default(),
-            renewed: Mutex::default(),
+            refused: Muting::new(MUTED),
+            used: Muting::new(MUTED),
+            renewed: Muting::new(RENEWALS_MUTED),
             runtime: tokio::runtime::Handle::current(),
         })
     }
@@ -206,17 +206,9 @@ impl Fleet {
 
     /// Records a refusal that concerns the fleet, unless the same party's same refusal was just recorded.
     pub fn record_refusal(self: &Arc<Self>, party: &str, event: NewEvent) {
-        let key = (event.kind, format!("{party} {}", event.code));
-        {
-            let mut muted = self.muted.lock().unwrap_or_else(PoisonError::into_inner);
-            if muted.get(&key).is_some_and(|last| last.elapsed() < MUTED) {
-                self.metrics.events_muted.fetch_add(1, Relaxed);
-                return;
-            }
-            if muted.len() >= MUTED_PARTIES {
-                muted.clear();
-            }
-            muted.insert(key, Moment::now());
+        if !self.refused.is_due((event.kind, format!("{party} {}", event.code))) {
+            self.metrics.events_muted.fetch_add(1, Relaxed);
+            return;
         }
         let fleet = self.clone();
         self.runtime.spawn(async move {
@@ -228,22 +220,13 @@ impl Fleet {
 
     /// Whether a renewal of this device's certificate is worth an event, which nothing deletes: one an hour is.
     pub fn renewal_is_news(&self, device: &DeviceId) -> bool {
-        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        if renewed.get(device).is_some_and(|last| last.elapsed() < RENEWALS_MUTED) {
-            return false;
-        }
-        renewed.insert(device.clone(), Moment::now());
-        true
+        self.renewed.is_due(device.clone())
     }
 
     /// Notes that a token is in use, once a minute for each.
     pub fn token_used(self: &Arc<Self>, name: &str) {
-        {
-            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-            if used.get(name).is_some_and(|last| last.elapsed() < MUTED) {
-                return;
-            }
-            used.insert(name.to_owned(), Moment::now());
+        if !self.used.is_due(name.to_owned()) {
+            return;
         }
         let (fleet, name) = (self.clone(), name.to_owned());
         self.spawn(async move {

@@ -6,7 +6,7 @@ use tern_agent::{clock::machine_time, rescue::Answer, state::State, store::Store
 use tern_protocol::{
     ids::Generation,
     keys::KeySet,
-    rescue::{FORMAT, RescueTicket},
+    rescue::{FLOORED, FORMAT, RescueTicket},
     signed,
     twin::ModelState,
 };
@@ -91,7 +91,7 @@ fn ticket(device: &Device) -> String {
         issued,
         expires: issued + SignedDuration::from_hours(1),
         generation: Generation(9),
-        roles: [("root".to_owned(), 1)].into(),
+        roles: FLOORED.map(|role| (role.to_owned(), 1)).into(),
     };
     let file = device.path("cam-1.ticket");
     put(&file, &signed::sign(&ticket, &[&device.root]).unwrap());

@@ -11,7 +11,7 @@ mod merge;
 
 use std::{
     collections::HashSet,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -23,6 +23,8 @@ use crate::{
 };
 use merge::Merger;
 
+/// Longest text that a caller chose, in characters; the rest is cut.
+const MAX_TEXT: usize = 200;
 /// Fetches of devices that are remembered as recorded; beyond, all are forgotten, which costs a write and no second row.
 const KNOWN: usize = 65_536;
 
@@ -33,7 +35,7 @@ pub enum Who {
     Operator(String),
     /// A device, by its certificate.
     Device(DeviceId),
-    /// Somebody without a name, from this address.
+    /// Somebody without a name, from this address; of IPv6 the network's 64 bits, for one host has all addresses in it.
     Stranger(IpAddr),
 }
 
@@ -111,6 +113,18 @@ impl Access {
         Self { model: Some(version.name.clone()), version: Some(version.version.clone()), ..self }
     }
 
+    /// What callers choose is cut before it is held, or compared with what else there is.
+    fn bounded(self) -> Self {
+        let who = match self.who {
+            Who::Stranger(IpAddr::V6(address)) if address.to_ipv4_mapped().is_none() => {
+                let network = address.to_bits() & !u128::from(u64::MAX);
+                Who::Stranger(Ipv6Addr::from_bits(network).into())
+            }
+            who => who,
+        };
+        Self { who, resource: cut(&self.resource), reason: cut(&self.reason), ..self }
+    }
+
     fn is_fetch(&self) -> bool {
         matches!((&self.who, self.outcome), (Who::Device(_), Outcome::Granted))
     }
@@ -135,14 +149,17 @@ impl Accesses {
     /// # Errors
     /// [`StoreError`]: it is not recorded. A granted read must then be refused.
     pub async fn note(&self, access: Access) -> Result<(), StoreError> {
+        let access = access.bounded();
         if access.is_fetch() {
             return self.note_fetch(access).await;
         }
         let rows = lock(&self.merger).note(access, clock::now());
         let Some((newest, _)) = rows.last().cloned() else { return Ok(()) };
         let recorded = self.store.record_accesses(rows, clock::now()).await;
-        if recorded.is_err() {
-            lock(&self.merger).forget(&newest);
+        let mut merger = lock(&self.merger);
+        match recorded {
+            Ok(()) => merger.recorded(&newest),
+            Err(_) => merger.forget(&newest),
         }
         recorded
     }
@@ -168,6 +185,10 @@ impl Accesses {
         let due = lock(&self.merger).due(clock::now(), all);
         if due.is_empty() { Ok(()) } else { self.store.record_accesses(due, clock::now()).await }
     }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -247,5 +268,18 @@ mod tests {
         let row = store.accesses(AccessQuery { limit: 1, ..AccessQuery::default() }).await.unwrap().remove(0);
         assert_eq!((row.resource.chars().count(), row.reason.chars().count()), (200, 200));
         assert_eq!((row.actor.as_str(), row.address.as_str(), row.code.as_str()), ("-", "127.0.0.1", "bad-token"));
+    }
+
+    #[tokio::test]
+    async fn one_host_of_ipv6_is_one_stranger() {
+        let (_folder, store) = scratch();
+        let accesses = Accesses::new(store.clone());
+        for host in ["2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1", "::ffff:10.0.0.1"] {
+            let who = Who::Stranger(host.parse().unwrap());
+            accesses.note(Access::refused(who, Action::Request, "/a", "r", "bad-token")).await.unwrap();
+        }
+        let query = AccessQuery { limit: 100, ..AccessQuery::default() };
+        let addresses: Vec<_> = store.accesses(query).await.unwrap().into_iter().map(|row| row.address).collect();
+        assert_eq!(addresses, ["2001:db8::", "2001:db8:0:1::", "::ffff:10.0.0.1"]);
     }
 }

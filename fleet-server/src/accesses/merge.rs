@@ -2,8 +2,9 @@
 //!
 //! The first of a kind is a row at once. The same again within [`PERIOD`] is counted; when the period is over, one row says
 //! how many more there were. One caller has at most [`KINDS`] kinds of refusals at a time: further ones are one kind, of
-//! "various". When [`OPEN`] kinds are open, refusals of further callers are one kind too, of "-". So whatever is thrown at
-//! the server, rows per minute are bounded. Granted reads are never made vague: who may read is known by name.
+//! "various". When strangers have [`STRANGERS`] kinds open, refusals of further strangers are one kind too, of "-". So
+//! whatever is thrown at the server, rows per minute are bounded: by callers with a name and by [`STRANGERS`]. Who has a name
+//! keeps it, whatever strangers do. Granted reads are never made vague, nor counted before their like is known to be recorded.
 
 use std::collections::HashMap;
 
@@ -15,8 +16,8 @@ use super::{Access, Outcome, Who};
 const PERIOD: SignedDuration = SignedDuration::from_secs(60);
 /// Kinds of refusals that one caller has open.
 const KINDS: usize = 32;
-/// Kinds that are open in all.
-const OPEN: usize = 4096;
+/// Kinds that all strangers together have open.
+const STRANGERS: usize = 4096;
 /// What stands for many resources.
 const VARIOUS: &str = "various";
 
@@ -28,6 +29,7 @@ pub(super) type Rows = Vec<(Access, u64)>;
 pub(super) struct Merger {
     open: HashMap<Access, Open>,
     kinds: HashMap<Who, usize>,
+    strangers: usize,
     looked: Option<Timestamp>,
 }
 
@@ -35,6 +37,8 @@ pub(super) struct Merger {
 struct Open {
     since: Timestamp,
     more: u64,
+    /// Whether the first of it is known to be durable.
+    recorded: bool,
 }
 
 impl Merger {
@@ -46,13 +50,25 @@ impl Merger {
         let mut rows = if is_time { self.due(now, false) } else { Rows::new() };
         let access = self.bounded(access);
         if let Some(open) = self.open.get_mut(&access) {
-            open.more += 1;
+            if open.recorded || access.outcome != Outcome::Granted {
+                open.more += 1;
+            } else {
+                rows.push((access, 1));
+            }
             return rows;
         }
         *self.kinds.entry(access.who.clone()).or_default() += 1;
-        self.open.insert(access.clone(), Open { since: now, more: 0 });
+        self.strangers += usize::from(is_stranger(&access));
+        self.open.insert(access.clone(), Open { since: now, more: 0, recorded: false });
         rows.push((access, 1));
         rows
+    }
+
+    /// Learns that an access is durable.
+    pub(super) fn recorded(&mut self, access: &Access) {
+        if let Some(open) = self.open.get_mut(access) {
+            open.recorded = true;
+        }
     }
 
     /// The counts whose period is over, or all.
@@ -61,7 +77,7 @@ impl Merger {
         let over = self.open.extract_if(|_, open| all || !is_within(open.since, now));
         let over: Vec<_> = over.collect();
         for (access, _) in &over {
-            self.let_go(&access.who);
+            self.let_go(access);
         }
         over.into_iter().filter(|(_, open)| open.more > 0).map(|(access, open)| (access, open.more)).collect()
     }
@@ -69,15 +85,16 @@ impl Merger {
     /// Takes back that an access was recorded: it could not be.
     pub(super) fn forget(&mut self, access: &Access) {
         if self.open.remove(access).is_some() {
-            self.let_go(&access.who);
+            self.let_go(access);
         }
     }
 
-    fn let_go(&mut self, who: &Who) {
-        if let Some(kinds) = self.kinds.get_mut(who) {
+    fn let_go(&mut self, access: &Access) {
+        self.strangers -= usize::from(is_stranger(access));
+        if let Some(kinds) = self.kinds.get_mut(&access.who) {
             *kinds -= 1;
             if *kinds == 0 {
-                self.kinds.remove(who);
+                self.kinds.remove(&access.who);
             }
         }
     }
@@ -90,11 +107,15 @@ impl Merger {
             let (resource, reason) = (VARIOUS.into(), VARIOUS.into());
             Access { resource, reason, model: None, version: None, ..access }
         };
-        if self.open.len() >= OPEN {
+        if is_stranger(&access) && self.strangers >= STRANGERS {
             return Access { who: Who::Stranger(std::net::Ipv6Addr::UNSPECIFIED.into()), ..vague(access) };
         }
         if self.kinds.get(&access.who).is_some_and(|kinds| *kinds >= KINDS) { vague(access) } else { access }
     }
+}
+
+fn is_stranger(access: &Access) -> bool {
+    matches!(access.who, Who::Stranger(_))
 }
 
 /// A clock that was set back ends the period.
@@ -184,11 +205,26 @@ mod tests {
             Access::refused(who, Action::Request, "/a", "r", "bad-token")
         };
         let rows = (0..50_000).map(|index| merger.note(stranger(index), at(0)).len()).sum::<usize>();
-        assert_eq!(rows, OPEN + 1);
+        assert_eq!(rows, STRANGERS + 1);
         let granted = Access::granted(Who::Operator("ann".into()), Action::ReadBlob, "d", "r");
-        assert_eq!(merger.note(granted.clone(), at(0)), once(&granted));
+        for named in [granted, refused("eve", "/a")] {
+            assert_eq!(merger.note(named.clone(), at(0)), once(&named), "who has a name keeps it");
+        }
         let total: u64 = merger.due(at(60), false).iter().map(|(_, times)| times).sum();
         assert_eq!(total as usize + rows, 50_000, "every one is counted");
+        assert_eq!(merger.due(at(60), true), []);
+        assert_eq!((merger.strangers, merger.kinds.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_granted_read_counts_beside_its_like_once_that_is_recorded() {
+        let mut merger = Merger::default();
+        let granted = Access::granted(Who::Operator("ann".into()), Action::ReadBlob, "d", "r");
+        for _ in 0..2 {
+            assert_eq!(merger.note(granted.clone(), at(0)), once(&granted));
+        }
+        merger.recorded(&granted);
+        assert_eq!(merger.note(granted, at(1)), []);
     }
 
     #[test]

@@ -10,9 +10,6 @@ use crate::{
     forms::AccessRow,
 };
 
-/// Longest text of one column, in characters: callers choose some of them.
-const MAX_TEXT: usize = 200;
-
 /// Which accesses.
 #[derive(Debug, Clone, Default)]
 pub struct AccessQuery {
@@ -98,23 +95,19 @@ fn insert(connection: &Connection, access: &Access, times: u64, now: Timestamp) 
     connection.prepare_cached(sql)?.execute(params![
         millis(now),
         kind,
-        bounded(actor),
+        actor,
         address,
         access.action.as_str(),
-        bounded(&access.resource),
+        access.resource,
         access.model.as_ref().map(|model| model.team.as_str()),
         access.model.as_ref().map(|model| model.model.as_str()),
         access.version.as_ref().map(ToString::to_string),
-        bounded(&access.reason),
+        access.reason,
         outcome,
         code,
         integer(times),
     ])?;
     Ok(())
-}
-
-fn bounded(text: &str) -> String {
-    text.chars().take(MAX_TEXT).collect()
 }
 
 fn from_row(row: &Row<'_>) -> Result<AccessRow, StoreError> {

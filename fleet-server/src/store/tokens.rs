@@ -75,7 +75,7 @@ impl Store {
         .await
     }
 
-    /// Adds a token by order of `by`.
+    /// Adds a token by order of `by`; it ends no later than the token of `by`.
     ///
     /// # Errors
     /// [`StoreError`]; refusals are in the value.
@@ -90,18 +90,22 @@ impl Store {
             if !policy::covers(&by, role, &scope) {
                 return Ok(Err(TokenRefusal::Mightier(name)));
             }
-            if row(connection, &name)?.is_some() {
+            if row(connection, name.as_str())?.is_some() {
                 return Ok(Err(TokenRefusal::Exists(name)));
             }
             let count = "SELECT count(*) FROM tokens WHERE revoked IS NULL";
             if connection.query_row(count, [], |row| row.get::<_, i64>(0))? >= MAX_TOKENS {
                 return Ok(Err(TokenRefusal::TooMany));
             }
+            let makers = row(connection, &by.name)?.and_then(|(maker, _)| maker.expires);
+            let expires = expires.into_iter().chain(makers).min();
             insert(connection, &hash, (name.as_str(), role, &scope), (expires, Some(&by.name)), now)?;
             let until = expires.map_or_else(|| "until revoked".into(), |expires| format!("until {expires}"));
             let words = format!("token {name}: {}, for {scope}, {until}", role.as_str());
             events::insert(connection, &NewEvent::new(EventKind::TokenCreated, words).by(by.name), now)?;
-            row(connection, &name)?.map(|(row, _)| Ok(row)).ok_or_else(|| super::damaged("token", "it is not there"))
+            row(connection, name.as_str())?
+                .map(|(row, _)| Ok(row))
+                .ok_or_else(|| super::damaged("token", "it is not there"))
         })
         .await
     }
@@ -118,7 +122,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Result<(), TokenRefusal>, StoreError> {
         self.write(move |connection| {
-            let Some((_, holder)) = row(connection, &name)?.filter(|(row, _)| row.revoked.is_none()) else {
+            let Some((_, holder)) = row(connection, name.as_str())?.filter(|(row, _)| row.revoked.is_none()) else {
                 return Ok(Err(TokenRefusal::Unknown(name)));
             };
             if !policy::covers(&by, holder.role, &holder.scope) {
@@ -211,9 +215,9 @@ fn insert(
 const COLUMNS: &str =
     "name, role, teams, devices, expires, created, created_by, last_used, revoked, revoked_by, revoke_reason";
 
-fn row(connection: &Connection, name: &TokenName) -> Result<Option<(TokenRow, Operator)>, StoreError> {
+fn row(connection: &Connection, name: &str) -> Result<Option<(TokenRow, Operator)>, StoreError> {
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM tokens WHERE name = ?1"))?;
-    let mut rows = statement.query([name.as_str()])?;
+    let mut rows = statement.query([name])?;
     rows.next()?.map(from_row).transpose()
 }
 

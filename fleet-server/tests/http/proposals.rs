@@ -1,5 +1,7 @@
 //! Publishing by more than one person, recalls, floors and candidates, over real TLS.
 
+use jiff::SignedDuration;
+
 use super::{
     rig::{Reply, Uploads},
     rollouts::token,
@@ -23,6 +25,12 @@ const NEXT: &str = "demo/m@1.1.0";
 pub(super) async fn list(rig: &Rig, new: &[(&str, &Uploads)]) -> Value {
     let new: Vec<_> = new.iter().map(|(model, (manifest, _))| (*model, manifest.as_slice())).collect();
     rig.team_role("demo", &new).await
+}
+
+/// A time so many days ahead, in whole seconds.
+fn in_days(days: i64) -> String {
+    let at = clock::now() + SignedDuration::from_hours(days * 24);
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn signature(key: &SigningKey, signed: &Value) -> Signature {
@@ -161,7 +169,7 @@ async fn signatures_are_void_once_the_list_has_moved() {
     let again = two.uploaded(NEXT).await;
     let waits: ProposalDetail = propose(&two.ann, &again, &[&two.keys[0]]).await.ok();
     let mut other = again.clone();
-    other["expires"] = json!("2027-01-01T00:00:00Z");
+    other["expires"] = json!(in_days(40));
     let both: Vec<_> = two.keys.iter().collect();
     two.rig.admin().put("/api/v1/teams/demo/metadata", sign_value(other, &both).unwrap()).await.empty();
     assert_eq!(sign(&two.bob, &waits, &two.keys[1]).await.problem(), (409, "proposal-void".into()));
@@ -231,7 +239,7 @@ async fn every_fault_in_a_proposal_is_refused_by_its_own_name() {
     // At most so many wait.
     for n in 0..16 {
         let mut one = signed.clone();
-        one["expires"] = json!(format!("2027-01-{:02}T00:00:00Z", n + 1));
+        one["expires"] = json!(in_days(40 + n));
         propose(&two.ann, &one, &[]).await.ok::<ProposalDetail>();
     }
     assert_eq!(code(&signed, &[]).await, "too-many-proposals");
@@ -294,7 +302,7 @@ async fn a_proposal_of_another_team_is_answered_like_none() {
     }
     // Nor do pages tell of it.
     let mut later = signed.clone();
-    later["expires"] = json!("2027-01-01T00:00:00Z");
+    later["expires"] = json!(in_days(40));
     propose(&two.ann, &later, &[]).await.ok::<ProposalDetail>();
     let seen = async |caller: &Caller, query: &str| {
         let page: Page<ProposalRow> = caller.get(&format!("/api/v1/proposals?limit=1{query}")).await.ok();

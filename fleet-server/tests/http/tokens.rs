@@ -76,6 +76,21 @@ async fn a_token_ends_when_its_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_ends_no_later_than_who_made_it() {
+    let rig = Rig::start().await;
+    let order = |name: &str, valid: Value| json!({"name": name, "role": "admin", "valid_seconds": valid});
+    let made: TokenIssued = rig.admin().post("/api/v1/tokens", &order("guest", json!(3600))).await.ok();
+    let ends = made.row.expires.unwrap();
+    let guest = rig.bearer(&made.secret);
+    for (name, valid) in [("for-good", json!(null)), ("longer", json!(86_400))] {
+        let heir: TokenIssued = guest.post("/api/v1/tokens", &order(name, valid)).await.ok();
+        assert_eq!(heir.row.expires, Some(ends), "{name}");
+    }
+    let brief: TokenIssued = guest.post("/api/v1/tokens", &order("brief", json!(60))).await.ok();
+    assert!(brief.row.expires.unwrap() < ends);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_token_is_refused_by_its_own_code() {
     let rig = Rig::start().await;
     let admin = rig.admin();

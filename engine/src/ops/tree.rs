@@ -28,8 +28,8 @@ struct Trees {
 }
 
 impl Trees {
-    fn read(node: &NodeProto, leaf: &str, outputs: usize) -> TractResult<Self> {
-        Ok(match read::forest(node, leaf, outputs)? {
+    fn read(node: &NodeProto, leaf: &str, outputs: usize, aggregate: Aggregate) -> TractResult<Self> {
+        Ok(match read::forest(node, leaf, outputs, aggregate)? {
             read::Read::Single(forest) => {
                 Self { features: forest.features(), single: Some(forest), double: OnceLock::new() }
             }
@@ -48,16 +48,16 @@ impl Trees {
     }
 
     /// The sums of every row; in single precision unless the input or the file has double.
-    fn sums(&self, input: &Tensor, aggregate: Aggregate) -> TractResult<Sums<f32>> {
+    fn sums(&self, input: &Tensor) -> TractResult<Sums<f32>> {
         let (rows, columns) = matrix(input)?;
         if let (Some(single), true) = (&self.single, input.datum_type() != DatumType::F64) {
-            return Ok(single.sums(&floats(input)?, rows, columns, aggregate));
+            return Ok(single.sums(&floats(input)?, rows, columns));
         }
         let double = self.double.get_or_init(|| {
             self.single.as_ref().expect("invariant: a forest without single precision has double").doubled()
         });
         let input = input.cast_to::<f64>()?;
-        Ok(double.sums(values::<f64>(&input)?, rows, columns, aggregate).narrowed())
+        Ok(double.sums(values::<f64>(&input)?, rows, columns).narrowed())
     }
 }
 
@@ -85,7 +85,7 @@ enum Second {
 
 pub(super) fn classifier(node: &NodeProto) -> TractResult<Classifier> {
     let labels = Labels::read(node, "classlabels_int64s", "classlabels_strings")?;
-    let trees = Trees::read(node, "class", labels.len())?;
+    let trees = Trees::read(node, "class", labels.len(), Aggregate::Sum)?;
     let ids = node.get_attr_slice::<i64>("class_ids")?;
     let base = read::base(node)?;
     let is_one_scored = labels.len() == 2 && ids.iter().all(|id| id == &ids[0]);
@@ -103,7 +103,7 @@ pub(super) fn classifier(node: &NodeProto) -> TractResult<Classifier> {
 impl Classifier {
     /// The class of a row and, in place, its scores; `row` has a place for each class.
     fn decide(&self, row: &mut [f32], scored: &[bool]) -> usize {
-        let is_scored = |class: usize| scored.get(class).copied().unwrap_or(true);
+        let is_scored = |class: usize| scored[class];
         if row.len() != 2 {
             let mut best = None;
             for (class, score) in row.iter_mut().enumerate() {
@@ -168,7 +168,7 @@ impl Kernel for Classifier {
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
         let classes = self.labels.len();
-        let mut sums = self.trees.sums(inputs[0], Aggregate::Sum)?;
+        let mut sums = self.trees.sums(inputs[0])?;
         let winners: Vec<usize> = sums.rows_mut(classes).map(|(row, scored)| self.decide(row, scored)).collect();
         let scores = Tensor::from_shape(&[winners.len(), classes], &sums.values)?;
         Ok(vec![self.labels.tensor(&winners)?, scores])
@@ -181,7 +181,6 @@ pub(super) struct Regressor {
     trees: Trees,
     targets: usize,
     base: Vec<f32>,
-    aggregate: Aggregate,
     post: Post,
 }
 
@@ -200,7 +199,8 @@ pub(super) fn regressor(node: &NodeProto) -> TractResult<Regressor> {
         "MAX" => Aggregate::Max,
         other => bail!("aggregate_function `{other}` is not known"),
     };
-    Ok(Regressor { trees: Trees::read(node, "target", targets)?, targets, base, aggregate, post: Post::read(node)? })
+    let trees = Trees::read(node, "target", targets, aggregate)?;
+    Ok(Regressor { trees, targets, base, post: Post::read(node)? })
 }
 
 impl Kernel for Regressor {
@@ -214,11 +214,11 @@ impl Kernel for Regressor {
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
-        let mut sums = self.trees.sums(inputs[0], self.aggregate)?;
+        let mut sums = self.trees.sums(inputs[0])?;
         if !self.base.is_empty() || self.post != Post::None {
             for (row, scored) in sums.rows_mut(self.targets) {
                 // Among several targets, one that no leaf has weighed stays nothing, as in onnxruntime.
-                let is_left = |target: usize| self.targets > 1 && scored.get(target) == Some(&false);
+                let is_left = |target: usize| self.targets > 1 && !scored[target];
                 let based = row.iter_mut().zip(&self.base).enumerate().filter(|(target, _)| !is_left(*target));
                 based.for_each(|(_, (score, base))| *score += base);
                 match row {

@@ -26,6 +26,8 @@ def trees(m):
     for aggregate in ["SUM", "MIN", "MAX"]:
         case("TreeEnsembleRegressor", f"unweighed_{aggregate.lower()}", {"x": x}, [FLOAT], n_targets=3, aggregate_function=aggregate,
              base_values=[3.0, -3.0, 5.0], **leaves, **(weights | {"target_ids": [1, 1, 1, 2]}))
+        case("TreeEnsembleRegressor", f"nothing_{aggregate.lower()}", {"x": x}, [FLOAT], n_targets=2, aggregate_function=aggregate,
+             **m.forest(5, 2, 2, "target", seed=113, complete=True, weight=lambda draw: draw.integers(-1, 2) * 1.0))
     ways = dict(target_treeids=[0] * 3, target_nodeids=[3, 4, 5], target_ids=[0] * 3, target_weights=[1.0, 2.0, 4.0])
     shared = dict(nodes_treeids=[0] * 6, nodes_nodeids=[0, 1, 2, 3, 4, 5], nodes_featureids=[0, 0, 0, 0, 0, 0],
                   nodes_values=[1.0, 3.0, 5.0, 0.0, 0.0, 0.0], nodes_modes=["BRANCH_EQ"] * 3 + ["LEAF"] * 3,

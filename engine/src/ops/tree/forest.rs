@@ -1,15 +1,13 @@
-//! Decision trees laid out for speed: a node is small, its two children are neighbours, and eight walks go down in lock-step without a
-//! branch, so that the processor overlaps their memory accesses. Which trees or rows these eight are depends on how many rows came.
-//!
-//! The weights of the leaves are summed tree by tree, as onnxruntime does, so that sums are the same to the last bit.
+//! Decision trees laid out for speed: a node is small, and its two children are neighbours, so that a step needs no branch.
+
+mod walk;
+
+pub(super) use walk::Sums;
 
 use tract_onnx::{
     prelude::TractResult,
     tract_hir::internal::{bail, ensure},
 };
-
-/// Walks in lock-step: measured best among 4, 8 and 16.
-const LANES: usize = 8;
 
 /// What becomes of the weights that several trees give for one output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +76,6 @@ const NAN_FIRST: u32 = 1 << 31;
 const STRICT: u32 = 1 << 30;
 const EQUAL: u32 = 1 << 29;
 const FEATURE: u32 = EQUAL - 1;
-/// Trees up to this depth are walked to it; deeper ones have leaves at many depths, so that all lanes have often arrived before.
-const SHALLOW: u32 = 8;
-/// Steps between two looks whether all lanes have arrived.
-const STRIDE: u32 = 4;
-
 #[derive(Debug, Clone, Copy)]
 struct Node<T> {
     threshold: T,
@@ -95,6 +88,8 @@ struct Node<T> {
 struct Tree {
     root: u32,
     depth: u32,
+    /// The only output that its leaves weigh, each at most once.
+    only: Option<u32>,
 }
 
 /// Trees whose leaves weigh outputs.
@@ -106,35 +101,15 @@ pub(super) struct Forest<T> {
     trees: Vec<Tree>,
     /// Output and weight.
     weights: Vec<(u32, T)>,
+    /// By node: the weight of a leaf that has one, nothing of others.
+    lone: Vec<T>,
     outputs: usize,
     features: usize,
     /// Some node tests for equality or against no number, which the fast walk does not.
     is_odd: bool,
-    /// Every leaf weighs every output.
-    is_complete: bool,
-}
-
-/// The trees' sums, row by row.
-#[derive(Debug)]
-pub(super) struct Sums<T> {
-    pub(super) values: Vec<T>,
-    /// Which of them some leaf has weighed; empty where all are.
-    scored: Vec<bool>,
-}
-
-impl Sums<f64> {
-    #[expect(clippy::cast_possible_truncation, reason = "outputs are single, as in onnxruntime")]
-    pub(super) fn narrowed(self) -> Sums<f32> {
-        Sums { values: self.values.into_iter().map(|value| value as f32).collect(), scored: self.scored }
-    }
-}
-
-impl<T> Sums<T> {
-    /// Each row with which of it is scored; nothing where all is.
-    pub(super) fn rows_mut(&mut self, outputs: usize) -> impl Iterator<Item = (&mut [T], &[bool])> {
-        let scored = self.scored.chunks_exact(outputs).map(Some).chain(std::iter::repeat(None));
-        self.values.chunks_exact_mut(outputs).zip(scored.map(Option::unwrap_or_default))
-    }
+    aggregate: Aggregate,
+    /// For each output whether every row's walks weigh it; nothing where that depends on the row, or the aggregate asks each.
+    scored: Option<Vec<bool>>,
 }
 
 impl<T: Number> Forest<T> {
@@ -146,15 +121,17 @@ impl<T: Number> Forest<T> {
         trees: &[(Vec<Branch<T>>, usize)],
         leaves: &[Vec<(u32, T)>],
         outputs: usize,
+        aggregate: Aggregate,
     ) -> TractResult<Self> {
         let total: usize = trees.iter().map(|(branches, _)| branches.len()).sum();
         ensure!(total < u32::MAX as usize, "has {total} nodes");
-        let is_complete = leaves.iter().all(|leaf| weighs_all(leaf, outputs));
+        let is_sum = matches!(aggregate, Aggregate::Sum | Aggregate::Average);
+        let scored = known_scores(trees, leaves, outputs).filter(|_| is_sum);
         let (mut weights, mut spans) = (Vec::new(), Vec::with_capacity(leaves.len()));
         for leaf in leaves {
             let start = u32::try_from(weights.len())?;
-            // Where every leaf weighs everything, a weight of nothing says nothing.
-            weights.extend(leaf.iter().filter(|(_, weight)| !is_complete || *weight != T::ZERO));
+            // Where it is known what is weighed, a weight of nothing says nothing.
+            weights.extend(leaf.iter().filter(|(_, weight)| scored.is_none() || *weight != T::ZERO));
             spans.push([start, u32::try_from(weights.len())?]);
         }
         let mut forest = Self {
@@ -162,10 +139,12 @@ impl<T: Number> Forest<T> {
             spans: Vec::with_capacity(total),
             trees: Vec::with_capacity(trees.len()),
             weights,
+            lone: Vec::with_capacity(total),
             outputs,
             features: 1,
             is_odd: false,
-            is_complete,
+            aggregate,
+            scored,
         };
         for (branches, root) in trees {
             forest.plant(branches, *root, &spans)?;
@@ -186,6 +165,7 @@ impl<T: Number> Forest<T> {
         // The nodes in their new order, by their old number, with their depths.
         let mut order = vec![(root, 0)];
         let (mut at, mut deepest) = (0, 0);
+        let (mut only, mut is_only) = (None, true);
         while let Some(&(node, depth)) = order.get(at) {
             deepest = depth;
             let own = u32::try_from(base + at)?;
@@ -194,6 +174,13 @@ impl<T: Number> Forest<T> {
                     // Everything is at most infinity, and what is no number goes to the first child: a leaf stays where it is.
                     self.nodes.push(Node { threshold: T::INFINITY, feature: NAN_FIRST, child: own });
                     self.spans.push(spans[leaf]);
+                    let weights = self.weights_of(own);
+                    is_only &= weights.len() < 2;
+                    if let [(output, _), ..] = weights {
+                        is_only &= *only.get_or_insert(*output) == *output;
+                    }
+                    let lone = if let [(_, weight)] = weights { *weight } else { T::ZERO };
+                    self.lone.push(lone);
                 }
                 Branch::Inner { feature, threshold, test, nan_first, first, second } => {
                     mark(first)?;
@@ -212,12 +199,13 @@ impl<T: Number> Forest<T> {
                     let child = u32::try_from(base + order.len())?;
                     self.nodes.push(Node { threshold, feature: feature | flags, child });
                     self.spans.push([0, 0]);
+                    self.lone.push(T::ZERO);
                     order.extend([(first, depth + 1), (second, depth + 1)]);
                 }
             }
             at += 1;
         }
-        self.trees.push(Tree { root: u32::try_from(base)?, depth: deepest });
+        self.trees.push(Tree { root: u32::try_from(base)?, depth: deepest, only: only.filter(|_| is_only) });
         ensure!(
             order.len() == branches.len(),
             "{} of {} nodes of a tree are never reached",
@@ -231,126 +219,34 @@ impl<T: Number> Forest<T> {
     pub(super) fn features(&self) -> usize {
         self.features
     }
-
-    /// The sums of every row; each has `columns`, at least [`features`](Self::features).
-    pub(super) fn sums(&self, values: &[T], rows: usize, columns: usize, aggregate: Aggregate) -> Sums<T> {
-        let mut sums = Sums {
-            values: vec![T::ZERO; rows * self.outputs],
-            scored: if self.is_complete && matches!(aggregate, Aggregate::Sum | Aggregate::Average) {
-                Vec::new()
-            } else {
-                vec![false; rows * self.outputs]
-            },
-        };
-        // Where every value is a number the walk need not ask.
-        #[expect(clippy::eq_op, reason = "only what is no number differs from itself")]
-        let is_odd = values.iter().fold(self.is_odd, |is_odd, value| is_odd | (value != value));
-        let walk = if is_odd { Self::descend::<true> } else { Self::descend::<false> };
-        if rows < LANES {
-            for at in 0..rows {
-                for trees in self.trees.chunks(LANES) {
-                    let lanes = std::array::from_fn(|lane| trees[lane.min(trees.len() - 1)].root);
-                    let depth = trees.iter().map(|tree| tree.depth).max().unwrap_or(0);
-                    let ends = walk(self, lanes, depth, [at * columns; LANES], values);
-                    ends.iter().take(trees.len()).for_each(|end| self.weigh(*end, at, aggregate, &mut sums));
-                }
-            }
-        } else {
-            // Tree by tree, so that a tree stays near while all rows pass it; each row's sum is in the trees' order all the same.
-            for tree in &self.trees {
-                for first in (0..rows).step_by(LANES) {
-                    let bases = std::array::from_fn(|lane| (first + lane).min(rows - 1) * columns);
-                    let ends = walk(self, [tree.root; LANES], tree.depth, bases, values);
-                    let here = first..(first + LANES).min(rows);
-                    here.zip(ends).for_each(|(at, end)| self.weigh(end, at, aggregate, &mut sums));
-                }
-            }
-        }
-        if aggregate == Aggregate::Average {
-            let trees = T::from_count(self.trees.len());
-            sums.values.iter_mut().for_each(|value| *value = *value / trees);
-        }
-        sums
-    }
-
-    /// The leaves at which these walks end; each looks at the row that begins at its base. `ALL` takes every test and value there is.
-    #[inline]
-    fn descend<const ALL: bool>(
-        &self,
-        mut at: [u32; LANES],
-        depth: u32,
-        bases: [usize; LANES],
-        values: &[T],
-    ) -> [u32; LANES] {
-        let mut left = depth;
-        while left > 0 {
-            let before = at;
-            let steps = if depth <= SHALLOW { left } else { left.min(STRIDE) };
-            for _ in 0..steps {
-                for lane in 0..LANES {
-                    at[lane] = self.step::<ALL>(at[lane], bases[lane], values);
-                }
-            }
-            if at == before {
-                break;
-            }
-            left -= steps;
-        }
-        at
-    }
-
-    #[inline]
-    fn step<const ALL: bool>(&self, at: u32, base: usize, values: &[T]) -> u32 {
-        let node = self.nodes[at as usize];
-        let value = values[base.wrapping_add((node.feature & FEATURE) as usize)];
-        let is_second = if ALL {
-            #[expect(clippy::eq_op, reason = "only what is no number differs from itself")]
-            let is_nan = value != value;
-            let is_first = if node.feature & EQUAL != 0 { value == node.threshold } else { value <= node.threshold };
-            !(is_first | (is_nan & (node.feature & NAN_FIRST != 0)))
-        } else {
-            value > node.threshold
-        };
-        node.child.wrapping_add(u32::from(is_second))
-    }
-
-    #[inline]
-    fn weigh(&self, end: u32, row: usize, aggregate: Aggregate, sums: &mut Sums<T>) {
-        let [start, stop] = self.spans[end as usize];
-        let weights = &self.weights[start as usize..stop as usize];
-        if let ([(_, weight)], true) = (weights, self.outputs == 1 && sums.scored.is_empty()) {
-            sums.values[row] = sums.values[row] + *weight;
-            return;
-        }
-        let row = row * self.outputs..(row + 1) * self.outputs;
-        let values = &mut sums.values[row.clone()];
-        if sums.scored.is_empty() {
-            weights.iter().for_each(|(output, weight)| values[*output as usize] = values[*output as usize] + *weight);
-            return;
-        }
-        let scored = &mut sums.scored[row];
-        for (output, weight) in weights {
-            let (value, is_scored) = (&mut values[*output as usize], &mut scored[*output as usize]);
-            let is_better = match aggregate {
-                Aggregate::Sum | Aggregate::Average => {
-                    *value = *value + *weight;
-                    false
-                }
-                Aggregate::Min => !*is_scored || *weight < *value,
-                Aggregate::Max => !*is_scored || *weight > *value,
-            };
-            if is_better {
-                *value = *weight;
-            }
-            *is_scored = true;
-        }
-    }
 }
 
-fn weighs_all<T>(leaf: &[(u32, T)], outputs: usize) -> bool {
-    let mut seen = vec![false; outputs];
-    leaf.iter().for_each(|(output, _)| seen[*output as usize] = true);
-    seen.into_iter().all(|seen| seen)
+/// For each output whether some leaf of every walk weighs it, where that can be told without walking: either a tree has no leaf that
+/// leaves it out, or no leaf has it at all.
+fn known_scores<T>(trees: &[(Vec<Branch<T>>, usize)], leaves: &[Vec<(u32, T)>], outputs: usize) -> Option<Vec<bool>> {
+    let mut weighed = vec![false; outputs];
+    leaves.iter().flatten().for_each(|(output, _)| weighed[*output as usize] = true);
+    let mut covered = vec![false; outputs];
+    let (mut counts, mut last, mut seen) = (vec![0; outputs], vec![usize::MAX; outputs], Vec::new());
+    for (branches, _) in trees {
+        let mut total = 0;
+        for branch in branches {
+            let Branch::Leaf(leaf) = branch else { continue };
+            total += 1;
+            for output in leaves[*leaf].iter().map(|(output, _)| *output as usize) {
+                if std::mem::replace(&mut last[output], *leaf) != *leaf {
+                    if counts[output] == 0 {
+                        seen.push(output);
+                    }
+                    counts[output] += 1;
+                }
+            }
+        }
+        for output in seen.drain(..) {
+            covered[output] |= std::mem::take(&mut counts[output]) == total;
+        }
+    }
+    (covered == weighed).then_some(covered)
 }
 
 impl Forest<f32> {
@@ -367,10 +263,12 @@ impl Forest<f32> {
             spans: self.spans.clone(),
             trees: self.trees.clone(),
             weights: self.weights.iter().map(|(output, weight)| (*output, f64::from(*weight))).collect(),
+            lone: self.lone.iter().map(|weight| f64::from(*weight)).collect(),
             outputs: self.outputs,
             features: self.features,
             is_odd: self.is_odd,
-            is_complete: self.is_complete,
+            aggregate: self.aggregate,
+            scored: self.scored.clone(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A forest from the attributes of its node, with every number in them checked: ids are there and in range, children form trees.
 
-use super::forest::{Branch, Forest, Number, Test};
+use super::forest::{Aggregate, Branch, Forest, Number, Test};
 use crate::tensor_proto;
 use std::collections::HashMap;
 use tract_onnx::{
@@ -22,7 +22,7 @@ pub(super) enum Read {
 ///
 /// # Errors
 /// What is wrong with which attribute.
-pub(super) fn forest(node: &NodeProto, leaf: &str, outputs: usize) -> TractResult<Read> {
+pub(super) fn forest(node: &NodeProto, leaf: &str, outputs: usize, aggregate: Aggregate) -> TractResult<Read> {
     ensure!(outputs <= MAX_OUTPUTS, "has {outputs} outputs, more than {MAX_OUTPUTS}");
     let weights = format!("{leaf}_weights");
     let doubles = |name: &str| doubles(node, &format!("{name}_as_tensor"));
@@ -31,12 +31,12 @@ pub(super) fn forest(node: &NodeProto, leaf: &str, outputs: usize) -> TractResul
             let floats = |name: &str| Ok(node.get_attr_opt_slice::<f32>(name)?.unwrap_or_default().to_vec());
             let floats: [TractResult<Vec<f32>>; 2] = [floats("nodes_values"), floats(&weights)];
             let [values, weights] = floats;
-            Read::Single(planted(node, leaf, outputs, &values?, &weights?)?)
+            Read::Single(planted(node, leaf, (outputs, aggregate), &values?, &weights?)?)
         }
         (values, weights) => {
             let values = values.ok_or_else(|| anyhow!("has weights of double precision and thresholds of single"))?;
             let weights = weights.ok_or_else(|| anyhow!("has thresholds of double precision and weights of single"))?;
-            Read::Double(planted(node, leaf, outputs, &values, &weights)?)
+            Read::Double(planted(node, leaf, (outputs, aggregate), &values, &weights)?)
         }
     })
 }
@@ -89,7 +89,7 @@ struct Tree<T> {
 fn planted<T: Number>(
     node: &NodeProto,
     leaf: &str,
-    outputs: usize,
+    (outputs, aggregate): (usize, Aggregate),
     values: &[T],
     weights: &[T],
 ) -> TractResult<Forest<T>> {
@@ -123,7 +123,7 @@ fn planted<T: Number>(
         ensure!(roots.next().is_none(), "a tree has several roots");
         Ok((tree.branches, root))
     });
-    Forest::lay_out(&rooted.collect::<TractResult<Vec<_>>>()?, &leaves, outputs)
+    Forest::lay_out(&rooted.collect::<TractResult<Vec<_>>>()?, &leaves, outputs, aggregate)
 }
 
 /// Fills the trees' nodes in; the leaves, without their weights so far.

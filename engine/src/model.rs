@@ -4,6 +4,7 @@
 //! while it is among the most recently used. No state passes from one call to the next.
 
 pub(crate) mod plans;
+mod registers;
 
 use crate::{
     check, convert, decode,
@@ -17,7 +18,10 @@ use crate::{
 };
 use plans::{Plan, Plans};
 use std::{fmt, sync::Arc};
-use tract_onnx::prelude::{IntoTValue, TVec, TractResult};
+use tract_onnx::{
+    prelude::{IntoTValue, TVec, TractResult},
+    tract_core::plan,
+};
 
 /// An ONNX model, ready to run; shared between threads by reference or `Arc`.
 pub struct Model {
@@ -174,7 +178,13 @@ impl fmt::Debug for Model {
 
 fn compute(plan: &Plan, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
     let inputs = inputs.iter().map(|tensor| Ok(convert::to_tract(tensor)?.into_tvalue()));
-    let outputs = plan.runnable.run(inputs.collect::<TractResult<TVec<_>>>()?)?;
+    let mut state = plan.runnable.spawn()?;
+    let outputs =
+        state.run_plan_with_eval(inputs.collect::<TractResult<TVec<_>>>()?, |context, state, node, inputs| {
+            let outputs = plan::eval(context, state, node, inputs);
+            registers::rest();
+            outputs
+        })?;
     outputs.iter().map(|tensor| convert::from_tract(tensor)).collect()
 }
 

@@ -1,0 +1,22 @@
+//! tract's assembly kernels for AVX and AVX-512 return without VZEROUPPER. While the upper halves of the vector registers are in use,
+//! each SSE instruction of that thread, which is what Rust makes for `x86_64`, waits for them: what follows is several times slower
+//! (docs/decisions/0010).
+
+/// Says that the upper halves of the vector registers are not in use.
+#[inline]
+pub(super) fn rest() {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx")]
+        fn zero_upper() {
+            std::arch::x86_64::_mm256_zeroupper();
+        }
+        if std::arch::is_x86_feature_detected!("avx") {
+            #[expect(unsafe_code, reason = "the only way to an instruction that not every processor has")]
+            // SAFETY: the processor has AVX. Between calls no upper half is in use: the calling convention keeps none.
+            unsafe {
+                zero_upper();
+            }
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! while it is among the most recently used. No state passes from one call to the next.
 
 pub(crate) mod plans;
+mod quick;
 mod registers;
 
 use crate::{

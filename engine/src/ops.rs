@@ -12,6 +12,7 @@ mod linear;
 mod post;
 mod reduce;
 mod scaler;
+mod softmax;
 mod svm;
 mod tree;
 
@@ -30,6 +31,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("LabelEncoder", |context, node| Ok((wrap(node, encode::label(context, node)?), Vec::new())));
     operator!(register, "LinearClassifier", linear::classifier);
     operator!(register, "LinearRegressor", linear::regressor);
+    register.insert("LogSoftmax", softmax::log_softmax);
     operator!(register, "Normalizer", columns::normalizer);
     operator!(register, "OneHotEncoder", encode::one_hot);
     register.insert("ReduceLogSumExp", reduce::log_sum_exp);

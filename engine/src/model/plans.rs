@@ -6,6 +6,7 @@ use crate::{
     error::{LoadError, brief},
     guard::guarded,
     limits::Limits,
+    model::quick,
     ops,
     spec::TensorSpec,
 };
@@ -131,7 +132,9 @@ impl Plans {
                 model.set_input_fact(index, fact)?;
             }
         }
-        model.into_optimized()
+        let mut model = model.into_optimized()?;
+        quick::exchange(&mut model)?;
+        Ok(model)
     }
 
     fn bounded(&self, model: &TypedModel) -> Result<(), LoadError> {

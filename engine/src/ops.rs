@@ -24,6 +24,7 @@ mod recurrent;
 mod reduce;
 mod resample;
 mod scaler;
+mod softmax;
 mod svm;
 mod text;
 mod tree;
@@ -74,6 +75,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "LinearClassifier", linear::classifier);
     operator!(register, "LinearRegressor", linear::regressor);
     register.insert("LSTM", recurrent::lstm);
+    register.insert("LogSoftmax", softmax::log_softmax);
     register.insert("LpPool", windows::lp_pool);
     operator!(register, "MaxUnpool", windows::max_unpool);
     operator!(register, "MurmurHash3", text::murmur);

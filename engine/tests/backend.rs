@@ -97,7 +97,6 @@ fn cases() -> PathBuf {
 }
 
 /// What became of a case.
-#[derive(Debug)]
 enum Outcome {
     Pass,
     Wrong(String),
@@ -171,9 +170,10 @@ fn the_engine_answers_onnx_own_cases() {
     let asked_pass = pass.iter().copied().filter(is_asked).count();
     println!("{} of {} pass, {asked_pass} of the {asked} that are asked for", pass.len(), outcomes.len());
     for (name, outcome) in outcomes.iter().filter(|(name, _)| !pass.contains(name)) {
-        println!("{name}: {outcome:?}");
-        let Outcome::Refused(why) = outcome else { continue };
-        assert!(!why.contains("panicked"), "{name}: {why}");
+        if let Outcome::Refused(said) | Outcome::Wrong(said) = outcome {
+            println!("{name}: {said}");
+            assert!(!said.contains("panicked"), "{name}: {said}");
+        }
     }
     let explained = explained();
     let expected: BTreeSet<&String> = explained.keys().filter(|name| outcomes.contains_key(*name)).collect();

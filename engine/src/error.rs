@@ -42,19 +42,17 @@ pub enum LoadError {
         /// The tensor.
         tensor: String,
     },
-    /// An input has an open dimension that is not its first one.
-    #[error("input `{input}` has shape {shape}: only the first dimension may be open, fix the others at export")]
-    DynamicShape {
+    /// An input declares no shape at all.
+    #[error("input `{input}` declares no shape: export it with one, whose dimensions may be open")]
+    NoShape {
         /// The input.
         input: String,
-        /// The declared shape, `?` for open dimensions.
-        shape: String,
     },
     /// Well-formed, but tract cannot make a plan of it.
-    #[error("the engine cannot compile the model{}: {detail}", at_batch(*batch))]
+    #[error("the engine cannot compile the model{}: {detail}", for_form(form.as_ref()))]
     NotCompilable {
-        /// The batch size pinned, if the model's is open.
-        batch: Option<usize>,
+        /// What the file leaves open, as it was tried.
+        form: Option<String>,
         /// The engine's own words, cut.
         detail: String,
     },
@@ -129,11 +127,19 @@ pub enum RunError {
         /// Rows allowed.
         limit: usize,
     },
-    /// The plan for this batch size could not be made.
-    #[error("no plan for {batch} rows")]
+    /// A later dimension of an input has no places.
+    #[error("input `{tensor}` has shape {got:?}: only the number of rows may be 0")]
+    Empty {
+        /// The input.
+        tensor: String,
+        /// The tensor's shape.
+        got: Vec<usize>,
+    },
+    /// The plan for such a call could not be made.
+    #[error("no plan for {form}")]
     NotCompilable {
-        /// Rows given.
-        batch: usize,
+        /// What the call chose of what the file leaves open.
+        form: String,
         /// Why.
         #[source]
         cause: Box<LoadError>,
@@ -158,8 +164,8 @@ impl LoadError {
     }
 }
 
-fn at_batch(batch: Option<usize>) -> String {
-    batch.map(|rows| format!(" for {rows} rows")).unwrap_or_default()
+fn for_form(form: Option<&String>) -> String {
+    form.map(|form| format!(" for {form}")).unwrap_or_default()
 }
 
 /// At most 400 characters of one line: engine errors may quote whole nodes.

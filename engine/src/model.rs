@@ -1,9 +1,12 @@
 //! A loaded model: knows what it takes and gives, answers calls from any thread.
 //!
-//! Where the batch is open, each batch size gets its own plan with concrete shapes, compiled at the first call and kept
-//! while it is among the most recently used. No state passes from one call to the next.
+//! Where dimensions are open, each choice of them gets its own plan with concrete shapes, compiled at the first call and kept
+//! while it is among the most recently used. The same holds for values of small integer inputs where the graph cannot be compiled
+//! without them. No state passes from one call to the next.
 
+mod form;
 pub(crate) mod plans;
+mod quick;
 mod registers;
 
 use crate::{
@@ -17,8 +20,9 @@ use crate::{
     tensor::{Data, Tensor},
 };
 use plans::{Plan, Plans};
-use std::{fmt, sync::Arc};
+use std::fmt;
 use tract_onnx::{
+    pb::GraphProto,
     prelude::{IntoTValue, TVec, TractResult},
     tract_core::plan,
 };
@@ -28,45 +32,25 @@ pub struct Model {
     facts: Facts,
     plans: Plans,
     batch_limit: usize,
+    untried: Option<LoadError>,
 }
 
 impl Model {
-    /// Loads a model file and compiles its plan: the only one, or the one for a single row if the batch is open.
+    /// Loads a model file and compiles a plan: the only one, or the one for a single row if the batch is open. Where more is open, or
+    /// a plan may depend on values, a few sizes are tried; if none does, only calls tell: [`untried`](Self::untried).
     ///
     /// # Errors
     /// [`LoadError`] says what is wrong with the file or what it asks too much of; nothing of it is kept then.
     pub fn load(bytes: &[u8], limits: &Limits) -> Result<Self, LoadError> {
         let mut proto = decode::model(bytes, limits)?;
-        let opset = proto
-            .opset_import
-            .iter()
-            .find(|import| matches!(&*import.domain, "" | "ai.onnx"))
-            .map_or(1, |import| import.version);
-        if let Some(graph) = proto.graph.as_mut() {
-            rewrite::zip_maps(graph);
-            rewrite::backwards(graph, opset);
-            check::name_apart(graph);
-        }
+        rewrite::all(&mut proto);
         let reader = plans::reader();
         let graph = check::graph(&proto, &reader, limits)?;
         let inputs = spec::inputs(graph, limits)?;
-        let batched = inputs.iter().any(TensorSpec::is_batched);
         let plans = Plans::new(&reader, &proto, inputs.clone(), limits)?;
-        let plan = plans.get(1)?;
-        if plan.outputs.len() != graph.output.len() {
-            return Err(LoadError::malformed("the plan has another number of outputs than the graph"));
-        }
-        let mut outputs = Vec::with_capacity(plan.outputs.len());
-        for (info, fact) in graph.output.iter().zip(&plan.outputs) {
-            let dtype = convert::dtype(fact.datum).ok_or_else(|| LoadError::UnsupportedType {
-                tensor: brief(&info.name),
-                dtype: format!("{:?}", fact.datum).to_uppercase(),
-            })?;
-            outputs.push(spec::output(info, dtype, &fact.dims, batched));
-        }
+        let (outputs, untried) = outputs(graph, &inputs, &plans)?;
         let facts = facts::derive(&proto, graph, bytes.len(), inputs, outputs);
-        let batch_limit = if batched { limits.batch } else { 1 };
-        Ok(Self { facts, plans, batch_limit })
+        Ok(Self { facts, plans, batch_limit: limits.batch, untried })
     }
 
     /// What the model takes, in the order that [`run`](Self::run) wants.
@@ -89,14 +73,24 @@ impl Model {
         self.inputs().iter().any(TensorSpec::is_batched)
     }
 
-    /// Compiles the plan for `batch` rows now, so that the first call does not pay for it. Without effect where the
-    /// batch is fixed.
+    /// Why no plan could be made before the first call: what the file leaves open is nothing that the sizes tried would fit. None
+    /// where a plan was made.
+    pub fn untried(&self) -> Option<&LoadError> {
+        self.untried.as_ref()
+    }
+
+    /// Compiles the plan for `batch` rows now, so that the first call does not pay for it. Without effect where more than the batch
+    /// is open, or where the batch is fixed.
     ///
     /// # Errors
     /// [`RunError::BatchSize`] or [`RunError::NotCompilable`].
     pub fn prepare(&self, batch: usize) -> Result<(), RunError> {
-        let batch = if self.is_batched() { batch } else { 1 };
-        self.plan(batch).map(|_| ())
+        let shapes: Option<_> = self.inputs().iter().map(|spec| spec.pinned(batch)).collect();
+        let Some(shapes) = shapes.filter(|_| self.is_batched()) else { return Ok(()) };
+        self.admit_rows(batch)?;
+        let form = || format!("{batch} rows");
+        let made = self.plans.of_shapes(shapes);
+        made.map(|_| ()).map_err(|cause| RunError::NotCompilable { form: form(), cause: Box::new(cause) })
     }
 
     /// Orders named tensors as [`run`](Self::run) wants them.
@@ -118,38 +112,51 @@ impl Model {
         slots.into_iter().collect::<Option<_>>().ok_or(RunError::WrongInputCount { expected, got })
     }
 
-    /// The outputs for `inputs`, both in declared order. Compiles a plan first if this batch size has none.
+    /// The outputs for `inputs`, both in declared order. Compiles a plan first if there is none for such a call.
     ///
     /// # Errors
     /// [`RunError`]; the model stays usable after every one of them.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
-        let batch = self.rows(inputs)?;
-        if batch == 0
+        let rows = self.rows(inputs)?;
+        if rows == Some(0)
             && let Some(nothing) = self.nothing()
         {
             return Ok(nothing);
         }
-        let plan = self.plan(batch)?;
+        rows.map_or(Ok(()), |rows| self.admit_rows(rows))?;
+        let plan = self.plans.of_call(inputs).map_err(|cause| {
+            let form = form::Form::of_call(inputs, false).text(self.inputs());
+            RunError::NotCompilable { form: form.unwrap_or_else(|| "this call".into()), cause: Box::new(cause) }
+        })?;
         let computed = guarded(|| compute(&plan, inputs)).map_err(|what| RunError::Panicked { what })?;
         computed.map_err(|error| RunError::Failed { detail: brief(&format!("{error:#}")) })
     }
 
-    /// Batch size of the call; 1 where it is fixed.
-    fn rows(&self, inputs: &[Tensor]) -> Result<usize, RunError> {
+    /// Rows of the call; none where they are fixed. Inputs whose open first dimensions the file gives the same name, or none, have as
+    /// many as each other.
+    fn rows(&self, inputs: &[Tensor]) -> Result<Option<usize>, RunError> {
         if inputs.len() != self.inputs().len() {
             return Err(RunError::WrongInputCount { expected: self.inputs().len(), got: inputs.len() });
         }
-        let mut rows = None;
+        let mut rows: Vec<(Option<&str>, usize)> = Vec::new();
         for (spec, tensor) in self.inputs().iter().zip(inputs) {
             spec.admit(tensor)?;
-            if let (true, Some(&got)) = (spec.is_batched(), tensor.shape().first()) {
-                let expected = *rows.get_or_insert(got);
-                if got != expected {
-                    return Err(RunError::UnequalBatch { tensor: spec.name.clone(), expected, got });
+            let mut later = spec.dims.iter().zip(tensor.shape()).skip(1);
+            if later.any(|(dim, got)| dim.is_none() && *got == 0) {
+                return Err(RunError::Empty { tensor: spec.name.clone(), got: tensor.shape().to_vec() });
+            }
+            let (true, Some(&got)) = (spec.is_batched(), tensor.shape().first()) else { continue };
+            match rows.iter().find(|(name, _)| *name == spec.rows_name()) {
+                Some((_, expected)) if got != *expected => {
+                    return Err(RunError::UnequalBatch { tensor: spec.name.clone(), expected: *expected, got });
                 }
+                Some(_) => {}
+                None => rows.push((spec.rows_name(), got)),
             }
         }
-        Ok(rows.unwrap_or(1))
+        // Of several the one that is out of bounds tells.
+        let most = rows.iter().map(|(_, rows)| *rows).max();
+        Ok(most.filter(|most| *most > self.batch_limit).or(rows.first().map(|(_, rows)| *rows)))
     }
 
     /// The outputs for no rows, where each output has a row for each row that goes in.
@@ -161,12 +168,56 @@ impl Model {
         self.outputs().iter().map(empty).collect()
     }
 
-    fn plan(&self, batch: usize) -> Result<Arc<Plan>, RunError> {
-        if batch == 0 || batch > self.batch_limit {
-            return Err(RunError::BatchSize { got: batch, limit: self.batch_limit });
+    fn admit_rows(&self, rows: usize) -> Result<(), RunError> {
+        if rows == 0 || rows > self.batch_limit {
+            return Err(RunError::BatchSize { got: rows, limit: self.batch_limit });
         }
-        self.plans.get(batch).map_err(|cause| RunError::NotCompilable { batch, cause: Box::new(cause) })
+        Ok(())
     }
+}
+
+/// What the model gives, by a plan that is made for it; or by the file's word, and why no plan could be made.
+fn outputs(
+    graph: &GraphProto,
+    inputs: &[TensorSpec],
+    plans: &Plans,
+) -> Result<(Vec<TensorSpec>, Option<LoadError>), LoadError> {
+    let mut failed = None;
+    let plan = form::typical(inputs).into_iter().find_map(|shapes| match plans.of_shapes(shapes) {
+        Ok(plan) => Some(plan),
+        Err(error) => {
+            failed.get_or_insert(error);
+            None
+        }
+    });
+    let is_loose = !inputs.iter().all(TensorSpec::is_open_in_rows_only);
+    if is_loose {
+        plans.forget();
+    }
+    let Some(plan) = plan else {
+        let failed = failed.unwrap_or_else(|| LoadError::malformed("nothing was tried"));
+        let may_do = is_loose || plans.may_be_values() || inputs.iter().any(|input| input.dims == [None]);
+        let told: Option<Vec<_>> = graph.output.iter().map(spec::declared_output).collect();
+        return match (told, &failed) {
+            (Some(told), LoadError::NotCompilable { .. }) if may_do => Ok((told, Some(failed))),
+            _ => Err(failed),
+        };
+    };
+    if plan.outputs.len() != graph.output.len() {
+        return Err(LoadError::malformed("the plan has another number of outputs than the graph"));
+    }
+    let batched = inputs.iter().any(TensorSpec::is_batched);
+    let told = graph.output.iter().zip(&plan.outputs).map(|(info, fact)| {
+        let dtype = convert::dtype(fact.datum).ok_or_else(|| LoadError::UnsupportedType {
+            tensor: brief(&info.name),
+            dtype: format!("{:?}", fact.datum).to_uppercase(),
+        })?;
+        Ok(match is_loose {
+            true => spec::loose_output(info, dtype, &fact.dims),
+            false => spec::output(info, dtype, &fact.dims, batched),
+        })
+    });
+    Ok((told.collect::<Result<_, LoadError>>()?, None))
 }
 
 impl fmt::Debug for Model {
@@ -177,7 +228,7 @@ impl fmt::Debug for Model {
 }
 
 fn compute(plan: &Plan, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
-    let inputs = inputs.iter().map(|tensor| Ok(convert::to_tract(tensor)?.into_tvalue()));
+    let inputs = plan.takes.iter().map(|at| Ok(convert::to_tract(&inputs[*at])?.into_tvalue()));
     let mut state = plan.runnable.spawn()?;
     let outputs =
         state.run_plan_with_eval(inputs.collect::<TractResult<TVec<_>>>()?, |context, state, node, inputs| {

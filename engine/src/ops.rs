@@ -3,15 +3,21 @@
 //! An operator is a [`kernel::Kernel`]: it is built from a node's attributes, which it checks in full, says what comes out for what goes
 //! in, and computes it. `kernel` alone knows how tract wants to be told. What onnxruntime answers is right.
 
+mod branch;
 mod columns;
+mod cumsum;
 mod dequantize;
 mod encode;
+mod gemm;
 mod kernel;
 mod labels;
 mod linear;
 mod post;
+mod quantize;
+mod quantized_lstm;
 mod reduce;
 mod scaler;
+mod softmax;
 mod svm;
 mod tree;
 
@@ -24,14 +30,20 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "ArrayFeatureExtractor", columns::array_feature_extractor);
     operator!(register, "Binarizer", columns::binarizer);
     operator!(register, "CategoryMapper", encode::category_mapper);
+    register.insert("CumSum", cumsum::running);
     register.insert("DequantizeLinear", dequantize::linear);
+    operator!(register, "DynamicQuantizeLSTM", quantized_lstm::lstm);
     operator!(register, "FeatureVectorizer", columns::feature_vectorizer);
+    register.insert("Gemm", gemm::product);
+    register.insert("If", branch::conditional);
     operator!(register, "Imputer", columns::imputer);
     register.insert("LabelEncoder", |context, node| Ok((wrap(node, encode::label(context, node)?), Vec::new())));
     operator!(register, "LinearClassifier", linear::classifier);
     operator!(register, "LinearRegressor", linear::regressor);
+    register.insert("LogSoftmax", softmax::log_softmax);
     operator!(register, "Normalizer", columns::normalizer);
     operator!(register, "OneHotEncoder", encode::one_hot);
+    operator!(register, "QuantizeLinear", quantize::linear);
     register.insert("ReduceLogSumExp", reduce::log_sum_exp);
     operator!(register, "SVMClassifier", svm::classifier);
     operator!(register, "SVMRegressor", svm::regressor);

@@ -1,9 +1,22 @@
 //! What is said otherwise in a file before tract reads it.
 
-use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, tensor_proto::DataType};
+use crate::check;
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
+
+/// Every rewriting, in the order in which they build on each other.
+pub(crate) fn all(proto: &mut ModelProto) {
+    let own = |domain: &str| matches!(domain, "" | "ai.onnx");
+    let opset = proto.opset_import.iter().find(|import| own(&import.domain)).map_or(1, |import| import.version);
+    if let Some(graph) = proto.graph.as_mut() {
+        zip_maps(graph);
+        backwards(graph, opset);
+        pools(graph);
+        check::name_apart(graph);
+    }
+}
 
 /// `ZipMap` makes each row of scores a map from class to score. Here its output is the rows themselves, in the classes' order.
-pub(crate) fn zip_maps(graph: &mut GraphProto) {
+fn zip_maps(graph: &mut GraphProto) {
     for node in graph.node.iter_mut().filter(|node| node.op_type == "ZipMap" && node.domain == "ai.onnx.ml") {
         node.op_type = "Identity".into();
         node.domain.clear();
@@ -17,7 +30,7 @@ pub(crate) fn zip_maps(graph: &mut GraphProto) {
 
 /// A recurrent node that goes backwards alone, which tract takes for one that goes forwards: here it goes forwards over a reversed
 /// sequence, and its answers are reversed again. Before opset 10 nothing reverses a sequence: such a node loses its name, and is refused.
-pub(crate) fn backwards(graph: &mut GraphProto, opset: i64) {
+fn backwards(graph: &mut GraphProto, opset: i64) {
     let nodes = std::mem::take(&mut graph.node);
     for mut node in nodes {
         for inner in node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
@@ -70,6 +83,32 @@ pub(crate) fn backwards(graph: &mut GraphProto, opset: i64) {
     }
 }
 
+/// Pools whose padding is given as a rule. `VALID` is no padding; with it tract would forget `ceil_mode`. `SAME_UPPER` and `SAME_LOWER`
+/// under dilation are padded by onnxruntime as if there were none, by tract for it: such a node loses its name, and is refused.
+fn pools(graph: &mut GraphProto) {
+    for node in &mut graph.node {
+        let graphs =
+            node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
+        graphs.for_each(pools);
+        if !matches!(&*node.domain, "" | "ai.onnx") || !matches!(&*node.op_type, "MaxPool" | "AveragePool") {
+            continue;
+        }
+        let is_dilated = node
+            .attribute
+            .iter()
+            .any(|given| given.name == "dilations" && given.ints.iter().any(|dilation| *dilation != 1));
+        let Some(rule) = node.attribute.iter().position(|given| given.name == "auto_pad") else { continue };
+        match &*node.attribute[rule].s {
+            b"SAME_UPPER" | b"SAME_LOWER" if is_dilated => {
+                node.op_type = format!("{} with auto_pad and dilations (export it with pads)", node.op_type);
+            }
+            b"SAME_UPPER" | b"SAME_LOWER" => node.attribute.retain(|given| given.name != "pads"),
+            b"VALID" => node.attribute.retain(|given| !matches!(&*given.name, "auto_pad" | "pads")),
+            _ => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +149,30 @@ mod tests {
         let mut graph = going("reverse");
         backwards(&mut graph, 9);
         assert_eq!(operators(&graph), ["GRU backwards before opset 10"]);
+    }
+
+    fn pool(auto_pad: &str, dilations: Vec<i64>) -> NodeProto {
+        let rule = AttributeProto { name: "auto_pad".into(), s: auto_pad.into(), ..AttributeProto::default() };
+        let dilations = AttributeProto { name: "dilations".into(), ints: dilations, ..AttributeProto::default() };
+        let pads = AttributeProto { name: "pads".into(), ints: vec![3; 4], ..AttributeProto::default() };
+        let attribute = vec![rule, dilations, pads];
+        let node = NodeProto { op_type: "MaxPool".into(), attribute, ..NodeProto::default() };
+        let inner = GraphProto { node: vec![node], ..GraphProto::default() };
+        let nested = AttributeProto { name: "body".into(), g: Some(inner), ..AttributeProto::default() };
+        let outer = NodeProto { op_type: "Loop".into(), attribute: vec![nested], ..NodeProto::default() };
+        let mut graph = GraphProto { node: vec![outer], ..GraphProto::default() };
+        pools(&mut graph);
+        graph.node.remove(0).attribute.remove(0).g.unwrap().node.remove(0)
+    }
+
+    #[test]
+    fn pools_are_padded_by_one_rule_only() {
+        let attributes = |node: &NodeProto| node.attribute.iter().map(|given| given.name.clone()).collect::<Vec<_>>();
+        assert_eq!(attributes(&pool("VALID", vec![2, 2])), ["dilations"]);
+        assert_eq!(attributes(&pool("SAME_UPPER", vec![1, 1])), ["auto_pad", "dilations"]);
+        assert_eq!(attributes(&pool("NOTSET", vec![2, 2])), ["auto_pad", "dilations", "pads"]);
+        assert_eq!(pool("NOTSET", vec![2, 2]).op_type, "MaxPool");
+        assert_eq!(pool("SAME_LOWER", vec![1, 2]).op_type, "MaxPool with auto_pad and dilations (export it with pads)");
     }
 
     #[test]

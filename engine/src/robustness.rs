@@ -27,7 +27,7 @@ fn try_out(bytes: &[u8]) -> Option<LoadError> {
     };
     assert!(told.is_ok_and(|told| told.unsupported.is_empty() && told.refusal.is_none()), "it loads all the same");
     let zeros = model.inputs().iter().map(|spec| {
-        let shape = spec.pinned(1)?;
+        let shape: Vec<usize> = spec.dims.iter().map(|dim| dim.unwrap_or(1)).collect();
         Tensor::new(shape.clone(), vec![0f32; shape.iter().product()]).ok()
     });
     if let Some(zeros) = zeros.collect::<Option<Vec<_>>>() {

@@ -1,9 +1,9 @@
 //! What a model takes and gives: name, element type and dimensions of each input and output.
 //!
-//! An input's first dimension may be open (symbolic, absent, zero or negative in the file): that is the batch.
+//! Dimensions may be open (symbolic, absent, zero or negative in the file). An open first dimension of an input is the batch; what a
+//! later one is at a call is the caller's choice, and each choice costs a plan.
 
 use crate::{
-    convert,
     dtype::{DType, onnx_name},
     error::{LoadError, RunError, brief},
     limits::Limits,
@@ -11,10 +11,7 @@ use crate::{
 };
 use serde::Serialize;
 use std::collections::HashSet;
-use tract_onnx::{
-    pb::{GraphProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto},
-    prelude::InferenceFact,
-};
+use tract_onnx::pb::{GraphProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
 
 /// One input or output of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,14 +20,27 @@ pub struct TensorSpec {
     pub name: String,
     /// Its element type.
     pub dtype: DType,
-    /// Its dimensions, outermost first; `None` is the batch or, in outputs, unknown before a run.
+    /// Its dimensions, outermost first; `None` is open or, in outputs, unknown before a run.
     pub dims: Vec<Option<usize>>,
+    /// What the file calls its open dimensions.
+    #[serde(skip)]
+    pub(crate) names: Vec<Option<String>>,
 }
 
 impl TensorSpec {
     /// Whether the first dimension is open.
     pub fn is_batched(&self) -> bool {
         self.dims.first() == Some(&None)
+    }
+
+    /// Whether nothing but the first dimension of several is open, so that one row is all that there is to try.
+    pub(crate) fn is_open_in_rows_only(&self) -> bool {
+        self.dims.iter().skip(1).all(Option::is_some)
+    }
+
+    /// What the file calls the batch.
+    pub(crate) fn rows_name(&self) -> Option<&str> {
+        self.names.first()?.as_deref()
     }
 
     /// The dimensions as text: `[?, 64]`.
@@ -42,11 +52,6 @@ impl TensorSpec {
     pub(crate) fn pinned(&self, batch: usize) -> Option<Vec<usize>> {
         let dims = self.dims.iter().enumerate();
         dims.map(|(axis, dim)| if axis == 0 { dim.or(Some(batch)) } else { *dim }).collect()
-    }
-
-    /// Tract's fact for `batch` rows, unless a later dimension is open.
-    pub(crate) fn fact(&self, batch: usize) -> Option<InferenceFact> {
-        Some(InferenceFact::dt_shape(convert::datum(self.dtype), &*self.pinned(batch)?))
     }
 
     /// Refuses a tensor of another type or shape; the number of rows is the caller's to judge.
@@ -79,12 +84,10 @@ fn input(info: &ValueInfoProto, limits: &Limits) -> Result<TensorSpec, LoadError
     let dtype = DType::from_onnx(declared.elem_type)
         .ok_or_else(|| LoadError::UnsupportedType { tensor: brief(&name), dtype: onnx_name(declared.elem_type) })?;
     let Some(dims) = dims(declared) else {
-        return Err(LoadError::DynamicShape { input: brief(&name), shape: "of unknown rank".into() });
+        return Err(LoadError::NoShape { input: brief(&name) });
     };
-    let spec = TensorSpec { name, dtype, dims };
-    let Some(row) = spec.pinned(1) else {
-        return Err(LoadError::DynamicShape { input: brief(&spec.name), shape: brief(&spec.shape_text()) });
-    };
+    let spec = TensorSpec { name, dtype, dims, names: names(declared) };
+    let row: Vec<usize> = spec.dims.iter().map(|dim| dim.unwrap_or(1)).collect();
     let bytes = volume(&row)
         .and_then(|values| values.checked_mul(dtype.size().unwrap_or(size_of::<String>())))
         .map_or(u64::MAX, |n| n as u64);
@@ -104,7 +107,23 @@ pub(crate) fn output(info: &ValueInfoProto, dtype: DType, computed: &[Option<usi
     let declared = declared.filter(|dims| dims.len() == computed.len());
     let open = batched && declared.is_none_or(|dims| dims.first() == Some(&None));
     let dims = computed.iter().enumerate().map(|(axis, dim)| if axis == 0 && open { None } else { *dim }).collect();
-    TensorSpec { name: info.name.clone(), dtype, dims }
+    TensorSpec { name: info.name.clone(), dtype, dims, names: Vec::new() }
+}
+
+/// The spec of an output whose dimensions depend on more than rows: fixed is what the file says is fixed, unless `computed`, for some
+/// shapes, says otherwise.
+pub(crate) fn loose_output(info: &ValueInfoProto, dtype: DType, computed: &[Option<usize>]) -> TensorSpec {
+    let declared = tensor_type(info.r#type.as_ref()).and_then(dims).filter(|dims| dims.len() == computed.len());
+    let declared = declared.unwrap_or_else(|| vec![None; computed.len()]);
+    let dims = declared.iter().zip(computed).map(|(said, got)| said.filter(|_| said == got)).collect();
+    TensorSpec { name: info.name.clone(), dtype, dims, names: Vec::new() }
+}
+
+/// The spec of an output of which the file alone tells; none where it does not.
+pub(crate) fn declared_output(info: &ValueInfoProto) -> Option<TensorSpec> {
+    let declared = tensor_type(info.r#type.as_ref())?;
+    let dtype = DType::from_onnx(declared.elem_type)?;
+    Some(TensorSpec { name: info.name.clone(), dtype, dims: dims(declared)?, names: Vec::new() })
 }
 
 fn tensor_type(proto: Option<&TypeProto>) -> Option<&type_proto::Tensor> {
@@ -120,6 +139,14 @@ fn dims(tensor: &type_proto::Tensor) -> Option<Vec<Option<usize>>> {
     Some(tensor.shape.as_ref()?.dim.iter().map(|one| dim(&one.value)).collect())
 }
 
+fn names(tensor: &type_proto::Tensor) -> Vec<Option<String>> {
+    let name = |value: &Option<dimension::Value>| match value {
+        Some(dimension::Value::DimParam(name)) if !name.is_empty() => Some(name.clone()),
+        _ => None,
+    };
+    tensor.shape.iter().flat_map(|shape| &shape.dim).map(|one| name(&one.value)).collect()
+}
+
 fn shape_text(dims: &[Option<usize>]) -> String {
     let texts: Vec<String> = dims.iter().map(|dim| dim.map_or_else(|| "?".to_owned(), |dim| dim.to_string())).collect();
     format!("[{}]", texts.join(", "))
@@ -130,7 +157,7 @@ mod tests {
     use super::*;
 
     fn spec(dims: &[Option<usize>]) -> TensorSpec {
-        TensorSpec { name: "x".into(), dtype: DType::F32, dims: dims.to_vec() }
+        TensorSpec { name: "x".into(), dtype: DType::F32, dims: dims.to_vec(), names: Vec::new() }
     }
 
     #[test]

@@ -99,6 +99,8 @@ def write(folder, model, feed, reference=None):
     """Writes a model whose answers are those of `reference`, which is itself unless it ends in a ZipMap."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # With several threads, what DynamicQuantizeLSTM quantises together depends on how many there are.
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession((reference or model).SerializeToString(), options,
                                            providers=["CPUExecutionProvider"])
     files = {}

@@ -145,11 +145,12 @@ fn blank(wanted: &TensorContract, input: &InputHead, json: usize, rows: &mut Opt
     if binary.is_none() && total > json {
         return Err(Failure::Malformed(format!("input `{name}` holds fewer values than its shape {shape:?} needs")));
     }
-    if binary.is_some_and(|bytes| dtype.size().and_then(|size| size.checked_mul(total)) != Some(bytes)) {
+    let least = values::least_binary(dtype, total);
+    let fits = |bytes: usize| least.is_some_and(|least| bytes == least || (dtype == DType::Bytes && bytes > least));
+    if binary.is_some_and(|bytes| !fits(bytes)) {
         return Err(Failure::Malformed(format!("binary_data_size of `{name}` does not fit its shape {shape:?}")));
     }
     let data = values::empty(dtype, if binary.is_some() { 0 } else { total });
-    let data = data.ok_or_else(|| Failure::Contract(format!("{datatype} is not taken")))?;
     Ok(Blank { name: name.clone(), shape, total, data, binary })
 }
 

@@ -64,7 +64,7 @@ impl Serialize for Values<'_> {
             Data::I64(values) => values.serialize(serializer),
             Data::F32(values) => values.serialize(serializer),
             Data::F64(values) => values.serialize(serializer),
-            Data::Bytes(_) => Err(serde::ser::Error::custom("tensors of BYTES are not given")),
+            Data::Bytes(words) => serializer.collect_seq(words.iter().map(|word| String::from_utf8_lossy(word))),
         }
     }
 }
@@ -82,7 +82,7 @@ pub(super) fn write(loaded: &Loaded, head: &Head, tally: &Tally) -> Result<Answe
         let Some(as_binary) = head.wish(&contract.name) else { continue };
         let before = binary.len();
         if as_binary {
-            values::write_binary(tensor.data(), &mut binary).map_err(Failure::Engine)?;
+            values::write_binary(tensor.data(), &mut binary);
         }
         written.push(Output {
             name: &contract.name,

@@ -22,6 +22,8 @@ struct Column {
     name: Option<String>,
     range: Option<Range>,
     categories: Vec<f64>,
+    /// The same where values are words.
+    words: Vec<String>,
 }
 
 /// The first value that must be refused.
@@ -34,12 +36,13 @@ pub(super) enum Breach {
 impl Rules {
     pub(super) fn new(tensor: &TensorContract) -> Self {
         let columns = if tensor.features.is_empty() {
-            vec![Column { name: None, range: tensor.range, categories: Vec::new() }]
+            vec![Column { name: None, range: tensor.range, categories: Vec::new(), words: Vec::new() }]
         } else {
             let column = |feature: &tern_protocol::contract::Feature| Column {
                 name: Some(feature.name.clone()),
                 range: feature.range.or(tensor.range),
                 categories: feature.categories.iter().filter_map(|text| text.parse().ok()).collect(),
+                words: feature.categories.clone(),
             };
             tensor.features.iter().map(column).collect()
         };
@@ -59,8 +62,28 @@ impl Rules {
             Data::I64(values) => self.scan(values),
             Data::F32(values) => self.scan(values),
             Data::F64(values) => self.scan(values),
-            Data::Bool(_) | Data::Bytes(_) => Ok(Breaches::default()),
+            Data::Bool(_) => Ok(Breaches::default()),
+            Data::Bytes(values) => self.read(values),
         }
+    }
+
+    /// Words are only held against categories; none is near to another, so clamping is flagging.
+    fn read(&self, values: &[Vec<u8>]) -> Result<Breaches, Breach> {
+        let mut breaches = Breaches::default();
+        for (at, (value, column)) in values.iter().zip(self.columns.iter().cycle()).enumerate() {
+            if column.words.is_empty() || column.words.iter().any(|word| word.as_bytes() == value) {
+                continue;
+            }
+            match column.range.map_or(Violation::Reject, |range| range.outside) {
+                Violation::Reject => {
+                    let word: String = String::from_utf8_lossy(value).chars().take(64).collect();
+                    let place = self.place(column, at);
+                    return Err(Breach::Outside(format!("{place}: {word:?} is no known category")));
+                }
+                Violation::Flag | Violation::Clamp => breaches.flagged += 1,
+            }
+        }
+        Ok(breaches)
     }
 
     fn scan<T: Value>(&self, values: &mut [T]) -> Result<Breaches, Breach> {
@@ -100,11 +123,15 @@ impl Rules {
         }
     }
 
-    fn breach(&self, column: &Column, at: usize, value: f64) -> Breach {
-        let place = match &column.name {
+    fn place(&self, column: &Column, at: usize) -> String {
+        match &column.name {
             Some(feature) => format!("`{}`, feature `{feature}`, value {at}", self.name),
             None => format!("`{}`, value {at}", self.name),
-        };
+        }
+    }
+
+    fn breach(&self, column: &Column, at: usize, value: f64) -> Breach {
+        let place = self.place(column, at);
         match column.range {
             Some(range) if !value.is_nan() && column.knows(value) => {
                 Breach::Outside(format!("{place}: {value} is outside {} to {}", range.min, range.max))
@@ -255,6 +282,39 @@ mod tests {
         );
         assert!(
             matches!(rules.enforce(&mut Data::I64(vec![9, 2])), Err(Breach::Outside(t)) if t.contains("no known category"))
+        );
+    }
+
+    #[test]
+    fn words_are_held_against_the_categories_of_their_column() {
+        let feature = |name: &str, categories: &[&str], range| Feature {
+            name: name.into(),
+            range,
+            categories: categories.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        let flagged = Some(Range { min: 0.0, max: 0.0, outside: Violation::Flag });
+        let tensor = TensorContract {
+            name: "x".into(),
+            datatype: DataType::Bytes,
+            shape: vec![-1, 3],
+            range: None,
+            nan: Violation::Reject,
+            features: vec![
+                feature("any", &[], None),
+                feature("kind", &["7", "pump"], None),
+                feature("town", &["Köln"], flagged),
+            ],
+            derive: vec![],
+        };
+        let rules = Rules::new(&tensor);
+        let enforce =
+            |words: [&str; 3]| rules.enforce(&mut Data::Bytes(words.map(|word| word.as_bytes().to_vec()).to_vec()));
+        assert_eq!(enforce(["", "pump", "Köln"]), Ok(Breaches::default()));
+        assert_eq!(enforce(["x", "7", "Bonn"]), Ok(Breaches { clamped: 0, flagged: 1 }));
+        let refused = enforce(["x", "7.0", "Köln"]);
+        assert!(
+            matches!(&refused, Err(Breach::Outside(text)) if text.contains("`kind`, value 1: \"7.0\" is no known category")),
+            "{refused:?}"
         );
     }
 }

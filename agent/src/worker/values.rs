@@ -1,14 +1,16 @@
 //! The values of a request, from JSON or from binary data straight into typed vectors of the size that the shape says.
 //!
 //! In JSON the values of a tensor are one flat list or are nested exactly as the shape says. `null` is a missing value:
-//! NaN for floating-point tensors (the contract's policy decides), refused for others.
+//! NaN for floating-point tensors (the contract's policy decides), refused for others. Words (`BYTES`) are UTF-8: strings in JSON,
+//! and in binary data each the number of its bytes, in four, before them.
 
 use std::{borrow::Cow, fmt};
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tern_engine::{DType, Data};
 
-const NO_BYTES: &str = "tensors of BYTES are not taken";
+/// Bytes before each word of binary data, which say how many follow.
+const LENGTH: usize = 4;
 
 /// A tensor whose values are still to come.
 pub(super) struct Blank {
@@ -21,7 +23,7 @@ pub(super) struct Blank {
 }
 
 macro_rules! by_type {
-    ($data:expr, $values:ident => $do:expr, else $other:expr) => {
+    ($data:expr, $values:ident => $do:expr) => {
         match $data {
             Data::Bool($values) => $do,
             Data::U8($values) => $do,
@@ -34,14 +36,14 @@ macro_rules! by_type {
             Data::I64($values) => $do,
             Data::F32($values) => $do,
             Data::F64($values) => $do,
-            Data::Bytes(_) => $other,
+            Data::Bytes($values) => $do,
         }
     };
 }
 
-/// An empty vector for `total` values; none for types that no model here takes.
-pub(super) fn empty(dtype: DType, total: usize) -> Option<Data> {
-    Some(match dtype {
+/// An empty vector for `total` values.
+pub(super) fn empty(dtype: DType, total: usize) -> Data {
+    match dtype {
         DType::Bool => Data::Bool(Vec::with_capacity(total)),
         DType::U8 => Data::U8(Vec::with_capacity(total)),
         DType::U16 => Data::U16(Vec::with_capacity(total)),
@@ -53,15 +55,21 @@ pub(super) fn empty(dtype: DType, total: usize) -> Option<Data> {
         DType::I64 => Data::I64(Vec::with_capacity(total)),
         DType::F32 => Data::F32(Vec::with_capacity(total)),
         DType::F64 => Data::F64(Vec::with_capacity(total)),
-        DType::Bytes => return None,
-    })
+        // Words take more room than the request that they came in, so it is made as they come.
+        DType::Bytes => Data::Bytes(Vec::new()),
+    }
 }
 
-/// `total` zeros.
+/// The least bytes that `total` values take as binary data, which is all that they take unless they are words.
+pub(super) fn least_binary(dtype: DType, total: usize) -> Option<usize> {
+    dtype.size().unwrap_or(LENGTH).checked_mul(total)
+}
+
+/// `total` zeros, or words of no letters.
 pub(super) fn zeros(dtype: DType, total: usize) -> Option<Data> {
-    let mut data = empty(dtype, total)?;
-    let bytes = vec![0; dtype.size()?.checked_mul(total)?];
-    by_type!(&mut data, values => extend(values, &bytes, total), else Err(NO_BYTES.to_owned())).ok()?;
+    let mut data = empty(dtype, total);
+    let bytes = vec![0; least_binary(dtype, total)?];
+    by_type!(&mut data, values => Scalar::extend(values, &bytes, total)).ok()?;
     Some(data)
 }
 
@@ -86,39 +94,49 @@ pub(super) fn fill_from_binary(mut bytes: &[u8], blanks: &mut [Blank]) -> Result
 }
 
 fn read_binary(bytes: &[u8], blank: &mut Blank) -> Result<(), String> {
-    let read = by_type!(&mut blank.data, values => extend(values, bytes, blank.total), else Err(NO_BYTES.to_owned()));
+    let read = by_type!(&mut blank.data, values => Scalar::extend(values, bytes, blank.total));
     read.map_err(|why| format!("binary data of `{}`: {why}", blank.name))
 }
 
-fn extend<T: Scalar>(values: &mut Vec<T>, bytes: &[u8], total: usize) -> Result<(), String> {
+fn fixed<T>(
+    values: &mut Vec<T>,
+    bytes: &[u8],
+    total: usize,
+    from_le: impl Fn(&[u8]) -> Option<T>,
+) -> Result<(), String> {
     if total.checked_mul(size_of::<T>()) != Some(bytes.len()) {
         return Err(format!("{} bytes do not hold {total} values of {} bytes", bytes.len(), size_of::<T>()));
     }
     values.reserve_exact(total);
     for chunk in bytes.chunks_exact(size_of::<T>()) {
-        values.push(T::from_le(chunk).ok_or("a BOOL is 0 or 1")?);
+        values.push(from_le(chunk).ok_or("a BOOL is 0 or 1")?);
     }
     Ok(())
 }
 
 /// The bytes of `data` in little-endian order, appended to `out`.
-pub(super) fn write_binary(data: &Data, out: &mut Vec<u8>) -> Result<(), String> {
-    by_type!(data, values => {
-        values.iter().for_each(|value| value.append_le(out));
-        Ok(())
-    }, else Err(NO_BYTES.to_owned()))
+pub(super) fn write_binary(data: &Data, out: &mut Vec<u8>) {
+    by_type!(data, values => values.iter().for_each(|value| value.append_le(out)));
 }
 
 /// An element that JSON or bytes can become.
 trait Scalar: Sized {
-    fn from_le(bytes: &[u8]) -> Option<Self>;
+    /// Appends the `total` values that all of `bytes` hold.
+    fn extend(values: &mut Vec<Self>, bytes: &[u8], total: usize) -> Result<(), String>;
     fn append_le(&self, out: &mut Vec<u8>);
-    fn from_u64(value: u64) -> Option<Self>;
-    fn from_i64(value: i64) -> Option<Self>;
+    fn from_u64(_: u64) -> Option<Self> {
+        None
+    }
+    fn from_i64(_: i64) -> Option<Self> {
+        None
+    }
     fn from_f64(_: f64) -> Option<Self> {
         None
     }
     fn from_bool(_: bool) -> Option<Self> {
+        None
+    }
+    fn from_text(_: &str) -> Option<Self> {
         None
     }
     fn missing() -> Option<Self> {
@@ -128,8 +146,8 @@ trait Scalar: Sized {
 
 macro_rules! bytes_of {
     ($t:ty) => {
-        fn from_le(bytes: &[u8]) -> Option<Self> {
-            Some(<$t>::from_le_bytes(bytes.try_into().ok()?))
+        fn extend(values: &mut Vec<Self>, bytes: &[u8], total: usize) -> Result<(), String> {
+            fixed(values, bytes, total, |bytes| Some(<$t>::from_le_bytes(bytes.try_into().ok()?)))
         }
         fn append_le(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.to_le_bytes());
@@ -159,24 +177,41 @@ integers!(u8, u16, u32, u64, i8, i16, i32, i64);
 floats!(f32, f64);
 
 impl Scalar for bool {
-    fn from_le(bytes: &[u8]) -> Option<Self> {
-        match bytes {
+    fn extend(values: &mut Vec<Self>, bytes: &[u8], total: usize) -> Result<(), String> {
+        fixed(values, bytes, total, |bytes| match bytes {
             [0] => Some(false),
             [1] => Some(true),
             _ => None,
-        }
+        })
     }
     fn append_le(&self, out: &mut Vec<u8>) {
         out.push(u8::from(*self));
     }
-    fn from_u64(_: u64) -> Option<Self> {
-        None
-    }
-    fn from_i64(_: i64) -> Option<Self> {
-        None
-    }
     fn from_bool(value: bool) -> Option<Self> {
         Some(value)
+    }
+}
+
+impl Scalar for Vec<u8> {
+    fn extend(values: &mut Vec<Self>, mut bytes: &[u8], total: usize) -> Result<(), String> {
+        let short = || format!("its bytes do not hold {total} words");
+        for _ in 0..total {
+            let (length, rest) = bytes.split_first_chunk::<LENGTH>().ok_or_else(short)?;
+            let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| short())?;
+            let (word, rest) = rest.split_at_checked(length).ok_or_else(short)?;
+            str::from_utf8(word).map_err(|_| "a word is not UTF-8")?;
+            values.push(word.to_vec());
+            bytes = rest;
+        }
+        if bytes.is_empty() { Ok(()) } else { Err(format!("{} bytes follow its {total} words", bytes.len())) }
+    }
+    fn append_le(&self, out: &mut Vec<u8>) {
+        // No answer comes near to it.
+        out.extend_from_slice(&u32::try_from(self.len()).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend_from_slice(self);
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.as_bytes().to_vec())
     }
 }
 
@@ -253,7 +288,7 @@ impl<'de> Visitor<'de> for Input<'_> {
             by_type!(&mut *data, values => {
                 let mut form = Form::Unknown;
                 map.next_value_seed(Cells { values, name, shape, total, depth: 0, form: &mut form })
-            }, else Err(de::Error::custom(NO_BYTES)))?;
+            })?;
         }
         if binary.is_none() && data.len() != *total {
             let message = format!("input `{name}` holds {} values, its shape {shape:?} needs {total}", data.len());
@@ -329,6 +364,9 @@ impl<'de, T: Scalar> Visitor<'de> for Cells<'_, T> {
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
         self.take(T::from_bool(value))
     }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        self.take(T::from_text(text))
+    }
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         self.take(T::missing())
     }
@@ -363,7 +401,7 @@ mod tests {
 
     fn read(dtype: DType, shape: &[usize], data: &str) -> Result<Data, String> {
         let total = shape.iter().product();
-        let data_of = empty(dtype, total).unwrap();
+        let data_of = empty(dtype, total);
         let mut blanks = [Blank { name: "x".into(), shape: shape.to_vec(), total, data: data_of, binary: None }];
         fill_from_json(format!(r#"{{"a":[{{}}],"inputs":[{{"b":1,"data":{data}}}]}}"#).as_bytes(), &mut blanks)?;
         let [blank] = blanks;
@@ -379,6 +417,9 @@ mod tests {
         assert_eq!(read(DType::F32, &[2, 1, 2], "[[[1,2.5]],[[-3,4]]]"), Ok(wanted));
         assert_eq!(read(DType::I64, &[1], "[9223372036854775807]"), Ok(Data::I64(vec![i64::MAX])));
         assert_eq!(read(DType::Bool, &[2], "[true,false]"), Ok(Data::Bool(vec![true, false])));
+        let words = Data::Bytes(vec![b"a".to_vec(), "ü\"".as_bytes().to_vec()]);
+        assert_eq!(read(DType::Bytes, &[2, 1], r#"[["a"],["\u00fc\""]]"#), Ok(words.clone()));
+        assert_eq!(read(DType::Bytes, &[2, 1], r#"["a","ü\""]"#), Ok(words));
         assert_eq!(read(DType::I8, &[], "[3]"), Ok(Data::I8(vec![3])));
         assert_eq!(read(DType::I8, &[], "3"), Ok(Data::I8(vec![3])));
     }
@@ -394,7 +435,10 @@ mod tests {
             (DType::F32, "[[1],[2],[3],[4]]", "neither flat nor nested"),
             (DType::F32, "[[[1,2],[3,4]]]", "neither flat nor nested"),
             (DType::F32, "7", "neither flat nor nested"),
-            (DType::F32, "[\"1\",2,3,4]", "expected values of input `x`"),
+            (DType::F32, "[\"1\",2,3,4]", "another type"),
+            (DType::Bytes, "[\"1\",2,\"\",\"4\"]", "another type"),
+            (DType::Bytes, "[\"1\",null,\"\",\"4\"]", "another type"),
+            (DType::Bytes, "[\"1\",\"2\"]", "holds 2 values, its shape [2, 2] needs 4"),
             (DType::F32, "{}", "expected values of input `x`"),
             (DType::F32, "[true,2,3,4]", "another type"),
             (DType::F32, "[1e999,2,3,4]", "number out of range"),
@@ -418,7 +462,7 @@ mod tests {
             name: "x".into(),
             shape: vec![total],
             total,
-            data: empty(DType::U16, total).unwrap(),
+            data: empty(DType::U16, total),
             binary: Some(binary),
         };
         let mut good = [blank(2, 4), blank(1, 2)];
@@ -429,14 +473,34 @@ mod tests {
         assert!(fill_from_binary(&[1, 0, 2], &mut [blank(1, 3)]).unwrap_err().contains("do not hold"));
     }
 
+    #[test]
+    fn words_fill_their_binary_data_exactly() {
+        let read = |total, bytes: &[u8]| {
+            let data = empty(DType::Bytes, total);
+            let mut blank = [Blank { name: "x".into(), shape: vec![total], total, data, binary: Some(bytes.len()) }];
+            fill_from_binary(bytes, &mut blank).map(|()| blank[0].data.clone())
+        };
+        let words = Data::Bytes(vec![b"no".to_vec(), Vec::new(), "ü".as_bytes().to_vec()]);
+        let mut bytes = Vec::new();
+        write_binary(&words, &mut bytes);
+        assert_eq!(bytes, [2, 0, 0, 0, b'n', b'o', 0, 0, 0, 0, 2, 0, 0, 0, 0xc3, 0xbc]);
+        assert_eq!(read(3, &bytes), Ok(words));
+        for (total, wanted) in [(2, "6 bytes follow its 2 words"), (4, "do not hold 4 words")] {
+            assert!(read(total, &bytes).unwrap_err().contains(wanted), "{total}");
+        }
+        assert!(read(1, &[0xff, 0xff, 0xff, 0xff]).unwrap_err().contains("do not hold 1 words"));
+        assert!(read(1, &[1, 0, 0, 0, 0xff]).unwrap_err().contains("not UTF-8"));
+        assert_eq!(zeros(DType::Bytes, 2), Some(Data::Bytes(vec![Vec::new(); 2])));
+    }
+
     proptest! {
         #[test]
         fn floats_survive_json_and_bytes(values in proptest::collection::vec(any::<f32>().prop_filter("finite", |x| x.is_finite()), 1..20)) {
             let text = serde_json::to_string(&values).unwrap();
             prop_assert_eq!(read(DType::F32, &[values.len()], &text), Ok(Data::F32(values.clone())));
             let mut bytes = Vec::new();
-            write_binary(&Data::F32(values.clone()), &mut bytes).unwrap();
-            let data = empty(DType::F32, values.len()).unwrap();
+            write_binary(&Data::F32(values.clone()), &mut bytes);
+            let data = empty(DType::F32, values.len());
             let mut blank = [Blank { name: "x".into(), shape: vec![values.len()], total: values.len(), data, binary: Some(bytes.len()) }];
             fill_from_binary(&bytes, &mut blank).unwrap();
             prop_assert_eq!(&blank[0].data, &Data::F32(values));
@@ -446,6 +510,7 @@ mod tests {
         fn arbitrary_text_never_panics(text in "[\\[\\]{}0-9,.eE\" truefalsn:-]{0,60}") {
             let _ = read(DType::F32, &[2, 2], &text);
             let _ = read(DType::I64, &[3], &text);
+            let _ = read(DType::Bytes, &[2], &text);
         }
     }
 }

@@ -137,10 +137,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
         refusal: None,
     };
     // From here on the file is what the engine makes of it.
-    if let Some(graph) = proto.graph.as_mut() {
-        rewrite::zip_maps(graph);
-        check::name_apart(graph);
-    }
+    rewrite::all(&mut proto);
     Ok(match check::graph(&proto, &plans::reader(), limits) {
         Ok(_) => facts,
         Err(LoadError::UnsupportedOperators { operators }) => Inspection { unsupported: operators, ..facts },

@@ -1,22 +1,30 @@
-//! Compiled plans, one per batch size: made on demand, the least recently used dropped first.
+//! Compiled plans, one per form of a call: made on demand, the least recently used dropped first.
 //!
 //! The one place that drives tract's reader and optimiser.
 
+use super::form::{Form, may_be_value};
 use crate::{
+    convert,
     error::{LoadError, brief},
     guard::guarded,
     limits::Limits,
+    model::quick,
     ops,
     spec::TensorSpec,
+    tensor::Tensor,
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 use tract_onnx::{
     Onnx,
     pb::ModelProto,
     prelude::{
-        DatumType, Framework, InferenceModel, InferenceModelExt, IntoRunnable, TractResult, TypedFact, TypedModel,
-        TypedRunnableModel,
+        DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoArcTensor, IntoRunnable,
+        TractResult, TypedFact, TypedModel, TypedRunnableModel,
     },
+    tract_hir::ops::konst::Const,
 };
 
 /// tract's ONNX reader as this crate uses it: exporters' notes on inner shapes are ignored, for they contradict pinned
@@ -31,6 +39,8 @@ pub(crate) fn reader() -> Onnx {
 pub(crate) struct Plan {
     pub(crate) runnable: Arc<TypedRunnableModel>,
     pub(crate) outputs: Vec<OutputFact>,
+    /// Which of the inputs it takes; the values of the others are in it.
+    pub(crate) takes: Vec<usize>,
 }
 
 /// What a plan says of one output.
@@ -44,10 +54,11 @@ pub(crate) struct Plans {
     /// Parsed but not analysed; weights are shared with no plan, so it is dropped where one plan is all there is.
     template: Mutex<Option<Arc<InferenceModel>>>,
     inputs: Vec<TensorSpec>,
-    batched: bool,
     limits: Limits,
+    /// Whether plans are made for values too, because without them none could be made.
+    by_value: AtomicBool,
     /// Most recently used last.
-    ready: Mutex<Vec<(usize, Arc<Plan>)>>,
+    ready: Mutex<Vec<(Form, Arc<Plan>)>>,
     /// Held while compiling, so that two threads never make the same plan.
     compiling: Mutex<()>,
 }
@@ -67,71 +78,114 @@ impl Plans {
         }
         Ok(Self {
             template: Mutex::new(Some(Arc::new(template))),
-            batched: inputs.iter().any(TensorSpec::is_batched),
             inputs,
             limits: limits.clone(),
+            by_value: AtomicBool::new(false),
             ready: Mutex::new(Vec::new()),
             compiling: Mutex::new(()),
         })
     }
 
-    /// The plan for `batch` rows, compiled if there is none. Where the batch is fixed, callers pass 1.
-    pub(crate) fn get(&self, batch: usize) -> Result<Arc<Plan>, LoadError> {
-        if let Some(plan) = self.find(batch) {
+    /// The plan for a call, compiled if there is none.
+    pub(crate) fn of_call(&self, inputs: &[Tensor]) -> Result<Arc<Plan>, LoadError> {
+        let fits = |form: &Form| form.fits(inputs);
+        if let Some(plan) = self.find(fits) {
             return Ok(plan);
         }
         let _one_at_a_time = lock(&self.compiling);
-        if let Some(plan) = self.find(batch) {
+        if let Some(plan) = self.find(fits) {
             return Ok(plan);
         }
-        let Some(template) = lock(&self.template).clone() else {
-            return Err(LoadError::malformed("the batch size is fixed"));
-        };
-        let plan = Arc::new(self.compile(&template, batch)?);
-        let mut ready = lock(&self.ready);
-        ready.push((batch, Arc::clone(&plan)));
-        let surplus = ready.len().saturating_sub(self.limits.plans.max(1));
-        ready.drain(..surplus);
-        if !self.batched {
-            lock(&self.template).take();
+        let form = Form::of_call(inputs, self.by_value.load(Relaxed));
+        match self.make(form) {
+            Err(LoadError::NotCompilable { .. }) if !self.by_value.load(Relaxed) && self.may_be_values() => {
+                let plan = self.make(Form::of_call(inputs, true))?;
+                self.by_value.store(true, Relaxed);
+                Ok(plan)
+            }
+            made => made,
         }
-        Ok(plan)
+    }
+
+    /// The plan for inputs of these shapes, whatever their values, compiled if there is none.
+    pub(crate) fn of_shapes(&self, shapes: Vec<Vec<usize>>) -> Result<Arc<Plan>, LoadError> {
+        let wanted = Form::of_shapes(shapes);
+        let _one_at_a_time = lock(&self.compiling);
+        match self.find(|form| *form == wanted) {
+            Some(plan) => Ok(plan),
+            None => self.make(wanted),
+        }
+    }
+
+    /// Whether some input is small enough for plans to be made for its values.
+    pub(crate) fn may_be_values(&self) -> bool {
+        self.inputs.iter().any(may_be_value)
+    }
+
+    /// Forgets every plan, where those so far were none that a call would want.
+    pub(crate) fn forget(&self) {
+        lock(&self.ready).clear();
     }
 
     #[cfg(test)]
-    pub(crate) fn batches(&self) -> Vec<usize> {
-        lock(&self.ready).iter().map(|(batch, _)| *batch).collect()
+    pub(crate) fn forms(&self) -> Vec<Form> {
+        lock(&self.ready).iter().map(|(form, _)| form.clone()).collect()
     }
 
-    fn find(&self, batch: usize) -> Option<Arc<Plan>> {
+    fn find(&self, fits: impl Fn(&Form) -> bool) -> Option<Arc<Plan>> {
         let mut ready = lock(&self.ready);
-        let at = ready.iter().position(|(rows, _)| *rows == batch)?;
+        let at = ready.iter().position(|(form, _)| fits(form))?;
         ready[at..].rotate_left(1);
         ready.last().map(|(_, plan)| Arc::clone(plan))
     }
 
-    fn compile(&self, template: &InferenceModel, batch: usize) -> Result<Plan, LoadError> {
-        let rows = self.batched.then_some(batch);
-        let optimised = guarded(|| self.optimise(template, batch)).map_err(|what| LoadError::Panicked { what })?;
-        let optimised = optimised.map_err(|error| not_compilable(rows, &error))?;
+    fn make(&self, form: Form) -> Result<Arc<Plan>, LoadError> {
+        let Some(template) = lock(&self.template).clone() else {
+            return Err(LoadError::malformed("the shapes are fixed"));
+        };
+        let plan = Arc::new(self.compile(&template, &form)?);
+        if !form.has_values() && self.inputs.iter().all(|input| !input.dims.contains(&None)) {
+            lock(&self.template).take();
+        }
+        let mut ready = lock(&self.ready);
+        ready.push((form, Arc::clone(&plan)));
+        let surplus = ready.len().saturating_sub(self.limits.plans.max(1));
+        ready.drain(..surplus);
+        Ok(plan)
+    }
+
+    fn compile(&self, template: &InferenceModel, form: &Form) -> Result<Plan, LoadError> {
+        let failed = |error| not_compilable(form.text(&self.inputs), &error);
+        let optimised = guarded(|| self.optimise(template, form)).map_err(|what| LoadError::Panicked { what })?;
+        let optimised = optimised.map_err(failed)?;
         self.bounded(&optimised)?;
+        let takes = form.values.iter().enumerate().filter(|(_, value)| value.is_none()).map(|(at, _)| at).collect();
         let made = guarded(|| -> TractResult<Plan> {
             let facts = (0..optimised.outputs.len()).map(|output| optimised.output_fact(output).map(output_fact));
             let outputs = facts.collect::<TractResult<_>>()?;
-            Ok(Plan { outputs, runnable: optimised.into_runnable()? })
+            Ok(Plan { outputs, runnable: optimised.into_runnable()?, takes })
         });
-        made.map_err(|what| LoadError::Panicked { what })?.map_err(|error| not_compilable(rows, &error))
+        made.map_err(|what| LoadError::Panicked { what })?.map_err(failed)
     }
 
-    fn optimise(&self, template: &InferenceModel, batch: usize) -> TractResult<TypedModel> {
+    fn optimise(&self, template: &InferenceModel, form: &Form) -> TractResult<TypedModel> {
         let mut model = template.clone();
-        for (index, spec) in self.inputs.iter().enumerate() {
-            // Specs with other open dimensions were refused when they were made.
-            if let Some(fact) = spec.fact(batch) {
-                model.set_input_fact(index, fact)?;
-            }
+        let sources = model.inputs.clone();
+        let mut open = Vec::with_capacity(sources.len());
+        for (at, spec) in self.inputs.iter().enumerate() {
+            let Some(value) = &form.values[at] else {
+                open.push(sources[at]);
+                model.set_input_fact(at, InferenceFact::dt_shape(convert::datum(spec.dtype), &*form.shapes[at]))?;
+                continue;
+            };
+            let value = convert::to_tract(value)?.into_arc_tensor();
+            model.set_outlet_fact(sources[at], TypedFact::try_from(value.clone())?.into())?;
+            model.node_mut(sources[at].node).op = Box::new(Const::new(value)?);
         }
-        model.into_optimized()
+        model.set_input_outlets(&open)?;
+        let mut model = model.into_optimized()?;
+        quick::exchange(&mut model)?;
+        Ok(model)
     }
 
     fn bounded(&self, model: &TypedModel) -> Result<(), LoadError> {
@@ -159,8 +213,8 @@ fn output_fact(fact: &TypedFact) -> OutputFact {
     OutputFact { datum: fact.datum_type, dims }
 }
 
-fn not_compilable(batch: Option<usize>, error: &tract_onnx::prelude::TractError) -> LoadError {
-    LoadError::NotCompilable { batch, detail: brief(&format!("{error:#}")) }
+fn not_compilable(form: Option<String>, error: &tract_onnx::prelude::TractError) -> LoadError {
+    LoadError::NotCompilable { form: form.map(|form| brief(&form)), detail: brief(&format!("{error:#}")) }
 }
 
 // Nothing is half-changed under these locks: a panic elsewhere must not take the model down.

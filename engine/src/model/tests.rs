@@ -6,7 +6,9 @@ use crate::{
     fixtures::{self, integer, node, single, tensor_attribute, value},
     tensor_proto::to_proto,
 };
-use tract_onnx::pb::{GraphProto, ModelProto, tensor_proto::DataType};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, attribute_proto::AttributeType, tensor_proto::DataType, type_proto,
+};
 
 fn load(proto: &ModelProto) -> Result<Model, LoadError> {
     Model::load(&fixtures::bytes(proto), &Limits::default())
@@ -14,6 +16,11 @@ fn load(proto: &ModelProto) -> Result<Model, LoadError> {
 
 fn rows(n: usize, width: usize) -> Tensor {
     Tensor::new([n, width], (0..n * width).map(|value| value as f32).collect::<Vec<_>>()).unwrap()
+}
+
+/// The rows of the first input that plans are made for.
+fn batches(model: &Model) -> Vec<usize> {
+    model.plans.forms().iter().map(|form| form.shapes[0][0]).collect()
 }
 
 #[test]
@@ -48,9 +55,9 @@ fn plans_are_kept_for_the_batches_used_last() {
     for n in [1, 2, 3, 2, 4, 5] {
         model.run(&[rows(n, 3)]).unwrap();
     }
-    assert_eq!(model.plans.batches(), [2, 4, 5]);
+    assert_eq!(batches(&model), [2, 4, 5]);
     model.prepare(2).unwrap();
-    assert_eq!(model.plans.batches(), [4, 5, 2]);
+    assert_eq!(batches(&model), [4, 5, 2]);
 }
 
 #[test]
@@ -63,7 +70,7 @@ fn a_fixed_batch_has_one_plan_and_one_shape() {
     assert_eq!(model.run(&[rows(2, 3)]).unwrap()[0].shape(), [2, 2]);
     assert!(matches!(model.run(&[rows(1, 3)]), Err(RunError::WrongShape { .. })));
     assert_eq!(model.prepare(77), Ok(()));
-    assert_eq!(model.plans.batches(), [1]);
+    assert_eq!(batches(&model), [2]);
 }
 
 #[test]
@@ -110,10 +117,130 @@ fn an_initializer_that_is_also_an_input_is_none_to_give() {
 }
 
 #[test]
-fn only_the_first_dimension_may_be_open() {
-    let proto = single("Relu", vec![value("x", DataType::Float, &[1, -1, 4])]);
-    let expected = LoadError::DynamicShape { input: "x".into(), shape: "[1, ?, 4]".into() };
-    assert_eq!(load(&proto).unwrap_err(), expected);
+fn every_choice_of_open_dimensions_has_a_plan() {
+    let model = load(&single("Relu", vec![value("x", DataType::Float, &[1, -1, 4])])).unwrap();
+    assert_eq!(model.inputs()[0].shape_text(), "[1, ?, 4]");
+    assert_eq!(model.outputs()[0].shape_text(), "[?, ?, ?]", "the file says nothing of use");
+    assert_eq!((model.is_batched(), model.untried()), (false, None));
+    let of = |n: usize| Tensor::new([1, n, 4], vec![-1f32; 4 * n]).unwrap();
+    for n in [5, 2, 5] {
+        assert_eq!(model.run(&[of(n)]).unwrap()[0].shape(), [1, n, 4]);
+    }
+    let shapes: Vec<_> = model.plans.forms().into_iter().map(|form| form.shapes).collect();
+    assert_eq!(shapes, [[[1, 2, 4]], [[1, 5, 4]]]);
+    assert_eq!(model.run(&[of(0)]), Err(RunError::Empty { tensor: "x".into(), got: vec![1, 0, 4] }));
+    assert_eq!(model.prepare(3), Ok(()));
+}
+
+#[test]
+fn an_input_without_a_shape_is_refused() {
+    let mut input = value("x", DataType::Float, &[1]);
+    let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_mut().unwrap().value.as_mut() else { panic!() };
+    tensor.shape = None;
+    assert_eq!(load(&single("Relu", vec![input])).unwrap_err(), LoadError::NoShape { input: "x".into() });
+}
+
+#[test]
+fn what_only_fits_some_sizes_loads_and_says_so() {
+    let inputs = vec![value("x", DataType::Float, &[1, -1]), value("w", DataType::Float, &[37, 2])];
+    let mut proto = single("MatMul", inputs);
+    let untold = load(&{
+        let mut proto = proto.clone();
+        proto.graph.as_mut().unwrap().output[0].r#type = None;
+        proto
+    });
+    assert!(matches!(untold, Err(LoadError::NotCompilable { .. })), "{untold:?}");
+    proto.graph.as_mut().unwrap().output[0] = value("y", DataType::Float, &[1, 2]);
+    let model = load(&proto).unwrap();
+    assert!(
+        matches!(model.untried(), Some(LoadError::NotCompilable { form: Some(form), .. }) if form == "`x` [1, 64]")
+    );
+    let (x, w) = (Tensor::new([1, 37], vec![1f32; 37]).unwrap(), Tensor::new([37, 2], vec![1f32; 74]).unwrap());
+    assert_eq!(model.run(&[x, w.clone()]).unwrap()[0], Tensor::new([1, 2], vec![37f32, 37.0]).unwrap());
+    let refused = model.run(&[Tensor::new([1, 9], vec![1f32; 9]).unwrap(), w]);
+    assert!(matches!(&refused, Err(RunError::NotCompilable { form, .. }) if form == "`x` [1, 9]"), "{refused:?}");
+}
+
+#[test]
+fn small_integers_that_a_plan_depends_on_have_plans_of_their_own() {
+    let inputs = vec![value("x", DataType::Float, &[2, 2]), value("axis", DataType::Int64, &[])];
+    let mut proto = single("CumSum", inputs);
+    proto.graph.as_mut().unwrap().output[0] = value("y", DataType::Float, &[2, 2]);
+    let limits = Limits { plans: 2, ..Limits::default() };
+    let model = Model::load(&fixtures::bytes(&proto), &limits).unwrap();
+    assert!(model.untried().is_some());
+    let along = |axis: i64| {
+        let x = Tensor::new([2, 2], vec![1f32, 2.0, 3.0, 4.0]).unwrap();
+        model.run(&[x, Tensor::new([], vec![axis]).unwrap()])
+    };
+    for (axis, wanted) in
+        [(0, [1f32, 2.0, 4.0, 6.0]), (1, [1.0, 3.0, 3.0, 7.0]), (-2, [1.0, 2.0, 4.0, 6.0]), (0, [1.0, 2.0, 4.0, 6.0])]
+    {
+        assert_eq!(along(axis).unwrap()[0].values::<f32>().unwrap(), wanted, "axis {axis}");
+    }
+    assert!(along(7).is_err());
+    let kept = model.plans.forms();
+    assert_eq!(kept.len(), 2);
+    assert!(kept.iter().all(|form| form.has_values() && form.values[0].is_none()));
+}
+
+/// `y` is `x` without its first dimension where that is 1, else `x`: written with branches of which one never fits.
+fn squeezing() -> ModelProto {
+    let graph = |nodes, output: &str| GraphProto {
+        name: output.into(),
+        node: nodes,
+        output: vec![value(output, DataType::Float, &[-1])],
+        ..GraphProto::default()
+    };
+    let branch = |name: &str, graph| AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Graph.into(),
+        g: Some(graph),
+        ..AttributeProto::default()
+    };
+    let mut conditional = node("If", &["is_one"], &["y"]);
+    conditional.attribute = vec![
+        branch("then_branch", graph(vec![node("Squeeze", &["x", "zero"], &["a"])], "a")),
+        branch("else_branch", graph(vec![node("Identity", &["x"], &["b"])], "b")),
+    ];
+    let one = |name, value: i64| to_proto(&Tensor::new([1], vec![value]).unwrap(), name);
+    fixtures::model(GraphProto {
+        node: vec![
+            node("Shape", &["x"], &["shape"]),
+            node("Gather", &["shape", "zero"], &["first"]),
+            node("Equal", &["first", "one"], &["is_one"]),
+            conditional,
+        ],
+        initializer: vec![one("zero", 0), one("one", 1)],
+        input: vec![value("x", DataType::Float, &[-1, 3])],
+        output: vec![value("y", DataType::Float, &[-1, 3])],
+        ..GraphProto::default()
+    })
+}
+
+#[test]
+fn a_branch_is_taken_by_the_shape() {
+    let model = load(&squeezing()).unwrap();
+    assert_eq!(model.run(&[rows(1, 3)]).unwrap()[0].shape(), [3]);
+    assert_eq!(model.run(&[rows(2, 3)]).unwrap()[0], rows(2, 3));
+}
+
+#[test]
+fn a_branch_is_taken_by_the_call() {
+    let mut proto = squeezing();
+    let graph = proto.graph.as_mut().unwrap();
+    graph.node.drain(..3);
+    let branches = &mut graph.node[0].attribute;
+    branches[0].g.as_mut().unwrap().node[0] = node("Neg", &["x"], &["a"]);
+    graph.input.push(value("is_one", DataType::Bool, &[]));
+    let model = load(&proto).unwrap();
+    let call = |is_one: bool| model.run(&[rows(2, 3), Tensor::new([], vec![is_one]).unwrap()]).unwrap().remove(0);
+    assert_eq!(call(false), rows(2, 3));
+    assert_eq!(
+        call(true).values::<f32>().unwrap(),
+        rows(2, 3).values::<f32>().unwrap().iter().map(|x| -x).collect::<Vec<_>>()
+    );
+    assert_eq!(model.plans.forms().len(), 2, "one for a row, one for two, none for a value");
 }
 
 #[test]
@@ -133,7 +260,8 @@ fn a_plan_with_a_huge_tensor_is_refused_and_smaller_batches_still_run() {
     let model = Model::load(&fixtures::bytes(&fixtures::linear()), &limits).unwrap();
     assert!(model.run(&[rows(2, 3)]).is_ok());
     let refused = model.run(&[rows(40, 3)]);
-    let Err(RunError::NotCompilable { batch: 40, cause }) = refused else { panic!("{refused:?}") };
+    let Err(RunError::NotCompilable { form, cause }) = refused else { panic!("{refused:?}") };
+    assert_eq!(form, "40 rows");
     assert!(matches!(*cause, LoadError::TooLarge { limit: 100, .. }));
     assert!(model.run(&[rows(2, 3)]).is_ok());
 }
@@ -148,7 +276,7 @@ fn shapes_of_outputs_come_out_as_int64() {
 fn a_graph_that_tract_cannot_type_is_not_compilable() {
     let inputs = vec![value("a", DataType::Float, &[-1, 3]), value("b", DataType::Float, &[5, 4])];
     let error = load(&single("MatMul", inputs)).unwrap_err();
-    assert!(matches!(error, LoadError::NotCompilable { batch: Some(1), .. }), "{error:?}");
+    assert!(matches!(&error, LoadError::NotCompilable { form: Some(form), .. } if form == "1 rows"), "{error:?}");
 }
 
 #[test]
@@ -211,7 +339,7 @@ fn threads_share_a_model_and_make_each_plan_once() {
             });
         }
     });
-    let mut batches = model.plans.batches();
+    let mut batches = batches(&model);
     batches.sort_unstable();
     assert_eq!(batches, [1, 2, 3, 4]);
 }

@@ -3,6 +3,7 @@
 //! tract's own classifier writes out of bounds on crafted class ids, follows a cycle of nodes for ever, and gives other labels than
 //! onnxruntime on plain binary forests.
 
+mod depth;
 mod forest;
 mod read;
 
@@ -65,7 +66,9 @@ impl Trees {
 #[derive(Debug)]
 pub(super) struct Classifier {
     trees: Trees,
+    /// One for each class; of a single class, no and yes.
     labels: Labels,
+    classes: usize,
     base: Vec<f32>,
     post: Post,
     /// Of two classes only one is scored by the leaves: its score decides alone.
@@ -85,11 +88,18 @@ enum Second {
 
 pub(super) fn classifier(node: &NodeProto) -> TractResult<Classifier> {
     let labels = Labels::read(node, "classlabels_int64s", "classlabels_strings")?;
-    let trees = Trees::read(node, "class", labels.len(), Aggregate::Sum)?;
+    let classes = labels.len();
+    let labels = match labels {
+        // onnxruntime does not say the class's name: it says whether the score is above nothing.
+        Labels::Numbers(names) if names.len() == 1 => Labels::Numbers(vec![0, 1]),
+        Labels::Words(names) if names.len() == 1 => bail!("has one class, and a word for it: export it with a number"),
+        labels => labels,
+    };
+    let trees = Trees::read(node, "class", classes, Aggregate::Sum)?;
     let ids = node.get_attr_slice::<i64>("class_ids")?;
     let base = read::base(node)?;
-    let is_one_scored = labels.len() == 2 && ids.iter().all(|id| id == &ids[0]);
-    match (labels.len(), base.len()) {
+    let is_one_scored = classes == 2 && ids.iter().all(|id| id == &ids[0]);
+    match (classes, base.len()) {
         (_, 0) => {}
         (2, 1) if ids[0] == 0 && is_one_scored => {}
         (2, _) if is_one_scored => bail!("two classes, one of them scored, want base_values for class 0 alone"),
@@ -97,7 +107,7 @@ pub(super) fn classifier(node: &NodeProto) -> TractResult<Classifier> {
         (classes, given) => ensure!(classes == given, "{classes} classes have {given} base_values"),
     }
     let is_positive = read::weights(node, "class")?.iter().all(|weight| *weight >= 0.0);
-    Ok(Classifier { trees, labels, base, post: Post::read(node)?, is_one_scored, is_positive })
+    Ok(Classifier { trees, labels, classes, base, post: Post::read(node)?, is_one_scored, is_positive })
 }
 
 impl Classifier {
@@ -113,11 +123,14 @@ impl Classifier {
                     best = Some((class, *score));
                 }
             }
-            if row.len() > 1 {
-                self.post.turn(row);
-            } else if self.post == Post::Probit {
-                row[0] = probit(row[0]);
+            if let [score] = row {
+                let is_above = *score > 0.0;
+                if self.post == Post::Probit {
+                    *score = probit(*score);
+                }
+                return usize::from(is_above);
             }
+            self.post.turn(row);
             return best.map_or(0, |(class, _)| class);
         }
         let is_pair = match &*self.base {
@@ -163,11 +176,11 @@ impl Kernel for Classifier {
     fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         let rows = self.trees.admit(inputs)?.shape.remove(0);
         let labels = Fact::new(self.labels.datum(), [rows.clone()]);
-        Ok(vec![labels, Fact::new(DatumType::F32, [rows, self.labels.len().into()])])
+        Ok(vec![labels, Fact::new(DatumType::F32, [rows, self.classes.into()])])
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
-        let classes = self.labels.len();
+        let classes = self.classes;
         let mut sums = self.trees.sums(inputs[0])?;
         let winners: Vec<usize> = sums.rows_mut(classes).map(|(row, scored)| self.decide(row, scored)).collect();
         let scores = Tensor::from_shape(&[winners.len(), classes], &sums.values)?;

@@ -3,14 +3,6 @@
 AHEAD = {
     # not there
     "CDist": ["euclidean", "sqeuclidean"],
-    # its axis may be a list of one
-    "CumSum": ["constant"],
-    # not there
-    "DynamicQuantizeLSTM": ["forward"],
-    # 16 bits
-    "Gemm": ["float16"],
-    # on what is known when the file is read, with branches of unlike shapes
-    "If": ["constant_false", "constant_true", "of_a_shape"],
     # its last cell state for a known count of rows
     "LSTM": ["forward", "reverse"],
     # not there
@@ -23,7 +15,7 @@ AHEAD = {
     "QLinearMul": ["uint8"],
     # not there
     "QLinearSoftmax": ["uint8"],
-    # a vector in place of a table
+    # a vector whose length the file leaves open, and no shape of the output
     "Scaler": ["row"],
     # not there
     "StringNormalizer": ["lower", "stop"],
@@ -31,8 +23,4 @@ AHEAD = {
     "TfIdfVectorizer": ["counts", "ints", "presence", "weights"],
     # not there
     "TreeEnsemble": ["double_average", "double_max", "double_min", "double_sum", "float_average", "float_max", "float_min", "float_sum", "members"],
-    # a set's members lead to one child: no trees, and no cycle; the label where there is one class
-    "TreeEnsembleClassifier": ["leaf_weighs_thrice_one", "members_share_a_child"],
-    # the same
-    "TreeEnsembleRegressor": ["members_share_a_child"],
 }

@@ -29,6 +29,34 @@ def choices(m):
         m.case("ReduceLogSumExp", f"large_{keep}", {"x": large}, [FLOAT], domain="", axes=[1], keepdims=keep)
     m.case("ReduceLogSumExp", "float64", {"x": large.astype(np.float64)}, [DOUBLE], domain="", axes=[1])
     m.case("ReduceLogSumExp", "opset18", {"x": large}, [FLOAT], domain="", core=18, constants={"axes": np.array([1])}, keepdims=0)
+    odd = np.array([[1, np.nan, 2, 0], [np.nan, 1, 2, 0], [1, 2, 0, np.nan], [np.nan] * 4, [-np.inf] * 4, [3, np.nan, 3, 1]], np.float32)
+    deep, wide = m.floats(3, 4, 5, seed=204), m.floats(4, 200, seed=205)
+    for axis in (0, 1):
+        for largest in (0, 1):
+            m.case("TopK", f"odd_{axis}_{largest}", {"x": odd}, [FLOAT, INT64], domain="", constants={"k": np.array([3])}, axis=axis,
+                   largest=largest)
+        for operator in ("ArgMax", "ArgMin"):
+            m.case(operator, f"odd_{axis}", {"x": odd}, [INT64], domain="", axis=axis)
+        m.case("ReduceMax", f"odd_{axis}", {"x": odd}, [FLOAT], domain="", axes=[axis])
+    # Along the last axis it depends on how vectors fall.
+    m.case("ReduceMin", "odd_0", {"x": odd}, [FLOAT], domain="", axes=[0])
+    m.case("TopK", "middle", {"x": deep}, [FLOAT, INT64], domain="", constants={"k": np.array([2])}, axis=1)
+    m.case("TopK", "all", {"x": wide}, [FLOAT, INT64], domain="", constants={"k": np.array([200])}, axis=1)
+    m.case("TopK", "none", {"x": wide}, [FLOAT, INT64], domain="", constants={"k": np.array([0])}, axis=1)
+    far = np.array([[2**33, 5, -7], [2**51, 2**51, 2**51], [-1, -2, -3]])
+    for operator in ("ReduceSum", "ReduceMax", "ReduceMin"):
+        for name, value in (("deep", deep), ("deep_float64", deep.astype(np.float64)), ("far", far), ("wide", wide),
+                            ("int32", far.astype(np.int32))):
+            for axes in ([0], [1], [0, 1]):
+                made = {"constants": {"axes": np.array(axes)}} if operator == "ReduceSum" else {"axes": axes}
+                at = "".join(map(str, axes))
+                m.case(operator, f"{name}_{at}", {"x": value}, [m.kind(value)], domain="", keepdims=0, **made)
+    least = np.array([[-np.inf, 0, 1, 2], [1000, -1000, 999, 0], [-np.inf] * 4], np.float32)
+    for operator in ("Softmax", "LogSoftmax"):
+        for name, value in (("least", least), ("deep", deep), ("wide", wide)):
+            for axis in range(value.ndim):
+                m.case(operator, f"{name}_{axis}", {"x": value}, [FLOAT], domain="", axis=axis)
+        m.case(operator, "opset11", {"x": deep}, [FLOAT], domain="", core=11)
 
 
 def loops(m):
@@ -49,6 +77,16 @@ def loops(m):
         branch = node("If", "c", "y0", then_branch=yes, else_branch=no)
         fixed = {"c": np.array(value), "zero": np.array([0])}
         m.graph("If", f"constant_{name}", [branch], {"x": x}, [FLOAT], constants=fixed)
+    scalar = lambda title: helper.make_tensor_value_info(title, FLOAT, None)
+    taken = [helper.make_graph([node(kind, "x", title)], title, [], [scalar(title)]) for kind, title in (("Relu", "a"), ("Neg", "b"))]
+    m.graph("If", "of_a_value", [node("ReduceSum", "x", "s", keepdims=0), node("Greater", "s zero", "c"),
+            node("If", "c", "y0", then_branch=taken[0], else_branch=taken[1])], {"x": x}, [FLOAT], constants={"zero": np.array(0, np.float32)})
+    fixed = [helper.make_graph([helper.make_node("Constant", [], [title], value=numpy_helper.from_array(np.array([value], np.float32)))], title,
+                               [], [scalar(title)]) for value, title in ((1, "a"), (2, "b"))]
+    for sign in (1, -1):
+        m.graph("If", f"of_constants_{sign}", [node("ReduceSum", "x", "s", keepdims=0), node("Greater", "s zero", "c"),
+                node("If", "c", "k", then_branch=fixed[0], else_branch=fixed[1]), node("Add", "k one", "y0")], {"x": np.abs(x) * sign}, [FLOAT],
+                constants={"zero": np.array(0, np.float32), "one": np.array(1, np.float32)})
     same = node("Equal", "r three", "c")
     squeezed = helper.make_graph([node("Squeeze", "z one", "a")], "yes", [], [helper.make_tensor_value_info("a", FLOAT, None)])
     kept = helper.make_graph([node("Identity", "z", "b")], "no", [], [helper.make_tensor_value_info("b", FLOAT, None)])
@@ -65,6 +103,8 @@ def shapes(m):
             ("Slice", "Slice", {"from": [5], "to": [-7], "axes": [1], "by": [-2]}), ("Unsqueeze", "Unsqueeze", {"axes": [0, -1]}),
             ("Pad", "Pad", {"by": [0, 1, 0, 2]}), ("ReduceSum", "ReduceSum", {"axes": [1]}), ("CumSum", "CumSum", {"axis": [1]})):
         m.case(operator, "constant", {"x": x}, [FLOAT], domain="", constants={key: np.array(value) for key, value in fixed.items()})
+    for name, flags in (("exclusive", {"exclusive": 1}), ("reverse", {"reverse": 1}), ("both", {"exclusive": 1, "reverse": 1})):
+        m.case("CumSum", name, {"x": x}, [FLOAT], domain="", constants={"axis": np.array(-1, np.int32)}, **flags)
     m.case("ReduceSum", "opset11", {"x": x}, [FLOAT], domain="", core=11, axes=[1], keepdims=0)
     m.case("ReduceMean", "opset18", {"x": x}, [FLOAT], domain="", core=18, constants={"axes": np.array([-1])})
     m.graph("Split", "uneven", [node("Split", "x by", "y0 y1", axis=1)], {"x": x}, [FLOAT, FLOAT], constants={"by": np.array([1, 5])})
@@ -78,10 +118,44 @@ def shapes(m):
     m.graph("OneHot", "labels", [node("OneHot", "x depth values", "y0", axis=-1)], {"x": np.array([0, 2, -1])}, [FLOAT],
             constants={"depth": np.array([3]), "values": np.array([0, 1], np.float32)})
     half = [node("Cast", "x", "h", to=TensorProto.FLOAT16), node("Gemm", "h w b", "g"), node("Cast", "g", "y0", to=FLOAT)]
-    m.graph("Gemm", "float16", half, {"x": x}, [FLOAT], constants={"w": m.floats(6, 3, seed=211).astype(np.float16),
+    m.graph("Gemm", "float16", half, {"x": x.astype(np.float16).astype(np.float32)}, [FLOAT], constants={"w": m.floats(6, 3, seed=211).astype(np.float16),
                                                                   "b": m.floats(3, seed=212).astype(np.float16)})
     m.graph("Where", "float64", [node("GreaterOrEqual", "x at", "c"), node("Where", "c x at", "y0")], {"x": x.astype(np.float64)}, [DOUBLE],
             constants={"at": np.array([0.25])})
+
+
+def pools(m):
+    """Padding by rule, sizes rounded up, dilations."""
+    for side in (6, 7):
+        x = m.floats(2, 3, side, side, seed=250 + side)
+        for operator in ("MaxPool", "AveragePool"):
+            for rule in ("VALID", "NOTSET"):
+                for up in (0, 1):
+                    m.case(operator, f"{rule.lower()}_{side}_{up}", {"x": x}, [FLOAT], domain="", auto_pad=rule, ceil_mode=up,
+                           kernel_shape=[3, 3], strides=[2, 2], core=19)
+                m.case(operator, f"{rule.lower()}_dilated_{side}", {"x": x}, [FLOAT], domain="", auto_pad=rule, ceil_mode=1,
+                       kernel_shape=[2, 3], strides=[2, 1], dilations=[2, 2], core=19)
+            for rule in ("SAME_UPPER", "SAME_LOWER"):
+                m.case(operator, f"{rule.lower()}_{side}", {"x": x}, [FLOAT], domain="", auto_pad=rule, kernel_shape=[3, 2], strides=[2, 2],
+                       core=19)
+        m.case("AveragePool", f"padded_{side}", {"x": x}, [FLOAT], domain="", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1],
+               ceil_mode=1, count_include_pad=1, core=19)
+
+
+def products(m):
+    """Gemm over its types, its factors and the shapes of what is added."""
+    for name, dtype, out in (("float32", np.float32, FLOAT), ("float64", np.float64, DOUBLE)):
+        x, w = m.floats(4, 6, seed=260).astype(dtype), m.floats(6, 3, seed=261).astype(dtype)
+        for tag, columns in (("column", 1), ("whole", 3)):
+            m.graph("Gemm", f"{name}_{tag}", [node("Gemm", "x w b", "y0", alpha=-0.5)], {"x": x, "b": m.floats(4, columns, seed=262).astype(dtype)},
+                    [out], constants={"w": w})
+        for tag, added in (("row", (3,)), ("one_row", (1, 3)), ("scalar", ())):
+            m.case("Gemm", f"{name}_{tag}", {"x": x}, [out], domain="", alpha=0.5, beta=2.0,
+                   constants={"w": w, "b": m.floats(*added, seed=262).astype(dtype) if added else np.array(0.75, dtype)})
+        m.case("Gemm", f"{name}_turned", {"x": x}, [out], domain="", transB=1, constants={"w": np.ascontiguousarray(w.T)})
+        m.case("Gemm", f"{name}_no_beta", {"x": x}, [out], domain="", beta=0.0, constants={"w": w, "b": np.full(3, 9, dtype)})
+    m.graph("Gemm", "both_turned", [node("Gemm", "w x", "y0", transA=1, transB=1)], {"x": m.floats(5, 6, seed=263)}, [FLOAT],
+            constants={"w": m.floats(6, 3, seed=264)})
 
 
 def quantised(m):
@@ -102,6 +176,25 @@ def quantised(m):
         each = {"s": (m.rng(221).random(8) / 20 + 0.01).astype(np.float32), "z": np.full(8, 3, dtype)}
         graph("DequantizeLinear", f"each_{name}", [node("QuantizeLinear", "x s z", "q", axis=1), node("DequantizeLinear", "q s z", "y0", axis=1)],
                 {"x": x}, [FLOAT], constants=each)
+    ties = np.concatenate([np.arange(-9, 9) / 2, [1e9, -1e9, np.inf, -np.inf, np.nan, 0.0]]).astype(np.float32)
+    rounded = np.concatenate([m.floats(9, 8, seed=223).ravel() * 40, ties, ties * np.float32(0.3)]).reshape(-1, 6).astype(np.float32)
+    for name, dtype in (("uint8", np.uint8), ("int8", np.int8), ("uint16", np.uint16), ("int16", np.int16)):
+        least, kind = np.iinfo(dtype).min, helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        for tag, step, zero in (("", 0.3, 3), ("_one", 1.0, 0), ("_low", 0.07, least), ("_high", 0.007, np.iinfo(dtype).max)):
+            m.case("QuantizeLinear", f"{name}{tag}", {"x": rounded}, [kind], domain="", core=21,
+                   constants={"s": np.array(step, np.float32), "z": np.array(zero, dtype)})
+        m.case("QuantizeLinear", f"{name}_each", {"x": rounded}, [kind], domain="", core=21, axis=1,
+               constants={"s": np.array([0.3, 1, 0.07, 2, 0.5, 7], np.float32), "z": np.array([3, 0, least, 1, 2, 100], dtype)})
+        m.case("QuantizeLinear", f"{name}_cube", {"x": m.floats(2, 3, 4, seed=224) * 99}, [kind], domain="", core=21, axis=-2,
+               constants={"s": np.array([0.3, 1, 0.07], np.float32), "z": np.array([3, 0, least], dtype)})
+    step = {"s": np.array(0.3, np.float32)}
+    m.case("QuantizeLinear", "no_zero", {"x": rounded}, [UINT8], domain="", constants=step)
+    m.case("QuantizeLinear", "output_dtype", {"x": rounded}, [TensorProto.INT16], domain="", core=21, output_dtype=TensorProto.INT16, constants=step)
+    m.case("QuantizeLinear", "empty", {"x": rounded[:0]}, [UINT8], domain="", constants=step)
+    m.graph("QuantizeLinear", "dynamic", [node("QuantizeLinear", "x s z", "y0")], {"x": rounded, "s": np.array(0.25, np.float32),
+            "z": np.array(7, np.uint8)}, [UINT8])
+    m.graph("QuantizeLinear", "float16", [node("Cast", "x", "h", to=TensorProto.FLOAT16), node("QuantizeLinear", "h s z", "y0")],
+            {"x": m.floats(6, 8, seed=225) * 9}, [INT8], core=21, constants={"s": np.array(0.25, np.float16), "z": np.array(1, np.int8)})
     draw = m.rng(222)
     w, b = draw.integers(-127, 128, (8, 4), dtype=np.int8), draw.integers(-900, 900, 4, dtype=np.int32)
     fixed = {"s": np.array(0.03, np.float32), "z": np.array(120, np.uint8), "w": w, "ws": np.array(0.01, np.float32), "wz": np.array(0, np.int8),
@@ -133,13 +226,21 @@ def recurrent(m):
             outputs = "y0 y1 y2" if kind == "LSTM" else "y0 y1"
             m.graph(kind, way, [node(kind, "x w r b", outputs, hidden_size=hidden, direction=way)], {"x": x}, [FLOAT] * (2 + (gates == 4)),
                     constants={key: value.astype(np.float32) for key, value in fixed.items()})
-    draw = m.rng(232)
-    fixed = {"w": draw.integers(-127, 128, (1, 5, 16), dtype=np.int8), "r": draw.integers(-127, 128, (1, 4, 16), dtype=np.int8),
-             "b": draw.normal(size=(1, 32)).astype(np.float32), "ws": np.array([0.01], np.float32), "wz": np.array([0], np.int8),
-             "rs": np.array([0.005], np.float32), "rz": np.array([0], np.int8)}
-    quantised_node = helper.make_node("DynamicQuantizeLSTM", ["x", "w", "r", "b", "", "", "", "", "ws", "wz", "rs", "rz"], ["y0", "y1", "y2"],
-                                      domain="com.microsoft", hidden_size=hidden)
-    m.graph("DynamicQuantizeLSTM", "forward", [quantised_node], {"x": x}, [FLOAT] * 3, constants=fixed)
+    for way, ways in (("forward", 1), ("reverse", 1), ("bidirectional", 2)):
+        for name, dtype, each in (("int8", np.int8, False), ("uint8", np.uint8, False), ("int8_each", np.int8, True)):
+            draw, kind = m.rng(232), np.iinfo(dtype)
+            one = (ways, 16) if each else (ways,)
+            scale = lambda least: (least * (1 + draw.random(one))).astype(np.float32)
+            zero = (np.full if dtype == np.uint8 else np.zeros)(one, *([120] if dtype == np.uint8 else []), dtype=dtype)
+            fixed = {"w": draw.integers(kind.min, kind.max + 1, (ways, 5, 16), dtype=dtype),
+                     "r": draw.integers(kind.min, kind.max + 1, (ways, 4, 16), dtype=dtype),
+                     "b": draw.normal(size=(ways, 32)).astype(np.float32), "ws": scale(0.01), "wz": zero, "rs": scale(0.005), "rz": zero,
+                     "h": draw.normal(size=(ways, 3, 4)).astype(np.float32), "c": draw.normal(size=(ways, 3, 4)).astype(np.float32)}
+            states = ["h", "c"] if each else ["", ""]
+            inner = helper.make_node("DynamicQuantizeLSTM", ["x", "w", "r", "" if name == "uint8" else "b", "", *states, "", "ws", "wz", "rs", "rz"],
+                                     ["y0", "y1", "y2"], domain="com.microsoft", hidden_size=hidden, direction=way)
+            used = {title: value for title, value in fixed.items() if title in inner.input}
+            m.graph("DynamicQuantizeLSTM", f"{way}_{name}", [inner], {"x": x}, [FLOAT] * 3, constants=used)
 
 
 def texts(m):
@@ -162,5 +263,5 @@ def texts(m):
 
 
 def add(m):
-    for make in (choices, loops, shapes, quantised, recurrent, texts):
+    for make in (choices, loops, shapes, pools, products, quantised, recurrent, texts):
         make(m)

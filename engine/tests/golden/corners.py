@@ -23,6 +23,12 @@ def trees(m):
     case("TreeEnsembleRegressor", "leaf_weighs_thrice_two", {"x": x}, [FLOAT], n_targets=2, **leaves, **weights)
     class_weights = {key.replace("target_", "class_"): value for key, value in weights.items()}
     case("TreeEnsembleClassifier", "leaf_weighs_thrice_one", {"x": x}, BOTH, classlabels_int64s=[7], **leaves, **class_weights)
+    alone = m.forest(3, 2, 1, "class", seed=113)
+    for post in ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"):
+        case("TreeEnsembleClassifier", f"one_{post.lower()}", {"x": x}, BOTH, classlabels_int64s=[-3], post_transform=post, **alone)
+    case("TreeEnsembleClassifier", "one_base", {"x": x}, BOTH, classlabels_int64s=[7], base_values=[-0.4], **alone)
+    case("TreeEnsembleClassifier", "one_probit", {"x": x}, BOTH, classlabels_int64s=[7], post_transform="PROBIT",
+         **m.forest(3, 2, 1, "class", seed=114, weight=lambda draw: 0.1 + draw.random() / 5))
     for aggregate in ["SUM", "MIN", "MAX"]:
         case("TreeEnsembleRegressor", f"unweighed_{aggregate.lower()}", {"x": x}, [FLOAT], n_targets=3, aggregate_function=aggregate,
              base_values=[3.0, -3.0, 5.0], **leaves, **(weights | {"target_ids": [1, 1, 1, 2]}))
@@ -34,6 +40,18 @@ def trees(m):
                   nodes_truenodeids=[3, 3, 4, 0, 0, 0], nodes_falsenodeids=[1, 2, 5, 0, 0, 0])
     whole = np.arange(8, dtype=np.float32).reshape(-1, 1)
     case("TreeEnsembleRegressor", "members_share_a_child", {"x": whole}, [FLOAT], n_targets=1, **shared, **ways)
+    deep = dict(nodes_treeids=[0] * 9 + [1] * 3, nodes_nodeids=[*range(9), 0, 1, 2], nodes_featureids=[0, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0],
+                nodes_values=[1.0, 6.0, 3.0, 5.0, 0, 0, 0, 2.0, 0, 4.0, 0, 0],
+                nodes_modes=["BRANCH_EQ", "BRANCH_EQ", "BRANCH_LEQ", "BRANCH_GT", "LEAF", "LEAF", "LEAF", "BRANCH_EQ", "LEAF", "BRANCH_LT", "LEAF", "LEAF"],
+                nodes_truenodeids=[2, 2, 4, 5, 0, 0, 0, 2, 0, 1, 0, 0], nodes_falsenodeids=[1, 7, 3, 6, 0, 0, 0, 8, 0, 2, 0, 0],
+                target_treeids=[0, 0, 0, 0, 1, 1], target_nodeids=[4, 5, 6, 8, 1, 2], target_ids=[0] * 6,
+                target_weights=[1.0, 2.0, 4.0, 8.0, 0.25, 0.5])
+    table = np.stack(np.meshgrid(np.arange(8), np.arange(8)), -1).reshape(-1, 2).astype(np.float32)
+    case("TreeEnsembleRegressor", "members_share_a_tree", {"x": table}, [FLOAT], n_targets=1, **deep)
+    for tracks in (0, 1):
+        case("TreeEnsembleRegressor", f"members_share_a_tree_nan_{tracks}", {"x": np.where(table == 3, np.nan, table).astype(np.float32)}, [FLOAT],
+             n_targets=1, nodes_missing_value_tracks_true=[tracks, tracks, 1, 0, 0, 0, 0, tracks, 0, 1, 0, 0], **deep)
+    case("TreeEnsembleRegressor", "members_share_a_tree_double", {"x": table.astype(np.float64)}, [FLOAT], n_targets=1, **deep)
     case("TreeEnsembleRegressor", "no_base_three", {"x": x}, [FLOAT], n_targets=3, **m.forest(5, 2, 3, "target", seed=102))
     case("TreeEnsembleRegressor", "infinite", {"x": np.array([[np.inf, -np.inf, 0, 1], [-np.inf, np.inf, 1, 0]], np.float32)}, [FLOAT],
          n_targets=1, **m.forest(5, 3, 1, "target", seed=103))

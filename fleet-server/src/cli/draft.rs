@@ -15,6 +15,7 @@ mod tell;
 mod trial;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -59,7 +60,7 @@ pub(super) async fn run(order: &args::Check, itself: Option<&Itself>, printer: &
     let bytes = bytes.with_context(|| format!("there is no file {}", place.shown()))?;
     let facts = tern_engine::inspect(&bytes, &limits).with_context(|| place.shown())?;
     runnable(&facts, printer)?;
-    let inputs = facts.inputs.iter().map(input).collect::<anyhow::Result<Vec<_>>>()?;
+    let inputs = inputs(&facts.inputs, &order.dimensions)?;
     let reference = read_reference(order).await?;
     let table = reference.as_ref().map(|(table, _)| table);
     let bound = table.map(|table| columns::bind(&inputs, table, order.label.as_deref())).transpose()?;
@@ -216,16 +217,36 @@ fn runnable(facts: &Inspection, printer: &mut Printer<'_>) -> anyhow::Result<()>
     facts.refusal.as_ref().map_or(Ok(()), |why| bail!("the engine refuses the model: {why}"))
 }
 
-fn input(declared: &Declared) -> anyhow::Result<Input> {
-    let name = &declared.name;
-    let dims = declared.dims.as_ref().with_context(|| format!("input {name} declares no shape: export it with one"))?;
-    let dim = |(axis, dim): (usize, &Dim)| match dim {
-        Dim::Fixed(dim) if *dim > 0 => Ok(Some(usize::try_from(*dim)?)),
-        _ if axis == 0 => Ok(None),
-        _ => bail!("input {name} is {}: only the first dimension may be open, fix the others", declared.shape_text()),
-    };
-    let dims = dims.iter().enumerate().map(dim).collect::<anyhow::Result<_>>()?;
-    Ok(Input { name: name.clone(), dtype: declared.dtype.parse()?, dims })
+/// The inputs as they will be served: only rows stay open. `sizes` are those of other dimensions that the file leaves open.
+fn inputs(declared: &[Declared], sizes: &[(String, usize)]) -> anyhow::Result<Vec<Input>> {
+    let mut used = BTreeSet::new();
+    let mut made = Vec::new();
+    for Declared { name, dtype, dims } in declared {
+        let dims = dims.as_ref().with_context(|| format!("input {name} declares no shape: export it with one"))?;
+        let (mut sized, mut unsized_dims) = (Vec::new(), Vec::new());
+        for (axis, dim) in dims.iter().enumerate() {
+            let place = format!("{name}[{axis}]");
+            let title = if let Dim::Named(title) = dim { title } else { &place };
+            let given = sizes.iter().find(|(of, _)| of == title || *of == place);
+            used.extend(given.map(|(of, _)| of));
+            match (dim, given) {
+                (Dim::Fixed(dim), None) if *dim > 0 => sized.push(Some(usize::try_from(*dim)?)),
+                (Dim::Fixed(dim), Some(_)) if *dim > 0 => bail!("{place} is {dim} in the file: it has no other size"),
+                (_, Some((_, size))) => sized.push(Some(*size)),
+                _ if axis == 0 => sized.push(None),
+                _ => unsized_dims.push(format!("--dim {title}=SIZE")),
+            }
+        }
+        if !unsized_dims.is_empty() {
+            let shape = Declared { name: name.clone(), dtype: dtype.clone(), dims: Some(dims.clone()) }.shape_text();
+            bail!("input {name} is {shape}: say what it will be on devices: {}", unsized_dims.join(" "));
+        }
+        made.push(Input { name: name.clone(), dtype: dtype.parse()?, dims: sized });
+    }
+    match sizes.iter().find(|(of, _)| !used.contains(of)) {
+        None => Ok(made),
+        Some((of, _)) => bail!("no input leaves a dimension {of:?} open"),
+    }
 }
 
 async fn read_reference(order: &args::Check) -> anyhow::Result<Option<(Table, Digest)>> {

@@ -4,10 +4,8 @@ mod walk;
 
 pub(super) use walk::Sums;
 
-use tract_onnx::{
-    prelude::TractResult,
-    tract_hir::internal::{bail, ensure},
-};
+use super::depth::depth;
+use tract_onnx::{prelude::TractResult, tract_hir::internal::ensure};
 
 /// What becomes of the weights that several trees give for one output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +114,7 @@ impl<T: Number> Forest<T> {
     /// Lays trees out. Each is given by its nodes and its root; `leaves` are the weights of each leaf, with outputs below `outputs`.
     ///
     /// # Errors
-    /// Where a node is reached twice or never: then it is no tree.
+    /// Where a node is reached never, or leads to itself.
     pub(super) fn lay_out(
         trees: &[(Vec<Branch<T>>, usize)],
         leaves: &[Vec<(u32, T)>],
@@ -124,7 +122,8 @@ impl<T: Number> Forest<T> {
         aggregate: Aggregate,
     ) -> TractResult<Self> {
         let total: usize = trees.iter().map(|(branches, _)| branches.len()).sum();
-        ensure!(total < u32::MAX as usize, "has {total} nodes");
+        // Each leads to two at the most.
+        ensure!(total < u32::MAX as usize / 2, "has {total} nodes");
         let is_sum = matches!(aggregate, Aggregate::Sum | Aggregate::Average);
         let scored = known_scores(trees, leaves, outputs).filter(|_| is_sum);
         let (mut weights, mut spans) = (Vec::new(), Vec::with_capacity(leaves.len()));
@@ -152,22 +151,18 @@ impl<T: Number> Forest<T> {
         Ok(forest)
     }
 
-    /// Breadth first, so that the nodes that every walk passes lie together.
+    /// Breadth first, so that the nodes that every walk passes lie together. A node that several others lead to, as tests for membership
+    /// in a set do, is laid out for each of them; what comes after it is there once.
     fn plant(&mut self, branches: &[Branch<T>], root: usize, spans: &[[u32; 2]]) -> TractResult<()> {
-        let mut reached = vec![false; branches.len()];
-        let mut mark = |node: usize| -> TractResult<()> {
-            let Some(mark) = reached.get_mut(node) else { bail!("a node names a child that is not there") };
-            ensure!(!std::mem::replace(mark, true), "a node is reached twice: these are no trees");
-            Ok(())
-        };
-        mark(root)?;
+        let depth = depth(branches, root)?;
         let base = self.nodes.len();
-        // The nodes in their new order, by their old number, with their depths.
-        let mut order = vec![(root, 0)];
-        let (mut at, mut deepest) = (0, 0);
+        // The nodes in their new order, by their old number.
+        let mut order = vec![root];
+        // Where the children of each inner node that was passed lie.
+        let mut children: Vec<Option<u32>> = vec![None; branches.len()];
+        let mut at = 0;
         let (mut only, mut is_only) = (None, true);
-        while let Some(&(node, depth)) = order.get(at) {
-            deepest = depth;
+        while let Some(&node) = order.get(at) {
             let own = u32::try_from(base + at)?;
             match branches[node] {
                 Branch::Leaf(leaf) => {
@@ -183,8 +178,6 @@ impl<T: Number> Forest<T> {
                     self.lone.push(lone);
                 }
                 Branch::Inner { feature, threshold, test, nan_first, first, second } => {
-                    mark(first)?;
-                    mark(second)?;
                     ensure!(feature < FEATURE, "looks at column {feature}");
                     self.features = self.features.max(feature as usize + 1);
                     let flags = match test {
@@ -196,22 +189,22 @@ impl<T: Number> Forest<T> {
                     #[expect(clippy::eq_op, reason = "only what is no number differs from itself")]
                     let is_void = threshold != threshold;
                     self.is_odd |= is_void || test == Test::Equal;
-                    let child = u32::try_from(base + order.len())?;
+                    let child = match children[node] {
+                        Some(child) => child,
+                        None => {
+                            let child = u32::try_from(base + order.len())?;
+                            order.extend([first, second]);
+                            *children[node].insert(child)
+                        }
+                    };
                     self.nodes.push(Node { threshold, feature: feature | flags, child });
                     self.spans.push([0, 0]);
                     self.lone.push(T::ZERO);
-                    order.extend([(first, depth + 1), (second, depth + 1)]);
                 }
             }
             at += 1;
         }
-        self.trees.push(Tree { root: u32::try_from(base)?, depth: deepest, only: only.filter(|_| is_only) });
-        ensure!(
-            order.len() == branches.len(),
-            "{} of {} nodes of a tree are never reached",
-            branches.len() - order.len(),
-            branches.len()
-        );
+        self.trees.push(Tree { root: u32::try_from(base)?, depth, only: only.filter(|_| is_only) });
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! A forest from the attributes of its node, with every number in them checked: ids are there and in range, children form trees.
+//! A forest from the attributes of its node, with every number in them checked: ids are there and in range, and no node leads to itself.
 
 use super::forest::{Aggregate, Branch, Forest, Number, Test};
 use crate::tensor_proto;

@@ -84,6 +84,9 @@ pub(in crate::cli) struct Check {
     /// The reference's column that holds the right answer
     #[arg(long, value_name = "COLUMN", requires = "reference")]
     pub label: Option<String>,
+    /// The size of a dimension that the file leaves open, by its name or as INPUT[AXIS]; rows may stay open
+    #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = dimension)]
+    pub dimensions: Vec<(String, usize)>,
     /// team/model [default: my-team and the file's name]
     #[arg(long, value_name = "TEAM/MODEL")]
     pub name: Option<ModelName>,
@@ -105,4 +108,25 @@ pub(in crate::cli) struct Check {
     /// What was found as JSON, as --output json
     #[arg(long)]
     pub json: bool,
+}
+
+fn dimension(text: &str) -> Result<(String, usize), String> {
+    let sized = text.rsplit_once('=').and_then(|(name, size)| Some((name.to_owned(), size.parse().ok()?)));
+    let sized = sized.filter(|(name, size)| !name.is_empty() && (1..=1 << 20).contains(size));
+    sized.ok_or_else(|| "write a name and a size from 1 to 1048576, such as height=224 or x[2]=224".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dimension_is_a_name_and_a_size() {
+        assert_eq!(dimension("height=224"), Ok(("height".into(), 224)));
+        assert_eq!(dimension("x[2]=1"), Ok(("x[2]".into(), 1)));
+        assert_eq!(dimension("a=b=3"), Ok(("a=b".into(), 3)));
+        for text in ["", "height", "=3", "height=0", "height=-1", "height=1048577", "height=3.5"] {
+            assert!(dimension(text).is_err(), "{text}");
+        }
+    }
 }

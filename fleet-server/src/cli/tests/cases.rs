@@ -46,8 +46,8 @@ fn unknown() -> Vec<u8> {
     bytes
 }
 
-/// An ONNX graph of one Reshape of `x`, FP32 [2], to the shape that is its second input: protobuf by hand.
-fn reshape() -> Vec<u8> {
+/// An ONNX graph of one Resize of `x`, FP32 [2], by the factors that are its third input, FP32 [1]: protobuf by hand.
+fn resize() -> Vec<u8> {
     fn field(number: u8, content: &[u8]) -> Vec<u8> {
         [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
     }
@@ -56,20 +56,20 @@ fn reshape() -> Vec<u8> {
         let tensor = [vec![1 << 3, kind], field(2, &dims)].concat();
         [field(1, name), field(2, &field(1, &tensor))].concat()
     };
-    let node = [field(1, b"x"), field(1, b"s"), field(2, b"y"), field(4, b"Reshape")].concat();
-    let inputs = [field(11, &value(b"x", 1, &[2])), field(11, &value(b"s", 7, &[2]))].concat();
-    let graph = [field(1, &node), field(2, b"g"), inputs, field(12, &value(b"y", 1, &[2, 1]))].concat();
+    let node = [field(1, b"x"), field(1, b""), field(1, b"s"), field(2, b"y"), field(4, b"Resize")].concat();
+    let inputs = [field(11, &value(b"x", 1, &[2])), field(11, &value(b"s", 1, &[1]))].concat();
+    let graph = [field(1, &node), field(2, b"g"), inputs, field(12, &value(b"y", 1, &[4]))].concat();
     [vec![1 << 3, 8], field(7, &graph), field(8, &[2 << 3, 13])].concat()
 }
 
 #[test]
-fn shapes_that_are_inputs_may_be_tried_as_constants() {
+fn factors_that_are_inputs_may_be_tried_as_constants() {
     let zoo = Zoo::new();
     let pb = |tensor: Tensor| tensor_to_pb(&tensor, "t");
-    zoo.file("a/model.onnx", &reshape());
+    zoo.file("a/model.onnx", &resize());
     zoo.file("a/test_data_set_0/input_0.pb", &pb(Tensor::new([2], vec![1f32, 2.0]).unwrap()));
-    zoo.file("a/test_data_set_0/input_1.pb", &pb(Tensor::new([2], vec![2i64, 1]).unwrap()));
-    zoo.file("a/test_data_set_0/output_0.pb", &pb(Tensor::new([2, 1], vec![1f32, 2.0]).unwrap()));
+    zoo.file("a/test_data_set_0/input_1.pb", &pb(Tensor::new([1], vec![2f32]).unwrap()));
+    zoo.file("a/test_data_set_0/output_0.pb", &pb(Tensor::new([4], vec![1f32, 1.0, 2.0, 2.0]).unwrap()));
     let without = zoo.test(None, &["--json"]);
     assert_eq!((without.code, &lines(&without)[0]["outcome"]), (1, &json!("error")));
     let with = zoo.test(None, &["--json", "--constants"]);

@@ -95,6 +95,32 @@ fn without_onnxruntime_the_engine_answers_and_that_is_said() {
 }
 
 #[test]
+fn dimensions_that_the_file_leaves_open_are_said_by_people() {
+    let desk = Desk::new();
+    desk.file("relu.onnx", &profile::relu_of(b"\x12\x05width"));
+    let unsaid = desk.check(NO_PYTHON, &[]);
+    assert!(
+        unsaid.refused().contains("input x is [N, width]: say what it will be on devices: --dim width=SIZE"),
+        "{}",
+        unsaid.err
+    );
+    let unknown = desk.check(NO_PYTHON, &["--dim", "width=3", "--dim", "height=4"]);
+    assert!(unknown.refused().contains("no input leaves a dimension \"height\" open"), "{}", unknown.err);
+    assert!(!desk.written());
+    assert_eq!(desk.check(NO_PYTHON, &["--dim", "x[1]=3"]).code, 0);
+    let read = crate::bundle::read(desk.0.path()).unwrap();
+    assert_eq!(read.manifest.contract.inputs[0].shape, [-1, 3]);
+    assert_eq!(desk.check(NO_PYTHON, &["--force", "--dim", "width=5", "--dim", "N=1"]).code, 0);
+    let read = crate::bundle::read(desk.0.path()).unwrap();
+    assert_eq!(
+        (&*read.manifest.contract.inputs[0].shape, &*read.manifest.contract.outputs[0].shape),
+        (&[1, 5][..], &[1, 5][..])
+    );
+    let fixed = Desk::new().check(NO_PYTHON, &["--dim", "x[1]=3"]);
+    assert!(fixed.refused().contains("x[1] is 2 in the file"), "{}", fixed.err);
+}
+
+#[test]
 fn a_reference_gives_ranges_and_figures() {
     let desk = Desk::new();
     let reference = desk.file("rows.csv", rows().as_bytes());

@@ -43,12 +43,17 @@ data_origin = "made up"
 
 /// An ONNX graph of one Relu from `x` to `y`, both [N, 2]: protobuf by hand, as small as it gets.
 pub(super) fn relu() -> Vec<u8> {
+    relu_of(&[1 << 3, 2])
+}
+
+/// The same, its second dimension as this message says it: 1 is a size, 2 a name.
+pub(super) fn relu_of(second: &[u8]) -> Vec<u8> {
     fn field(number: u8, content: &[u8]) -> Vec<u8> {
         let mut bytes = vec![number << 3 | 2, u8::try_from(content.len()).unwrap()];
         bytes.extend(content);
         bytes
     }
-    let dimensions = [field(1, &field(2, b"N")), field(1, &[1 << 3, 2])].concat();
+    let dimensions = [field(1, &field(2, b"N")), field(1, second)].concat();
     let shape = [vec![1 << 3, 1], field(2, &dimensions)].concat();
     let value = |name: &[u8]| [field(1, name), field(2, &field(1, &shape))].concat();
     let node = [field(1, b"x"), field(2, b"y"), field(4, b"Relu")].concat();

@@ -6,6 +6,7 @@
 
 mod form;
 pub(crate) mod plans;
+mod quick;
 mod registers;
 
 use crate::{

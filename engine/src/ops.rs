@@ -18,6 +18,7 @@ mod quantize;
 mod quantized_lstm;
 mod reduce;
 mod scaler;
+mod softmax;
 mod svm;
 mod tree;
 
@@ -43,6 +44,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("LeakyRelu", elements::leaky_relu);
     operator!(register, "LinearClassifier", linear::classifier);
     operator!(register, "LinearRegressor", linear::regressor);
+    register.insert("LogSoftmax", softmax::log_softmax);
     operator!(register, "Normalizer", columns::normalizer);
     operator!(register, "OneHotEncoder", encode::one_hot);
     operator!(register, "QuantizeLinear", quantize::linear);

@@ -8,6 +8,7 @@ use crate::{
     error::{LoadError, brief},
     guard::guarded,
     limits::Limits,
+    model::quick,
     ops,
     spec::TensorSpec,
     tensor::Tensor,
@@ -182,7 +183,9 @@ impl Plans {
             model.node_mut(sources[at].node).op = Box::new(Const::new(value)?);
         }
         model.set_input_outlets(&open)?;
-        model.into_optimized()
+        let mut model = model.into_optimized()?;
+        quick::exchange(&mut model)?;
+        Ok(model)
     }
 
     fn bounded(&self, model: &TypedModel) -> Result<(), LoadError> {

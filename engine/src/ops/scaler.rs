@@ -45,8 +45,12 @@ impl Kernel for Scaler {
         let scaled: Vec<f32> = if let ([offset], [scale]) = (&*self.offset, &*self.scale) {
             values.iter().map(|value| (value - offset) * scale).collect()
         } else {
-            let columns = self.offset.iter().zip(&self.scale).cycle();
-            values.iter().zip(columns).map(|(value, (offset, scale))| (value - offset) * scale).collect()
+            let mut scaled = values.into_owned();
+            for row in scaled.chunks_exact_mut(self.scale.len()) {
+                let columns = self.offset.iter().zip(&self.scale);
+                row.iter_mut().zip(columns).for_each(|(value, (offset, scale))| *value = (*value - offset) * scale);
+            }
+            scaled
         };
         Ok(vec![Tensor::from_shape(inputs[0].shape(), &scaled)?])
     }

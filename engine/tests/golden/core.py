@@ -29,6 +29,34 @@ def choices(m):
         m.case("ReduceLogSumExp", f"large_{keep}", {"x": large}, [FLOAT], domain="", axes=[1], keepdims=keep)
     m.case("ReduceLogSumExp", "float64", {"x": large.astype(np.float64)}, [DOUBLE], domain="", axes=[1])
     m.case("ReduceLogSumExp", "opset18", {"x": large}, [FLOAT], domain="", core=18, constants={"axes": np.array([1])}, keepdims=0)
+    odd = np.array([[1, np.nan, 2, 0], [np.nan, 1, 2, 0], [1, 2, 0, np.nan], [np.nan] * 4, [-np.inf] * 4, [3, np.nan, 3, 1]], np.float32)
+    deep, wide = m.floats(3, 4, 5, seed=204), m.floats(4, 200, seed=205)
+    for axis in (0, 1):
+        for largest in (0, 1):
+            m.case("TopK", f"odd_{axis}_{largest}", {"x": odd}, [FLOAT, INT64], domain="", constants={"k": np.array([3])}, axis=axis,
+                   largest=largest)
+        for operator in ("ArgMax", "ArgMin"):
+            m.case(operator, f"odd_{axis}", {"x": odd}, [INT64], domain="", axis=axis)
+        m.case("ReduceMax", f"odd_{axis}", {"x": odd}, [FLOAT], domain="", axes=[axis])
+    # Along the last axis it depends on how vectors fall.
+    m.case("ReduceMin", "odd_0", {"x": odd}, [FLOAT], domain="", axes=[0])
+    m.case("TopK", "middle", {"x": deep}, [FLOAT, INT64], domain="", constants={"k": np.array([2])}, axis=1)
+    m.case("TopK", "all", {"x": wide}, [FLOAT, INT64], domain="", constants={"k": np.array([200])}, axis=1)
+    m.case("TopK", "none", {"x": wide}, [FLOAT, INT64], domain="", constants={"k": np.array([0])}, axis=1)
+    far = np.array([[2**33, 5, -7], [2**51, 2**51, 2**51], [-1, -2, -3]])
+    for operator in ("ReduceSum", "ReduceMax", "ReduceMin"):
+        for name, value in (("deep", deep), ("deep_float64", deep.astype(np.float64)), ("far", far), ("wide", wide),
+                            ("int32", far.astype(np.int32))):
+            for axes in ([0], [1], [0, 1]):
+                made = {"constants": {"axes": np.array(axes)}} if operator == "ReduceSum" else {"axes": axes}
+                at = "".join(map(str, axes))
+                m.case(operator, f"{name}_{at}", {"x": value}, [m.kind(value)], domain="", keepdims=0, **made)
+    least = np.array([[-np.inf, 0, 1, 2], [1000, -1000, 999, 0], [-np.inf] * 4], np.float32)
+    for operator in ("Softmax", "LogSoftmax"):
+        for name, value in (("least", least), ("deep", deep), ("wide", wide)):
+            for axis in range(value.ndim):
+                m.case(operator, f"{name}_{axis}", {"x": value}, [FLOAT], domain="", axis=axis)
+        m.case(operator, "opset11", {"x": deep}, [FLOAT], domain="", core=11)
 
 
 def loops(m):

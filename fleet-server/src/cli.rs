@@ -19,6 +19,7 @@ mod client;
 mod config;
 mod confined;
 mod dashboard;
+mod decay;
 mod device;
 mod difference;
 mod draft;
@@ -159,6 +160,7 @@ async fn dispatch(
         Command::Device(args::Device::Figures { device, model }) => {
             telemetry::figures(&client()?, device.as_ref(), model.as_ref(), printer).await
         }
+        Command::Decay(order) => decay::run(&order, printer),
         Command::Device(args::Device::Rescue(order)) => {
             rescue::run(client, &order, &keys::Keys::beside(environment, place.as_deref()), printer).await
         }

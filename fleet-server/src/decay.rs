@@ -6,9 +6,11 @@
 //! they changed together with the cursor, in one transaction, and says on MQTT what is kept: so each row counts exactly
 //! once, whenever the server is killed.
 //!
-//! Windows of a version without a reference profile are not judged, and its status says so. First form: no season, and no
-//! objective, since no manifest names one yet.
+//! Windows of a version without a reference profile are not judged, and its status says so. First form: no season, so
+//! profiles with a calendar are not used; and no objective, since no manifest names one yet.
 
+pub mod alone;
+pub mod beside;
 pub mod detector;
 pub mod device;
 pub mod incidents;

@@ -96,9 +96,17 @@ impl Control {
             let pairs: Vec<_> = history.iter().map(|past| Some((past.medians[k]?, past.own[k]?.value))).collect();
             let slope = shrunk_slope(&pairs);
             let residuals: Vec<_> = pairs.iter().map(|pair| pair.map(|(median, own)| own - slope * median)).collect();
-            let terms = series::Terms { score: score.score, rows: score.rows, together: profile.len(), alarm };
+            let season = design.columns();
+            let terms = series::Terms {
+                score: score.score,
+                rows: score.rows,
+                together: profile.len(),
+                alarm,
+                season,
+                held: 0..0,
+            };
             let seen = residuals.iter().flatten().count() >= series::MIN_SEEN;
-            let fitted = if seen { series::fit(&residuals, design, terms) } else { None };
+            let fitted = if seen { series::fit(&residuals, design, &terms) } else { None };
             match fitted {
                 Some(fitted) => (control.slopes[k], control.scores[k]) = (slope, fitted),
                 None => control.scores[k].beta = vec![0.0; design.columns()],

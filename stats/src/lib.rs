@@ -1,7 +1,8 @@
 //! Numbers only: what a device counts, what a reference profile holds, and the tests that tell decay from weather.
 //!
 //! Device side: [`derived`] makes numbers of images and signals; [`cells`], [`numeric`], [`categorical`], [`unseen`], [`latency`] fold values into sums; [`recorder`]
-//! folds whole rows; [`window`] adds sums of one shape. Build time: [`profile`] fits a baseline in time order. Server side: [`scores`] reads a window,
+//! folds whole rows; [`window`] adds sums of one shape. [`calendar`] knows
+//! the season. Build time: [`profile`] fits a baseline in time order. Server side: [`scores`] reads a window,
 //! [`step`] weighs it over time, [`hard`] judges it at once, [`cohort`] and [`pooled`] compare devices, and
 //! [`calibration`], [`slo`] and [`estimate`] judge the model by labels and confidence.
 //!
@@ -10,6 +11,7 @@
 //!
 //! Never: bytes on a wire, keys, a clock, I/O. Time and rows arrive as arguments.
 
+pub mod calendar;
 pub mod calibration;
 pub mod categorical;
 pub mod cells;

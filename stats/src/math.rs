@@ -16,6 +16,11 @@ pub(crate) fn median(values: &mut [f64]) -> Option<f64> {
     Some(lower / 2.0 + upper / 2.0)
 }
 
+/// `x` rounded to so many significant decimal digits.
+pub(crate) fn rounded(x: f64, digits: usize) -> f64 {
+    format!("{x:.*e}", digits.saturating_sub(1)).parse().unwrap_or(x)
+}
+
 /// ln(p / (1 - p)).
 pub(crate) fn logit(p: f64) -> f64 {
     (p / (1.0 - p)).ln()

@@ -52,7 +52,8 @@ impl Ruler {
         let sd = (shifted().map(|x| (x - mean).powi(2) / count).sum::<f64>()).sqrt();
         let edges = Edges::of_sample(&sorted, CELLS);
         let median = math::median(&mut sorted)?;
-        Some(Self { edges, median, sd: sd.max(median.abs() * 1e-6).max(1e-9), min, max })
+        let sd = math::rounded(sd.max(median.abs() * 1e-6).max(1e-9), 6);
+        Some(Self { edges, median, sd, min, max })
     }
 
     /// Whether the numbers are such that counting against them makes sense.

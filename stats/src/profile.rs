@@ -2,26 +2,31 @@
 //! varied from window to window then.
 //!
 //! A profile is made by [`fit`] over a baseline in time order, shipped with the model, and only read after that.
-//! Format 1: readers refuse other formats; a change is a new format with an upgrade from this one.
+//! Format 2: readers take formats 1 and 2 and refuse others; a change is a new format with an upgrade from this one. Format 1
+//! knew neither calendar nor objective, and wrote scores as lists of objects.
 
 pub mod confidence;
 pub mod fit;
+mod mde;
+mod packed;
 pub(crate) mod series;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    calendar::{Calendar, Coverage, Row},
     categorical::Dictionary,
+    design::expected,
     hard::Limits,
     numeric::Ruler,
-    scores::Score,
+    scores::{Reading, Score},
     step::{self, Tails},
 };
 pub use confidence::{Bin, Confidence};
-pub use fit::{Baseline, Refusal, Spec, fit};
+pub use fit::{Baseline, Refusal, Spec, Times, fit};
 
-/// The format that is written and read.
-pub const FORMAT: u16 = 1;
+/// The format that is written. It is read, and so is the one before.
+pub const FORMAT: u16 = 2;
 /// Windows that a baseline needs. The spread of fewer is too uncertain: 10 reference windows gave 33 false alarms in
 /// 100 to a mean-and-three-deviations rule, measured.
 pub const MIN_WINDOWS: usize = 50;
@@ -43,14 +48,38 @@ pub struct Profile {
     pub rows: f64,
     /// Windows between false alarms of one device, in expectation.
     pub arl: f64,
+    /// What a detection window is cut by.
+    #[serde(default)]
+    pub unit: Unit,
+    /// The calendar of its windows. Without one the baseline had no times: windows are taken to be independent of season
+    /// and order, which is stated by whoever gave it and was not tested.
+    #[serde(default)]
+    pub calendar: Option<Calendar>,
     /// Watched inputs, in the contract's order: columns, then derived features.
     pub features: Vec<FeatureProfile>,
     /// Watched outputs, in the contract's order.
     pub outputs: Vec<FeatureProfile>,
     /// Held-out errors by confidence, where the publisher gave labels.
     pub confidence: Option<Confidence>,
+    /// The largest error rate that the objective allows, where the publisher gave labels.
+    #[serde(default)]
+    pub objective: Option<f64>,
     /// How the error rate that the confidences lead to expect varied.
+    #[serde(with = "packed::one")]
     pub estimate: Option<ScoreProfile>,
+}
+
+/// What a detection window is cut by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// By its number of rows.
+    #[default]
+    Rows,
+    /// By the device's day.
+    Day,
+    /// By the device's week, from Monday.
+    Week,
 }
 
 /// What one feature was like.
@@ -72,9 +101,13 @@ pub struct FeatureProfile {
     /// The baseline's own worst, for the hard rules.
     pub limits: Limits,
     /// How its scores varied.
+    #[serde(with = "packed")]
     pub scores: Vec<ScoreProfile>,
     /// Smallest constant bias found in about ten windows, in reference standard deviations; none of categories.
     pub mde: Option<f64>,
+    /// The days of the year that its baseline saw; empty without a calendar.
+    #[serde(default, skip_serializing_if = "Coverage::is_empty")]
+    pub covered: Coverage,
 }
 
 /// How the values of a feature are counted.
@@ -139,7 +172,7 @@ impl Profile {
     /// # Errors
     /// The first thing found wrong.
     pub fn check(&self) -> Result<(), ProfileError> {
-        if self.format != FORMAT {
+        if !matches!(self.format, 1 | FORMAT) {
             return Err(ProfileError::UnknownFormat(self.format));
         }
         let unsound = |what| Err(ProfileError::Unsound { feature: String::new(), what });
@@ -149,13 +182,33 @@ impl Profile {
         if !(self.rows.is_finite() && self.rows > 0.0) {
             return unsound("number of rows");
         }
+        if self.calendar.is_some_and(|calendar| !calendar.is_sound()) {
+            return unsound("calendar");
+        }
+        if self.calendar.is_none() && self.unit != Unit::Rows {
+            return unsound("unit of windows");
+        }
+        if self.objective.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
+            return unsound("objective");
+        }
         if self.confidence.as_ref().is_some_and(|c| !c.is_sound()) {
             return unsound("confidence bin");
         }
-        if self.estimate.as_ref().is_some_and(|s| !s.is_sound()) {
+        let columns = self.columns();
+        if self.estimate.as_ref().is_some_and(|s| !s.is_sound() || s.beta.len() > columns) {
             return unsound("estimated error");
         }
-        self.watched().try_for_each(FeatureProfile::check)
+        self.watched().try_for_each(|feature| feature.check(columns))
+    }
+
+    /// The known columns of a window whose middle is `middle`, in seconds since 1970; the level alone without a calendar.
+    /// Where the time of a window is not known, NaN makes the detectors leave it out.
+    pub fn row(&self, middle: f64) -> Row {
+        self.calendar.map_or(Row::LEVEL, |calendar| calendar.row(middle))
+    }
+
+    fn columns(&self) -> usize {
+        self.calendar.map_or(1, |calendar| calendar.columns())
     }
 
     /// Inputs, then outputs.
@@ -182,7 +235,18 @@ impl FeatureProfile {
         step::State::new(self.scores.len())
     }
 
-    fn check(&self) -> Result<(), ProfileError> {
+    /// Whether the feature's season is known at `middle`, in seconds since 1970: always so without a calendar.
+    pub fn is_in_season(&self, calendar: Option<&Calendar>, middle: f64) -> bool {
+        calendar.is_none_or(|calendar| self.covered.holds(calendar.day_of_year(middle)))
+    }
+
+    /// Takes out of `readings` what goes with a season that the baseline never saw: those detectors stand still.
+    pub fn freeze(&self, readings: &mut [Option<Reading>]) {
+        let seasonal = readings.iter_mut().zip(&self.scores).filter(|(_, score)| score.score.is_seasonal());
+        seasonal.for_each(|(reading, _)| *reading = None);
+    }
+
+    fn check(&self, columns: usize) -> Result<(), ProfileError> {
         let unsound = |what| Err(ProfileError::Unsound { feature: self.name.clone(), what });
         if self.counts.len() != self.kind.cells() {
             return unsound("number of cells");
@@ -202,14 +266,29 @@ impl FeatureProfile {
             (Score::Missing, _) => true,
             (_, kind) => matches!(kind, Kind::Numeric(_)),
         };
-        if !self.scores.iter().all(|s| s.is_sound() && fits(s)) {
+        if !self.scores.iter().all(|s| s.is_sound() && fits(s) && s.beta.len() <= columns) {
             return unsound("score");
+        }
+        if !self.covered.is_sound() {
+            return unsound("coverage");
         }
         Ok(())
     }
 }
 
 impl ScoreProfile {
+    /// A reading less what the columns of its window, [`Profile::row`], lead to expect; what is left is compared between
+    /// devices whose profiles differ.
+    pub fn centred(&self, reading: Reading, row: &Row) -> Reading {
+        Reading { value: reading.value - expected(&self.beta, row.as_slice()), ..reading }
+    }
+
+    /// The profile of what [`Self::centred`] leaves.
+    #[must_use]
+    pub fn of_centred(&self) -> Self {
+        Self { beta: vec![0.0], ..self.clone() }
+    }
+
     /// Whether its numbers are such that bets on them stay finite and no cheaper than the normal's.
     pub fn is_sound(&self) -> bool {
         let positive = |x: f64| x.is_finite() && x > 0.0;

@@ -61,6 +61,11 @@ impl Score {
         }
     }
 
+    /// Whether it goes with the season: all that is measured of the values that came. What fails to come does not.
+    pub fn is_seasonal(self) -> bool {
+        !matches!(self, Self::Flat | Self::Missing)
+    }
+
     /// Whether it is the arcsine root of a share.
     pub fn is_share(self) -> bool {
         matches!(self, Self::Flat | Self::Missing | Self::Category(_))

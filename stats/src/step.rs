@@ -35,6 +35,11 @@ pub const EXCESS_CLIP: f64 = 4.0;
 const RESIDUAL_BOUND: f64 = 1e9;
 /// Format of [`State`] where it is written down.
 const FORMAT: u16 = 1;
+/// Surcharges of one score's bets: of a start and of what goes on.
+pub(crate) const SURCHARGES: usize = 2 * BETS;
+/// Steps of a surcharge: 64ths of the normal's cumulant. Of values clipped at 4 with a variance of at most 1 the cumulant
+/// is below four times the normal's, which fits a byte.
+const SURCHARGE_STEPS: f64 = 64.0;
 
 /// What each bet pays a window for being open, `[size][sign]`: factors `exp(-psi)`, psi the larger of the normal's
 /// cumulant and the baseline's own.
@@ -49,27 +54,58 @@ pub struct Tails {
 
 impl Tails {
     /// Factors of `psi(l) = max(l^2 / 2, ln mean exp(+-l z))` over standardised innovations: the baseline's own tails
-    /// pay.
+    /// pay. Rounded as they are written down, against the bets.
     pub(crate) fn of(standardised: &[f64], phi: f64) -> Self {
-        let factor = |l: f64, sign: f64| {
+        let surcharge = |l: f64, sign: f64| {
             let sum: f64 =
                 standardised.iter().map(|z| (l * sign * z.clamp(-EXCESS_CLIP, EXCESS_CLIP)).exp()).sum::<f64>();
-            (standardised.len() as f64 / sum).min(normal_factor(l))
+            let psi = (sum / standardised.len() as f64).ln();
+            let over = (psi / (l * l / 2.0) - 1.0) * SURCHARGE_STEPS;
+            over.ceil().clamp(0.0, 255.0) as u8
         };
-        let table = |scale: f64| SIZES.map(|d| SIGNS.map(|sign| factor(d * scale, sign)));
-        Self { start: table(1.0), ongoing: table(1.0 - phi) }
+        let mut steps = [0; SURCHARGES];
+        for (step, (l, sign)) in steps.iter_mut().zip(exponents(phi)) {
+            *step = surcharge(l, sign);
+        }
+        Self::of_surcharges(&steps, phi)
+    }
+
+    /// The factors of surcharges over the normal's cumulant: those of a start, then those of what goes on, size by size, up
+    /// before down.
+    pub(crate) fn of_surcharges(steps: &[u8; SURCHARGES], phi: f64) -> Self {
+        let mut factors = steps
+            .iter()
+            .zip(exponents(phi))
+            .map(|(step, (l, _))| (-l * l / 2.0 * (1.0 + f64::from(*step) / SURCHARGE_STEPS)).exp());
+        let mut table = || SIZES.map(|_| SIGNS.map(|_| factors.next().unwrap_or(0.0)));
+        Self { start: table(), ongoing: table() }
+    }
+
+    /// The surcharges that make these factors.
+    pub(crate) fn surcharges(&self, phi: f64) -> [u8; SURCHARGES] {
+        let factors = self.start.as_flattened().iter().chain(self.ongoing.as_flattened());
+        let mut steps = [0; SURCHARGES];
+        for (step, (factor, (l, _))) in steps.iter_mut().zip(factors.zip(exponents(phi))) {
+            let over = (-factor.ln() / (l * l / 2.0) - 1.0) * SURCHARGE_STEPS;
+            // A thousandth for rounding: whole numbers of steps stay what they are.
+            *step = (over - 1e-3).ceil().clamp(0.0, 255.0) as u8;
+        }
+        steps
     }
 
     /// Whether no bet is cheaper than under a normal.
     pub(crate) fn is_sound(&self, phi: f64) -> bool {
-        let pays = |table: &[[f64; 2]; SIZES.len()], scale: f64| {
-            let rows = table.iter().zip(SIZES);
-            // A millionth for numbers that were written down as f32.
-            rows.flat_map(|(pair, d)| pair.map(|f| f > 0.0 && f <= normal_factor(d * scale) * (1.0 + 1e-6)))
-                .all(|fine| fine)
-        };
-        pays(&self.start, 1.0) && pays(&self.ongoing, 1.0 - phi)
+        let factors = self.start.as_flattened().iter().chain(self.ongoing.as_flattened());
+        // A millionth for numbers that were written down as f32.
+        factors.zip(exponents(phi)).all(|(f, (l, _))| *f > 0.0 && *f <= normal_factor(l) * (1.0 + 1e-6))
     }
+}
+
+/// The exponent and sign of each factor, in the order of the surcharges.
+fn exponents(phi: f64) -> impl Iterator<Item = (f64, f64)> {
+    [1.0, 1.0 - phi]
+        .into_iter()
+        .flat_map(|scale| SIZES.map(|d| SIGNS.map(|sign| (d * scale, sign))).into_iter().flatten())
 }
 
 /// `exp(-l^2 / 2)`.
@@ -186,7 +222,11 @@ impl State {
     ) -> Result<Outcome, ShapeMismatch> {
         same("scores of the state", scores.len(), self.tracks.len())?;
         same("readings", scores.len(), readings.len())?;
-        scores.iter().try_for_each(|score| same("columns of the window", score.beta.len(), row.len()))?;
+        // A score may leave out the last columns, those of the week or all but the level.
+        let columns = scores.iter().map(|score| score.beta.len()).max().unwrap_or(0);
+        if columns > row.len() {
+            return Err(ShapeMismatch { what: "columns of the window", expected: columns, found: row.len() });
+        }
         let is_known = row.iter().all(|x| x.is_finite());
         for ((track, profile), reading) in self.tracks.iter_mut().zip(scores).zip(readings) {
             match reading {
@@ -197,6 +237,11 @@ impl State {
             }
         }
         Ok(self.judge(scores, threshold))
+    }
+
+    /// At least one window is missing before the next: the next has no predecessor.
+    pub fn gap(&mut self) {
+        self.tracks.iter_mut().for_each(Track::gap);
     }
 
     fn judge(&mut self, scores: &[ScoreProfile], threshold: f64) -> Outcome {
@@ -287,6 +332,27 @@ mod tests {
     }
 
     #[test]
+    fn heavy_tails_cost_what_they_are_worth_and_a_step_of_rounding() {
+        // numpy 2: max(l^2 / 2, ln mean exp(+-l z)) of these values, each size up and down.
+        let expected = [
+            (0.031_320_690, 0.042_452_541),
+            (0.107_153_399, 0.191_358_377),
+            (0.322_513_077, 0.858_222_648),
+            (1.28, 3.024_559_659),
+            (5.12, 7.808_297_987),
+        ];
+        let tails = Tails::of(&[-3.0, 0.5, 0.5, 0.5, 0.5, 1.0], 0.4);
+        for ((psi, factors), d) in expected.into_iter().zip(tails.start).zip(SIZES) {
+            for (psi, factor) in [(psi.0, factors[0]), (psi.1, factors[1])] {
+                let over = -f64::ln(factor) - psi;
+                assert!((-1e-8..=d * d / 2.0 / SURCHARGE_STEPS + 1e-8).contains(&over), "{d}: {over}");
+            }
+        }
+        assert!(tails.is_sound(0.4));
+        assert_eq!(Tails::of_surcharges(&tails.surcharges(0.4), 0.4), tails);
+    }
+
+    #[test]
     fn the_recursion_is_the_one_of_the_formula() {
         let profile = profile(0.3, 0.1);
         let mut track = Track::default();
@@ -299,7 +365,7 @@ mod tests {
             for (i, d) in SIZES.iter().enumerate() {
                 for (j, sign) in SIGNS.iter().enumerate() {
                     let x = (sign * u - 0.1).clamp(-4.0, 4.0);
-                    let psi = |l: f64| (l * l / 2.0).max(l.cosh().ln());
+                    let psi = |l: f64| l * l / 2.0;
                     let bet: &mut f64 = &mut bets[i][j];
                     *bet = *bet * (d * 0.7 * x - psi(d * 0.7)).exp() + (d * x - psi(*d)).exp();
                     assert!((track.bets[i][j] / *bet - 1.0).abs() < 1e-9, "size {d} sign {sign}");
@@ -341,7 +407,7 @@ mod tests {
         state.observe(&profile, &[reading(1.0)], &LEVEL, 1000.0).unwrap();
         let kept = state.clone();
         assert!(state.observe(&profile, &[], &LEVEL, 1000.0).is_err());
-        assert!(state.observe(&profile, &[reading(1.0)], &[1.0, 0.5], 1000.0).is_err());
+        assert!(state.observe(&profile, &[reading(1.0)], &[], 1000.0).is_err());
         assert_eq!(state, kept);
         let back: State = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
         assert!(back.is_sound(1) && !back.is_sound(2));

@@ -83,6 +83,30 @@ impl Window {
         self.features.iter().chain(&self.outputs)
     }
 
+    /// Empties it; the shape stays.
+    pub fn clear(&mut self) {
+        self.rows = 0;
+        for sums in self.features.iter_mut().chain(&mut self.outputs) {
+            *sums = match sums {
+                Sums::Numeric(sums) => Sums::Numeric(Numeric::empty(sums.cells.len())),
+                Sums::Categorical(sums) => Sums::Categorical(Categorical::empty(sums.counts.len())),
+            };
+        }
+        self.confidence.fill(0);
+        self.labels.fill(Labels::default());
+    }
+
+    /// Counts rows that should have come and did not: each of its values is missing.
+    pub fn add_missing(&mut self, rows: u64) {
+        for sums in self.features.iter_mut().chain(&mut self.outputs) {
+            let missing = match sums {
+                Sums::Numeric(sums) => &mut sums.missing,
+                Sums::Categorical(sums) => &mut sums.missing,
+            };
+            *missing = missing.saturating_add(rows);
+        }
+    }
+
     /// Adds another window.
     ///
     /// # Errors
@@ -184,5 +208,13 @@ mod tests {
         odd.outputs = vec![Sums::Numeric(Numeric::empty(3))];
         assert!(open.merge(&odd).is_err());
         assert_eq!(open, window(10));
+    }
+
+    #[test]
+    fn rows_that_never_came_are_missing_in_every_feature() {
+        let mut open = window(10);
+        open.add_missing(3);
+        assert_eq!(open.rows, 10);
+        assert!(open.watched().all(|sums| (sums.absent(), sums.rows()) == (3, 13)));
     }
 }

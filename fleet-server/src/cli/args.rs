@@ -7,6 +7,7 @@ use tern_protocol::ids::{DeviceId, LabelKey, LabelValue, ModelName, ModelVersion
 
 use crate::readers::ReaderName;
 
+pub(super) mod decay;
 mod publishing;
 mod trying;
 
@@ -44,6 +45,7 @@ impl Cli {
             Command::Model(Model::Inspect(order)) => order.json,
             Command::Model(Model::Test(order)) => order.json,
             Command::Model(Model::Check(order)) => order.json,
+            Command::Decay(decay::Decay::Replay(order)) => order.json,
             _ => false,
         };
         if json { Format::Json } else { self.output }
@@ -73,6 +75,9 @@ pub(super) enum Command {
     /// Bring a version to devices in stages, watched, and back where it fails
     #[command(subcommand)]
     Rollout(super::rollout::Rollout),
+    /// Detection of decay on recorded rows, before anything is shipped; no server, no keys
+    #[command(subcommand)]
+    Decay(decay::Decay),
     /// Decay that the server has detected
     #[command(subcommand)]
     Incident(Incident),

@@ -10,10 +10,7 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 use tern_engine::{Limits, Model};
 use tern_protocol::reference;
-use tern_stats::{
-    design::Design,
-    profile::{Baseline, Confidence, FeatureProfile, MIN_WINDOWS, Profile, fit},
-};
+use tern_stats::profile::{Baseline, Confidence, FeatureProfile, MIN_WINDOWS, Profile, fit};
 
 use super::{args, output::Printer};
 use crate::{
@@ -124,9 +121,8 @@ fn profile(order: &args::Profile, sight: &Sight<'_>) -> anyhow::Result<Profile> 
     let specs = sight.specs()?;
     let confidence = Confidence::of_sample(sight.predictions());
     let windows = sight.windows(rows, &specs, confidence.as_ref().map(|confidence| &confidence.edges));
-    let design = Design::level(windows.len());
-    let baseline =
-        Baseline { features: &specs.0, outputs: &specs.1, confidence, windows: &windows, design, arl: order.arl };
+    let (features, outputs) = (&specs.0[..], &specs.1[..]);
+    let baseline = Baseline { features, outputs, confidence, windows: &windows, times: None, arl: order.arl };
     Ok(fit(&baseline)?)
 }
 

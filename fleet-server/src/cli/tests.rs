@@ -5,6 +5,7 @@ mod access;
 mod cases;
 mod ceremony;
 mod dashboards;
+mod decay;
 mod draft;
 mod fake;
 mod inspect;

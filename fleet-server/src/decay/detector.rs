@@ -70,10 +70,9 @@ impl Subject {
     /// A version of which nothing is known yet.
     pub fn new(standard: Standard) -> Self {
         let (status, judge) = match standard {
-            Standard::Profile(profile) => match Judge::new(profile) {
-                Some(judge) => ("watching", Some(judge)),
-                None => ("profile-unusable", None),
-            },
+            // Of a calendar the detectors of a fleet know nothing yet.
+            Standard::Profile(profile) if profile.calendar.is_some() => ("profile-unusable", None),
+            Standard::Profile(profile) => ("watching", Some(Judge::new(profile))),
             Standard::Absent => ("no-profile", None),
             Standard::Unusable => ("profile-unusable", None),
         };

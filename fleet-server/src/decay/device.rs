@@ -4,17 +4,14 @@
 
 use serde::{Deserialize, Serialize};
 use tern_stats::{
-    cohort::{Control, Past},
-    design::{Design, LEVEL},
-    hard,
     labels::{Labels, merge_labels},
-    profile::{MIN_WINDOWS, Profile, ScoreProfile},
-    scores::Reading,
-    step::State,
+    profile::Profile,
     window::{ByRows, Window},
 };
 
 use super::{
+    alone::{Alone, Said},
+    beside::Beside,
     judge::{Judge, Readings},
     marks::{Ground, Marks, When},
 };
@@ -43,16 +40,6 @@ pub struct Service {
     pub failed: u64,
 }
 
-/// How one feature goes with the cohort.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Company {
-    state: State,
-    learned: Option<Control>,
-    /// Quiet windows until something is learned from them: of each, its own readings and then the medians; NaN for none.
-    /// They are written down with every round of every device, so they are as small as they can be.
-    history: Vec<f32>,
-}
-
 /// A device under watch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceWatch {
@@ -74,15 +61,14 @@ pub struct DeviceWatch {
     /// Labels that came late, for the open detection window.
     late: Vec<Labels>,
     service: Service,
-    steps: Vec<State>,
-    company: Vec<Company>,
+    #[serde(rename = "steps")]
+    alone: Alone,
+    company: Vec<Beside>,
 }
 
 impl DeviceWatch {
     /// A device of which nothing is known.
     pub fn new(judge: &Judge, class: String) -> Self {
-        let fresh = || judge.watched().map(|feature| feature.detector());
-        let company = |state| Company { state, learned: None, history: Vec::new() };
         Self {
             class,
             windows: 0,
@@ -94,8 +80,8 @@ impl DeviceWatch {
             open: ByRows::new(judge.window_rows()),
             late: vec![Labels::default(); judge.bins()],
             service: Service::default(),
-            steps: fresh().collect(),
-            company: fresh().map(company).collect(),
+            alone: Alone::new(judge),
+            company: judge.watched().map(Beside::new).collect(),
         }
     }
 
@@ -104,13 +90,12 @@ impl DeviceWatch {
         let scores = || judge.watched().map(|feature| feature.scores.len());
         self.open.is_sound()
             && self.open.progress().1 == judge.window_rows()
-            && self.steps.len() == judge.features()
             && self.company.len() == judge.features()
             && self.judged.len() == judge.bins()
             && self.late.len() == judge.bins()
             && self.marks.is_sound(judge.features())
             && self.newest.as_ref().is_none_or(|newest| newest.readings.len() == judge.features())
-            && self.steps.iter().zip(scores()).all(|(state, scores)| state.is_sound(scores))
+            && self.alone.is_sound(judge)
             && self.company.iter().zip(scores()).all(|(company, scores)| company.is_sound(scores))
     }
 
@@ -159,17 +144,19 @@ impl DeviceWatch {
 
     /// Its own features against the reference.
     fn alone(&mut self, judge: &Judge, window: &Window, readings: &Readings, devices: usize, when: When) {
-        let threshold = judge.profile().threshold(devices);
-        let features = judge.watched().zip(window.watched()).zip(readings).zip(&mut self.steps);
-        for (index, (((feature, sums), readings), state)) in features.enumerate() {
-            if let Some(breach) = hard::check(&feature.limits, feature.rows, sums).first() {
-                self.marks.set(index, Layer::Hard, Ground::of_breach(breach, sums.rows()), when);
+        let (threshold, marks) = (judge.profile().threshold(devices), &mut self.marks);
+        let mut broken = None;
+        self.alone.observe(judge, window, readings, f64::NAN, threshold, |index, said| match said {
+            // The first rule that a feature breaks stands for all: without values the others mean little.
+            Said::Hard(..) if broken == Some(index) => {}
+            Said::Hard(breach, values) => {
+                broken = Some(index);
+                marks.set(index, Layer::Hard, Ground::of_breach(&breach, values), when);
             }
-            let outcome = state.observe(&feature.scores, readings, &LEVEL, threshold);
-            if let Some((outcome, crossing)) = outcome.ok().and_then(|o| Some((o, o.alarm?))) {
-                self.marks.set(index, Layer::Step, Ground::of_crossing(&outcome, &crossing), when);
+            Said::Step(outcome, crossing) => {
+                marks.set(index, Layer::Step, Ground::of_crossing(&outcome, &crossing), when);
             }
-        }
+        });
     }
 
     /// Holds the newest window against the medians of its cohort of `cohort` devices, in a fleet of `devices`.
@@ -195,70 +182,4 @@ impl DeviceWatch {
         self.in_round = 0;
         self.judged = vec![Labels::default(); profile.confidence.as_ref().map_or(0, |c| c.bins.len())];
     }
-}
-
-impl Company {
-    fn observe(
-        &mut self,
-        scores: &[ScoreProfile],
-        own: &[Option<Reading>],
-        medians: &[Option<f64>],
-        (cohort, threshold): (usize, f64),
-        left: &mut Vec<Option<Reading>>,
-    ) -> Option<tern_stats::step::Outcome> {
-        let fresh;
-        let control = match &self.learned {
-            Some(control) => control,
-            None => {
-                fresh = Control::alike(scores, cohort);
-                &fresh
-            }
-        };
-        control.residuals(own, medians, left).ok()?;
-        self.state.observe(control.scores(), left, &LEVEL, threshold).ok()
-    }
-
-    /// Keeps a quiet window; of enough of them it learns how this device differs from its cohort at all times.
-    fn remember(
-        &mut self,
-        scores: &[ScoreProfile],
-        own: &[Option<Reading>],
-        medians: &[Option<f64>],
-        (cohort, threshold): (usize, f64),
-    ) {
-        if self.learned.is_some() || medians.len() != own.len() || medians.iter().all(Option::is_none) {
-            return;
-        }
-        let missing = f32::NAN;
-        self.history.extend(own.iter().map(|reading| reading.map_or(missing, |reading| reading.value as f32)));
-        self.history.extend(medians.iter().map(|median| median.map_or(missing, |median| median as f32)));
-        if self.history.len() < MIN_WINDOWS * 2 * scores.len() {
-            return;
-        }
-        let past = past(&std::mem::take(&mut self.history), scores);
-        let design = Design::level(past.len());
-        // What cannot be learned from is let go; the devices stay alike.
-        if let Ok(control) = Control::learn(scores, &past, &design, cohort, threshold) {
-            self.learned = Some(control);
-            self.state = State::new(scores.len());
-        }
-    }
-
-    fn is_sound(&self, scores: usize) -> bool {
-        self.state.is_sound(scores)
-            && self.learned.as_ref().is_none_or(|control| control.is_sound(scores))
-            && self.history.len().checked_rem(2 * scores).unwrap_or(self.history.len()) == 0
-    }
-}
-
-/// The windows of a history, for learning.
-fn past(history: &[f32], scores: &[ScoreProfile]) -> Vec<Past> {
-    let value = |x: &f32| x.is_finite().then_some(f64::from(*x));
-    let windows = history.chunks_exact((2 * scores.len()).max(1));
-    let window = |window: &[f32]| {
-        let (own, medians) = window.split_at(scores.len());
-        let own = own.iter().zip(scores).map(|(x, score)| Some(Reading { value: value(x)?, rows: score.rows }));
-        Past { own: own.collect(), medians: medians.iter().map(value).collect() }
-    };
-    windows.map(window).collect()
 }

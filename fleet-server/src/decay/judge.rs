@@ -20,13 +20,10 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// The judge of windows under `profile`; none where its scores have columns of season, which this form of the
-    /// detectors does not give them.
-    pub fn new(profile: Arc<Profile>) -> Option<Self> {
-        let scores = profile.watched().flat_map(|feature| &feature.scores).chain(&profile.estimate);
-        let is_level = scores.into_iter().all(|score| score.beta.len() == 1);
+    /// The judge of windows under `profile`.
+    pub fn new(profile: Arc<Profile>) -> Self {
         let readers = profile.watched().map(Reader::new).collect();
-        is_level.then_some(Self { profile, readers })
+        Self { profile, readers }
     }
 
     /// The profile.

@@ -56,7 +56,7 @@ impl Ground {
 }
 
 /// A score's name in JSON.
-fn score_name(score: Score) -> String {
+pub(crate) fn score_name(score: Score) -> String {
     match score {
         Score::Location => "location".into(),
         Score::Mean => "mean".into(),

@@ -1,12 +1,14 @@
 //! Fitting a profile to baseline windows in time order.
 //!
-//! Season enters by the design's columns only. A baseline that is too short is refused, with the reason.
+//! Season enters by the calendar's columns only: the year's where the baseline spans one, the day's where windows are
+//! shorter, the week's where they are no longer than a day. A baseline that is too short is refused, with the reason.
 
 use super::{
-    Confidence, DEFAULT_ARL, FORMAT, FeatureProfile, Kind, MAX_ARL, MIN_WINDOWS, Profile, ScoreProfile,
+    Confidence, DEFAULT_ARL, FORMAT, FeatureProfile, Kind, MAX_ARL, MIN_WINDOWS, Profile, ScoreProfile, Unit, mde,
     series::{self, MIN_SEEN, Terms},
 };
 use crate::{
+    calendar::{Calendar, Coverage, DAY},
     categorical::Dictionary,
     cells::CELLS,
     design::Design,
@@ -16,14 +18,21 @@ use crate::{
     numeric::Ruler,
     scores::{Reader, Score},
     shape::{ShapeMismatch, same},
-    step::{self, BETS},
+    slo, step,
     window::{Sums, Window},
 };
 
 /// Categories of a smaller reference share are not followed one by one.
 const MIN_CATEGORY_SHARE: f64 = 0.02;
-/// The smallest detectable bias is the one found in about this many windows.
-const MDE_WINDOWS: f64 = 10.0;
+/// Most categories that are followed one by one, the most frequent: with a season each takes 100 bytes of a profile.
+const MOST_CATEGORIES: usize = 10;
+/// Windows of at most so many days have a level for each day of the week, those of half a day and less a wave over the day.
+const LONGEST_OF_WEEK: f64 = 1.5;
+const LONGEST_OF_DAY: f64 = 0.75;
+/// Days of a baseline that shows each day of the week often enough to tell them apart.
+const WEEKS: f64 = 8.0 * 7.0;
+/// Share of a baseline's windows that a half of the backtest fits on.
+const HALF: f64 = 0.6;
 
 /// A feature before its baseline is looked at.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,9 +55,28 @@ impl Spec {
 
     /// A categorical feature, its dictionary the baseline's 64 most frequent categories.
     pub fn categorical<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Self {
-        let dictionary = Dictionary::of_sample(values, 2 * CELLS);
+        Self::with_dictionary(name, Dictionary::of_sample(values, 2 * CELLS))
+    }
+
+    /// A categorical feature of known categories.
+    pub fn with_dictionary(name: &str, dictionary: Dictionary) -> Self {
         Self { name: name.to_owned(), kind: Kind::Categorical(dictionary) }
     }
+}
+
+/// When the baseline's windows were.
+#[derive(Debug, Clone)]
+pub struct Times<'a> {
+    /// What they are cut by.
+    pub unit: Unit,
+    /// Seconds that the device's time is ahead of UTC.
+    pub utc_offset: i32,
+    /// Seconds between rows, where they come at a steady rate.
+    pub step: Option<f64>,
+    /// Longest time between neighbouring rows, in seconds, where it is known.
+    pub longest_step: Option<f64>,
+    /// The middle of each window, in seconds since 1970; any number for one without rows.
+    pub middles: &'a [f64],
 }
 
 /// What a profile is fitted to.
@@ -60,10 +88,11 @@ pub struct Baseline<'a> {
     pub outputs: &'a [Spec],
     /// Held-out errors by confidence.
     pub confidence: Option<Confidence>,
-    /// The windows, in time order, counted by `features` and `outputs`.
+    /// The windows, in time order, counted by `features` and `outputs`; one without rows where time is missing between
+    /// its neighbours.
     pub windows: &'a [Window],
-    /// Their known columns, [`Design::level`] where there are none.
-    pub design: Design,
+    /// When they were; none where nobody knows: their order and season are then taken to say nothing.
+    pub times: Option<Times<'a>>,
     /// Windows between false alarms of one device, in expectation.
     pub arl: f64,
 }
@@ -71,8 +100,7 @@ pub struct Baseline<'a> {
 impl<'a> Baseline<'a> {
     /// A baseline of inputs only, without season, at the default rate.
     pub fn new(features: &'a [Spec], windows: &'a [Window]) -> Self {
-        let design = Design::level(windows.len());
-        Self { features, outputs: &[], confidence: None, windows, design, arl: DEFAULT_ARL }
+        Self { features, outputs: &[], confidence: None, windows, times: None, arl: DEFAULT_ARL }
     }
 }
 
@@ -119,29 +147,87 @@ pub fn fit(baseline: &Baseline<'_>) -> Result<Profile, Refusal> {
     if used < MIN_WINDOWS {
         return Err(Refusal::Learning { have: used, need: MIN_WINDOWS });
     }
-    same("windows of the design", baseline.windows.len(), baseline.design.windows())?;
+    if let Some(times) = &baseline.times {
+        same("times of windows", baseline.windows.len(), times.middles.len())?;
+    }
+    let ground = Ground::of(baseline);
     let watched = baseline.features.len() + baseline.outputs.len();
     let alarm = step::threshold(baseline.arl, watched, 1);
     let side = |specs: &[Spec], of: fn(&Window) -> &[Sums]| -> Result<Vec<FeatureProfile>, Refusal> {
         baseline.windows.iter().try_for_each(|window| same("features", specs.len(), of(window).len()))?;
         let column = |i: usize| baseline.windows.iter().map(move |window| &of(window)[i]).collect::<Vec<_>>();
-        specs.iter().enumerate().map(|(i, spec)| feature(spec, &column(i), &baseline.design, alarm)).collect()
+        specs.iter().enumerate().map(|(i, spec)| feature(spec, &column(i), &ground, alarm)).collect()
     };
     let rows = median(baseline.windows.iter().map(|window| window.rows)).unwrap_or(1.0);
     Ok(Profile {
         format: FORMAT,
-        windows: u32::try_from(baseline.windows.len()).unwrap_or(u32::MAX),
+        windows: u32::try_from(used).unwrap_or(u32::MAX),
         rows,
         arl: baseline.arl,
+        unit: baseline.times.as_ref().map_or(Unit::Rows, |times| times.unit),
+        calendar: ground.calendar,
         features: side(baseline.features, |window| &window.features)?,
         outputs: side(baseline.outputs, |window| &window.outputs)?,
         confidence: baseline.confidence.clone(),
-        estimate: estimated(baseline)?,
+        objective: baseline.confidence.as_ref().map(|known| objective(known, baseline)),
+        estimate: estimated(baseline, &ground)?,
     })
 }
 
+/// What is known of the windows as such.
+struct Ground<'a> {
+    calendar: Option<Calendar>,
+    middles: &'a [f64],
+    design: Design,
+    /// Columns of the year where a half of the baseline does not span one.
+    held: std::ops::Range<usize>,
+}
+
+impl<'a> Ground<'a> {
+    fn of(baseline: &Baseline<'a>) -> Self {
+        let count = baseline.windows.len();
+        let Some(times) = &baseline.times else {
+            return Self { calendar: None, middles: &[], design: Design::level(count), held: 0..0 };
+        };
+        let plain =
+            Calendar { step: times.step, longest_step: times.longest_step, ..Calendar::plain(times.utc_offset) };
+        let seen = |range: std::ops::Range<usize>| {
+            let windows = range.filter(|i| baseline.windows[*i].rows > 0).map(|i| plain.day_of_year(times.middles[i]));
+            Coverage::of(windows).spans_year()
+        };
+        let used =
+            || baseline.windows.iter().zip(times.middles).filter(|(window, _)| window.rows > 0).map(|(_, at)| *at);
+        let apart = used().zip(used().skip(1)).map(|(at, next)| (next - at) / DAY).filter(|days| *days > 0.0);
+        let length = math::median(&mut apart.collect::<Vec<_>>()).unwrap_or(f64::INFINITY);
+        let days = used().next_back().unwrap_or(0.0) - used().next().unwrap_or(0.0);
+        let calendar = Calendar {
+            annual: seen(0..count),
+            daily: length <= LONGEST_OF_DAY,
+            weekly: length <= LONGEST_OF_WEEK && days >= WEEKS * DAY,
+            ..plain
+        };
+        let part = (count as f64 * HALF) as usize;
+        let halves = seen(0..part) && seen(count - part..count);
+        let held = if halves { 0..0 } else { calendar.annual_columns() };
+        let design = Design::of_calendar(&calendar, times.middles);
+        Self { calendar: Some(calendar), middles: times.middles, design, held }
+    }
+
+    /// Columns without the days of the week.
+    fn season(&self) -> usize {
+        self.calendar.map_or(1, |calendar| calendar.without_week())
+    }
+
+    /// The days of the year in which a feature was seen.
+    fn covered(&self, column: &[&Sums]) -> Coverage {
+        let Some(calendar) = self.calendar else { return Coverage::default() };
+        let seen = column.iter().zip(self.middles).filter(|(sums, _)| sums.rows() > sums.absent());
+        Coverage::of(seen.map(|(_, middle)| calendar.day_of_year(*middle)))
+    }
+}
+
 /// The profile of one feature over its column of sums.
-fn feature(spec: &Spec, column: &[&Sums], design: &Design, alarm: f64) -> Result<FeatureProfile, Refusal> {
+fn feature(spec: &Spec, column: &[&Sums], ground: &Ground<'_>, alarm: f64) -> Result<FeatureProfile, Refusal> {
     if matches!(&spec.kind, Kind::Numeric(ruler) if !ruler.is_sound()) {
         return Err(Refusal::BadScale { feature: spec.name.clone() });
     }
@@ -156,21 +242,24 @@ fn feature(spec: &Spec, column: &[&Sums], design: &Design, alarm: f64) -> Result
         .into_iter()
         .filter_map(|score| Some((score, median(column.iter().map(|sums| score.rows(sums)))?)))
         .collect();
-    let scores = profiles(&Reader::of(&spec.kind, counts, scores), column, design, alarm)?;
+    let scores = profiles(&Reader::of(&spec.kind, counts, scores), column, ground, alarm)?;
     if !scores.iter().any(|s| s.score != Score::Missing) {
         return Err(never());
     }
-    Ok(FeatureProfile {
+    let mut profile = FeatureProfile {
         name: spec.name.clone(),
         kind: spec.kind.clone(),
         other: if let Sums::Categorical(sums) = &totals { sums.other } else { 0 },
         missing: totals.absent(),
         rows,
         limits: Limits::of(column, rows),
-        mde: smallest_bias(&scores, alarm),
+        mde: None,
         counts: counts.clone(),
         scores,
-    })
+        covered: ground.covered(column),
+    };
+    profile.mde = mde::smallest_bias(&profile, column, &ground.design, alarm);
+    Ok(profile)
 }
 
 fn totals(kind: &Kind, column: &[&Sums]) -> Result<Sums, Refusal> {
@@ -187,15 +276,19 @@ fn candidates(kind: &Kind, counts: &[u64]) -> Vec<Score> {
         return Score::NUMERIC.to_vec();
     }
     let total = counts.iter().map(|c| *c as f64).sum::<f64>();
-    let frequent = |(i, count): (u16, &u64)| (*count as f64 > MIN_CATEGORY_SHARE * total).then_some(Score::Category(i));
-    (0..).zip(counts).filter_map(frequent).chain([Score::Missing]).collect()
+    let mut frequent: Vec<(u16, u64)> =
+        (0..).zip(counts.iter().copied()).filter(|(_, count)| *count as f64 > MIN_CATEGORY_SHARE * total).collect();
+    frequent.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    frequent.truncate(MOST_CATEGORIES);
+    frequent.sort_unstable();
+    frequent.into_iter().map(|(i, _)| Score::Category(i)).chain([Score::Missing]).collect()
 }
 
 /// The profiles of the scores that were seen often enough.
 fn profiles(
     reader: &Reader,
     column: &[&Sums],
-    design: &Design,
+    ground: &Ground<'_>,
     alarm: f64,
 ) -> Result<Vec<ScoreProfile>, ShapeMismatch> {
     let scores = reader.scores();
@@ -210,23 +303,35 @@ fn profiles(
     let each = scores.iter().zip(&values).filter(|(_, series)| enough(series));
     Ok(each
         .filter_map(|((score, rows), series)| {
-            series::fit(series, design, Terms { score: *score, rows: *rows, together, alarm })
+            let (season, held) = (ground.season(), ground.held.clone());
+            series::fit(series, &ground.design, &Terms { score: *score, rows: *rows, together, alarm, season, held })
         })
         .collect())
 }
 
-/// The bias that the mean finds in about ten windows: `(tau + sqrt(2 ln(A F J) / 10)) sigma / (1 - phi)`, J the number
-/// of bets. The best bet gains half the square of the excess a window and needs ln(A F J); the notes found the result
-/// within a factor of 2 of the measured one in all but two of some twenty features.
-fn smallest_bias(scores: &[ScoreProfile], alarm: f64) -> Option<f64> {
-    let bets = (BETS * scores.len()) as f64;
-    let mean = scores.iter().find(|s| s.score == Score::Mean)?;
-    let excess = (2.0 * (alarm * bets).ln() / MDE_WINDOWS).sqrt();
-    Some((mean.tau + excess) * mean.sigma / (1.0 - mean.phi))
+/// What the objective allows beyond the held-out error rate: the least of these, each about half as much again as the one
+/// before, that the baseline's own windows leave quiet. Errors come in waves, and a promise that good times break is none.
+const ALLOWANCES: [f64; 8] = [0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3];
+/// Share of the alarm level that the baseline's own errors may reach.
+const OBJECTIVE_SHARE: f64 = 0.1;
+
+/// The largest error rate to accept.
+fn objective(known: &Confidence, baseline: &Baseline<'_>) -> f64 {
+    let errors = known.bins.iter().fold(0, |sum: u64, bin| sum.saturating_add(bin.errors));
+    let rate = errors as f64 / (known.n() as f64).max(1.0);
+    let is_quiet = |allowance: &f64| {
+        let mut state = crate::labels::Mixture::default();
+        baseline.windows.iter().all(|window| {
+            let labels = slo::total(&window.labels);
+            slo::observe(&mut state, rate + allowance, labels, baseline.arl).evidence <= OBJECTIVE_SHARE.log10()
+        })
+    };
+    let allowance = ALLOWANCES.into_iter().find(is_quiet).unwrap_or(ALLOWANCES[ALLOWANCES.len() - 1]);
+    math::rounded((rate + allowance).min(1.0), 4)
 }
 
 /// How the error rate expected from the confidences varied over the baseline.
-fn estimated(baseline: &Baseline<'_>) -> Result<Option<ScoreProfile>, Refusal> {
+fn estimated(baseline: &Baseline<'_>, ground: &Ground<'_>) -> Result<Option<ScoreProfile>, Refusal> {
     let Some(confidence) = &baseline.confidence else { return Ok(None) };
     let mut values = Vec::with_capacity(baseline.windows.len());
     for window in baseline.windows {
@@ -235,9 +340,10 @@ fn estimated(baseline: &Baseline<'_>) -> Result<Option<ScoreProfile>, Refusal> {
     let Some(rows) = median(baseline.windows.iter().map(|window| saturating_sum(&window.confidence))) else {
         return Ok(None);
     };
-    let terms = Terms { score: Score::EstimatedError, rows, together: 1, alarm: baseline.arl };
+    let (score, season, held) = (Score::EstimatedError, ground.season(), ground.held.clone());
+    let terms = Terms { score, rows, together: 1, alarm: baseline.arl, season, held };
     let enough = values.iter().flatten().count() >= MIN_SEEN;
-    Ok(enough.then(|| series::fit(&values, &baseline.design, terms)).flatten())
+    Ok(enough.then(|| series::fit(&values, &ground.design, &terms)).flatten())
 }
 
 fn saturating_sum(counts: &[u64]) -> u64 {
@@ -335,7 +441,7 @@ mod tests {
             change(&mut profile);
             profile.check()
         };
-        assert_eq!(with(|p| p.format = 2), Err(super::super::ProfileError::UnknownFormat(2)));
+        assert_eq!(with(|p| p.format = 3), Err(super::super::ProfileError::UnknownFormat(3)));
         let changes: [fn(&mut Profile); 7] = [
             |p| p.arl = 0.0,
             |p| p.arl = 1e308,

@@ -198,9 +198,8 @@ fn profile() -> Vec<u8> {
             }
         })
         .collect();
-    let design = tern_stats::design::Design::level(windows.len());
     let baseline =
-        Baseline { features: &specs, outputs: &[], confidence: None, windows: &windows, design, arl: 1000.0 };
+        Baseline { features: &specs, outputs: &[], confidence: None, windows: &windows, times: None, arl: 1000.0 };
     serde_json::to_vec(&fit(&baseline).expect("a profile")).expect("JSON")
 }
 

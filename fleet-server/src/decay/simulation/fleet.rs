@@ -148,9 +148,12 @@ pub(super) fn profile(seed: u64) -> Arc<Profile> {
         windows: 0,
         rows: ROWS as f64,
         arl: 1000.0,
+        unit: tern_stats::profile::Unit::Rows,
+        calendar: None,
         features: Vec::new(),
         outputs: Vec::new(),
         confidence: Some(confidence.clone()),
+        objective: None,
         estimate: None,
     };
     let windows: Vec<Window> = (0..60).map(|_| source.window(&bare, ROWS, Harm::default())).collect();

@@ -1,0 +1,71 @@
+//! What a device's labels and confidences say of the model: calibration, objective, estimated error.
+
+use tern_stats::{
+    calibration::{self, TOLERANCE},
+    estimate::expected_error,
+    labels::Mixture,
+    profile::Profile,
+    slo,
+    step::{Direction, State},
+};
+
+use super::{
+    cutter::Closed,
+    said::{Kind, Severity},
+};
+
+/// The detectors on answers.
+pub(super) struct Answers {
+    calibration: Mixture,
+    objective: Mixture,
+    estimate: State,
+}
+
+impl Answers {
+    pub(super) fn new(profile: &Profile) -> Self {
+        let estimate = State::new(usize::from(profile.estimate.is_some()));
+        Self { calibration: Mixture::default(), objective: Mixture::default(), estimate }
+    }
+
+    pub(super) fn gap(&mut self) {
+        self.estimate.gap();
+    }
+
+    /// Weighs a window, in a fleet of `devices`.
+    pub(super) fn observe(
+        &mut self,
+        profile: &Profile,
+        closed: &Closed,
+        devices: usize,
+        mut say: impl FnMut(Kind, String, f64, Severity),
+    ) {
+        let Some(confidence) = &profile.confidence else { return };
+        let threshold = profile.arl * devices as f64;
+        let labels = &closed.window.labels;
+        // One bin tells nothing about confidence: the objective speaks for it.
+        if confidence.bins.len() > 1 {
+            let said = calibration::observe(&mut self.calibration, confidence, labels, TOLERANCE, threshold);
+            if let Some(verdict) = said.ok().filter(|verdict| verdict.alarm) {
+                say(Kind::Calibration, "errors-by-confidence+".into(), verdict.evidence, Severity::Critical);
+            }
+        }
+        if let Some(rate) = profile.objective {
+            let verdict = slo::observe(&mut self.objective, rate, slo::total(labels), threshold);
+            if verdict.alarm {
+                say(Kind::Slo, "errors+".into(), verdict.evidence, Severity::Alarm);
+            }
+        }
+        let Some(usual) = &profile.estimate else { return };
+        let calendar = profile.calendar.as_ref();
+        if !profile.features.iter().any(|feature| feature.is_in_season(calendar, closed.middle)) {
+            return;
+        }
+        let Ok(Some(expected)) = expected_error(confidence, &closed.window.confidence) else { return };
+        let (row, usual) = (profile.row(closed.middle), std::slice::from_ref(usual));
+        let outcome = self.estimate.observe(usual, &[Some(expected.reading())], row.as_slice(), threshold);
+        if let Some((outcome, crossing)) = outcome.ok().and_then(|outcome| Some((outcome, outcome.alarm?))) {
+            let sign = if crossing.direction == Direction::Up { '+' } else { '-' };
+            say(Kind::Estimate, format!("estimated-error{sign}"), outcome.evidence, Severity::Notice);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Rows become detection windows: by the device's day or week, or by a number of rows.
+//!
+//! Rows that should be there by the reference's own rate and are not count as missing in the window that lacks them. Before
+//! the first row and after the last nothing is missing. Whole days without a row are missing in the day that follows.
+
+use anyhow::ensure;
+use tern_stats::{
+    calendar::{Calendar, DAY},
+    cells::Edges,
+    labels::Labels,
+    profile::{Kind, Profile, Spec, Unit},
+    recorder::{Recorder, Value},
+    window::Window,
+};
+
+use super::{
+    survey::STRIDE,
+    table::{Roles, Table, is_missing},
+};
+use crate::cli::args::decay::Span;
+
+/// Share of a day or week that rows must have been able to come in for it to be a whole one.
+const WHOLE: f64 = 0.9;
+
+/// How rows become windows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Plan {
+    pub(super) span: Span,
+    /// None where rows have no times.
+    pub(super) calendar: Option<Calendar>,
+}
+
+impl Plan {
+    /// The plan that a profile's windows were cut by.
+    pub(super) fn of(profile: &Profile) -> Self {
+        let span = match profile.unit {
+            Unit::Day => Span::Day,
+            Unit::Week => Span::Week,
+            Unit::Rows => Span::Rows((profile.rows.round() as u64).max(1)),
+        };
+        Self { span, calendar: profile.calendar }
+    }
+
+    /// The unit of a profile's windows.
+    pub(super) fn unit(&self) -> Unit {
+        match self.span {
+            Span::Day => Unit::Day,
+            Span::Week => Unit::Week,
+            Span::Rows(_) => Unit::Rows,
+        }
+    }
+
+    /// Start and end of the calendar's window around a time; none where windows go by rows.
+    fn bounds(&self, time: f64) -> Option<(f64, f64)> {
+        let calendar = self.calendar?;
+        match self.span {
+            Span::Day => Some((calendar.day_start(time), calendar.day_start(time) + DAY)),
+            Span::Week => Some((calendar.week_start(time), calendar.week_start(time) + 7.0 * DAY)),
+            Span::Rows(_) => None,
+        }
+    }
+
+    fn step(&self) -> Option<f64> {
+        self.calendar?.step
+    }
+}
+
+/// What is known of a row's answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Answer {
+    /// How sure the model was.
+    pub(super) confidence: Option<f64>,
+    /// Whether it was wrong; none where no label came.
+    pub(super) wrong: Option<bool>,
+}
+
+/// The answer of the row that `table` stands at.
+pub(super) fn answer(table: &Table, roles: &Roles) -> anyhow::Result<Answer> {
+    let cell = |column: Option<usize>| column.map(|at| table.cell(at)).transpose();
+    let present = |cell: Option<&str>| cell.is_some_and(|cell| !is_missing(cell));
+    let (label, prediction) = (cell(roles.label)?, cell(roles.prediction)?);
+    let number = |cell: &str| cell.parse::<f64>().ok().filter(|x| x.is_finite());
+    let wrong = label.zip(prediction).filter(|_| present(label)).map(|(label, prediction)| {
+        // `1` and `1.0` are one class.
+        let are_equal = || number(label).zip(number(prediction)).is_some_and(|(a, b)| a == b);
+        label != prediction && !are_equal()
+    });
+    Ok(Answer { confidence: cell(roles.confidence)?.and_then(number), wrong })
+}
+
+/// Checks that a device's rows come in time order.
+pub(super) fn order(table: &Table, roles: &Roles, last: Option<f64>, time: f64) -> anyhow::Result<()> {
+    let is_ordered = last.is_none_or(|last| last <= time);
+    ensure!(is_ordered, table.at(roles.time.unwrap_or(0), "the time is before that of the row above: sort the rows"));
+    Ok(())
+}
+
+/// Which column of a file each feature is in.
+#[derive(Debug)]
+pub(super) struct Layout {
+    columns: Vec<(usize, bool)>,
+    /// The first cell that should have been a number and is none.
+    pub(super) odd: Option<String>,
+}
+
+impl Layout {
+    /// The layout of features by name.
+    pub(super) fn of<'a>(table: &Table, specs: impl Iterator<Item = (&'a str, &'a Kind)>) -> anyhow::Result<Self> {
+        let column = |(name, kind): (&str, &Kind)| Ok((table.column(name)?, matches!(kind, Kind::Numeric(_))));
+        Ok(Self { columns: specs.map(column).collect::<anyhow::Result<_>>()?, odd: None })
+    }
+
+    /// Folds the row that `table` stands at.
+    fn record(&mut self, table: &Table, recorder: &mut Recorder) -> anyhow::Result<()> {
+        for (feature, (column, is_numeric)) in self.columns.iter().enumerate() {
+            let cell = Some(table.cell(*column)?).filter(|cell| !is_missing(cell));
+            if !is_numeric {
+                recorder.feature(feature, Value::Category(cell));
+                continue;
+            }
+            let number = cell.map(str::parse::<f64>).transpose();
+            if number.is_err() && self.odd.is_none() {
+                self.odd = Some(table.at(*column, "no number; counted as missing, as all of its kind"));
+            }
+            recorder.feature(feature, Value::Number(number.unwrap_or(None)));
+        }
+        Ok(())
+    }
+}
+
+/// A closed window.
+#[derive(Debug, Clone)]
+pub(super) struct Closed {
+    pub(super) window: Window,
+    /// When it began, in seconds since 1970: the day or week, or its first row.
+    pub(super) start: Option<f64>,
+    /// Its middle; NaN where nobody knows.
+    pub(super) middle: f64,
+    /// Whether rows could have come nearly all the time.
+    pub(super) is_whole: bool,
+    /// Whether at least one window is missing before it.
+    pub(super) is_after_gap: bool,
+}
+
+/// The open window of one device.
+pub(super) struct Cutter {
+    plan: Plan,
+    recorder: Recorder,
+    labels: Vec<Labels>,
+    /// Time of the window's first row; the bounds of a calendar window.
+    first: Option<f64>,
+    bounds: Option<(f64, f64)>,
+    last: Option<f64>,
+    /// End of the window before.
+    before: Option<f64>,
+    /// Rows that were skipped before those of the window came.
+    skipped: u64,
+    /// Whether no window was closed before.
+    is_fresh: bool,
+}
+
+impl Cutter {
+    /// Windows of features that are counted by `recorder`, with labels in `bins`.
+    pub(super) fn new(plan: Plan, specs: &[Spec], edges: Option<&Edges>) -> Self {
+        Self::over(plan, Recorder::new(specs, &[], edges), edges.map_or(0, Edges::cells))
+    }
+
+    /// Windows as `profile` has them.
+    pub(super) fn of(profile: &Profile) -> Self {
+        let bins = profile.confidence.as_ref().map_or(0, |confidence| confidence.bins.len());
+        Self::over(Plan::of(profile), Recorder::of(profile), bins)
+    }
+
+    fn over(plan: Plan, recorder: Recorder, bins: usize) -> Self {
+        Self {
+            plan,
+            recorder,
+            labels: vec![Labels::default(); bins],
+            first: None,
+            bounds: None,
+            last: None,
+            before: None,
+            skipped: 0,
+            is_fresh: true,
+        }
+    }
+
+    /// Takes the row that `table` stands at; returns the window that it closed, by being after it or by filling it.
+    pub(super) fn take(&mut self, table: &Table, roles: &Roles, layout: &mut Layout) -> anyhow::Result<Option<Closed>> {
+        let time = roles.time.map(|at| table.time(at)).transpose()?;
+        let mut closed = None;
+        if let Some(time) = time {
+            order(table, roles, self.last, time)?;
+            if self.bounds.is_some_and(|(_, end)| time >= end) {
+                closed = Some(self.close(false));
+            }
+            self.stride(time);
+            self.bounds = self.plan.bounds(time);
+            self.first.get_or_insert(time);
+            self.last = Some(time);
+        }
+        layout.record(table, &mut self.recorder)?;
+        let answer = answer(table, roles)?;
+        let bin = self.recorder.end_row(answer.confidence);
+        if let (Some(labels), Some(wrong)) = (self.labels.get_mut(bin), answer.wrong) {
+            *labels = Labels { n: labels.n + 1, errors: labels.errors + u64::from(wrong) };
+        }
+        if matches!(self.plan.span, Span::Rows(rows) if self.recorder.rows() >= rows) {
+            closed = Some(self.close(false));
+        }
+        Ok(closed)
+    }
+
+    /// The window that is open at the end of the file: a day or a week is then final, a part of some rows is dropped.
+    pub(super) fn finish(&mut self) -> Option<Closed> {
+        (self.recorder.rows() > 0 && self.bounds.is_some()).then(|| self.close(true))
+    }
+
+    /// What the step to a row at `time` says: rows that were skipped, and no neighbour across them.
+    fn stride(&mut self, time: f64) {
+        let (Some(last), Some(step)) = (self.last, self.plan.step()) else { return };
+        if time - last <= STRIDE * step {
+            return;
+        }
+        self.recorder.break_sequence();
+        // However long the hole, no more than a window's rows: one window says that rows are missing.
+        match (self.plan.span, self.plan.bounds(time)) {
+            (Span::Rows(rows), _) => {
+                let skipped = (((time - last) / step).round() - 1.0).clamp(0.0, rows as f64) as u64;
+                self.skipped = (self.skipped + skipped).min(rows);
+            }
+            // Within days that have rows these are counted at their close. Days without any are no windows; the next one
+            // stands for them, where the reference never had such a hole.
+            (_, Some((start, end))) => {
+                let is_new =
+                    self.plan.calendar.and_then(|calendar| calendar.longest_step).is_some_and(|l| time - last > l);
+                let is_whole = self.before.is_some_and(|before| start - before > 0.5 * (end - start));
+                if is_new && is_whole {
+                    self.skipped = ((end - start) / step).round() as u64;
+                }
+            }
+            (_, None) => {}
+        }
+    }
+
+    fn close(&mut self, is_last: bool) -> Closed {
+        let mut window = self.recorder.take();
+        window.labels = self.labels.iter_mut().map(std::mem::take).collect();
+        let (first, last) = (self.first.take(), self.last);
+        let seen = first.zip(last);
+        let (start, end) = self.bounds.or(seen).unwrap_or((f64::NAN, f64::NAN));
+        let (mut missing, mut is_whole) = (std::mem::take(&mut self.skipped), true);
+        if let (Some((first, last)), Some(step), Some(_)) = (seen, self.plan.step(), self.bounds) {
+            // Nothing is known of the time before the first row of all and after the last.
+            let from = if self.is_fresh { first } else { start };
+            let to = if is_last { (last + step).min(end) } else { end };
+            is_whole = to - from >= WHOLE * (end - start);
+            let expected = ((to - from) / step + 1e-6).floor() as u64;
+            missing += expected.saturating_sub(window.rows);
+        }
+        window.add_missing(missing);
+        let length = self.plan.step().map_or(f64::INFINITY, |step| step * window.rows as f64);
+        let gap = if self.bounds.is_some() { 0.5 * (end - start) } else { length };
+        let is_after_gap = self.before.is_some_and(|before| start - before > gap);
+        self.before = Some(end).filter(|end| end.is_finite());
+        (self.is_fresh, self.bounds) = (false, None);
+        let middle = if self.plan.calendar.is_some() { (start + end) / 2.0 } else { f64::NAN };
+        Closed { window, start: Some(start).filter(|start| start.is_finite()), middle, is_whole, is_after_gap }
+    }
+}

@@ -1,0 +1,171 @@
+//! The lines of a replay: an alarm each, then the summary.
+
+use std::sync::Arc;
+
+use jiff::{Timestamp, tz::Offset};
+use serde::Serialize;
+use tern_stats::{
+    calendar::Calendar,
+    hard::{Breach, Rule},
+    profile::{self, FeatureProfile},
+    scores::Score,
+    step::{Crossing, Direction},
+};
+
+use crate::{cli::output::Printer, decay::judge::Judge, wording::count};
+
+/// Which detector spoke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    Hard,
+    Step,
+    Concurrent,
+    Pooled,
+    Calibration,
+    Slo,
+    Estimate,
+}
+
+/// How much it asks for a person: from `alarm` on it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Severity {
+    Notice,
+    Alarm,
+    Critical,
+}
+
+/// A crossing of a threshold.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename = "alarm")]
+pub(super) struct Alarm<'a> {
+    /// The device's window, from 0; of the fleet's mean the round.
+    pub(super) window: u64,
+    pub(super) start: Option<String>,
+    pub(super) device: Option<&'a str>,
+    pub(super) feature: Option<String>,
+    pub(super) kind: Kind,
+    /// Which score crossed, and its sign.
+    pub(super) score: String,
+    /// log10 of the detector over its threshold; of a hard rule, of the share over its limit.
+    pub(super) evidence: f64,
+    pub(super) severity: Severity,
+}
+
+impl Alarm<'_> {
+    pub(super) fn line(&self) -> anyhow::Result<Vec<u8>> {
+        line(self)
+    }
+
+    pub(super) fn words(&self) -> String {
+        let start = self.start.as_deref().map(|start| format!(" ({start})")).unwrap_or_default();
+        let device = self.device.map(|device| format!(" {device}")).unwrap_or_default();
+        let feature = self.feature.as_deref().map(|feature| format!(" {feature}")).unwrap_or_default();
+        let kind = format!("{:?}", self.kind).to_lowercase();
+        let severity = format!("{:?}", self.severity).to_lowercase();
+        format!(
+            "{severity}: window {}{start}{device}{feature}: {kind}, {}, {:+.2}",
+            self.window, self.score, self.evidence
+        )
+    }
+}
+
+/// The last line.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "summary")]
+pub(super) struct Summary {
+    windows: u64,
+    alarms: u64,
+    features: Vec<FeatureFact>,
+}
+
+#[derive(Debug, Serialize)]
+struct FeatureFact {
+    name: String,
+    /// Constant bias found in ten windows, in reference standard deviations; of several profiles the largest.
+    mde: Option<f64>,
+    /// Whether the reference spans the year; of several profiles whether all do.
+    covered: bool,
+}
+
+impl Summary {
+    pub(super) fn of(windows: u64, alarms: u64, judges: &[Arc<Judge>]) -> Self {
+        let mut features: Vec<FeatureFact> = Vec::new();
+        for feature in judges.iter().flat_map(|judge| judge.watched()) {
+            let (mde, covered) = (feature.mde, feature.covered.spans_year());
+            match features.iter_mut().find(|fact| fact.name == feature.name) {
+                Some(fact) => {
+                    fact.mde = fact.mde.zip(mde).map(|(a, b)| a.max(b));
+                    fact.covered &= covered;
+                }
+                None => features.push(FeatureFact { name: feature.name.clone(), mde, covered }),
+            }
+        }
+        Self { windows, alarms, features }
+    }
+
+    pub(super) fn line(&self) -> anyhow::Result<Vec<u8>> {
+        line(self)
+    }
+
+    pub(super) fn tell(&self, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+        let mde = |fact: &FeatureFact| fact.mde.map_or("-".into(), |mde| format!("{mde:.2} sd"));
+        let covered = |fact: &FeatureFact| if fact.covered { "whole year" } else { "part" };
+        let rows = self.features.iter().map(|fact| vec![fact.name.clone(), mde(fact), covered(fact).into()]).collect();
+        printer.table(&["FEATURE", "SMALLEST BIAS FOUND", "SEASON COVERED"], rows, "nothing is watched")?;
+        let alarms = count(usize::try_from(self.alarms).unwrap_or(usize::MAX), "alarm");
+        printer.line(&format!("{} windows judged, {alarms}; quiet is never \"no decay\"", self.windows))
+    }
+}
+
+fn line(form: &impl Serialize) -> anyhow::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(form)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// A moment as RFC 3339, by the device's own time where it is known; none outside the years that RFC 3339 can write.
+pub(super) fn when(seconds: f64, calendar: Option<Calendar>) -> Option<String> {
+    let time = Timestamp::from_millisecond((seconds * 1e3).round() as i64).ok()?;
+    match calendar.map_or(0, |calendar| calendar.utc_offset) {
+        0 => Some(time.to_string()),
+        seconds => Some(time.display_with_offset(Offset::from_seconds(seconds).ok()?).to_string()),
+    }
+}
+
+/// Which score crossed, and its sign.
+pub(super) fn score(feature: &FeatureProfile, crossing: &Crossing) -> String {
+    let sign = if crossing.direction == Direction::Up { '+' } else { '-' };
+    match (crossing.score, &feature.kind) {
+        (Score::Category(index), profile::Kind::Categorical(known)) => {
+            let name = known.names().get(usize::from(index)).map_or("", String::as_str);
+            format!("category:{name}{sign}")
+        }
+        (score, _) => format!("{}{sign}", crate::decay::marks::score_name(score)),
+    }
+}
+
+/// Which rule was broken, and by how much.
+pub(super) fn hard(breach: &Breach) -> (String, f64) {
+    let rule = match breach.rule {
+        Rule::Missing => "missing",
+        Rule::Flat => "flat",
+        Rule::OutOfRange => "out-of-range",
+        Rule::UnknownCategory => "unknown-category",
+    };
+    (format!("{rule}+"), (breach.share / breach.limit).log10())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_told_in_the_devices_own_time() {
+        assert_eq!(when(86_400.0, None).unwrap(), "1970-01-02T00:00:00Z");
+        assert_eq!(when(86_400.0, Some(Calendar::plain(0))).unwrap(), "1970-01-02T00:00:00Z");
+        assert_eq!(when(86_400.0 - 7200.0, Some(Calendar::plain(7200))).unwrap(), "1970-01-02T00:00:00+02:00");
+        assert_eq!(when(1e18, None), None);
+    }
+}

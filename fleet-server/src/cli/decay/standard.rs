@@ -1,0 +1,115 @@
+//! What recorded rows are held against: a profile for all devices, or one for each.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail, ensure};
+use tern_protocol::reference;
+use tern_stats::profile::Profile;
+
+use super::{cutter::Plan, fit};
+use crate::{
+    cli::args::decay::{Against, Cut},
+    decay::judge::Judge,
+    disk,
+};
+
+/// Profiles by device.
+pub(super) enum Standards {
+    One(Arc<Judge>),
+    /// Each in a file of a folder.
+    Each {
+        folder: PathBuf,
+        cut: Cut,
+        known: BTreeMap<String, Arc<Judge>>,
+    },
+}
+
+impl Standards {
+    /// What `against` names; and what to know of it.
+    pub(super) fn of(against: &Against) -> anyhow::Result<(Self, Vec<String>)> {
+        let Against { profile, reference, columns, cut, .. } = against;
+        if let Some(file) = reference {
+            let (profile, warnings) = fit::profile(file, columns, cut)?;
+            return Ok((Self::One(judge(profile)?), warnings));
+        }
+        let place = profile.as_deref().context("--profile or --reference is needed")?;
+        if place.is_dir() {
+            ensure!(
+                columns.device_column.is_some(),
+                "{} is a folder of profiles by device: name the column of devices by --device-column",
+                place.display()
+            );
+            return Ok((Self::Each { folder: place.into(), cut: cut.clone(), known: BTreeMap::new() }, Vec::new()));
+        }
+        Ok((Self::One(read(place, cut)?), Vec::new()))
+    }
+
+    /// The profile of a device.
+    pub(super) fn judge(&mut self, device: &str) -> anyhow::Result<Arc<Judge>> {
+        match self {
+            Self::One(judge) => Ok(judge.clone()),
+            Self::Each { folder, cut, known } => {
+                if let Some(judge) = known.get(device) {
+                    return Ok(judge.clone());
+                }
+                ensure!(
+                    !device.is_empty() && !device.starts_with('.') && !device.contains(['/', '\\', '\0']),
+                    "device {device:?} cannot name a file of the folder of profiles"
+                );
+                let judge = read(&folder.join(format!("{device}.json")), cut)?;
+                if let Some(other) = known.values().next() {
+                    ensure!(
+                        rules(judge.profile()) == rules(other.profile()),
+                        "the profile of device {device:?} has another window, offset or rate than the others"
+                    );
+                }
+                known.insert(device.to_owned(), judge.clone());
+                Ok(judge)
+            }
+        }
+    }
+}
+
+/// What all profiles of a fleet must agree on.
+fn rules(profile: &Profile) -> (Plan, f64) {
+    let plan = Plan::of(profile);
+    let calendar = plan.calendar.map(|calendar| tern_stats::calendar::Calendar::plain(calendar.utc_offset));
+    (Plan { calendar, ..plan }, profile.arl)
+}
+
+fn read(file: &Path, cut: &Cut) -> anyhow::Result<Arc<Judge>> {
+    let place = || file.display().to_string();
+    let bytes = disk::read(file, reference::MAX_BYTES as u64).with_context(|| format!("reading {}", place()))?;
+    let bytes = bytes.with_context(|| format!("there is no profile {}", place()))?;
+    let profile: Profile = serde_json::from_slice(&bytes).with_context(|| format!("{} is no profile", place()))?;
+    agree(&profile, cut).with_context(place)?;
+    judge(profile).with_context(place)
+}
+
+fn judge(profile: Profile) -> anyhow::Result<Arc<Judge>> {
+    profile.check()?;
+    ensure!(!profile.features.is_empty(), "the profile watches nothing");
+    if !profile.outputs.is_empty() {
+        bail!(
+            "the profile watches a model's outputs, which recorded rows do not hold: `tern decay fit` makes one of inputs"
+        );
+    }
+    Ok(Arc::new(Judge::new(Arc::new(profile))))
+}
+
+/// Windows, offset and rate are the profile's; another one asked for is an error.
+fn agree(profile: &Profile, cut: &Cut) -> anyhow::Result<()> {
+    let plan = Plan::of(profile);
+    ensure!(cut.window.is_none_or(|span| span == plan.span), "--window is not the profile's, which is {:?}", plan.span);
+    let offset = plan.calendar.map_or(0, |calendar| calendar.utc_offset);
+    ensure!(
+        cut.utc_offset.is_none_or(|asked| asked == offset),
+        "--utc-offset is not the profile's, which is {offset} seconds"
+    );
+    ensure!(cut.arl.is_none_or(|arl| arl == profile.arl), "--arl is not the profile's, which is {}", profile.arl);
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! Recorded rows: a CSV file read row by row, each refusal with its line.
+//!
+//! Only one row is in memory at a time, and no row may be longer than [`MAX_ROW`].
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail, ensure};
+use csv::{ByteRecord, ReaderBuilder, Trim};
+use jiff::{Timestamp, civil, tz::TimeZone};
+
+use crate::cli::args::decay::Columns;
+
+/// Longest row, in bytes: a thousand columns of as many digits as a number can have are a tenth of it.
+const MAX_ROW: usize = 1 << 20;
+/// Most columns.
+const MAX_COLUMNS: usize = 10_000;
+
+/// A reader that gives out so many bytes until it is told to go on.
+struct Bounded {
+    file: File,
+    left: usize,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Err(io::Error::other(format!("a row is longer than {MAX_ROW} bytes; is a quote left open?")));
+        }
+        let most = buffer.len().min(self.left);
+        let read = self.file.read(&mut buffer[..most])?;
+        self.left -= read;
+        Ok(read)
+    }
+}
+
+/// An open file of rows.
+pub(super) struct Table {
+    path: PathBuf,
+    reader: csv::Reader<Bounded>,
+    names: Vec<String>,
+    record: ByteRecord,
+    line: u64,
+}
+
+impl Table {
+    /// Opens a file and reads its header.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let reader = ReaderBuilder::new().trim(Trim::All).from_reader(Bounded { file, left: MAX_ROW });
+        let mut table = Self { path: path.into(), reader, names: Vec::new(), record: ByteRecord::new(), line: 1 };
+        table.names = table.header().with_context(|| table.place())?;
+        Ok(table)
+    }
+
+    fn header(&mut self) -> anyhow::Result<Vec<String>> {
+        let header = self.reader.headers().context("reading the header")?;
+        ensure!(!header.is_empty(), "the file is empty: its first line names the columns");
+        ensure!(header.len() <= MAX_COLUMNS, "{} columns are over the limit of {MAX_COLUMNS}", header.len());
+        let names: Vec<String> = header.iter().map(str::to_owned).collect();
+        for (at, name) in names.iter().enumerate() {
+            ensure!(!name.is_empty(), "column {} has no name", at + 1);
+            ensure!(!names[..at].contains(name), "the header names {name:?} twice");
+        }
+        Ok(names)
+    }
+
+    /// The file and the line that was read last, for whoever reports.
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// The columns' names.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Reads the next row; false at the end.
+    pub(super) fn next(&mut self) -> anyhow::Result<bool> {
+        self.reader.get_mut().left = MAX_ROW;
+        let more = self.reader.read_byte_record(&mut self.record);
+        let more = more.with_context(|| format!("{}: after line {}", self.place(), self.line))?;
+        self.line = self.record.position().map_or(self.line, csv::Position::line);
+        Ok(more)
+    }
+
+    /// A cell of that row.
+    pub(super) fn cell(&self, column: usize) -> anyhow::Result<&str> {
+        let bytes = self.record.get(column).unwrap_or_default();
+        std::str::from_utf8(bytes).ok().with_context(|| self.at(column, "is not UTF-8"))
+    }
+
+    /// The time in a cell, in seconds since 1970.
+    pub(super) fn time(&self, column: usize) -> anyhow::Result<f64> {
+        let text = self.cell(column)?;
+        seconds(text).with_context(|| self.at(column, &format!("{text:?} is no time like 2024-05-31T09:30:00Z")))
+    }
+
+    /// What is wrong with a cell, and where.
+    pub(super) fn at(&self, column: usize, what: &str) -> String {
+        let name = self.names.get(column).map_or("", String::as_str);
+        format!("{}: line {}: {name}: {what}", self.place(), self.line)
+    }
+
+    /// The place of a named column.
+    pub(super) fn column(&self, name: &str) -> anyhow::Result<usize> {
+        let found = self.names.iter().position(|own| own == name);
+        found.with_context(|| format!("{}: the header names no column {name:?}", self.place()))
+    }
+}
+
+/// Columns of a file that are no features.
+#[derive(Debug, Default)]
+pub(super) struct Roles {
+    pub(super) time: Option<usize>,
+    pub(super) device: Option<usize>,
+    pub(super) label: Option<usize>,
+    pub(super) prediction: Option<usize>,
+    pub(super) confidence: Option<usize>,
+    pub(super) ignored: Vec<usize>,
+    pub(super) categorical: Vec<usize>,
+}
+
+impl Roles {
+    /// What `columns` name in `table`; a name that it does not have, or that has two roles, is an error.
+    pub(super) fn of(table: &Table, columns: &Columns) -> anyhow::Result<Self> {
+        let one = |name: &Option<String>| name.as_deref().map(|name| table.column(name)).transpose();
+        let all = |names: &[String]| names.iter().map(|name| table.column(name)).collect::<anyhow::Result<Vec<_>>>();
+        let roles = Self {
+            time: one(&columns.time_column)?,
+            device: one(&columns.device_column)?,
+            label: one(&columns.label_column)?,
+            prediction: one(&columns.prediction_column)?,
+            confidence: one(&columns.confidence_column)?,
+            ignored: all(&columns.ignore)?,
+            categorical: all(&columns.categorical)?,
+        };
+        let named = roles.named();
+        for (at, column) in named.iter().enumerate() {
+            if named[..at].contains(column) || roles.categorical.contains(column) {
+                bail!("column {:?} is named by two options", table.names()[*column]);
+            }
+        }
+        Ok(roles)
+    }
+
+    fn named(&self) -> Vec<usize> {
+        let single = [self.time, self.device, self.label, self.prediction, self.confidence];
+        single.into_iter().flatten().chain(self.ignored.iter().copied()).collect()
+    }
+
+    /// Columns that no option names.
+    pub(super) fn features(&self, table: &Table) -> Vec<usize> {
+        let named = self.named();
+        (0..table.names().len()).filter(|column| !named.contains(column)).collect()
+    }
+}
+
+/// Whether a cell is missing.
+pub(super) fn is_missing(cell: &str) -> bool {
+    cell.is_empty() || cell.eq_ignore_ascii_case("nan")
+}
+
+/// A time in seconds since 1970: RFC 3339, or a date with or without a time of day, in UTC.
+pub(super) fn seconds(text: &str) -> Option<f64> {
+    // After the date only a zone has a sign or a letter other than the T before the time.
+    let is_zoned = text.get(10..).is_some_and(|rest| rest.contains(['Z', 'z', '+', '-']));
+    let time: Timestamp = if is_zoned {
+        text.parse().ok()?
+    } else {
+        text.parse::<civil::DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp()
+    };
+    Some(time.as_millisecond() as f64 / 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_every_form_that_is_promised() {
+        for (text, expected) in [
+            ("1970-01-02", 86_400.0),
+            ("1970-01-02 01:02", 90_120.0),
+            ("1970-01-02 01:02:03", 90_123.0),
+            ("1970-01-02T01:02:03", 90_123.0),
+            ("1970-01-02T01:02:03Z", 90_123.0),
+            ("1970-01-02T01:02:03+01:00", 86_523.0),
+            ("1970-01-02 01:02:03.250-00:30", 91_923.25),
+            ("1969-12-31", -86_400.0),
+        ] {
+            assert_eq!(seconds(text), Some(expected), "{text}");
+        }
+        for text in ["", "yesterday", "1970-13-01", "1970-01-02 25:00", "12", "1970-01-02 01:02:03+99:00", "ä970-01-02"]
+        {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn empty_and_nan_are_missing() {
+        assert!(["", "NaN", "nan", "NAN"].into_iter().all(is_missing));
+        assert!(!["0", "NA", "null", "-"].into_iter().any(is_missing));
+    }
+}

@@ -1,0 +1,338 @@
+//! `tern decay` on made-up rows: what it prints is what it promises, quiet where nothing is wrong, loud where it is.
+
+use std::fmt::Write as _;
+
+use super::*;
+
+/// A noise that anyone can make again: a multiplicative congruential generator (Park and Miller 1988), 12 draws to a normal.
+struct Noise(u64);
+
+impl Noise {
+    fn normal(&mut self) -> f64 {
+        let mut draw = || {
+            self.0 = self.0 * 48_271 % 2_147_483_647;
+            self.0 as f64 / 2_147_483_647.0
+        };
+        (0..12).map(|_| draw()).sum::<f64>() - 6.0
+    }
+}
+
+/// Hourly rows of so many days from 2021-01-01: a temperature with a year and a day, and a state. `change` sees the row.
+fn hourly(seed: u64, from: i64, days: i64, change: impl Fn(i64, f64) -> Option<String>) -> String {
+    let mut noise = Noise(seed);
+    let mut text = String::from("time,temperature,state\n");
+    let mut weather = 0.0;
+    for hour in from * 24..(from + days) * 24 {
+        weather = 0.9 * weather + noise.normal() * 0.44;
+        let turn = std::f64::consts::TAU;
+        let season = 8.0 * (turn * hour as f64 / 8_766.0).sin() + 3.0 * (turn * hour as f64 / 24.0).sin();
+        let value = 10.0 + season + weather;
+        let at = jiff::Timestamp::from_second(1_609_459_200 + hour * 3_600).unwrap();
+        let state = if noise.normal() > 0.5 { "on" } else { "off" };
+        if let Some(cell) = change(hour, value) {
+            writeln!(text, "{at},{cell},{state}").unwrap();
+        }
+    }
+    text
+}
+
+fn plain(_: i64, value: f64) -> Option<String> {
+    Some(format!("{value:.3}"))
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let bench = Self { folder: tempfile::tempdir().unwrap() };
+        files.iter().for_each(|(name, text)| fs::write(bench.folder.path().join(name), text).unwrap());
+        bench
+    }
+
+    /// Runs `tern decay`; words with a dot are names of files here.
+    fn decay(&self, line: &str) -> Outcome {
+        let word = |word: &str| {
+            if word.contains('.') {
+                self.folder.path().join(word).to_str().unwrap().to_owned()
+            } else {
+                word.to_owned()
+            }
+        };
+        let words: Vec<String> = ["decay".to_owned()].into_iter().chain(line.split(' ').map(word)).collect();
+        tern(Environment::default(), "", &words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.folder.path().join(name)).ok()
+    }
+}
+
+/// The lines of a replay: alarms, and the summary at the end.
+fn lines(outcome: &Outcome) -> (Vec<Value>, Value) {
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    let mut lines: Vec<Value> = outcome.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let summary = lines.pop().unwrap();
+    assert_eq!(summary["type"], "summary");
+    assert!(lines.iter().all(|line| line["type"] == "alarm"));
+    assert_eq!(summary["alarms"], lines.len());
+    (lines, summary)
+}
+
+#[test]
+fn a_season_is_learned_quiet_stays_quiet_and_faults_are_found() {
+    let reference = hourly(3, 0, 730, plain);
+    let live = hourly(4, 730, 200, plain);
+    // From day 800 on the sensor reads too much; from day 850 it is stuck.
+    let faulty = hourly(4, 730, 200, |hour, value| {
+        let bias = if hour >= 800 * 24 { 3.0 } else { 0.0 };
+        Some(if hour >= 850 * 24 { "21.5".into() } else { format!("{:.3}", value + bias) })
+    });
+    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &live), ("faulty.csv", &faulty)]);
+    let fitted = bench.decay("fit --reference ref.csv --time-column time -o p.json --output json").json();
+    assert_eq!((&fitted["windows"], &fitted["basis"]), (&json!(730), &json!("time-ordered")));
+    let feature = &fitted["features"][0];
+    assert_eq!((&feature["name"], &feature["covered"]), (&json!("temperature"), &json!(true)));
+    assert!(feature["mde"].as_f64().unwrap() < 1.0, "{feature}");
+    assert_eq!((&fitted["features"][1]["kind"], &fitted["features"][1]["mde"]), (&json!("categorical"), &Value::Null));
+    assert!(bench.read("p.json").unwrap().len() < 2 * 1_200 + 400, "1.2 kB a feature");
+
+    let (alarms, summary) = lines(&bench.decay("replay --profile p.json --stream live.csv --time-column time --json"));
+    assert_eq!((alarms.len(), &summary["windows"]), (0, &json!(200)), "{alarms:?}");
+    assert_eq!(summary["features"][0], json!({"name": "temperature", "mde": feature["mde"], "covered": true}));
+
+    let (alarms, _) = lines(&bench.decay("replay --profile p.json --stream faulty.csv --time-column time --json"));
+    let first = &alarms[0];
+    assert!((71..=76).contains(&first["window"].as_u64().unwrap()), "{first}");
+    assert_eq!(
+        (&first["kind"], &first["feature"], &first["device"]),
+        (&json!("step"), &json!("temperature"), &Value::Null)
+    );
+    assert!(first["evidence"].as_f64().unwrap() > 0.0 && first["severity"] == "alarm", "{first}");
+    let raised = alarms.iter().find(|alarm| alarm["score"] == "mean+" || alarm["score"] == "location+");
+    assert!(raised.is_some_and(|alarm| alarm["window"].as_u64().unwrap() <= 76), "{alarms:?}");
+    let stuck = alarms.iter().find(|alarm| alarm["score"] == "flat+" && alarm["kind"] == "hard").unwrap();
+    assert_eq!((&stuck["window"], &stuck["start"]), (&json!(120), &json!("2023-05-01T00:00:00Z")));
+    assert!(alarms.iter().all(|alarm| alarm["window"].as_u64().unwrap() >= 70), "{alarms:?}");
+
+    let from_rows = bench.decay("replay --reference ref.csv --stream faulty.csv --time-column time --json");
+    assert_eq!(lines(&from_rows).0, alarms, "a profile is what its reference is");
+
+    let drawn =
+        bench.decay("plot --profile p.json --stream faulty.csv --time-column time -o faulty.svg --output json").json();
+    assert_eq!((&drawn["windows"], &drawn["alarms"]), (&json!(200), &json!(alarms.len())));
+    let svg = String::from_utf8(bench.read("faulty.svg").unwrap()).unwrap();
+    assert!(svg.contains("temperature: mean") && svg.contains("<polygon") && svg.trim_end().ends_with("</svg>"));
+    let unknown = bench.decay("plot --profile p.json --stream live.csv --time-column time --feature none -o no.svg");
+    assert!(unknown.refused().contains("watches no \"none\"") && bench.read("no.svg").is_none());
+}
+
+#[test]
+fn a_half_year_says_so_and_stands_still_outside_it() {
+    let reference = hourly(5, 0, 182, plain);
+    let live = hourly(6, 182, 183, plain);
+    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &live)]);
+    let outcome = bench.decay("replay --reference ref.csv --stream live.csv --time-column time --json");
+    let (alarms, summary) = lines(&outcome);
+    assert!(alarms.is_empty(), "{alarms:?}");
+    assert_eq!(summary["features"][0]["covered"], false);
+    let fitted = bench.decay("fit --reference ref.csv --time-column time -o p.json");
+    assert!(fitted.err.contains("does not span a year"), "{}", fitted.err);
+}
+
+#[test]
+fn rows_that_should_be_there_and_are_not_are_missing() {
+    let reference = hourly(7, 0, 400, plain);
+    let gaps = hourly(8, 400, 40, |hour, value| plain(hour, value).filter(|_| hour < 420 * 24 || hour % 2 == 0));
+    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &gaps)]);
+    for window in ["", " --window rows:48"] {
+        let line = format!("replay --reference ref.csv --stream live.csv --time-column time --json{window}");
+        let (alarms, _) = lines(&bench.decay(&line));
+        let missing = alarms.iter().find(|alarm| alarm["score"] == "missing+").unwrap();
+        let first = missing["window"].as_u64().unwrap();
+        assert!(if window.is_empty() { first == 20 } else { (10..13).contains(&first) }, "{alarms:?}");
+        assert!(alarms.iter().all(|alarm| alarm["window"].as_u64().unwrap() >= first.min(10)));
+    }
+}
+
+#[test]
+fn days_without_a_row_show_in_the_day_after() {
+    let reference = hourly(7, 0, 400, plain);
+    let hole = hourly(8, 400, 40, |hour, value| plain(hour, value).filter(|_| !(410 * 24..413 * 24).contains(&hour)));
+    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &hole)]);
+    let (alarms, summary) =
+        lines(&bench.decay("replay --reference ref.csv --stream live.csv --time-column time --json"));
+    assert_eq!(summary["windows"], 37);
+    assert!(alarms.iter().all(|alarm| alarm["window"] == 10 && alarm["score"] == "missing+"), "{alarms:?}");
+    assert_eq!(alarms.len(), 2, "one of each feature");
+}
+
+#[test]
+fn rows_without_times_are_taken_as_stated() {
+    let rows = |seed, count, shift: f64| {
+        let mut noise = Noise(seed);
+        (0..count).fold("x\n".to_owned(), |text, _| format!("{text}{:.4}\n", noise.normal() + shift))
+    };
+    let bench = Bench::new(&[("ref.csv", &rows(9, 6_000, 0.0)), ("live.csv", &rows(10, 1_050, 1.0))]);
+    let fitted = bench.decay("fit --reference ref.csv --window rows:100 -o p.json --output json");
+    assert!(fitted.err.contains("independent of order and season"), "{}", fitted.err);
+    assert_eq!(fitted.json()["basis"], "iid, stated");
+    let (alarms, summary) = lines(&bench.decay("replay --profile p.json --stream live.csv --json"));
+    assert_eq!(
+        (&summary["windows"], &summary["features"][0]["covered"]),
+        (&json!(10), &json!(false)),
+        "50 rows are no window"
+    );
+    assert_eq!((&alarms[0]["window"], &alarms[0]["start"]), (&json!(1), &Value::Null));
+}
+
+#[test]
+fn labels_tell_a_broken_model() {
+    let rows = |seed, count: usize, errors: usize| {
+        let mut noise = Noise(seed);
+        let mut text = String::from("x,label,prediction,confidence\n");
+        for i in 0..count {
+            let (sure, draw) = (i % 2 == 0, noise.normal());
+            let wrong = draw > if sure { 2.0 } else { 1.0 } || (errors > 0 && i % errors == 0);
+            let label = if i % 10 == 9 {
+                ""
+            } else if wrong {
+                "1.0"
+            } else {
+                "2"
+            };
+            writeln!(text, "{:.4},{label},2.0,{}", noise.normal(), if sure { 0.95 } else { 0.7 }).unwrap();
+        }
+        text
+    };
+    let columns =
+        "--label-column label --prediction-column prediction --confidence-column confidence --window rows:200";
+    let bench = Bench::new(&[
+        ("ref.csv", &rows(11, 20_000, 0)),
+        ("live.csv", &rows(12, 8_000, 0)),
+        ("broken.csv", &rows(13, 8_000, 5)),
+    ]);
+    let run = |stream| lines(&bench.decay(&format!("replay --reference ref.csv --stream {stream} {columns} --json"))).0;
+    assert_eq!(run("live.csv"), Vec::<Value>::new());
+    let alarms = run("broken.csv");
+    let first = |kind: &str| alarms.iter().find(|alarm| alarm["kind"] == kind).unwrap().clone();
+    let calibration = first("calibration");
+    assert!(calibration["window"].as_u64().unwrap() <= 3 && calibration["feature"].is_null(), "{calibration}");
+    assert_eq!(
+        (&calibration["severity"], &calibration["score"]),
+        (&json!("critical"), &json!("errors-by-confidence+"))
+    );
+    assert_eq!(first("slo")["severity"], "alarm");
+}
+
+/// Rows of so many devices whose weather is common; `bias` by device and day.
+fn fleet(seed: u64, devices: usize, from: i64, days: i64, bias: impl Fn(usize, i64) -> f64) -> String {
+    let mut noise = Noise(seed);
+    let mut text = String::from("device,time,t\n");
+    let mut weather = 0.0;
+    for hour in from * 24..(from + days) * 24 {
+        weather = 0.9 * weather + 0.44 * noise.normal();
+        let at = jiff::Timestamp::from_second(1_609_459_200 + hour * 3_600).unwrap();
+        for device in 0..devices {
+            let value = weather + 0.3 * noise.normal() + bias(device, hour / 24);
+            writeln!(text, "d{device},{at},{value:.3}").unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn a_cohort_tells_one_bad_sensor_from_weather_and_from_all() {
+    let reference = fleet(14, 10, 0, 80, |_, _| 0.0);
+    let one = fleet(15, 10, 365, 60, |device, day| if device == 3 && day >= 395 { 1.0 } else { 0.0 });
+    let all = fleet(16, 10, 365, 60, |_, day| if day >= 395 { 6.0 } else { 0.0 });
+    let few = fleet(17, 7, 365, 12, |_, _| 0.0);
+    let bench = Bench::new(&[("ref.csv", &reference), ("one.csv", &one), ("all.csv", &all), ("few.csv", &few)]);
+    let run = |stream| {
+        bench.decay(&format!(
+            "replay --reference ref.csv --stream {stream} --time-column time --device-column device --cohort --json"
+        ))
+    };
+    let (alarms, summary) = lines(&run("one.csv"));
+    assert_eq!(summary["windows"], 600);
+    let asking: Vec<_> = alarms.iter().filter(|alarm| alarm["severity"] != "notice").collect();
+    assert!(!asking.is_empty() && asking.iter().all(|alarm| alarm["device"] == "d3"), "{alarms:?}");
+    assert_eq!(asking[0]["kind"], "concurrent");
+    assert!((30..45).contains(&asking[0]["window"].as_u64().unwrap()), "{alarms:?}");
+
+    let (alarms, _) = lines(&run("all.csv"));
+    let pooled = alarms.iter().find(|alarm| alarm["kind"] == "pooled").unwrap();
+    assert!(pooled["device"].is_null() && (30..40).contains(&pooled["window"].as_u64().unwrap()), "{alarms:?}");
+    assert!(alarms.iter().all(|alarm| alarm["kind"] != "concurrent"), "{alarms:?}");
+
+    let outcome = run("few.csv");
+    assert_eq!(outcome.err.matches("7 devices are no cohort").count(), 1, "{}", outcome.err);
+}
+
+#[test]
+fn devices_have_profiles_of_their_own_in_a_folder() {
+    let stream = fleet(18, 2, 0, 10, |device, _| 5.0 * device as f64);
+    let one = fleet(19, 1, 0, 80, |_, _| 0.0).replace("d0", "x");
+    let other = fleet(20, 1, 0, 80, |_, _| 5.0).replace("d0", "x");
+    let bench = Bench::new(&[("d0.csv", &one), ("d1.csv", &other), ("live.csv", &stream)]);
+    fs::create_dir(bench.folder.path().join("set.d")).unwrap();
+    let fit = |device: &str| {
+        bench.decay(&format!("fit --reference {device}.csv --time-column time --ignore device -o set.d/{device}.json"))
+    };
+    assert_eq!(fit("d0").code, 0);
+    let line = "replay --profile set.d --stream live.csv --time-column time --device-column device --json";
+    assert!(bench.decay(line).err.contains("there is no profile"));
+    assert_eq!(fit("d1").code, 0);
+    let (alarms, summary) = lines(&bench.decay(line));
+    assert_eq!((alarms.len(), &summary["windows"]), (0, &json!(20)), "{alarms:?}");
+    let without = bench.decay("replay --profile set.d --stream live.csv --time-column time --json");
+    assert!(without.err.contains("--device-column"), "{}", without.err);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_the_line_and_nothing_is_written() {
+    let short = hourly(21, 0, 49, plain);
+    let good = hourly(21, 0, 60, plain);
+    let mut rows: Vec<&str> = good.lines().collect();
+    rows.swap(40, 41);
+    let disordered = rows.join("\n");
+    let timeless = good.replacen("2021-01-01T05:00:00Z", "noon", 1);
+    let ragged = good.replacen("on\n", "on,1\n", 1);
+    let bench = Bench::new(&[
+        ("short.csv", &short),
+        ("good.csv", &good),
+        ("disordered.csv", &disordered),
+        ("timeless.csv", &timeless),
+        ("ragged.csv", &ragged),
+        ("empty.csv", ""),
+    ]);
+    for (file, more, reason) in [
+        ("short.csv", "", "learning 49 of 50 windows"),
+        ("disordered.csv", "", "line 42: time: the time is before"),
+        ("timeless.csv", "", "line 7: time: \"noon\" is no time"),
+        ("ragged.csv", "", "after line"),
+        ("empty.csv", "", "the file is empty"),
+        ("none.csv", "", "opening"),
+        ("good.csv", " --ignore other", "names no column \"other\""),
+        ("good.csv", " --ignore time", "named by two options"),
+        ("good.csv", " --ignore temperature,state", "nothing is left"),
+        ("good.csv", " --arl 0", "at least 1"),
+    ] {
+        let outcome = bench.decay(&format!("fit --reference {file} --time-column time -o p.json{more}"));
+        assert!(outcome.refused().contains(reason), "{reason}: {}", outcome.err);
+        assert!(bench.read("p.json").is_none(), "{file}{more}");
+    }
+    assert_eq!(bench.decay("fit --reference good.csv --time-column time -o p.json").code, 0);
+    for (more, reason) in [
+        ("--time-column time --window week", "--window is not the profile's"),
+        ("--time-column time --utc-offset +01:00", "--utc-offset is not the profile's"),
+        ("--time-column time --arl 500", "--arl is not the profile's"),
+        ("--ignore time", "--time-column"),
+    ] {
+        let outcome = bench.decay(&format!("replay --profile p.json --stream good.csv --json {more}"));
+        assert!(outcome.refused().contains(reason), "{reason}: {}", outcome.err);
+    }
+    let same = "replay --profile p.json --stream good.csv --json --time-column time --window day --utc-offset +00:00";
+    assert_eq!(lines(&bench.decay(&format!("{same} --arl 1000"))).1["windows"], 60);
+}

@@ -7,14 +7,12 @@ use super::{
 };
 use tract_onnx::{
     pb::NodeProto,
-    prelude::{DatumType, TVec, Tensor, TractResult},
+    prelude::{DatumType, Tensor, TractResult},
     tract_hir::internal::{anyhow, ensure},
 };
 
 /// How many outputs are summed at once: a multiple of every vector register's width.
 const LANES: usize = 8;
-/// How many rows are summed side by side.
-const ROWS: usize = 4;
 
 /// `x · w + b` for several outputs.
 #[derive(Debug)]
@@ -66,37 +64,21 @@ impl Sums {
         let (rows, _) = matrix(input)?;
         let (values, outputs) = (floats(input)?, self.outputs());
         let mut sums = vec![0f32; rows * outputs];
-        let together = values.chunks(ROWS * self.columns).zip(sums.chunks_mut(ROWS * outputs));
-        for (values, sums) in together {
-            match <[&[f32]; ROWS]>::try_from(values.chunks_exact(self.columns).collect::<TVec<_>>().as_slice()) {
-                Ok(rows) => self.sum(rows, sums),
-                Err(_) => {
-                    let rows = values.chunks_exact(self.columns).zip(sums.chunks_exact_mut(outputs));
-                    rows.for_each(|(row, sums)| self.sum([row], sums));
+        for (row, sums) in values.chunks_exact(self.columns).zip(sums.chunks_exact_mut(outputs)) {
+            let blocks = sums.chunks_mut(LANES).zip(self.intercepts.chunks(LANES));
+            for ((sums, intercepts), weights) in blocks.zip(&self.weights) {
+                let mut lanes = [0f32; LANES];
+                for (value, weights) in row.iter().zip(weights) {
+                    for (lane, weight) in lanes.iter_mut().zip(weights) {
+                        *lane += value * weight;
+                    }
+                }
+                for ((sum, lane), intercept) in sums.iter_mut().zip(lanes).zip(intercepts) {
+                    *sum = lane + intercept;
                 }
             }
         }
         Ok(sums)
-    }
-
-    /// The sums of rows that are summed side by side, so that no addition waits for the one before.
-    fn sum<const N: usize>(&self, rows: [&[f32]; N], sums: &mut [f32]) {
-        let outputs = self.outputs();
-        for (block, weights) in self.weights.iter().enumerate() {
-            let mut lanes = [[0f32; LANES]; N];
-            for (column, weights) in weights.iter().enumerate() {
-                for (lanes, row) in lanes.iter_mut().zip(rows) {
-                    let value = row[column];
-                    lanes.iter_mut().zip(weights).for_each(|(lane, weight)| *lane += value * weight);
-                }
-            }
-            let first = block * LANES;
-            let intercepts = &self.intercepts[first..outputs.min(first + LANES)];
-            for (lanes, sums) in lanes.iter().zip(sums.chunks_exact_mut(outputs)) {
-                let sums = sums[first..].iter_mut().zip(lanes).zip(intercepts);
-                sums.for_each(|((sum, lane), intercept)| *sum = lane + intercept);
-            }
-        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! What is said otherwise in a file before tract reads it.
 
+mod distances;
 mod quantised;
 
 use crate::{check, ops::is_plain_recurrent};
+use distances::distances;
 use quantised::quantised;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
 
@@ -12,6 +14,7 @@ pub(crate) fn all(proto: &mut ModelProto) {
     let opset = proto.opset_import.iter().find(|import| own(&import.domain)).map_or(1, |import| import.version);
     if let Some(graph) = proto.graph.as_mut() {
         zip_maps(graph);
+        distances(graph);
         quantised(graph, opset);
         backwards(graph, opset);
         pools(graph);

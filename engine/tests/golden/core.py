@@ -62,14 +62,22 @@ def choices(m):
 def loops(m):
     """Distances by Scan, as skl2onnx writes them for nearest neighbours, and branches on what is known."""
     x, known = m.floats(5, 3, seed=201), m.floats(4, 3, seed=202)
-    for name, last in (("squared", []), ("euclidean", [node("Sqrt", "sq", "row")])):
-        row = "row" if last else "sq"
-        body = helper.make_graph([node("Identity", "points", "kept"), node("Sub", "points one", "d"),
-                                  helper.make_node("ReduceSumSquare", ["d"], ["sq"], axes=[1], keepdims=0), *last], "row",
+    squares = helper.make_node("ReduceSumSquare", ["d"], ["sq"], axes=[1], keepdims=0)
+    sums = node("ReduceSum", "abs axes", "row", keepdims=0)
+    axes = numpy_helper.from_array(np.array([1]), "axes")
+    ways = {"squared": ([squares], "sq", []), "euclidean": ([squares, node("Sqrt", "sq", "row")], "row", []),
+            "manhattan": ([node("Abs", "d", "abs"), sums], "row", [axes]),
+            "axes_given": ([node("ReduceSumSquare", "d axes", "row", keepdims=0)], "row", [axes]),
+            "running": ([node("Abs", "d", "abs"), helper.make_node("ReduceMax", ["abs"], ["row"], axes=[1], keepdims=0)], "row", []),
+            "squared_twice": ([squares, node("Add", "sq sq", "row")], "row", []), "squared_kept": ([squares], "sq", [])}
+    for name, (steps, row, fixed) in ways.items():
+        body = helper.make_graph([node("Identity", "points", "kept"), node("Sub", "points one", "d"), *steps], "row",
                                  [helper.make_tensor_value_info("points", FLOAT, [None, 3]), helper.make_tensor_value_info("one", FLOAT, [3])],
-                                 [helper.make_tensor_value_info("kept", FLOAT, [None, 3]), helper.make_tensor_value_info(row, FLOAT, [None])])
-        nodes = [node("Scan", "known x", "left y0", num_scan_inputs=1, body=body)]
-        m.graph("Scan", name, nodes, {"x": x}, [FLOAT], constants={"known": known})
+                                 [helper.make_tensor_value_info("kept", FLOAT, [None, 3]), helper.make_tensor_value_info(row, FLOAT, [None])], fixed)
+        outputs = "y0 y1" if name == "squared_kept" else "left y0"
+        nodes = [node("Scan", "x known", outputs, num_scan_inputs=1, body=body)]
+        m.graph("Scan", name, nodes, {"x": x}, [FLOAT] * outputs.count("y"), constants={"known": known},
+                core=18 if name == "axes_given" else 17)
     for name, value in (("true", True), ("false", False)):
         scalar = lambda title: helper.make_tensor_value_info(title, FLOAT, None)
         yes = helper.make_graph([node("Relu", "x", "a")], "yes", [], [scalar("a")])

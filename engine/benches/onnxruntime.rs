@@ -1,5 +1,5 @@
 //! The engine beside pip's onnxruntime: processor time of one thread, in blocks that alternate, for every model below the folders that
-//! `TERN_ZOO` names, at one row and at 64.
+//! `TERN_ZOO` names, at one row and at 64; where not every input has rows, at those of a case.
 //!
 //!     TERN_ZOO=zoo TERN_PYTHON=venv/bin/python cargo bench --workspace --bench onnxruntime
 //!
@@ -13,12 +13,16 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
-use tern_engine::{Limits, Model, Tensor, tensor_from_pb};
+use tern_engine::{Limits, Model, Tensor, TensorSpec, tensor_from_pb};
 
 /// Pairs of blocks for each figure.
 const PAIRS: usize = 21;
+/// Pairs where a call takes longer than [`LONG`].
+const FEW_PAIRS: usize = 5;
 /// How long a block takes at the least, in nanoseconds.
 const BLOCK: u64 = 3_000_000;
+/// A call that is worth few repetitions, in nanoseconds.
+const LONG: u64 = 50_000_000;
 
 /// Nanoseconds that this thread has run.
 fn thread_time() -> u64 {
@@ -75,7 +79,7 @@ fn models(folder: &Path, found: &mut Vec<PathBuf>) {
     folders.iter().for_each(|folder| models(folder, found));
 }
 
-/// The input files of the case with the most rows.
+/// The input files of the second case, which has more rows; of the first where there is one.
 fn inputs(folder: &Path) -> Vec<PathBuf> {
     let of = |set: usize| -> Vec<PathBuf> {
         let file = |at: usize| folder.join(format!("test_data_set_{set}/input_{at}.pb"));
@@ -126,11 +130,14 @@ fn compare(other: &mut Other, folder: &Path, rows: Option<usize>) -> Option<Stri
     let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
     let model_file = folder.join("model.onnx");
     other.ask(&format!("model\t{}\t{}\t{}", rows.unwrap_or(0), model_file.display(), files.join("\t")))?;
-    // Warm on both sides, and as many calls as make a block.
-    let (ours, theirs) = (calls(&model, &feed, 20) / 20, other.run(20)? / 20);
+    // Plans are made, both sides are warm, and as many calls as make a block are counted.
+    calls(&model, &feed, 1);
+    let warm = if calls(&model, &feed, 1) > LONG { 1 } else { 20 };
+    let (ours, theirs) = (calls(&model, &feed, warm) / warm, other.run(warm)? / warm);
     let (mine, yours) = (BLOCK / ours.max(1) + 1, BLOCK / theirs.max(1) + 1);
-    let mut pairs = Vec::with_capacity(PAIRS);
-    for _ in 0..PAIRS {
+    let count = if ours.max(theirs) > LONG { FEW_PAIRS } else { PAIRS };
+    let mut pairs = Vec::with_capacity(count);
+    for _ in 0..count {
         let theirs = other.run(yours)? as f64 / yours as f64;
         pairs.push((calls(&model, &feed, mine) as f64 / mine as f64, theirs));
     }
@@ -154,7 +161,8 @@ fn main() {
     for folder in &folders {
         let fixed = Model::load(&fs::read(folder.join("model.onnx")).expect("a model"), &Limits::default());
         let choices = match &fixed {
-            Ok(model) if model.is_batched() => vec![Some(1), Some(64)],
+            // Where some input has no rows, the sizes of the case belong together.
+            Ok(model) if model.inputs().iter().all(TensorSpec::is_batched) => vec![Some(1), Some(64)],
             Ok(_) => vec![None],
             Err(error) => {
                 println!("{}: {error}", folder.display());

@@ -13,7 +13,7 @@ use std::{
 };
 use tract_onnx::{
     Onnx,
-    pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto},
+    pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto},
 };
 
 /// Domains whose operators tract implements; it looks operators up by name alone, so any other domain would get the
@@ -33,6 +33,7 @@ pub(crate) fn graph<'a>(proto: &'a ModelProto, reader: &Onnx, limits: &Limits) -
     }
     supported(&graphs, reader)?;
     tensors(&graphs)?;
+    graphs.iter().flat_map(|graph| &graph.node).try_for_each(scan)?;
     for graph in &graphs {
         constants(graph, limits)?;
     }
@@ -143,6 +144,31 @@ fn constants(graph: &GraphProto, limits: &Limits) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// Refuses a `Scan` whose counts do not fit its body: tract subtracts them from each other without a look, and goes on to the end of
+/// memory.
+fn scan(node: &NodeProto) -> Result<(), LoadError> {
+    let given = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);
+    let (true, Some(body)) = (node.op_type == "Scan", given("body").and_then(|body| body.g.as_ref())) else {
+        return Ok(());
+    };
+    let own = |input: &&ValueInfoProto| body.initializer.iter().all(|tensor| tensor.name != input.name);
+    let (inputs, outputs) = (body.input.iter().filter(own).count(), body.output.len());
+    let scanned = given("num_scan_inputs").map_or(0, |count| count.i);
+    let states = usize::try_from(scanned).ok().and_then(|scanned| inputs.checked_sub(scanned));
+    let Some(made) = states.and_then(|states| outputs.checked_sub(states)) else {
+        let what = format!("Scan goes over {scanned} of {inputs} inputs of its body, which has {outputs} outputs");
+        return Err(LoadError::malformed(what));
+    };
+    let lists = [("scan_input_axes", scanned), ("scan_output_axes", i64::try_from(made).unwrap_or(i64::MAX))];
+    for (name, wanted) in lists {
+        let got = given(name).map(|axes| axes.ints.len());
+        if let Some(got) = got.filter(|got| i64::try_from(*got) != Ok(wanted)) {
+            return Err(LoadError::malformed(format!("{name} of Scan has {got} values, not {wanted}")));
+        }
+    }
+    Ok(())
+}
+
 fn names(graph: &GraphProto) -> Result<(), LoadError> {
     let mut inputs = HashSet::new();
     if let Some(twice) = graph.input.iter().find(|input| !inputs.insert(input.name.as_str())) {
@@ -243,6 +269,31 @@ mod tests {
             graph.node[0].attribute.push(AttributeProto { t: Some(tensor), ..AttributeProto::default() });
         });
         assert_eq!(attribute, Err(LoadError::ExternalData { tensor: "w".into() }));
+    }
+
+    #[test]
+    fn the_counts_of_a_scan_fit_its_body() {
+        let of = |scanned: i64, axes: usize| {
+            detail(verdict(|graph| {
+                let body =
+                    GraphProto { input: graph.input.clone(), output: graph.output.clone(), ..GraphProto::default() };
+                let mut axes_given = fixtures::integer("scan_input_axes", 0);
+                axes_given.ints = vec![0; axes];
+                graph.node[0].op_type = "Scan".into();
+                graph.node[0].attribute = vec![
+                    AttributeProto { name: "body".into(), g: Some(body), ..AttributeProto::default() },
+                    fixtures::integer("num_scan_inputs", scanned),
+                    axes_given,
+                ];
+            }))
+        };
+        for scanned in [2, -1, i64::MAX] {
+            assert_eq!(
+                of(scanned, 1),
+                format!("Scan goes over {scanned} of 1 inputs of its body, which has 1 outputs")
+            );
+        }
+        assert_eq!(of(1, 3), "scan_input_axes of Scan has 3 values, not 1");
     }
 
     #[test]

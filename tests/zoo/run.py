@@ -32,7 +32,6 @@ REFUSED = {
     "net_mobile_qoperator": WHOLE,
     "net_residual_qoperator": WHOLE,
     "net_temporal_qoperator": WHOLE,
-    "quantile_uniform_float64": "tract takes Where's types from outputs that are not what they are called",
     "text_count": TEXTS,
     "text_count_binary": TEXTS,
     "text_count_column": TEXTS,

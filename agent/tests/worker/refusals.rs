@@ -37,7 +37,7 @@ async fn each_breach_of_the_contract_has_its_status_and_words() {
         (with(7, json!(16.5)), "`pixels`, value 7: 16.5 is outside 0 to 16"),
         (with(0, json!(-0.01)), "outside 0 to 16"),
         (with(3, Value::Null), "`pixels`, value 3: NaN is not allowed"),
-        (with(3, json!("4")), "values of input `pixels`"),
+        (with(3, json!("4")), "input `pixels` holds a value of another type"),
         (with(3, json!([4])), "neither flat nor nested"),
         (json!({"inputs": []}), "input `pixels` is missing"),
         (json!({}), "missing field `inputs`"),

@@ -158,6 +158,20 @@ def products(m):
             constants={"w": m.floats(6, 3, seed=264)})
 
 
+def elements(m):
+    """Functions of single values, of 32 and of 64 bits."""
+    x = np.array([[0.0, -0.0, 0.5, 1.5, -2.5, 3.0], [-7.0, 40.0, 1e-9, 2.49999, np.inf, -np.inf]])
+    for name, dtype, kind in (("float32", np.float32, FLOAT), ("float64", np.float64, DOUBLE)):
+        value, odd = x.astype(dtype), np.where(x == 3, np.nan, x).astype(dtype)
+        for operator, attributes in (("Sigmoid", {}), ("Round", {}), ("LeakyRelu", {}), ("LeakyRelu", {"alpha": -0.3})):
+            m.case(operator, f"{name}_negative" if attributes else name, {"x": value}, [kind], domain="", **attributes)
+            if dtype == np.float64 and not attributes:
+                m.case(operator, f"{name}_nan", {"x": odd}, [kind], domain="")
+        m.case("IsNaN", name, {"x": odd}, [TensorProto.BOOL], domain="")
+        for tag, attributes in (("", {}), ("_positive", {"detect_negative": 0}), ("_negative", {"detect_positive": 0})):
+            m.case("IsInf", f"{name}{tag}", {"x": odd}, [TensorProto.BOOL], domain="", **attributes)
+
+
 def quantised(m):
     x = m.floats(6, 8, seed=220)
 
@@ -263,5 +277,5 @@ def texts(m):
 
 
 def add(m):
-    for make in (choices, loops, shapes, pools, products, quantised, recurrent, texts):
+    for make in (choices, loops, shapes, pools, products, elements, quantised, recurrent, texts):
         make(m)

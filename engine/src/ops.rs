@@ -9,32 +9,66 @@ mod cumsum;
 mod dequantize;
 mod elements;
 mod encode;
+mod found;
 mod gemm;
+mod images;
 mod kernel;
 mod labels;
 mod linear;
+mod losses;
+mod matrices;
+mod picks;
 mod post;
 mod quantize;
 mod quantized_lstm;
+mod recurrent;
 mod reduce;
+mod resample;
 mod scaler;
 mod softmax;
 mod svm;
+mod text;
 mod tree;
+mod windows;
 
 use kernel::{operator, wrap};
-use tract_onnx::Onnx;
+pub(crate) use recurrent::is_plain as is_plain_recurrent;
+use std::sync::OnceLock;
+use tract_onnx::{
+    Onnx,
+    model::ParsingContext,
+    pb::NodeProto,
+    prelude::TractResult,
+    tract_hir::internal::{InferenceOp, anyhow},
+};
+
+type Builder = fn(&ParsingContext<'_>, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+
+/// tract's own builder of an operator that has forms of this folder beside it.
+fn stock(name: &str) -> TractResult<Builder> {
+    static STOCK: OnceLock<Onnx> = OnceLock::new();
+    let stock = STOCK.get_or_init(tract_onnx::onnx);
+    stock.op_register.0.get(name).copied().ok_or_else(|| anyhow!("tract has no operator {name}"))
+}
 
 /// Puts the operators of this folder into tract's reader.
 pub(crate) fn register(reader: &mut Onnx) {
     let register = &mut reader.op_register;
+    operator!(register, "AffineGrid", images::affine_grid);
     operator!(register, "ArrayFeatureExtractor", columns::array_feature_extractor);
     operator!(register, "Binarizer", columns::binarizer);
+    operator!(register, "CDist", matrices::distances);
     operator!(register, "CategoryMapper", encode::category_mapper);
+    operator!(register, "CenterCropPad", picks::center_crop_pad);
+    operator!(register, "Col2Im", windows::col2im);
+    register.insert("Compress", found::compress);
     register.insert("CumSum", cumsum::running);
+    operator!(register, "DeformConv", images::deform_conv);
     register.insert("DequantizeLinear", dequantize::linear);
+    operator!(register, "Det", matrices::det);
     operator!(register, "DynamicQuantizeLSTM", quantized_lstm::lstm);
     operator!(register, "FeatureVectorizer", columns::feature_vectorizer);
+    register.insert("GRU", recurrent::gru);
     register.insert("Gemm", gemm::product);
     register.insert("If", branch::conditional);
     operator!(register, "Imputer", columns::imputer);
@@ -44,16 +78,34 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("LeakyRelu", elements::leaky_relu);
     operator!(register, "LinearClassifier", linear::classifier);
     operator!(register, "LinearRegressor", linear::regressor);
+    register.insert("LSTM", recurrent::lstm);
     register.insert("LogSoftmax", softmax::log_softmax);
+    register.insert("LpPool", windows::lp_pool);
+    operator!(register, "MaxUnpool", windows::max_unpool);
+    operator!(register, "MurmurHash3", text::murmur);
+    operator!(register, "NegativeLogLikelihoodLoss", losses::negative_log_likelihood);
     operator!(register, "Normalizer", columns::normalizer);
     operator!(register, "OneHotEncoder", encode::one_hot);
+    register.insert("Pad", picks::pad);
     operator!(register, "QuantizeLinear", quantize::linear);
+    register.insert("RNN", recurrent::rnn);
     register.insert("ReduceLogSumExp", reduce::log_sum_exp);
+    register.insert("ReduceMax", reduce::max);
+    register.insert("ReduceMin", reduce::min);
+    register.insert("Resize", resample::resize);
+    operator!(register, "ReverseSequence", picks::reverse_sequence);
+    register.insert("RoiAlign", images::roi_align);
     register.insert("Round", elements::round);
     operator!(register, "SVMClassifier", svm::classifier);
     operator!(register, "SVMRegressor", svm::regressor);
     operator!(register, "Scaler", scaler::build);
     register.insert("Sigmoid", elements::sigmoid);
+    operator!(register, "SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy);
+    register.insert("StringNormalizer", text::string_normalizer);
+    operator!(register, "TfIdfVectorizer", text::tf_idf);
+    operator!(register, "TreeEnsemble", tree::ensemble);
     operator!(register, "TreeEnsembleClassifier", tree::classifier);
     operator!(register, "TreeEnsembleRegressor", tree::regressor);
+    register.insert("Unique", found::unique);
+    register.insert("Upsample", resample::upsample);
 }

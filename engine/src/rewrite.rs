@@ -1,6 +1,9 @@
 //! What is said otherwise in a file before tract reads it.
 
-use crate::check;
+mod quantised;
+
+use crate::{check, ops::is_plain_recurrent};
+use quantised::quantised;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
 
 /// Every rewriting, in the order in which they build on each other.
@@ -9,8 +12,10 @@ pub(crate) fn all(proto: &mut ModelProto) {
     let opset = proto.opset_import.iter().find(|import| own(&import.domain)).map_or(1, |import| import.version);
     if let Some(graph) = proto.graph.as_mut() {
         zip_maps(graph);
+        quantised(graph, opset);
         backwards(graph, opset);
         pools(graph);
+        upsamples(graph);
         check::name_apart(graph);
     }
 }
@@ -28,7 +33,7 @@ fn zip_maps(graph: &mut GraphProto) {
     }
 }
 
-/// A recurrent node that goes backwards alone, which tract takes for one that goes forwards: here it goes forwards over a reversed
+/// A recurrent node of tract's that goes backwards alone, which tract takes for one that goes forwards: here it goes forwards over a reversed
 /// sequence, and its answers are reversed again. Before opset 10 nothing reverses a sequence: such a node loses its name, and is refused.
 fn backwards(graph: &mut GraphProto, opset: i64) {
     let nodes = std::mem::take(&mut graph.node);
@@ -38,6 +43,7 @@ fn backwards(graph: &mut GraphProto, opset: i64) {
         }
         let recurrent = matches!(&*node.domain, "" | "ai.onnx")
             && matches!(&*node.op_type, "LSTM" | "GRU" | "RNN")
+            && is_plain_recurrent(&node)
             && !node.input.is_empty();
         let direction = node.attribute.iter().position(|a| a.name == "direction" && a.s == b"reverse");
         let (true, Some(direction)) = (recurrent, direction) else {
@@ -80,6 +86,27 @@ fn backwards(graph: &mut GraphProto, opset: i64) {
         if !every.is_empty() {
             graph.node.push(reversed(format!("{name}.y"), every));
         }
+    }
+}
+
+fn is_core(node: &NodeProto, operator: &str) -> bool {
+    node.op_type == operator && matches!(&*node.domain, "" | "ai.onnx")
+}
+
+/// The scales of an `Upsample` of opset 7 or 8, which are an attribute, as the input that they are from opset 9 on.
+fn upsamples(graph: &mut GraphProto) {
+    let GraphProto { node, initializer, .. } = graph;
+    for node in node.iter_mut().filter(|node| is_core(node, "Upsample") && node.input.len() == 1) {
+        let Some(scales) = node.attribute.iter().find(|attribute| attribute.name == "scales") else { continue };
+        let name = format!("scales.{}", node.output.first().map_or("", String::as_str));
+        initializer.push(TensorProto {
+            name: name.clone(),
+            data_type: DataType::Float.into(),
+            dims: vec![i64::try_from(scales.floats.len()).unwrap_or(i64::MAX)],
+            float_data: scales.floats.clone(),
+            ..TensorProto::default()
+        });
+        node.input.push(name);
     }
 }
 

@@ -6,12 +6,13 @@
 use crate::{decode, error::LoadError, limits::Limits, tensor::Tensor, tensor_proto::to_proto};
 use prost::Message;
 use std::collections::HashSet;
+use tract_onnx::pb::{ValueInfoProto, type_proto::Value};
 
 /// The file with every input but the first as a constant, `values` being those of all inputs.
 ///
 /// # Errors
 /// As of [`Model::load`](crate::Model::load) where the bytes are no model; [`LoadError::Malformed`] where there are more
-/// values than inputs.
+/// values than inputs, or one is of another type than its input.
 pub fn with_constants(bytes: &[u8], values: &[Tensor], limits: &Limits) -> Result<Vec<u8>, LoadError> {
     let mut proto = decode::model(bytes, limits)?;
     let Some(graph) = proto.graph.as_mut() else {
@@ -24,9 +25,22 @@ pub fn with_constants(bytes: &[u8], values: &[Tensor], limits: &Limits) -> Resul
         return Err(LoadError::malformed("the case has more inputs than the model"));
     }
     let fixed: Vec<_> = open.iter().zip(values).skip(1).collect();
-    graph.initializer.extend(fixed.iter().map(|(name, value)| to_proto(value, name)));
+    for (name, value) in &fixed {
+        let constant = to_proto(value, name);
+        let declared = graph.input.iter().find(|input| input.name == **name).and_then(element_type);
+        if declared.is_some_and(|declared| declared != constant.data_type) {
+            return Err(LoadError::malformed(format!("the case gives `{name}` another element type than the model")));
+        }
+        graph.initializer.push(constant);
+    }
     graph.input.retain(|input| !fixed.iter().any(|(name, _)| **name == input.name));
     Ok(proto.encode_to_vec())
+}
+
+fn element_type(input: &ValueInfoProto) -> Option<i32> {
+    match input.r#type.as_ref()?.value.as_ref()? {
+        Value::TensorType(tensor) => Some(tensor.elem_type),
+    }
 }
 
 #[cfg(test)]
@@ -44,6 +58,8 @@ mod tests {
         let model = Model::load(&fixed, &Limits::default()).unwrap();
         assert_eq!(model.inputs().len(), 1);
         assert_eq!(model.run(&values[..1]).unwrap(), [Tensor::new([2], vec![11f32; 2]).unwrap()]);
+        let whole = [values[0].clone(), Tensor::new([2], vec![10i64; 2]).unwrap()];
+        assert!(matches!(with_constants(&bytes, &whole, &Limits::default()), Err(LoadError::Malformed { .. })));
         let three = [&values[..], &values[..1]].concat();
         assert!(matches!(with_constants(&bytes, &three, &Limits::default()), Err(LoadError::Malformed { .. })));
     }

@@ -142,7 +142,7 @@ impl Kernel for Normalizer {
         let input = one(inputs)?;
         expect(input, &NUMBERS)?;
         input.matrix()?;
-        Ok(vec![Fact { datum: DatumType::F32, shape: input.shape.clone() }])
+        Ok(vec![Fact::new(DatumType::F32, input.shape.clone())])
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
@@ -239,7 +239,7 @@ impl Kernel for ArrayFeatureExtractor {
             [outer @ .., _] => outer.iter().cloned().collect(),
         };
         shape.push(picked);
-        Ok(vec![Fact { datum: input.datum, shape }])
+        Ok(vec![Fact::new(input.datum, shape)])
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {

@@ -230,7 +230,7 @@ impl Kernel for LabelEncoder {
     fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         let input = one(inputs)?;
         let names = &self.way(input.datum)?.names;
-        Ok(vec![Fact { datum: names.datum_type(), shape: input.shape.clone() }])
+        Ok(vec![Fact::new(names.datum_type(), input.shape.clone())])
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {

@@ -77,7 +77,7 @@ impl Kernel for Quantize {
             let zeros = count(zero)?;
             ensure!(zeros == scales, "has {scales} scales and {zeros} zero points");
         }
-        Ok(vec![Fact { datum, shape: inputs[0].shape.clone() }])
+        Ok(vec![Fact::new(datum, inputs[0].shape.clone())])
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {

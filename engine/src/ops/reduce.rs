@@ -1,21 +1,30 @@
-//! `ReduceLogSumExp`, with the largest value taken off before anything is exponentiated: tract's own is infinite for the
-//! likelihoods of an ordinary naive Bayes model.
+//! Reductions that tract's own lack something of: `ReduceLogSumExp`, with the largest value taken off before anything is
+//! exponentiated, since tract's own is infinite for the likelihoods of an ordinary naive Bayes model; `ReduceMax` and
+//! `ReduceMin` over truths and over nothing.
 
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
-    tract_core::ops::{math, nn},
+    tract_core::ops::{cast::cast, math, nn},
     tract_hir::{
         internal::{
-            AxisOp, DatumType, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec,
-            Tensor, TensorProxy, TractResult, TypedModel, bail, ensure, expand, tensor0, tvec,
+            AxisOp, DatumType, DimLike, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps,
+            StaticName, TDim, TVec, Tensor, TensorProxy, TractResult, TypedModel, bail, ensure, expand, tensor0, tvec,
         },
         ops::nn::{Reduce, Reducer},
     },
 };
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    LogSumExp,
+    Max,
+    Min,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct LogSumExp {
+struct Reducing {
+    kind: Kind,
     /// The axes that the node names itself; none: all.
     axes: Option<Vec<i64>>,
     /// Whether they are an input instead, which must be a constant.
@@ -29,14 +38,26 @@ pub(super) fn log_sum_exp(
     _: &ParsingContext<'_>,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    read(node, Kind::LogSumExp)
+}
+
+pub(super) fn max(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    read(node, Kind::Max)
+}
+
+pub(super) fn min(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    read(node, Kind::Min)
+}
+
+fn read(node: &NodeProto, kind: Kind) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
     let flag = |name, default: i64| node.get_attr_opt(name).map(|value: Option<i64>| value.unwrap_or(default) != 0);
     let input = node.input.get(1).is_some_and(|name| !name.is_empty());
     let axes = node.get_attr_opt_vec("axes")?;
-    let made = LogSumExp { axes, input, none: flag("noop_with_empty_axes", 0)?, keep: flag("keepdims", 1)? };
+    let made = Reducing { kind, axes, input, none: flag("noop_with_empty_axes", 0)?, keep: flag("keepdims", 1)? };
     Ok((expand(made), Vec::new()))
 }
 
-impl LogSumExp {
+impl Reducing {
     /// The axes in order, from the front.
     fn axes(&self, rank: usize, named: Option<&Tensor>) -> TractResult<TVec<usize>> {
         let named = match named {
@@ -73,9 +94,84 @@ fn bounds(datum: DatumType) -> TractResult<(Tensor, Tensor)> {
     }
 }
 
-impl Expansion for LogSumExp {
+/// All axes kept, those that are reduced as 1.
+fn log_of_sum(prefix: &str, model: &mut TypedModel, input: OutletId, axes: &[usize]) -> TractResult<TVec<OutletId>> {
+    let fact = model.outlet_fact(input)?.clone();
+    let (least, greatest) = bounds(fact.datum_type)?;
+    let least = model.add_const(format!("{prefix}.least"), least.broadcast_into_rank(fact.rank())?)?;
+    let greatest = model.add_const(format!("{prefix}.greatest"), greatest.broadcast_into_rank(fact.rank())?)?;
+    let max = nn::Reduce::new(axes.into(), nn::Reducer::Max);
+    let top = model.wire_node(format!("{prefix}.top"), max, &[input])?[0];
+    let top = model.wire_node(format!("{prefix}.above"), math::max(), &[top, least])?[0];
+    let top = model.wire_node(format!("{prefix}.below"), math::min(), &[top, greatest])?[0];
+    let low = model.wire_node(format!("{prefix}.low"), math::sub(), &[input, top])?;
+    let powers = model.wire_node(format!("{prefix}.exp"), math::exp(), &low)?;
+    let sum = nn::Reduce::new(axes.into(), nn::Reducer::Sum);
+    let sum = model.wire_node(format!("{prefix}.sum"), sum, &powers)?;
+    let log = model.wire_node(format!("{prefix}.ln"), math::ln(), &sum)?[0];
+    model.wire_node(prefix, math::add(), &[log, top])
+}
+
+/// Most values that come of none.
+const MAX_VALUES: usize = 1 << 24;
+
+/// The same for the greatest or the least value. Of no values it is the one that all others are beyond.
+fn extreme(
+    prefix: &str,
+    model: &mut TypedModel,
+    input: OutletId,
+    axes: &[usize],
+    which: nn::Reducer,
+) -> TractResult<TVec<OutletId>> {
+    if axes.is_empty() {
+        return Ok(tvec!(input));
+    }
+    let fact = model.outlet_fact(input)?.clone();
+    let zero = TDim::from(0);
+    if axes.iter().any(|axis| fact.shape[*axis] == zero) {
+        let mut shape = fact.shape.to_tvec();
+        axes.iter().for_each(|axis| shape[*axis] = 1.into());
+        let shape = shape.iter().map(|dim| Ok(dim.to_usize()?)).collect::<TractResult<TVec<_>>>()?;
+        let values = shape.iter().fold(1, |all: usize, dim| all.saturating_mul(*dim));
+        ensure!(values <= MAX_VALUES, "gives {values} values of nothing, more than {MAX_VALUES}");
+        let beyond = beyond(fact.datum_type, which == nn::Reducer::Max)?;
+        return Ok(tvec!(model.add_const(prefix, beyond.broadcast_scalar_to_shape(&shape)?)?));
+    }
+    let reduce = nn::Reduce::new(axes.into(), which);
+    if fact.datum_type != DatumType::Bool {
+        return model.wire_node(prefix, reduce, &[input]);
+    }
+    let wire = model.wire_node(format!("{prefix}.as-number"), cast(DatumType::U8), &[input])?;
+    let wire = model.wire_node(format!("{prefix}.of-numbers"), reduce, &wire)?;
+    model.wire_node(prefix, cast(DatumType::Bool), &wire)
+}
+
+/// The least value of a type, or the greatest.
+fn beyond(datum: DatumType, is_least: bool) -> TractResult<Tensor> {
+    macro_rules! ends {
+        ($($datum:ident: $type:ty, $least:ident, $greatest:ident;)*) => {
+            Ok(match datum {
+                $(DatumType::$datum => tensor0(if is_least { <$type>::$least } else { <$type>::$greatest }),)*
+                DatumType::Bool => tensor0(!is_least),
+                other => bail!("does not take {other:?} of no values"),
+            })
+        };
+    }
+    ends!(
+        F32: f32, NEG_INFINITY, INFINITY; F64: f64, NEG_INFINITY, INFINITY;
+        I8: i8, MIN, MAX; I16: i16, MIN, MAX; I32: i32, MIN, MAX; I64: i64, MIN, MAX;
+        U8: u8, MIN, MAX; U16: u16, MIN, MAX; U32: u32, MIN, MAX; U64: u64, MIN, MAX;
+    )
+}
+
+impl Expansion for Reducing {
     fn name(&self) -> StaticName {
-        "ReduceLogSumExp".into()
+        match self.kind {
+            Kind::LogSumExp => "ReduceLogSumExp",
+            Kind::Max => "ReduceMax",
+            Kind::Min => "ReduceMin",
+        }
+        .into()
     }
 
     fn rules<'r, 'p: 'r, 's: 'r>(
@@ -109,19 +205,11 @@ impl Expansion for LogSumExp {
             Some(Some(named)) => self.axes(fact.rank(), Some(named))?,
             None => self.axes(fact.rank(), None)?,
         };
-        let (least, greatest) = bounds(fact.datum_type)?;
-        let least = model.add_const(format!("{prefix}.least"), least.broadcast_into_rank(fact.rank())?)?;
-        let greatest = model.add_const(format!("{prefix}.greatest"), greatest.broadcast_into_rank(fact.rank())?)?;
-        let max = nn::Reduce::new(axes.clone(), nn::Reducer::Max);
-        let top = model.wire_node(format!("{prefix}.top"), max, &[inputs[0]])?[0];
-        let top = model.wire_node(format!("{prefix}.above"), math::max(), &[top, least])?[0];
-        let top = model.wire_node(format!("{prefix}.below"), math::min(), &[top, greatest])?[0];
-        let low = model.wire_node(format!("{prefix}.low"), math::sub(), &[inputs[0], top])?;
-        let powers = model.wire_node(format!("{prefix}.exp"), math::exp(), &low)?;
-        let sum = nn::Reduce::new(axes.clone(), nn::Reducer::Sum);
-        let sum = model.wire_node(format!("{prefix}.sum"), sum, &powers)?;
-        let log = model.wire_node(format!("{prefix}.ln"), math::ln(), &sum)?[0];
-        let mut wire = model.wire_node(prefix, math::add(), &[log, top])?;
+        let mut wire = match self.kind {
+            Kind::LogSumExp => log_of_sum(prefix, model, inputs[0], &axes)?,
+            Kind::Max => extreme(prefix, model, inputs[0], &axes, nn::Reducer::Max)?,
+            Kind::Min => extreme(prefix, model, inputs[0], &axes, nn::Reducer::Min)?,
+        };
         if !self.keep {
             for axis in axes.iter().rev() {
                 wire = model.wire_node(format!("{prefix}.without-{axis}"), AxisOp::Rm(*axis), &wire)?;

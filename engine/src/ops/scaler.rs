@@ -37,7 +37,7 @@ impl Kernel for Scaler {
         let columns = input.shape.last().map_or(Ok(1), |columns| columns.to_usize())?;
         let known = self.scale.len();
         ensure!(known == 1 || known == columns, "scales {known} columns, got {columns}");
-        Ok(vec![Fact { datum: DatumType::F32, shape: input.shape.clone() }])
+        Ok(vec![Fact::new(DatumType::F32, input.shape.clone())])
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {

@@ -4,8 +4,11 @@
 //! onnxruntime on plain binary forests.
 
 mod depth;
+mod ensemble;
 mod forest;
 mod read;
+
+pub(super) use ensemble::build as ensemble;
 
 use super::{
     kernel::{Fact, Kernel, NUMBERS, expect, floats, matrix, one, values},

@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 import ahead
 import core
 import corners
+import rare
 
 HERE = pathlib.Path(__file__).parent
 FLOAT, DOUBLE, INT64, INT32, STRING = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32,
@@ -56,8 +57,10 @@ def case(operator, name, feeds, outputs, opset=3, domain="ai.onnx.ml", constants
     graph(operator, name, [node], feeds, outputs, opset, constants, core)
 
 
-def graph(operator, name, nodes, feeds, outputs, opset=3, constants=None, core=17, extra=()):
-    inputs = [helper.make_tensor_value_info(key, kind(value), [None, *value.shape[1:]] if value.ndim else [])
+def graph(operator, name, nodes, feeds, outputs, opset=3, constants=None, core=17, extra=(), is_open=True):
+    """`is_open`: callers choose the number of rows."""
+    shape = lambda value: [None, *value.shape[1:]] if is_open and value.ndim else list(value.shape)
+    inputs = [helper.make_tensor_value_info(key, kind(value), shape(value))
               for key, value in feeds.items()]
     out = [helper.make_tensor_value_info(f"y{i}", dtype, None) for i, dtype in enumerate(outputs)]
     fixed = [numpy_helper.from_array(value, key) for key, value in (constants or {}).items()]
@@ -335,7 +338,7 @@ def main(wanted, here=HERE):
     here, wanted = (pathlib.Path(wanted[1]), []) if behind else (here, wanted)
     for make in (classifiers, regressors, columns, names, sums, vectors, zip_map):
         make()
-    for module in (corners, core):
+    for module in (corners, core, rare):
         module.add(sys.modules[__name__])
         REFUSED.update(module.REFUSED)
     unknown = AHEAD - {f"{operator}/{name}" for operator, name, *_ in CASES}

@@ -149,21 +149,11 @@ fn branch<T: Number>(
     let mut leaves = Vec::new();
     for at in 0..count {
         let (tree, place) = place_of[at];
-        // A test and whether its outcome is turned round.
-        let (test, is_turned) = match modes[at] {
-            "LEAF" => {
-                trees[tree].branches[place] = Branch::Leaf(leaves.len());
-                leaves.push(Vec::new());
-                continue;
-            }
-            "BRANCH_LEQ" => (Test::AtMost, false),
-            "BRANCH_LT" => (Test::Below, false),
-            "BRANCH_EQ" => (Test::Equal, false),
-            "BRANCH_GT" => (Test::AtMost, true),
-            "BRANCH_GTE" => (Test::Below, true),
-            "BRANCH_NEQ" => (Test::Equal, true),
-            other => bail!("node mode `{other}` is not known"),
-        };
+        if modes[at] == "LEAF" {
+            trees[tree].branches[place] = Branch::Leaf(leaves.len());
+            leaves.push(Vec::new());
+            continue;
+        }
         let child = |id: i64| {
             let found = places.get(&(tree_ids[at], id)).filter(|(of, _)| *of == tree);
             found
@@ -175,21 +165,44 @@ fn branch<T: Number>(
             trees[tree].has_parent[child] = true;
         }
         let feature = u32::try_from(features[at]).map_err(|_| anyhow!("looks at column {}", features[at]))?;
-        // What is no number passes no test but "not equal"; then it goes to the second child, unless the file says otherwise.
-        let nan_passes = tracks.get(at).is_some_and(|tracks| *tracks != 0) || modes[at] == "BRANCH_NEQ";
-        let (first, second) = if is_turned { (no, yes) } else { (yes, no) };
-        // No threshold at all fails every test as well.
-        let threshold = values[at];
-        #[expect(clippy::eq_op, reason = "only what is no number differs from itself")]
-        let is_void = threshold != threshold;
-        let (test, threshold) = match (is_void, test) {
-            (true, Test::AtMost | Test::Below) if is_turned => (Test::AtMost, T::INFINITY),
-            _ => (test, threshold),
-        };
-        trees[tree].branches[place] =
-            Branch::Inner { feature, threshold, test, nan_first: nan_passes != is_turned, first, second };
+        let tracks = tracks.get(at).is_some_and(|tracks| *tracks != 0);
+        trees[tree].branches[place] = inner(modes[at], feature, values[at], tracks, [yes, no])?;
     }
     Ok(leaves)
+}
+
+/// A node that tests a column; of its children the first is for what passes.
+///
+/// # Errors
+/// Where no test has such a name.
+pub(super) fn inner<T: Number>(
+    mode: &str,
+    feature: u32,
+    threshold: T,
+    tracks: bool,
+    [yes, no]: [usize; 2],
+) -> TractResult<Branch<T>> {
+    // A test and whether its outcome is turned round.
+    let (test, is_turned) = match mode {
+        "BRANCH_LEQ" => (Test::AtMost, false),
+        "BRANCH_LT" => (Test::Below, false),
+        "BRANCH_EQ" => (Test::Equal, false),
+        "BRANCH_GT" => (Test::AtMost, true),
+        "BRANCH_GTE" => (Test::Below, true),
+        "BRANCH_NEQ" => (Test::Equal, true),
+        other => bail!("node mode `{other}` is not known"),
+    };
+    // What is no number passes no test but "not equal"; then it goes to the second child, unless the file says otherwise.
+    let nan_passes = tracks || mode == "BRANCH_NEQ";
+    let (first, second) = if is_turned { (no, yes) } else { (yes, no) };
+    // No threshold at all fails every test as well.
+    #[expect(clippy::eq_op, reason = "only what is no number differs from itself")]
+    let is_void = threshold != threshold;
+    let (test, threshold) = match (is_void, test) {
+        (true, Test::AtMost | Test::Below) if is_turned => (Test::AtMost, T::INFINITY),
+        _ => (test, threshold),
+    };
+    Ok(Branch::Inner { feature, threshold, test, nan_first: nan_passes != is_turned, first, second })
 }
 
 /// Gives the leaves their weights. As in onnxruntime, those of nodes that are no leaves are never looked at, and where there is

@@ -1,0 +1,205 @@
+//! Operators that move values and compute none: `ReverseSequence`, `CenterCropPad`, `Pad` that wraps around.
+
+use super::kernel::{Fact, Kernel, axis, picked, picked_or_nothing, place, strides, values, walk, wrap};
+use tract_onnx::{
+    model::ParsingContext,
+    pb::NodeProto,
+    prelude::{DatumType, Tensor, TractResult},
+    tract_hir::internal::{InferenceOp, TDim, anyhow, bail, ensure},
+};
+
+/// Turns the beginning of each sequence of a batch around.
+#[derive(Debug)]
+pub(super) struct ReverseSequence {
+    batch: i64,
+    time: i64,
+}
+
+pub(super) fn reverse_sequence(node: &NodeProto) -> TractResult<ReverseSequence> {
+    let batch = node.get_attr_opt("batch_axis")?.unwrap_or(1);
+    let time = node.get_attr_opt("time_axis")?.unwrap_or(0);
+    ensure!((batch == 0 && time == 1) || (batch == 1 && time == 0), "batch_axis is {batch}, time_axis {time}");
+    Ok(ReverseSequence { batch, time })
+}
+
+impl Kernel for ReverseSequence {
+    fn name(&self) -> &'static str {
+        "ReverseSequence"
+    }
+
+    fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
+        let [sequences, lengths] = inputs else { bail!("takes sequences and their lengths") };
+        ensure!(sequences.shape.len() >= 2, "takes sequences of two dimensions or more");
+        ensure!(lengths.datum == DatumType::I64, "takes lengths of type I64, got {:?}", lengths.datum);
+        let batch = axis(self.batch, sequences.shape.len())?;
+        ensure!(*lengths.shape == [sequences.shape[batch].clone()], "takes a length for each sequence");
+        Ok(vec![Fact::new(sequences.datum, sequences.shape.clone())])
+    }
+
+    fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
+        let shape = inputs[0].shape();
+        let (batch, time) = (axis(self.batch, shape.len())?, axis(self.time, shape.len())?);
+        let most = shape[time];
+        let lengths = values::<i64>(inputs[1])?.iter().map(|length| {
+            let length = usize::try_from(*length).ok().filter(|length| *length <= most);
+            length.ok_or_else(|| anyhow!("a sequence's length is not within {most}"))
+        });
+        let lengths = lengths.collect::<TractResult<Vec<_>>>()?;
+        let step = strides(shape)[time];
+        let mut at = Vec::with_capacity(inputs[0].len());
+        walk(shape, |place, along| {
+            let (now, length) = (along[time], lengths[along[batch]]);
+            let from = if now < length { length - 1 - now } else { now };
+            at.push(place - now * step + from * step);
+        });
+        Ok(vec![picked(inputs[0], &at, shape)?])
+    }
+}
+
+/// Cuts the middle out, or puts what is there into the middle of nothing.
+#[derive(Debug)]
+pub(super) struct CenterCropPad {
+    /// None: all.
+    axes: Option<Vec<i64>>,
+}
+
+pub(super) fn center_crop_pad(node: &NodeProto) -> TractResult<CenterCropPad> {
+    Ok(CenterCropPad { axes: node.get_attr_opt_vec("axes")? })
+}
+
+impl CenterCropPad {
+    fn shape(&self, from: &[usize], sizes: &[usize]) -> TractResult<Vec<usize>> {
+        let axes: Vec<usize> = match &self.axes {
+            Some(axes) => axes.iter().map(|at| axis(*at, from.len())).collect::<TractResult<_>>()?,
+            None => (0..from.len()).collect(),
+        };
+        ensure!(axes.len() == sizes.len(), "has {} sizes for {} axes", sizes.len(), axes.len());
+        let mut shape = from.to_vec();
+        axes.iter().zip(sizes).for_each(|(axis, size)| shape[*axis] = *size);
+        Ok(shape)
+    }
+}
+
+impl Kernel for CenterCropPad {
+    fn name(&self) -> &'static str {
+        "CenterCropPad"
+    }
+
+    fn known(&self) -> &[usize] {
+        &[1]
+    }
+
+    fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
+        let [whole, sizes] = inputs else { bail!("takes values and a shape") };
+        let shape = self.shape(&whole.dims()?, &sizes.sizes()?)?;
+        Ok(vec![Fact::new(whole.datum, shape.into_iter().map(TDim::from))])
+    }
+
+    fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
+        let from = inputs[0].shape();
+        let shape = self.shape(from, &Fact::of(inputs[1]).sizes()?)?;
+        let steps = strides(from);
+        let mut at = Vec::new();
+        walk(&shape, |_, along| {
+            let source = (0..from.len()).map(|axis| {
+                let (old, new) = (from[axis], shape[axis]);
+                let back = if new < old {
+                    Some(along[axis] + (old - new) / 2)
+                } else {
+                    along[axis].checked_sub((new - old) / 2)
+                };
+                back.filter(|at| *at < old).map(|at| at * steps[axis])
+            });
+            at.push(source.sum::<Option<usize>>());
+        });
+        Ok(vec![picked_or_nothing(inputs[0], &at, &shape)?])
+    }
+}
+
+/// `Pad` with `mode` "wrap": what is beyond one end comes in again at the other.
+#[derive(Debug)]
+pub(super) struct WrapPad {
+    known: Vec<usize>,
+    /// The input that names axes.
+    axes: Option<usize>,
+}
+
+pub(super) fn pad(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    if node.get_attr_opt::<&str>("mode")? != Some("wrap") {
+        return super::stock("Pad")?(context, node);
+    }
+    let axes = place(node, 3);
+    Ok((wrap(node, WrapPad { known: [1].into_iter().chain(axes).collect(), axes }), Vec::new()))
+}
+
+impl WrapPad {
+    /// Before and after each axis; below 0 cuts.
+    fn pads(&self, rank: usize, inputs: &[Fact]) -> TractResult<Vec<[i64; 2]>> {
+        let Some(pads) = inputs.get(1) else { bail!("takes values and pads") };
+        let pads = pads.ints()?;
+        let axes = match self.axes.and_then(|axes| inputs.get(axes)) {
+            Some(axes) => axes.ints()?.into_iter().map(|at| axis(at, rank)).collect::<TractResult<Vec<_>>>()?,
+            None => (0..rank).collect(),
+        };
+        ensure!(pads.len() == 2 * axes.len(), "has {} pads for {} axes", pads.len(), axes.len());
+        let mut each = vec![[0, 0]; rank];
+        for (number, axis) in axes.iter().enumerate() {
+            each[*axis] = [pads[number], pads[number + axes.len()]];
+        }
+        Ok(each)
+    }
+
+    fn shape(from: &[usize], pads: &[[i64; 2]]) -> TractResult<Vec<usize>> {
+        let sizes = from.iter().zip(pads).map(|(size, [before, after])| {
+            let sum = i64::try_from(*size).ok().and_then(|size| size.checked_add(*before)?.checked_add(*after));
+            let sum = sum.and_then(|sum| usize::try_from(sum).ok());
+            let sum = sum.filter(|sum| *sum == 0 || *size > 0);
+            sum.ok_or_else(|| anyhow!("cannot pad {size} values by {before} and {after}"))
+        });
+        sizes.collect()
+    }
+}
+
+impl Kernel for WrapPad {
+    fn name(&self) -> &'static str {
+        "Pad"
+    }
+
+    fn known(&self) -> &[usize] {
+        &self.known
+    }
+
+    fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
+        let Some(whole) = inputs.first() else { bail!("takes values and pads") };
+        let shape = Self::shape(&whole.dims()?, &self.pads(whole.shape.len(), inputs)?)?;
+        Ok(vec![Fact::new(whole.datum, shape.into_iter().map(TDim::from))])
+    }
+
+    fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
+        let from = inputs[0].shape();
+        let facts: Vec<Fact> = inputs
+            .iter()
+            .enumerate()
+            .map(|(at, input)| match at {
+                0 => Fact::new(input.datum_type(), []),
+                _ => Fact::of(input),
+            })
+            .collect();
+        let pads = self.pads(from.len(), &facts)?;
+        let shape = Self::shape(from, &pads)?;
+        let steps = strides(from);
+        let mut at = Vec::new();
+        walk(&shape, |_, along| {
+            at.push(
+                (0..from.len())
+                    .map(|axis| {
+                        let size = from[axis] as i128;
+                        let back = (along[axis] as i128 - i128::from(pads[axis][0])).rem_euclid(size);
+                        usize::try_from(back).unwrap_or(0) * steps[axis]
+                    })
+                    .sum(),
+            );
+        });
+        Ok(vec![picked(inputs[0], &at, &shape)?])
+    }
+}

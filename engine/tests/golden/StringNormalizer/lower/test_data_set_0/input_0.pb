@@ -1,0 +1,1 @@
+2Pump2THE2okBx

@@ -21,7 +21,8 @@ const WAVE: usize = 2 * HARMONICS.len();
 const WEEK: usize = 6;
 /// Most columns of a window, the constant among them.
 pub const MAX_COLUMNS: usize = 1 + 2 * WAVE + WEEK;
-/// Days around what was seen that count as seen: a season moves no faster (the notes' choice).
+/// Days around what was seen that count as seen, where a wave over the year is known: a season moves no faster (the notes'
+/// choice). Without one the level stands where the baseline ended, and the season moves away from it at once.
 const SLACK: u16 = 7;
 /// Largest hole in the days seen, in days, with which a baseline spans the year: a season's wave is interpolated over it.
 const LARGEST_HOLE: u16 = 30;
@@ -178,9 +179,9 @@ impl Coverage {
         self.0.is_empty()
     }
 
-    /// Whether a day lies within a week of one that was seen, the year being a circle.
+    /// Whether a day was seen, or lies within a week of one where the days span the year; the year is a circle.
     pub fn holds(&self, day: u16) -> bool {
-        let (day, slack) = (i32::from(day), i32::from(SLACK));
+        let (day, slack) = (i32::from(day), if self.spans_year() { i32::from(SLACK) } else { 0 });
         self.0.iter().any(|range| {
             let (from, to) = (i32::from(range[0]) - slack, i32::from(range[1]) + slack);
             [day - i32::from(DAYS), day, day + i32::from(DAYS)].iter().any(|day| (from..=to).contains(day))
@@ -280,11 +281,11 @@ mod tests {
     #[test]
     fn coverage_knows_holes_and_the_turn_of_the_year() {
         let half = Coverage::of(0..180);
-        assert!(half.holds(0) && half.holds(186) && !half.holds(187) && half.holds(359) && !half.holds(358));
+        assert!(half.holds(0) && half.holds(179) && !half.holds(180) && !half.holds(365), "no slack at its ends");
         assert!(!half.spans_year() && half.is_sound());
         let gap = |days: u16| Coverage::of((0..100).chain(100 + days - 1..366));
         assert!(gap(30).spans_year() && !gap(31).spans_year());
-        assert!(gap(10).holds(104) && gap(30).holds(104) && !gap(30).holds(110));
+        assert!(gap(10).holds(104) && gap(30).holds(106) && !gap(30).holds(107) && !gap(31).holds(101));
         assert!(Coverage::of((40..366).rev()).spans_year() == Coverage::of(40..366).spans_year());
         assert!(!Coverage::of(40..360).spans_year() && Coverage::of(20..360).spans_year());
         let nothing = Coverage::default();

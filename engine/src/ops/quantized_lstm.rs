@@ -226,7 +226,10 @@ impl Weights {
             for (value, weights) in row.iter().zip(self.whole.chunks_exact(self.gates)) {
                 #[expect(clippy::cast_possible_truncation, reason = "of 8 bits, less a number of 8 bits")]
                 let value = ((value / scale).round_ties_even().clamp(-zero, 255.0 - zero)) as i32;
-                totals.iter_mut().zip(weights).for_each(|(total, weight)| *total += value * i32::from(*weight));
+                // Sums wrap, as onnxruntime's do: what is asked at each of them is slow.
+                for (total, weight) in totals.iter_mut().zip(weights) {
+                    *total = total.wrapping_add(value.wrapping_mul(i32::from(*weight)));
+                }
             }
             for ((sum, total), own) in sums.iter_mut().zip(&totals).zip(self.scales.iter().cycle()) {
                 *sum += *total as f32 * (scale * own);

@@ -33,6 +33,7 @@ pub(crate) fn graph<'a>(proto: &'a ModelProto, reader: &Onnx, limits: &Limits) -
     }
     supported(&graphs, reader)?;
     tensors(&graphs)?;
+    axes(&graphs)?;
     graphs.iter().flat_map(|graph| &graph.node).try_for_each(|node| scan(node).and_then(|()| window(node)))?;
     for graph in &graphs {
         constants(graph, limits)?;
@@ -110,6 +111,22 @@ fn tensors(graphs: &[&GraphProto]) -> Result<(), LoadError> {
             for tensor in node.attribute.iter().flat_map(attribute_tensors) {
                 let name = if tensor.name.is_empty() { &node.name } else { &tensor.name };
                 check_in_model(tensor, name)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Most dimensions that an axis is looked for in.
+const MAX_RANK: u64 = 64;
+
+/// Refuses axes that no tensor has: tract looks at every dimension before one, however many that may be.
+fn axes(graphs: &[&GraphProto]) -> Result<(), LoadError> {
+    for node in graphs.iter().flat_map(|graph| &graph.node) {
+        let named = node.attribute.iter().filter(|attribute| matches!(&*attribute.name, "axis" | "axes"));
+        for axis in named.flat_map(|attribute| attribute.ints.iter().chain([&attribute.i])) {
+            if axis.unsigned_abs() > MAX_RANK {
+                return Err(LoadError::malformed(format!("{} has the axis {axis}", brief(&operator_name(node)))));
             }
         }
     }
@@ -224,6 +241,15 @@ mod tests {
         let mut proto = fixtures::linear();
         change(proto.graph.as_mut().unwrap());
         graph(&proto, &reader(), &Limits::default()).map(|_| ())
+    }
+
+    #[test]
+    fn an_axis_that_no_tensor_has_is_refused() {
+        for (axis, is_refused) in [(-1, false), (1 << 40, true), (i64::MIN, true)] {
+            let named = AttributeProto { name: "axis".into(), i: axis, ..AttributeProto::default() };
+            let verdict = verdict(|graph| graph.node[0].attribute.push(named));
+            assert_eq!(matches!(verdict, Err(LoadError::Malformed { .. })), is_refused, "{axis}: {verdict:?}");
+        }
     }
 
     fn detail(verdict: Result<(), LoadError>) -> String {

@@ -34,7 +34,7 @@ pub(crate) fn graph<'a>(proto: &'a ModelProto, reader: &Onnx, limits: &Limits) -
     supported(&graphs, reader)?;
     tensors(&graphs)?;
     axes(&graphs)?;
-    graphs.iter().flat_map(|graph| &graph.node).try_for_each(scan)?;
+    graphs.iter().flat_map(|graph| &graph.node).try_for_each(|node| scan(node).and_then(|()| window(node)))?;
     for graph in &graphs {
         constants(graph, limits)?;
     }
@@ -157,6 +157,18 @@ fn constants(graph: &GraphProto, limits: &Limits) -> Result<(), LoadError> {
             let what = format!("tensor `{}`, in bytes at the least,", brief(name));
             return Err(LoadError::TooLarge { what, got, limit: limits.tensor_bytes });
         }
+    }
+    Ok(())
+}
+
+/// Refuses windows of pools and convolutions that no image has: tract lists every place of them while it loads.
+fn window(node: &NodeProto) -> Result<(), LoadError> {
+    const MOST: u64 = 1 << 20;
+    let Some(shape) = node.attribute.iter().find(|attribute| attribute.name == "kernel_shape") else { return Ok(()) };
+    let got = shape.ints.iter().fold(1u64, |all, side| all.saturating_mul(u64::try_from(*side).unwrap_or(0)));
+    if got > MOST {
+        let what = format!("the window of {}, in places,", brief(&operator_name(node)));
+        return Err(LoadError::TooLarge { what, got, limit: MOST });
     }
     Ok(())
 }
@@ -320,6 +332,22 @@ mod tests {
             );
         }
         assert_eq!(of(1, 3), "scan_input_axes of Scan has 3 values, not 1");
+    }
+
+    #[test]
+    fn a_window_that_no_image_has_is_too_large() {
+        let of = |side: i64| {
+            verdict(|graph| {
+                let mut shape = fixtures::integer("kernel_shape", 0);
+                shape.ints = vec![side; 2];
+                graph.node[0].op_type = "MaxPool".into();
+                graph.node[0].attribute = vec![shape];
+            })
+        };
+        assert_eq!(of(1024), Ok(()));
+        for side in [1025, i64::MAX] {
+            assert!(matches!(of(side), Err(LoadError::TooLarge { what, .. }) if what.contains("MaxPool")), "{side}");
+        }
     }
 
     #[test]

@@ -20,17 +20,42 @@ use tract_onnx::{
 /// meaning of a namesake.
 const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
 
+/// Graphs within graphs are analysed again at each level, both branches of an `If`.
+const DEEPEST: u64 = 6;
+
+/// Refuses graphs of more operators than the limit, and of more levels than a plan is made through.
+pub(crate) fn size(proto: &ModelProto, limits: &Limits) -> Result<(), LoadError> {
+    let mut level: Vec<&GraphProto> = proto.graph.iter().collect();
+    let (mut operators, mut levels) = (0, 0);
+    while !level.is_empty() {
+        operators += level.iter().map(|graph| graph.node.len()).sum::<usize>();
+        levels += 1;
+        level = level.into_iter().flat_map(nested).collect();
+    }
+    if operators > limits.operators {
+        let (got, limit) = (operators as u64, limits.operators as u64);
+        return Err(LoadError::TooLarge { what: "the graph, in operators,".into(), got, limit });
+    }
+    if levels > DEEPEST {
+        let what = "the nesting of graphs, in levels,".into();
+        return Err(LoadError::TooLarge { what, got: levels, limit: DEEPEST });
+    }
+    Ok(())
+}
+
+/// The graphs that the operators of one have.
+fn nested(graph: &GraphProto) -> impl Iterator<Item = &GraphProto> {
+    let attributes = graph.node.iter().flat_map(|node| &node.attribute);
+    attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
+}
+
 /// The model's graph, if nothing speaks against it.
 pub(crate) fn graph<'a>(proto: &'a ModelProto, reader: &Onnx, limits: &Limits) -> Result<&'a GraphProto, LoadError> {
     let Some(graph) = proto.graph.as_ref() else {
         return Err(LoadError::malformed("the file holds no graph"));
     };
+    size(proto, limits)?;
     let graphs = all_graphs(graph);
-    let operators = graphs.iter().map(|graph| graph.node.len()).sum::<usize>();
-    if operators > limits.operators {
-        let (got, limit) = (operators as u64, limits.operators as u64);
-        return Err(LoadError::TooLarge { what: "the graph, in operators,".into(), got, limit });
-    }
     supported(&graphs, reader)?;
     tensors(&graphs)?;
     axes(&graphs)?;
@@ -47,8 +72,7 @@ pub(crate) fn all_graphs(outermost: &GraphProto) -> Vec<&GraphProto> {
     let mut found = vec![outermost];
     let mut next = 0;
     while let Some(graph) = found.get(next).copied() {
-        let attributes = graph.node.iter().flat_map(|node| &node.attribute);
-        found.extend(attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)));
+        found.extend(nested(graph));
         next += 1;
     }
     found
@@ -348,6 +372,22 @@ mod tests {
         for side in [1025, i64::MAX] {
             assert!(matches!(of(side), Err(LoadError::TooLarge { what, .. }) if what.contains("MaxPool")), "{side}");
         }
+    }
+
+    #[test]
+    fn graphs_within_graphs_have_an_end() {
+        let of = |levels: usize| {
+            let mut graph = GraphProto::default();
+            for _ in 1..levels {
+                let branch = AttributeProto { name: "then_branch".into(), g: Some(graph), ..AttributeProto::default() };
+                let node = NodeProto { op_type: "If".into(), attribute: vec![branch], ..NodeProto::default() };
+                graph = GraphProto { node: vec![node], ..GraphProto::default() };
+            }
+            size(&ModelProto { graph: Some(graph), ..ModelProto::default() }, &Limits::default())
+        };
+        assert_eq!(of(6), Ok(()));
+        let what = "the nesting of graphs, in levels,".into();
+        assert_eq!(of(7), Err(LoadError::TooLarge { what, got: 7, limit: 6 }));
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl Model {
     /// [`LoadError`] says what is wrong with the file or what it asks too much of; nothing of it is kept then.
     pub fn load(bytes: &[u8], limits: &Limits) -> Result<Self, LoadError> {
         let mut proto = decode::model(bytes, limits)?;
+        check::size(&proto, limits)?;
         rewrite::all(&mut proto);
         let reader = plans::reader();
         let graph = check::graph(&proto, &reader, limits)?;

@@ -31,6 +31,7 @@ mod text;
 mod tree;
 mod windows;
 
+use branch::Choice;
 use kernel::{operator, wrap};
 pub(crate) use recurrent::is_plain as is_plain_recurrent;
 use std::sync::OnceLock;
@@ -38,8 +39,9 @@ use tract_onnx::{
     Onnx,
     model::ParsingContext,
     pb::NodeProto,
-    prelude::TractResult,
-    tract_hir::internal::{InferenceOp, anyhow},
+    prelude::{TractResult, TypedModel},
+    tract_core::ops::scan::OptScan,
+    tract_hir::internal::{InferenceOp, TypedOp, anyhow},
 };
 
 type Builder = fn(&ParsingContext<'_>, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
@@ -49,6 +51,14 @@ fn stock(name: &str) -> TractResult<Builder> {
     static STOCK: OnceLock<Onnx> = OnceLock::new();
     let stock = STOCK.get_or_init(tract_onnx::onnx);
     stock.op_register.0.get(name).copied().ok_or_else(|| anyhow!("tract has no operator {name}"))
+}
+
+/// The models that an operator of a plan runs within it.
+pub(crate) fn inner_models(op: &dyn TypedOp) -> Vec<&TypedModel> {
+    if let Some(scan) = op.downcast_ref::<OptScan>() {
+        return vec![scan.plan.model()];
+    }
+    op.downcast_ref::<Choice>().map_or_else(Vec::new, |choice| choice.models().to_vec())
 }
 
 /// Puts the operators of this folder into tract's reader.

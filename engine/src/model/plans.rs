@@ -197,6 +197,7 @@ impl Plans {
                     return Err(LoadError::TooLarge { what, got, limit: self.limits.tensor_bytes });
                 }
             }
+            ops::inner_models(&*node.op).into_iter().try_for_each(|model| self.bounded(model))?;
         }
         Ok(())
     }

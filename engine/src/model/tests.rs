@@ -244,6 +244,24 @@ fn a_branch_is_taken_by_the_call() {
 }
 
 #[test]
+fn a_huge_tensor_in_a_branch_is_refused_before_a_call_takes_it() {
+    let mut proto = squeezing();
+    let graph = proto.graph.as_mut().unwrap();
+    graph.node.drain(..3);
+    graph.node[0].attribute[0].g.as_mut().unwrap().node = vec![
+        node("Tile", &["x", "tens"], &["many"]),
+        node("ReduceMax", &["many"], &["most"]),
+        node("Sub", &["x", "most"], &["a"]),
+    ];
+    graph.input.push(value("is_one", DataType::Bool, &[]));
+    graph.initializer.push(to_proto(&Tensor::new([2], vec![10i64, 1]).unwrap(), "tens"));
+    let at = |tensor_bytes| Model::load(&fixtures::bytes(&proto), &Limits { tensor_bytes, ..Limits::default() });
+    assert!(at(200).is_ok());
+    let refused = at(100).unwrap_err();
+    assert!(matches!(&refused, LoadError::TooLarge { got: 120, limit: 100, .. }), "{refused}");
+}
+
+#[test]
 fn inputs_of_foreign_types_and_huge_inputs_are_refused() {
     let half = single("Relu", vec![value("x", DataType::Float16, &[-1, 4])]);
     let expected = LoadError::UnsupportedType { tensor: "x".into(), dtype: "FLOAT16".into() };

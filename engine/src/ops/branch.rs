@@ -228,10 +228,16 @@ impl InferenceOp for If {
 
 /// The operator where only a call tells which branch is taken.
 #[derive(Debug, Clone)]
-struct Choice {
+pub(super) struct Choice {
     plans: [Arc<TypedRunnableModel>; 2],
     reads: [Vec<usize>; 2],
     facts: TVec<TypedFact>,
+}
+
+impl Choice {
+    pub(super) fn models(&self) -> [&TypedModel; 2] {
+        self.plans.each_ref().map(|plan| plan.model())
+    }
 }
 
 impl PartialEq for Choice {

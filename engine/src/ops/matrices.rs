@@ -3,7 +3,7 @@
 use super::kernel::{FLOATS, Fact, Kernel, doubles, expect, narrowed, one, volume};
 use tract_onnx::{
     pb::NodeProto,
-    prelude::{DatumType, Tensor, TractResult},
+    prelude::{DatumType, TDim, Tensor, TractResult},
     tract_hir::internal::{bail, ensure},
 };
 
@@ -115,13 +115,23 @@ impl Kernel for Distances {
         expect(a, &[DatumType::F32, DatumType::F64])?;
         ensure!(a.datum == b.datum, "takes two tables of one type");
         let ([rows, left], [columns, right]) = (&*a.shape, &*b.shape) else { bail!("takes two tables") };
-        ensure!(left == right, "takes tables of as many columns, got {left} and {right}");
+        let one = TDim::from(1);
+        ensure!(
+            left == right || *left == one || *right == one,
+            "takes tables of as many columns, or of one, got {left} and {right}"
+        );
         Ok(vec![Fact::new(a.datum, [rows.clone(), columns.clone()])])
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
-        let (a, b) = (doubles(inputs[0])?, doubles(inputs[1])?);
-        let (rows, width, columns) = (inputs[0].shape()[0], inputs[0].shape()[1], inputs[1].shape()[0]);
+        let (rows, columns) = (inputs[0].shape()[0], inputs[1].shape()[0]);
+        let width = inputs[0].shape()[1].max(inputs[1].shape()[1]);
+        // A table of one column stands for as many as the other has.
+        let wide = |input: &Tensor| -> TractResult<Vec<f64>> {
+            let repeats = if input.shape()[1] == 1 { width } else { 1 };
+            Ok(doubles(input)?.iter().flat_map(|value| std::iter::repeat_n(*value, repeats)).collect())
+        };
+        let (a, b) = (wide(inputs[0])?, wide(inputs[1])?);
         let mut distances = Vec::with_capacity(rows * columns);
         for row in 0..rows {
             let row = &a[row * width..(row + 1) * width];

@@ -1,9 +1,10 @@
 //! Distances between the rows of two tables, which exporters of nearest neighbours and Gaussian processes write as a `Scan` that takes
 //! one row off all others at a time: one `CDist` computes the same many times faster.
 
+use std::collections::HashMap;
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType,
-    type_proto,
+    AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, attribute_proto::AttributeType,
+    tensor_proto::DataType, type_proto,
 };
 
 /// Says each such `Scan` otherwise. One that does more, or over other types, stays as it is.
@@ -50,16 +51,17 @@ fn metric(node: &NodeProto) -> Option<&'static str> {
     }
     let body = body?;
     let ([rows, row], [kept, distances]) = (&*body.input, &*body.output) else { return None };
-    if !is_floats(rows) || !is_floats(row) {
+    if !is_floats(rows, 2) || !is_floats(row, 1) {
         return None;
     }
     // From the end to the front: each value has one node that makes it.
-    let maker = |name: &str| body.node.iter().find(|node| node.output.iter().any(|output| output == name));
+    let makers: HashMap<&str, &NodeProto> =
+        body.node.iter().flat_map(|node| node.output.iter().map(move |output| (output.as_str(), node))).collect();
     let mut seen = 0;
     let mut made = |name: &str| {
         let mut name = name.to_owned();
         loop {
-            let node = maker(&name)?;
+            let node = *makers.get(name.as_str())?;
             seen += 1;
             if seen > body.node.len() || node.output.len() != 1 || !matches!(&*node.domain, "" | "ai.onnx") {
                 return None;
@@ -99,11 +101,13 @@ fn metric(node: &NodeProto) -> Option<&'static str> {
     (is_pair && seen == body.node.len()).then_some(metric)
 }
 
-fn is_floats(value: &tract_onnx::pb::ValueInfoProto) -> bool {
+/// Whether a body says that it takes floats of so many dimensions.
+fn is_floats(value: &ValueInfoProto, rank: usize) -> bool {
     let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_ref().and_then(|kind| kind.value.as_ref()) else {
         return false;
     };
-    tensor.elem_type == DataType::Float as i32 || tensor.elem_type == DataType::Double as i32
+    let is_float = [DataType::Float as i32, DataType::Double as i32].contains(&tensor.elem_type);
+    is_float && tensor.shape.as_ref().is_some_and(|shape| shape.dim.len() == rank)
 }
 
 /// Whether a reduction of a matrix goes over its columns and leaves no axis for them.
@@ -165,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_scan_of_anything_else_stays() {
-        for case in ["running", "squared_twice", "squared_kept"] {
+        for case in ["running", "squared_twice", "squared_kept", "cube"] {
             let mut graph = read(case);
             distances(&mut graph);
             assert_eq!(operators(&graph)[0], "Scan", "{case}");

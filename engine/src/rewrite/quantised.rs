@@ -4,6 +4,7 @@
 //! Products are summed as whole numbers and scaled once, as onnxruntime does; what goes by values one by one is computed in
 //! floats between a `DequantizeLinear` and a `QuantizeLinear`.
 
+use std::collections::HashSet;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType,
 };
@@ -11,12 +12,18 @@ use tract_onnx::pb::{
 /// Says every such operator of the graph, and of those nested in it, otherwise. What cannot be said so stays, and is refused by name or
 /// left to tract.
 pub(super) fn quantised(graph: &mut GraphProto, opset: i64) {
+    let several: HashSet<String> = graph
+        .initializer
+        .iter()
+        .filter(|tensor| tensor.dims.iter().any(|dim| *dim > 1))
+        .map(|tensor| tensor.name.clone())
+        .collect();
     let nodes = std::mem::take(&mut graph.node);
     for mut node in nodes {
         for inner in node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
             quantised(inner, opset);
         }
-        let mut said = Said::new(&node, graph);
+        let mut said = Said::new(&node, &several);
         if said.node(&node, opset).is_some() {
             let Said { nodes, tensors, .. } = said;
             graph.node.extend(nodes);
@@ -29,7 +36,8 @@ pub(super) fn quantised(graph: &mut GraphProto, opset: i64) {
 
 /// What an operator is said in.
 struct Said<'a> {
-    graph: &'a GraphProto,
+    /// The constants of several values.
+    several: &'a HashSet<String>,
     /// Begins the names of what lies between.
     name: String,
     nodes: Vec<NodeProto>,
@@ -66,9 +74,9 @@ fn int(name: &str, value: i64) -> AttributeProto {
 }
 
 impl<'a> Said<'a> {
-    fn new(node: &NodeProto, graph: &'a GraphProto) -> Self {
+    fn new(node: &NodeProto, several: &'a HashSet<String>) -> Self {
         let name = node.output.iter().find(|name| !name.is_empty()).cloned().unwrap_or_default();
-        Self { graph, name, nodes: Vec::new(), tensors: Vec::new() }
+        Self { several, name, nodes: Vec::new(), tensors: Vec::new() }
     }
 
     /// Says one operator; nothing where it is none of these, or in a form that is not told here.
@@ -184,8 +192,7 @@ impl<'a> Said<'a> {
 
     /// Whether a tensor is known to hold several values.
     fn is_several(&self, name: &str) -> bool {
-        let tensor = self.graph.initializer.iter().find(|tensor| tensor.name == name);
-        tensor.is_some_and(|tensor| tensor.dims.iter().any(|dim| *dim > 1))
+        self.several.contains(name)
     }
 
     /// The product of scales, as floats of 32 bits.

@@ -78,6 +78,12 @@ def loops(m):
         nodes = [node("Scan", "x known", outputs, num_scan_inputs=1, body=body)]
         m.graph("Scan", name, nodes, {"x": x}, [FLOAT] * outputs.count("y"), constants={"known": known},
                 core=18 if name == "axes_given" else 17)
+    for name, points, one in (("one_column", [None, 3], [1]), ("cube", [None, 2, 3], [2, 3])):
+        body = helper.make_graph([node("Identity", "points", "kept"), node("Sub", "points one", "d"), squares], "row",
+                                 [helper.make_tensor_value_info("points", FLOAT, points), helper.make_tensor_value_info("one", FLOAT, one)],
+                                 [helper.make_tensor_value_info("kept", FLOAT, points), helper.make_tensor_value_info("sq", FLOAT, None)])
+        m.graph("Scan", name, [node("Scan", "x known", "left y0", num_scan_inputs=1, body=body)], {"x": m.floats(5, *points[1:], seed=206)},
+                [FLOAT], constants={"known": m.floats(4, *one, seed=207)})
     for name, value in (("true", True), ("false", False)):
         scalar = lambda title: helper.make_tensor_value_info(title, FLOAT, None)
         yes = helper.make_graph([node("Relu", "x", "a")], "yes", [], [scalar("a")])

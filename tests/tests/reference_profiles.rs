@@ -77,7 +77,7 @@ fn near(one: &Value, other: &Value) -> bool {
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| near(a, b)),
         (Value::Number(a), Value::Number(b)) if a.is_f64() && b.is_f64() => {
             let (a, b) = (a.as_f64().unwrap_or(f64::NAN), b.as_f64().unwrap_or(f64::NAN));
-            (a - b).abs() <= 1e-6 * a.abs().max(1.0)
+            (a - b).abs() <= 1e-5 * a.abs().max(1.0)
         }
         (a, b) => a == b,
     }

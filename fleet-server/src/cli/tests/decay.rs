@@ -244,8 +244,8 @@ fn fleet(seed: u64, devices: usize, from: i64, days: i64, bias: impl Fn(usize, i
 
 #[test]
 fn a_cohort_tells_one_bad_sensor_from_weather_and_from_all() {
-    let reference = fleet(14, 10, 0, 80, |_, _| 0.0);
-    let one = fleet(15, 10, 365, 60, |device, day| if device == 3 && day >= 395 { 1.0 } else { 0.0 });
+    let reference = fleet(14, 10, 0, 240, |_, _| 0.0);
+    let one = fleet(15, 10, 365, 60, |device, day| if device == 3 && day >= 395 { 2.0 } else { 0.0 });
     let all = fleet(16, 10, 365, 60, |_, day| if day >= 395 { 6.0 } else { 0.0 });
     let few = fleet(17, 7, 365, 12, |_, _| 0.0);
     let bench = Bench::new(&[("ref.csv", &reference), ("one.csv", &one), ("all.csv", &all), ("few.csv", &few)]);

@@ -4,6 +4,7 @@
 //! in, and computes it. `kernel` alone knows how tract wants to be told. What onnxruntime answers is right.
 
 mod branch;
+mod cast;
 mod columns;
 mod cumsum;
 mod dequantize;
@@ -58,6 +59,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "ArrayFeatureExtractor", columns::array_feature_extractor);
     operator!(register, "Binarizer", columns::binarizer);
     operator!(register, "CDist", matrices::distances);
+    register.insert("Cast", cast::to);
     operator!(register, "CategoryMapper", encode::category_mapper);
     operator!(register, "CenterCropPad", picks::center_crop_pad);
     operator!(register, "Col2Im", windows::col2im);

@@ -61,6 +61,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "CDist", matrices::distances);
     register.insert("Cast", cast::to);
     operator!(register, "CategoryMapper", encode::category_mapper);
+    register.insert("Celu", elements::celu);
     operator!(register, "CenterCropPad", picks::center_crop_pad);
     operator!(register, "Col2Im", windows::col2im);
     register.insert("Compress", found::compress);
@@ -103,6 +104,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "Scaler", scaler::build);
     register.insert("Sigmoid", elements::sigmoid);
     operator!(register, "SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy);
+    register.insert("Softplus", elements::softplus);
     register.insert("StringNormalizer", text::string_normalizer);
     operator!(register, "TfIdfVectorizer", text::tf_idf);
     operator!(register, "TreeEnsemble", tree::ensemble);

@@ -72,16 +72,21 @@ impl ElementWiseMiniOp for Truncated {
     }
 
     fn eval_out_of_place(&self, tensor: &Tensor, _: Option<DatumType>) -> TractResult<Tensor> {
-        fn of<T: Datum + Copy + Into<f64>>(tensor: &Tensor) -> TractResult<Tensor> {
-            let values = super::kernel::values::<T>(tensor)?;
-            let ints: Vec<i64> = values.iter().map(|value| truncated((*value).into())).collect();
-            Tensor::from_shape(tensor.shape(), &ints)
-        }
-        match tensor.datum_type() {
-            DatumType::F16 => of::<f16>(tensor),
-            DatumType::F32 => of::<f32>(tensor),
-            DatumType::F64 => of::<f64>(tensor),
-            other => bail!("takes floats, got {other:?}"),
-        }
+        whole(tensor)
+    }
+}
+
+/// Such values as numbers of 64 bits.
+pub(super) fn whole(floats: &Tensor) -> TractResult<Tensor> {
+    fn of<T: Datum + Copy + Into<f64>>(tensor: &Tensor) -> TractResult<Tensor> {
+        let values = super::kernel::values::<T>(tensor)?;
+        let ints: Vec<i64> = values.iter().map(|value| truncated((*value).into())).collect();
+        Tensor::from_shape(tensor.shape(), &ints)
+    }
+    match floats.datum_type() {
+        DatumType::F16 => of::<f16>(floats),
+        DatumType::F32 => of::<f32>(floats),
+        DatumType::F64 => of::<f64>(floats),
+        other => bail!("takes floats, got {other:?}"),
     }
 }

@@ -65,6 +65,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "CenterCropPad", picks::center_crop_pad);
     operator!(register, "Col2Im", windows::col2im);
     register.insert("Compress", found::compress);
+    register.insert("ConstantOfShape", picks::constant_of_shape);
     register.insert("CumSum", cumsum::running);
     operator!(register, "DeformConv", images::deform_conv);
     register.insert("DequantizeLinear", dequantize::linear);
@@ -73,6 +74,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "FeatureVectorizer", columns::feature_vectorizer);
     register.insert("GRU", recurrent::gru);
     register.insert("Gemm", gemm::product);
+    operator!(register, "GlobalLpPool", windows::global_lp_pool);
     register.insert("If", branch::conditional);
     operator!(register, "Imputer", columns::imputer);
     register.insert("IsInf", elements::is_inf);

@@ -123,6 +123,7 @@ def shapes(m):
             + [node("Slice", "s at to", "s0"), node("Squeeze", "s0 at", "n"), node("Range", "naught n one", "y0")], {"x": x}, [INT64],
             constants={"at": np.array([0]), "to": np.array([1]), "naught": np.array(0), "one": np.array(1)})
     m.graph("Shape", "answer", [node("Shape", "x", "y0")], {"x": x}, [INT64])
+    m.graph("ConstantOfShape", "zeros", [node("Shape", "x", "s"), node("ConstantOfShape", "s", "y0")], {"x": x}, [FLOAT])
     m.graph("OneHot", "labels", [node("OneHot", "x depth values", "y0", axis=-1)], {"x": np.array([0, 2, -1])}, [FLOAT],
             constants={"depth": np.array([3]), "values": np.array([0, 1], np.float32)})
     half = [node("Cast", "x", "h", to=TensorProto.FLOAT16), node("Gemm", "h w b", "g"), node("Cast", "g", "y0", to=FLOAT)]

@@ -4,6 +4,7 @@
 //! in, and computes it. `kernel` alone knows how tract wants to be told. What onnxruntime answers is right.
 
 mod branch;
+mod cast;
 mod columns;
 mod cumsum;
 mod dequantize;
@@ -68,10 +69,13 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "ArrayFeatureExtractor", columns::array_feature_extractor);
     operator!(register, "Binarizer", columns::binarizer);
     operator!(register, "CDist", matrices::distances);
+    register.insert("Cast", cast::to);
     operator!(register, "CategoryMapper", encode::category_mapper);
+    register.insert("Celu", elements::celu);
     operator!(register, "CenterCropPad", picks::center_crop_pad);
     operator!(register, "Col2Im", windows::col2im);
     register.insert("Compress", found::compress);
+    register.insert("ConstantOfShape", picks::constant_of_shape);
     register.insert("CumSum", cumsum::running);
     operator!(register, "DeformConv", images::deform_conv);
     register.insert("DequantizeLinear", dequantize::linear);
@@ -80,6 +84,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "FeatureVectorizer", columns::feature_vectorizer);
     register.insert("GRU", recurrent::gru);
     register.insert("Gemm", gemm::product);
+    operator!(register, "GlobalLpPool", windows::global_lp_pool);
     register.insert("If", branch::conditional);
     operator!(register, "Imputer", columns::imputer);
     register.insert("IsInf", elements::is_inf);
@@ -111,6 +116,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "Scaler", scaler::build);
     register.insert("Sigmoid", elements::sigmoid);
     operator!(register, "SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy);
+    register.insert("Softplus", elements::softplus);
     register.insert("StringNormalizer", text::string_normalizer);
     operator!(register, "TfIdfVectorizer", text::tf_idf);
     operator!(register, "TreeEnsemble", tree::ensemble);

@@ -1,19 +1,24 @@
-//! Functions of single values that tract has for 16 and 32 bits only: here for 64 as well. Narrower values are tract's, whose kernels
-//! compute several at once.
+//! Functions of single values that tract has for 16 and 32 bits only, or answers wrongly: here for 64 as well. Narrower values are tract's,
+//! whose kernels compute several at once, where it is right.
 
+use super::kernel::{doubles, narrowed};
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
-    tract_core::ops::{element_wise::ElementWiseOp, math, nn},
+    tract_core::ops::{
+        element_wise::{ElementWiseMiniOp, ElementWiseOp},
+        math, nn,
+    },
     tract_hir::internal::{
-        Datum, DatumType, EvalContext, EvalOp, Expansion, InferenceOp, InferenceResult, Op, OutletId, Solver,
-        SpecialOps, StaticName, TValue, TVec, Tensor, TensorProxy, TractResult, TypedFact, TypedModel, TypedOp, as_op,
-        ensure, expand, op_as_typed_op, op_out_of_plan, tvec,
+        DatumType, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec, Tensor,
+        TensorProxy, TractResult, TypedModel, ensure, expand,
     },
 };
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Function {
+    /// With how far it goes below 0.
+    Celu(f32),
     IsInf {
         negative: bool,
         positive: bool,
@@ -24,11 +29,16 @@ enum Function {
     /// Halves to even.
     Round,
     Sigmoid,
+    Softplus,
 }
 
 impl Eq for Function {}
 
 type Read = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+
+pub(super) fn celu(_: &ParsingContext<'_>, node: &NodeProto) -> Read {
+    Ok((expand(Function::Celu(node.get_attr_opt("alpha")?.unwrap_or(1.0))), Vec::new()))
+}
 
 pub(super) fn is_inf(_: &ParsingContext<'_>, node: &NodeProto) -> Read {
     let flag = |name| Ok::<_, tract_onnx::prelude::TractError>(node.get_attr_opt::<i64>(name)?.unwrap_or(1) != 0);
@@ -48,6 +58,10 @@ pub(super) fn round(_: &ParsingContext<'_>, _: &NodeProto) -> Read {
     Ok((expand(Function::Round), Vec::new()))
 }
 
+pub(super) fn softplus(_: &ParsingContext<'_>, _: &NodeProto) -> Read {
+    Ok((expand(Function::Softplus), Vec::new()))
+}
+
 pub(super) fn sigmoid(_: &ParsingContext<'_>, _: &NodeProto) -> Read {
     Ok((expand(Function::Sigmoid), Vec::new()))
 }
@@ -55,11 +69,13 @@ pub(super) fn sigmoid(_: &ParsingContext<'_>, _: &NodeProto) -> Read {
 impl Function {
     fn title(self) -> &'static str {
         match self {
+            Self::Celu(_) => "Celu",
             Self::IsInf { .. } => "IsInf",
             Self::IsNaN => "IsNaN",
             Self::LeakyRelu(_) => "LeakyRelu",
             Self::Round => "Round",
             Self::Sigmoid => "Sigmoid",
+            Self::Softplus => "Softplus",
         }
     }
 
@@ -68,27 +84,32 @@ impl Function {
         matches!(self, Self::IsInf { .. } | Self::IsNaN)
     }
 
-    fn narrow(self) -> ElementWiseOp {
-        match self {
+    /// tract's own of narrower values, where that is right.
+    fn narrow(self) -> Option<ElementWiseOp> {
+        Some(match self {
+            Self::Celu(_) | Self::Softplus => return None,
             Self::IsInf { negative, positive } => math::is_inf(positive, negative),
             Self::IsNaN => math::is_nan(),
             Self::LeakyRelu(alpha) => nn::leaky_relu(alpha),
             Self::Round => math::round_half_to_even(),
             Self::Sigmoid => nn::sigmoid(),
-        }
+        })
     }
 
     fn of(self, tensor: &Tensor) -> TractResult<Tensor> {
-        let values = tensor.try_as_plain_ram()?;
-        let values = values.as_slice::<f64>()?;
-        let shape = tensor.shape();
+        let (values, shape) = (doubles(tensor)?, tensor.shape());
         let asked = |ask: &dyn Fn(f64) -> bool| -> TractResult<Tensor> {
             Tensor::from_shape(shape, &values.iter().map(|value| ask(*value)).collect::<Vec<_>>())
         };
         let computed = |compute: &dyn Fn(f64) -> f64| -> TractResult<Tensor> {
-            Tensor::from_shape(shape, &values.iter().map(|value| compute(*value)).collect::<Vec<_>>())
+            let values: Vec<f64> = values.iter().map(|value| compute(*value)).collect();
+            narrowed(&values, tensor.datum_type(), shape)
         };
         match self {
+            Self::Celu(alpha) => {
+                let alpha = f64::from(alpha);
+                computed(&|value| if value < 0.0 { alpha * (value / alpha).exp_m1() } else { value })
+            }
             Self::IsInf { negative, positive } => {
                 asked(&|value| (negative && value == f64::NEG_INFINITY) || (positive && value == f64::INFINITY))
             }
@@ -96,6 +117,8 @@ impl Function {
             Self::LeakyRelu(alpha) => computed(&|value| if value < 0.0 { value * f64::from(alpha) } else { value }),
             Self::Round => computed(&f64::round_ties_even),
             Self::Sigmoid => computed(&|value| 1.0 / (1.0 + (-value).exp())),
+            // Without a power of e that is infinite where the sum is not.
+            Self::Softplus => computed(&|value| value.max(0.0) + (-value.abs()).exp().ln_1p()),
         }
     }
 }
@@ -121,38 +144,22 @@ impl Expansion for Function {
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        match model.outlet_fact(inputs[0])?.datum_type {
-            DatumType::F64 => model.wire_node(prefix, Wide(*self), inputs),
-            _ => model.wire_node(prefix, self.narrow(), inputs),
-        }
+        let is_wide = model.outlet_fact(inputs[0])?.datum_type == DatumType::F64;
+        let own = || ElementWiseOp(Box::new(*self), None);
+        model.wire_node(prefix, self.narrow().filter(|_| !is_wide).unwrap_or_else(own), inputs)
     }
 }
 
-/// The function of values of 64 bits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Wide(Function);
-
-impl Op for Wide {
-    fn name(&self) -> StaticName {
-        self.0.title().into()
+impl ElementWiseMiniOp for Function {
+    fn name(&self) -> String {
+        self.title().into()
     }
 
-    op_as_typed_op!();
-}
-
-impl EvalOp for Wide {
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        Ok(tvec!(self.0.of(&inputs[0])?.into()))
+    fn output_type(&self, input: DatumType) -> Option<DatumType> {
+        Some(if self.is_question() { DatumType::Bool } else { input })
     }
 
-    op_out_of_plan!();
-}
-
-impl TypedOp for Wide {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let datum = if self.0.is_question() { bool::datum_type() } else { f64::datum_type() };
-        Ok(tvec!(TypedFact::dt_shape(datum, inputs[0].shape.clone())))
+    fn eval_out_of_place(&self, tensor: &Tensor, _: Option<DatumType>) -> TractResult<Tensor> {
+        self.of(tensor)
     }
-
-    as_op!();
 }

@@ -1,8 +1,9 @@
 //! What turns one name into another: `OneHotEncoder`, `LabelEncoder`, `CategoryMapper`.
 
+use super::cast::whole;
 use super::kernel::{Fact, Kernel, expect, one, picked, values};
 use crate::{convert, tensor_proto};
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
@@ -44,7 +45,10 @@ impl Places {
         Ok(match self {
             Self::Words(places) => values::<String>(tensor)?.iter().map(|word| of(places.get(word))).collect(),
             Self::Ints(places) => {
-                let ints = tensor.cast_to::<i64>()?;
+                let ints = match tensor.datum_type() {
+                    datum if datum.is_float() => Cow::Owned(whole(tensor)?),
+                    _ => tensor.cast_to::<i64>()?,
+                };
                 values::<i64>(&ints)?.iter().map(|int| of(places.get(int))).collect()
             }
             Self::Floats(places) => {
@@ -70,8 +74,9 @@ pub(super) fn one_hot(node: &NodeProto) -> TractResult<OneHotEncoder> {
     let words = node.get_attr_opt_vec::<String>("cats_strings")?.unwrap_or_default();
     let categories = ints.len() + words.len();
     let places = match (ints.is_empty(), words.is_empty()) {
-        (false, true) => Places::Ints(places(ints)),
-        (true, false) => Places::Words(places(words)),
+        // Of names that come twice the last counts.
+        (false, true) => Places::Ints(ints.into_iter().zip(0..).collect()),
+        (true, false) => Places::Words(words.into_iter().zip(0..).collect()),
         _ => bail!("wants either cats_int64s or cats_strings"),
     };
     Ok(OneHotEncoder { places, categories, has_zeros: node.get_attr_opt::<i64>("zeros")?.unwrap_or(1) != 0 })

@@ -1,12 +1,36 @@
-//! Operators that move values and compute none: `ReverseSequence`, `CenterCropPad`, `Pad` that wraps around.
+//! Operators that move values and compute none: `ReverseSequence`, `CenterCropPad`, `Pad` that wraps around,
+//! `ConstantOfShape`.
 
 use super::kernel::{Fact, Kernel, axis, picked, picked_or_nothing, place, strides, values, walk, wrap};
 use tract_onnx::{
     model::ParsingContext,
-    pb::NodeProto,
+    pb::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType},
     prelude::{DatumType, Tensor, TractResult},
     tract_hir::internal::{InferenceOp, TDim, anyhow, bail, ensure},
 };
+
+type Built = (Box<dyn InferenceOp>, Vec<String>);
+
+/// Copies of a value, which is a zero of 32 bits where the node has none; tract takes one of 64.
+pub(super) fn constant_of_shape(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+    let stock = super::stock("ConstantOfShape")?;
+    if node.attribute.iter().any(|each| each.name == "value") {
+        return stock(context, node);
+    }
+    let zero = TensorProto {
+        data_type: DataType::Float.into(),
+        dims: vec![1],
+        float_data: vec![0.0],
+        ..TensorProto::default()
+    };
+    let value = AttributeProto {
+        name: "value".into(),
+        r#type: AttributeType::Tensor.into(),
+        t: Some(zero),
+        ..AttributeProto::default()
+    };
+    stock(context, &NodeProto { attribute: vec![value], ..node.clone() })
+}
 
 /// Turns the beginning of each sequence of a batch around.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
 //! `LSTM`, `GRU` and `RNN` in the forms that tract passes over in silence, answering as if they were the plain ones: other activations,
-//! `clip`, `input_forget`, sequences of unlike lengths. Plain forms are left to tract.
+//! `clip`, `input_forget`, sequences of unlike lengths; and in one that it does not run. Plain forms are left to tract.
 //!
 //! Formulas: the operators' pages in the ONNX reference.
 
@@ -106,7 +106,15 @@ pub(crate) fn is_plain(node: &NodeProto) -> bool {
         "input_forget" => attribute.i == 0,
         _ => true,
     };
-    node.attribute.iter().all(is_usual) && place(node, 4).is_none()
+    node.attribute.iter().all(is_usual) && place(node, 4).is_none() && !is_clashing(node)
+}
+
+/// An `LSTM` of one direction that starts from nothing and gives its last memory: tract mixes up its states as soon as there are two
+/// sequences.
+fn is_clashing(node: &NodeProto) -> bool {
+    let is_two_way = node.attribute.iter().any(|each| each.name == "direction" && each.s == b"bidirectional");
+    let gives_memory = node.output.get(2).is_some_and(|name| !name.is_empty());
+    node.op_type == "LSTM" && !is_two_way && gives_memory && place(node, 5).is_none() && place(node, 6).is_none()
 }
 
 impl Recurrent {
@@ -377,9 +385,10 @@ impl Pass<'_> {
             let input = gate.of(value(0) + peep(0) * memory, of.clip);
             let forget = if of.is_coupled { 1.0 - input } else { gate.of(value(2) + peep(2) * memory, of.clip) };
             let memory = forget * memory + input * new.of(value(3), of.clip);
+            // onnxruntime clips what goes into the gates, not what comes out of the memory.
             let output = gate.of(value(1) + peep(1) * memory, of.clip);
             self.memory[row * hidden + at] = memory;
-            self.state[row * hidden + at] = output * out.of(memory, of.clip);
+            self.state[row * hidden + at] = output * out.of(memory, f32::INFINITY);
         }
     }
 }

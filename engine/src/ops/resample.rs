@@ -1,11 +1,15 @@
-//! `Resize` in the form of opset 11 without regions, and `Upsample`, which is what `Resize` was called before: tract's own reader
+//! `Resize` in the form of opset 11 without regions and with aligned corners, and `Upsample`, which is what `Resize` was called before: tract's own reader
 //! of `Resize`, told another opset.
 
+use super::kernel::{axis, place, values};
 use tract_onnx::{
     model::ParsingContext,
     pb::{AttributeProto, NodeProto, attribute_proto::AttributeType},
-    prelude::TractResult,
-    tract_hir::internal::{InferenceOp, bail, ensure},
+    prelude::{TVec, TractResult, tensor1},
+    tract_hir::internal::{
+        Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TensorProxy, TypedModel,
+        anyhow, bail, ensure, expand,
+    },
 };
 
 type Built = (Box<dyn InferenceOp>, Vec<String>);
@@ -15,10 +19,81 @@ const OPSET: i64 = 13;
 
 pub(super) fn resize(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
     if !(11..OPSET).contains(&context.onnx_operator_set_version) {
-        return super::stock("Resize")?(context, node);
+        return aligned(context, node);
     }
     let context = ParsingContext { onnx_operator_set_version: OPSET, ..context.clone() };
-    super::stock("Resize")?(&context, node)
+    aligned(&context, node)
+}
+
+/// With corners aligned, onnxruntime reckons with the sizes that come out, tract with the scales, whose products need not be whole.
+#[derive(Debug, Clone)]
+struct Aligned {
+    by_scales: Box<dyn Expansion>,
+    by_sizes: Box<dyn Expansion>,
+    /// The axes that there are scales for; all where there are none.
+    axes: Option<Vec<i64>>,
+    /// The place of the scales.
+    scales: usize,
+}
+
+fn aligned(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+    let stock = super::stock("Resize")?;
+    let is_aligned = node.get_attr_opt::<&str>("coordinate_transformation_mode")? == Some("align_corners");
+    let is_smoothed = node.get_attr_opt::<i64>("antialias")?.unwrap_or(0) != 0;
+    let (Some(scales), None) = (place(node, 2), place(node, 3)) else { return stock(context, node) };
+    if !is_aligned || is_smoothed || context.onnx_operator_set_version < OPSET {
+        return stock(context, node);
+    }
+    let sized = NodeProto {
+        input: vec![node.input[0].clone(), String::new(), String::new(), node.input[2].clone()],
+        attribute: node.attribute.iter().filter(|each| each.name != "keep_aspect_ratio_policy").cloned().collect(),
+        ..node.clone()
+    };
+    let expansion = |node: &NodeProto| -> TractResult<Box<dyn Expansion>> {
+        let (built, _) = stock(context, node)?;
+        let built = built.as_op().downcast_ref::<Box<dyn Expansion>>();
+        built.cloned().ok_or_else(|| anyhow!("tract's Resize is not what it was"))
+    };
+    let axes = node.get_attr_opt_vec::<i64>("axes")?;
+    Ok((expand(Aligned { by_scales: expansion(node)?, by_sizes: expansion(&sized)?, axes, scales }), Vec::new()))
+}
+
+impl Aligned {
+    /// The sizes that the scales come to, where both are known: what is behind the point falls away.
+    fn sizes(&self, model: &TypedModel, inputs: &[OutletId]) -> TractResult<Option<Vec<i64>>> {
+        let Some(scales) = &model.outlet_fact(inputs[self.scales])?.konst else { return Ok(None) };
+        let scales = values::<f32>(scales)?;
+        let Some(shape) = model.outlet_fact(inputs[0])?.shape.as_concrete() else { return Ok(None) };
+        let axes = match &self.axes {
+            Some(axes) => axes.iter().map(|at| axis(*at, shape.len())).collect::<TractResult<Vec<_>>>()?,
+            None => (0..shape.len()).collect(),
+        };
+        if scales.is_empty() || scales.len() != axes.len() {
+            return Ok(None);
+        }
+        Ok(Some(scales.iter().zip(axes).map(|(scale, axis)| (scale * shape[axis] as f32) as i64).collect()))
+    }
+}
+
+impl Expansion for Aligned {
+    fn name(&self) -> StaticName {
+        "Resize".into()
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        solver: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        self.by_scales.rules(solver, inputs, outputs)
+    }
+
+    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        let Some(sizes) = self.sizes(model, inputs)? else { return self.by_scales.wire(prefix, model, inputs) };
+        let sizes = model.add_const(format!("{prefix}.sizes"), tensor1(&sizes))?;
+        self.by_sizes.wire(prefix, model, &[inputs[0], sizes])
+    }
 }
 
 pub(super) fn upsample(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {

@@ -1,9 +1,9 @@
-//! Windows that slide over the last axes of a tensor: `LpPool`, `MaxUnpool`, `Col2Im`.
+//! Windows that slide over the last axes of a tensor: `LpPool`, `GlobalLpPool`, `MaxUnpool`, `Col2Im`.
 //!
 //! Formulas: the operators' pages in the ONNX reference.
 
 use super::kernel::{
-    FLOATS, Fact, Kernel, doubles, expect, narrowed, picked_or_nothing, place, strides, values, volume,
+    FLOATS, Fact, Kernel, doubles, expect, narrowed, one, picked_or_nothing, place, strides, values, volume,
 };
 use tract_onnx::{
     model::ParsingContext,
@@ -97,6 +97,46 @@ pub(super) fn lp_pool(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(
     let (dilations, steps) = (Some(window.dilations.into()), Some(window.strides.into()));
     let spec = PoolSpec::new(DataFormat::NCHW, kernel.into(), padding, dilations, steps, 0, 0);
     Ok((expand(LpPool { p, pool: HirSumPool::new(spec, false, false) }), Vec::new()))
+}
+
+/// The p-norm of everything behind the first two axes.
+#[derive(Debug)]
+pub(super) struct GlobalLpPool(i32);
+
+pub(super) fn global_lp_pool(node: &NodeProto) -> TractResult<GlobalLpPool> {
+    let p = node.get_attr_opt::<i32>("p")?.unwrap_or(2);
+    ensure!(p > 0, "GlobalLpPool takes norms from 1 on, got p = {p}");
+    Ok(GlobalLpPool(p))
+}
+
+impl Kernel for GlobalLpPool {
+    fn name(&self) -> &'static str {
+        "GlobalLpPool"
+    }
+
+    fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
+        let input = one(inputs)?;
+        expect(input, &FLOATS)?;
+        ensure!(input.shape.len() > 2, "takes three dimensions or more, got {}", input.shape.len());
+        let kept = input.shape.iter().take(2).cloned();
+        Ok(vec![Fact::new(input.datum, kept.chain(vec![1.into(); input.shape.len() - 2]))])
+    }
+
+    fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
+        let mut shape = inputs[0].shape().to_vec();
+        let each = volume(&shape[2..])?;
+        let values = doubles(inputs[0])?;
+        let norm = |values: &[f64]| {
+            let sum: f64 = values.iter().map(|value| value.abs().powi(self.0)).sum();
+            sum.powf(1.0 / f64::from(self.0))
+        };
+        let norms: Vec<f64> = match each {
+            0 => vec![0.0; volume(&shape[..2])?],
+            _ => values.chunks_exact(each).map(norm).collect(),
+        };
+        shape[2..].fill(1);
+        Ok(vec![narrowed(&norms, inputs[0].datum_type(), &shape)?])
+    }
 }
 
 impl Expansion for LpPool {

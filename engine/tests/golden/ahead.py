@@ -1,8 +1,6 @@
 """Cases that onnxruntime answers and the engine refuses, or answers otherwise: a name leaves this list when the engine answers it."""
 
 AHEAD = {
-    # its last cell state for a known count of rows
-    "LSTM": ["forward", "reverse"],
     # sums halfway between two numbers, which onnxruntime rounds after another order of products
     "QLinearAdd": ["int8_ties", "uint8_ties"],
     # a vector whose length the file leaves open, and no shape of the output

@@ -129,6 +129,7 @@ def shapes(m):
             + [node("Slice", "s at to", "s0"), node("Squeeze", "s0 at", "n"), node("Range", "naught n one", "y0")], {"x": x}, [INT64],
             constants={"at": np.array([0]), "to": np.array([1]), "naught": np.array(0), "one": np.array(1)})
     m.graph("Shape", "answer", [node("Shape", "x", "y0")], {"x": x}, [INT64])
+    m.graph("ConstantOfShape", "zeros", [node("Shape", "x", "s"), node("ConstantOfShape", "s", "y0")], {"x": x}, [FLOAT])
     m.graph("OneHot", "labels", [node("OneHot", "x depth values", "y0", axis=-1)], {"x": np.array([0, 2, -1])}, [FLOAT],
             constants={"depth": np.array([3]), "values": np.array([0, 1], np.float32)})
     half = [node("Cast", "x", "h", to=TensorProto.FLOAT16), node("Gemm", "h w b", "g"), node("Cast", "g", "y0", to=FLOAT)]
@@ -181,9 +182,48 @@ def elements(m):
             m.case(operator, f"{name}_negative" if attributes else name, {"x": value}, [kind], domain="", **attributes)
             if dtype == np.float64 and not attributes:
                 m.case(operator, f"{name}_nan", {"x": odd}, [kind], domain="")
+        for alpha in (0.5, 1.0, 2.5) if dtype == np.float32 else ():
+            m.case("Celu", f"alpha_{alpha}", {"x": odd}, [kind], domain="", alpha=alpha)
         m.case("IsNaN", name, {"x": odd}, [TensorProto.BOOL], domain="")
         for tag, attributes in (("", {}), ("_positive", {"detect_negative": 0}), ("_negative", {"detect_positive": 0})):
             m.case("IsInf", f"{name}{tag}", {"x": odd}, [TensorProto.BOOL], domain="", **attributes)
+
+
+    large = np.array([-1e4, -100, -88, -20, -1, -0.0, 0, 1, 20, 88, 89, 100, 1e4, np.inf, -np.inf, np.nan], np.float32)
+    m.case("Softplus", "large", {"x": large}, [FLOAT], domain="")
+    half = [node("Cast", "x", "h", to=TensorProto.FLOAT16), node("Softplus", "h", "s"), node("Cast", "s", "y0", to=FLOAT)]
+    m.graph("Softplus", "float16", half, {"x": large}, [FLOAT])
+
+
+def casts(m):
+    """To INT64, of data and of sizes."""
+    whole = [0.0, -0.0, 1.5, -1.5, 2.5, 2.0 ** 40, 3e9, -3e9, 9.2e18, 9.3e18, 1e19, -1e19, np.inf, -np.inf, np.nan]
+    long = np.array([2 ** 40 + 7, -(2 ** 40) - 7, 2 ** 63 - 1, -(2 ** 63), 0, 2 ** 31])
+    for name, value in (("float32", np.array(whole, np.float32)), ("float64", np.array(whole)), ("int64", long),
+                        ("uint64", np.array([2 ** 63 + 5, 7, 2 ** 40], np.uint64)), ("uint32", np.array([2 ** 32 - 1, 7], np.uint32)),
+                        ("int32", np.array([-5, 2 ** 31 - 1], np.int32)), ("bool", np.array([True, False])),
+                        ("words", m.words("12", "-1099511627783", "+5"))):
+        m.case("Cast", name, {"x": value}, [INT64], domain="", to=INT64)
+    to = lambda inputs, outputs, to=INT64: node("Cast", inputs, outputs, to=to)
+    m.graph("Cast", "float16", [to("x", "h", TensorProto.FLOAT16), to("h", "y0")], {"x": np.array(whole, np.float32)}, [INT64])
+    m.graph("Cast", "sum", [to("x", "i"), node("Add", "i i", "s"), node("ReduceSum", "s", "t", keepdims=0), to("t", "y0", DOUBLE)],
+            {"x": np.array([[2.0 ** 40, 3], [5, 2.0 ** 33]])}, [DOUBLE], is_open=False)
+    m.graph("Cast", "where", [to("x", "i"), node("Greater", "i least", "g"), node("Where", "g i least", "y0")],
+            {"x": np.array([2.0 ** 35, 3, -7], np.float32)}, [INT64], constants={"least": np.array(2 ** 33)})
+    x = m.floats(2, 3, 4, seed=225)
+    m.graph("Cast", "shape_of_floats", [node("Shape", "x", "n"), to("n", "f", FLOAT), node("ReduceProd", "f", "p", keepdims=1), to("p", "i"),
+                                        node("Reshape", "x i", "y0")], {"x": x}, [FLOAT])
+    m.graph("Cast", "shape_of_sizes", [node("Shape", "x", "n"), to("n", "i"), node("Gather", "i at", "rows"), node("Concat", "rows rest", "s", axis=0),
+                                       node("Reshape", "x s", "y0")], {"x": x}, [FLOAT],
+            constants={"at": np.array([0]), "rest": np.array([-1])})
+    m.graph("Cast", "shape_halved", [node("Shape", "x", "n"), to("n", "f", FLOAT), node("Mul", "f by", "d"), node("Floor", "d", "e"), to("e", "i"),
+                                     node("Slice", "x from i", "y0")], {"x": x}, [FLOAT],
+            constants={"by": np.array(0.6, np.float32), "from": np.array([0, 0, 0])}, is_open=False)
+    m.graph("Cast", "shape_constant", [to("s", "i"), node("Reshape", "x i", "y0")], {"x": x}, [FLOAT], constants={"s": np.array([-1, 6], np.int32)})
+    m.graph("Cast", "shape_constant_floats", [to("s", "i"), node("ConstantOfShape", "i", "c"), node("Add", "x c", "y0")], {"x": x}, [FLOAT],
+            constants={"s": np.array([3, 4], np.float32)})
+    m.graph("Cast", "range", [node("Shape", "x", "n"), node("Gather", "n at", "d"), to("d", "e", FLOAT), to("e", "i"), node("Range", "zero i one", "y0")],
+            {"x": x}, [INT64], constants={"at": np.array(1), "zero": np.array(0), "one": np.array(1)})
 
 
 def quantised(m):
@@ -254,6 +294,7 @@ def recurrent(m):
             outputs = "y0 y1 y2" if kind == "LSTM" else "y0 y1"
             m.graph(kind, way, [node(kind, "x w r b", outputs, hidden_size=hidden, direction=way)], {"x": x}, [FLOAT] * (2 + (gates == 4)),
                     constants={key: value.astype(np.float32) for key, value in fixed.items()})
+    forms(m)
     for way, ways in (("forward", 1), ("reverse", 1), ("bidirectional", 2)):
         for name, dtype, each in (("int8", np.int8, False), ("uint8", np.uint8, False), ("int8_each", np.int8, True)):
             draw, kind = m.rng(232), np.iinfo(dtype)
@@ -269,6 +310,54 @@ def recurrent(m):
                                      ["y0", "y1", "y2"], domain="com.microsoft", hidden_size=hidden, direction=way)
             used = {title: value for title, value in fixed.items() if title in inner.input}
             m.graph("DynamicQuantizeLSTM", f"{way}_{name}", [inner], {"x": x}, [FLOAT] * 3, constants=used)
+
+
+def forms(m):
+    """Recurrent operators as few exporters write them."""
+    x, hidden, ways = m.floats(5, 3, 4, seed=233) * 2, 3, ("forward", "reverse", "bidirectional")
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+    def form(kind, name, way="forward", given="", wanted=None, **attributes):
+        """`given`: of the inputs `n` (lengths), `h`, `c` and `p` (peepholes) those that are there."""
+        draw, count = m.rng(234), 1 + (way == "bidirectional")
+        rows = gates[kind] * hidden
+        fixed = {"w": draw.normal(size=(count, rows, 4)), "r": draw.normal(size=(count, rows, hidden)), "b": draw.normal(size=(count, 2 * rows)),
+                 "h": draw.normal(size=(count, 3, hidden)), "c": draw.normal(size=(count, 3, hidden)), "p": draw.normal(size=(count, 3 * hidden))}
+        fixed = {key: value.astype(np.float32) for key, value in fixed.items()} | {"n": np.array([5, 2, 3], np.int32)}
+        inputs = ["x", "w", "r", "b", *(key if key in given else "" for key in ("nhcp" if kind == "LSTM" else "nh"))]
+        outputs = wanted or ["y0", "y1", "y2"][:2 + (kind == "LSTM")]
+        made = helper.make_node(kind, inputs, outputs, hidden_size=hidden, direction=way, **attributes)
+        used = {key: value for key, value in fixed.items() if key in inputs}
+        m.graph(kind, name, [made], {"x": x}, [FLOAT] * sum(bool(output) for output in outputs), constants=used, is_open=False)
+
+    usual = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+    for kind in gates:
+        for way in ways:
+            form(kind, f"lengths_{way}", way, "n")
+            form(kind, f"lengths_states_{way}", way, "nhc")
+            form(kind, f"states_{way}", way, "hc")
+            form(kind, f"clip_{way}", way, "hc", clip=0.4)
+        for clip in (0.1, 1.0, 3.0):
+            form(kind, f"clip_{clip}", clip=clip)
+        for function, more in (("Affine", dict(alpha=0.5, beta=0.1)), ("Elu", dict(alpha=0.7)), ("HardSigmoid", dict(alpha=0.3, beta=0.4)),
+                               ("LeakyRelu", dict(alpha=0.1)), ("Relu", {}), ("ScaledTanh", dict(alpha=0.8, beta=0.6)), ("Sigmoid", {}),
+                               ("Softplus", {}), ("Softsign", {}), ("ThresholdedRelu", dict(alpha=0.3))):
+            # The candidate's; in an RNN the only one.
+            names = [function if at == min(1, len(usual[kind]) - 1) else name for at, name in enumerate(usual[kind])]
+            form(kind, f"activation_{function.lower()}", activations=names, **{f"activation_{key}": [value] for key, value in more.items()})
+        form(kind, "activations_bidirectional", "bidirectional", "n", clip=2.0,
+             activations=usual[kind] + ["HardSigmoid", "Softsign", "Relu"][3 - len(usual[kind]):])
+    for late in (0, 1):
+        for way in ways:
+            form("GRU", f"late_{late}_{way}", way, "nh", linear_before_reset=late, activations=["HardSigmoid", "Softsign"] * (1 + (way == ways[2])))
+            form("GRU", f"late_{late}_{way}_clip", way, linear_before_reset=late, clip=0.5)
+    for way in ways:
+        form("LSTM", f"peepholes_{way}", way, "p")
+        form("LSTM", f"peepholes_{way}_all", way, "nhcp", clip=0.8)
+        form("LSTM", f"coupled_{way}", way, "p", input_forget=1)
+        for wanted in (["y0", "", "y1"], ["", "", "y0"], ["", "y0", "y1"], ["", "y0"], ["y0", "y1"]):
+            form("LSTM", f"gives_{'_'.join(wanted)}_{way}", way, wanted=wanted)
+    form("LSTM", "coupled_clip", input_forget=1, clip=0.7)
 
 
 def texts(m):
@@ -291,5 +380,5 @@ def texts(m):
 
 
 def add(m):
-    for make in (choices, loops, shapes, pools, products, elements, quantised, recurrent, texts):
+    for make in (choices, loops, shapes, pools, products, elements, casts, quantised, recurrent, texts):
         make(m)

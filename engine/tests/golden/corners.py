@@ -138,6 +138,12 @@ def names(m):
     case("OneHotEncoder", "words_two_columns", {"x": texts}, [FLOAT], cats_strings=["a", "b", "ü"], zeros=1)
     case("OneHotEncoder", "float64", {"x": ints.astype(np.float64)}, [FLOAT], cats_int64s=[1, 2, 3], zeros=1)
     case("OneHotEncoder", "by_default", {"x": ints}, [FLOAT], cats_int64s=[1, 2, 3])
+    odd = np.array([[1, np.nan, 2.5], [-0.5, 1e30, -np.inf]])
+    for dtype in (np.float32, np.float64):
+        case("OneHotEncoder", f"nan_{np.dtype(dtype).name}", {"x": odd.astype(dtype)}, [FLOAT], cats_int64s=[0, 1, 2], zeros=1)
+    case("OneHotEncoder", "least", {"x": odd.astype(np.float32)}, [FLOAT], cats_int64s=[-2 ** 63, 1, 2], zeros=1)
+    case("OneHotEncoder", "twice", {"x": ints}, [FLOAT], cats_int64s=[1, 2, 1, 3], zeros=1)
+    case("OneHotEncoder", "words_twice", {"x": texts}, [FLOAT], cats_strings=["a", "b", "a", "c"], zeros=1)
     case("CategoryMapper", "to_ints_table", {"x": texts}, [INT64], cats_int64s=[5, 6], cats_strings=["a", "b"])
     case("CategoryMapper", "to_words_table", {"x": ints}, [STRING], cats_int64s=[1, 2], cats_strings=["one", "two"])
 

@@ -46,6 +46,9 @@ def windows(m):
                        ("valid", dict(auto_pad="VALID"))):
         m.case("LpPool", name, {"x": x}, [FLOAT], domain="", core=18, kernel_shape=[3, 2], **more)
     m.case("LpPool", "row", {"x": m.floats(1, 3, 9, seed=311)}, [FLOAT], domain="", core=11, kernel_shape=[4])
+    for p in (1, 2, 3):
+        m.case("GlobalLpPool", f"norm_{p}", {"x": m.floats(2, 3, 4, 5, seed=314)}, [FLOAT], domain="", p=p)
+    m.case("GlobalLpPool", "row", {"x": m.floats(2, 3, 4, seed=315)}, [FLOAT], domain="")
     pooled, places = np.array([[[[5, 6], [7, 8]]]], np.float32), np.array([[[[5, 7], [13, 15]]]])
     fixed(m, "MaxUnpool", "plain", {"x": pooled, "at": places}, [FLOAT], 11, kernel_shape=[2, 2], strides=[2, 2])
     fixed(m, "MaxUnpool", "to_a_shape", {"x": pooled, "at": places}, [FLOAT], 11, {"shape": np.array([1, 1, 5, 5])}, kernel_shape=[2, 2],
@@ -141,6 +144,20 @@ def numbers(m):
         m.case("Upsample", f"{mode}_7", {"x": image}, [FLOAT], domain="", core=7, scales=[1.0, 1.0, 2.0, 3.0], mode=mode)
         m.graph("Resize", f"{mode}_opset11", [helper.make_node("Resize", ["x", "", "by"], ["y0"], mode=mode)], {"x": image}, [FLOAT], core=13,
                 constants={"by": np.array([1, 1, 2, 0.5], np.float32)})
+
+
+    for size, by in ((5, 0.75), (5, 1.5), (5, 3.3), (8, 0.75), (8, 3.3)):
+        for mode in ("linear", "cubic", "nearest"):
+            for core in (11, 13, 18):
+                tag = f"corners_{mode}_{size}_{by}_opset{core}"
+                made = helper.make_node("Resize", ["x", "roi" if core == 11 else "", "by"], ["y0"], mode=mode,
+                                        coordinate_transformation_mode="align_corners")
+                regions = {"roi": np.zeros(0, np.float32)} if core == 11 else {}
+                m.graph("Resize", tag, [made], {"x": m.floats(1, 1, size, size + 1, seed=344)}, [FLOAT], core=core,
+                        constants=regions | {"by": np.array([1, 1, by, 2 * by / 3], np.float32)}, is_open=False)
+    some = helper.make_node("Resize", ["x", "", "by"], ["y0"], mode="linear", coordinate_transformation_mode="align_corners", axes=[3, -2])
+    m.graph("Resize", "corners_axes", [some], {"x": m.floats(1, 1, 5, 6, seed=344)}, [FLOAT], core=18,
+            constants={"by": np.array([1.3, 0.75], np.float32)}, is_open=False)
 
 
 def texts(m):

@@ -37,7 +37,7 @@ pub(super) fn serialize<S: Serializer>(scores: &[ScoreProfile], to: S) -> Result
 /// The same.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ScoreProfile>, D::Error> {
     match Form::deserialize(from)? {
-        Form::Listed(scores) => Ok(scores),
+        Form::Listed(scores) => rounded(&scores).ok_or_else(|| D::Error::custom("a score has too many coefficients")),
         Form::Packed(text) => unpack(&text).ok_or_else(|| D::Error::custom("scores are damaged")),
     }
 }
@@ -61,15 +61,22 @@ pub(super) mod one {
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ScoreProfile>, D::Error> {
+        let only = |scores: Option<Vec<ScoreProfile>>| match scores.as_deref() {
+            Some([score]) => Ok(Some(score.clone())),
+            _ => Err(D::Error::custom("the estimate is damaged")),
+        };
         Ok(match Option::<Form>::deserialize(from)? {
             None => None,
-            Some(Form::Plain(score)) => Some(*score),
-            Some(Form::Packed(text)) => match unpack(&text).as_deref() {
-                Some([score]) => Some(score.clone()),
-                _ => return Err(D::Error::custom("the estimate is damaged")),
-            },
+            Some(Form::Plain(score)) => only(rounded(std::slice::from_ref(&*score)))?,
+            Some(Form::Packed(text)) => only(unpack(&text))?,
         })
     }
+}
+
+/// A list as it would come back from a string, so that writing what was read changes nothing.
+fn rounded(scores: &[ScoreProfile]) -> Option<Vec<ScoreProfile>> {
+    let fits = scores.iter().all(|score| score.beta.len() <= MAX_COLUMNS);
+    fits.then(|| unpack(&pack(scores))).flatten()
 }
 
 fn pack(scores: &[ScoreProfile]) -> String {

@@ -4,6 +4,7 @@
 //! tract compiles both branches always, so that one that does not fit the shapes at hand, as exporters write them for the other
 //! shapes, takes the model down.
 
+use super::kernel::Built;
 use std::{collections::HashMap, sync::Arc};
 use tract_onnx::{
     model::{ParseResult, ParsingContext},
@@ -38,10 +39,7 @@ impl PartialEq for If {
 
 impl Eq for If {}
 
-pub(super) fn conditional(
-    context: &ParsingContext<'_>,
-    node: &NodeProto,
-) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn conditional(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let mut names: Vec<String> = Vec::new();
     let mut branch = |attribute: &str| {
         let ParseResult { model: body, unresolved_inputs, .. } =

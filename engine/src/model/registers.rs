@@ -2,9 +2,24 @@
 //! each SSE instruction of that thread, which is what Rust makes for `x86_64`, waits for them: what follows is several times slower
 //! (docs/decisions/0010).
 
+use std::sync::Arc;
+use tract_onnx::{
+    prelude::{TValue, TVec, TractResult, TypedRunnableModel},
+    tract_core::plan,
+};
+
+/// What a plan answers. The registers rest after each of its operators.
+pub(crate) fn run(plan: &Arc<TypedRunnableModel>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    plan.spawn()?.run_plan_with_eval(inputs, |context, state, node, inputs| {
+        let outputs = plan::eval(context, state, node, inputs);
+        rest();
+        outputs
+    })
+}
+
 /// Says that the upper halves of the vector registers are not in use.
 #[inline]
-pub(super) fn rest() {
+fn rest() {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx")]

@@ -5,6 +5,7 @@
 //! shapes, takes the model down.
 
 use super::kernel::Built;
+use crate::model::{quick, registers};
 use std::{collections::HashMap, sync::Arc};
 use tract_onnx::{
     model::{ParseResult, ParsingContext},
@@ -134,7 +135,8 @@ impl Branch {
         let mut outputs: Vec<InferenceFact> =
             node.outputs.iter().map(|output| output.fact.clone().without_value()).collect();
         branch.agree(&mut known, &mut outputs)?;
-        let body = branch.body.into_optimized()?;
+        let mut body = branch.body.into_optimized()?;
+        quick::exchange(&mut body)?;
         let facts = (0..body.outputs.len()).map(|at| body.output_fact(at).map(TypedFact::without_value));
         let facts = facts.collect::<TractResult<_>>()?;
         Ok((body.into_runnable()?, facts))
@@ -257,7 +259,7 @@ impl Op for Choice {
 impl EvalOp for Choice {
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let taken = usize::from(!is_true(&inputs[0])?);
-        self.plans[taken].run(self.reads[taken].iter().map(|at| inputs[*at].clone()).collect())
+        registers::run(&self.plans[taken], self.reads[taken].iter().map(|at| inputs[*at].clone()).collect())
     }
 
     op_out_of_plan!();

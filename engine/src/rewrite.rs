@@ -1,10 +1,12 @@
 //! What is said otherwise in a file before tract reads it.
 
 mod distances;
+mod norms;
 mod quantised;
 
 use crate::{check, ops::is_plain_recurrent};
 use distances::distances;
+use norms::norms;
 use quantised::quantised;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
 
@@ -15,6 +17,7 @@ pub(crate) fn all(proto: &mut ModelProto) {
     if let Some(graph) = proto.graph.as_mut() {
         zip_maps(graph);
         distances(graph);
+        norms(graph);
         quantised(graph, opset);
         backwards(graph, opset);
         pools(graph);

@@ -1,11 +1,13 @@
 //! What is said otherwise in a file before tract reads it.
 
 mod distances;
+mod exact;
 mod norms;
 mod quantised;
 
 use crate::{check, ops::is_plain_recurrent};
 use distances::distances;
+use exact::exact;
 use norms::norms;
 use quantised::quantised;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
@@ -19,6 +21,7 @@ pub(crate) fn all(proto: &mut ModelProto) {
         distances(graph);
         norms(graph);
         quantised(graph, opset);
+        exact(graph);
         backwards(graph, opset);
         pools(graph);
         upsamples(graph);

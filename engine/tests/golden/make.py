@@ -23,6 +23,7 @@ import core
 import corners
 import fused
 import rare
+import whole
 
 HERE = pathlib.Path(__file__).parent
 FLOAT, DOUBLE, INT64, INT32, STRING = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32,
@@ -339,7 +340,7 @@ def main(wanted, here=HERE):
     here, wanted = (pathlib.Path(wanted[1]), []) if behind else (here, wanted)
     for make in (classifiers, regressors, columns, names, sums, vectors, zip_map):
         make()
-    for module in (corners, core, fused, rare):
+    for module in (corners, core, fused, rare, whole):
         module.add(sys.modules[__name__])
         REFUSED.update(module.REFUSED)
     unknown = AHEAD - {f"{operator}/{name}" for operator, name, *_ in CASES}

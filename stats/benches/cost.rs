@@ -9,7 +9,7 @@
 use std::{hint::black_box, time::Instant};
 
 use tern_stats::{
-    calendar::Calendar,
+    calendar::{Calendar, DAY},
     numeric::{Accumulator, Numeric, Ruler},
     profile::{Baseline, Kind, Profile, Spec, Times, Unit, fit},
     recorder::{Recorder, Value},
@@ -21,7 +21,6 @@ use tern_stats::{
 const BLOCKS: usize = 15;
 const HOURS: usize = 24;
 const DAYS: usize = 730;
-const DAY: f64 = 86_400.0;
 const STATES: usize = 100_000;
 
 /// The median over blocks of the nanoseconds that one of `count` takes.

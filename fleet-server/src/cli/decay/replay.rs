@@ -13,7 +13,7 @@ use super::{
     answers::Answers,
     company::Company,
     cutter::{Closed, Cutter, Layout, Plan},
-    said::{Alarm, Kind, Severity, Summary, hard, when},
+    said::{Alarm, Kind, Summary, hard, when},
     standard::Standards,
     table::{Roles, Table},
 };
@@ -26,6 +26,7 @@ use crate::{
         alone::{Alone, Said},
         judge::{Judge, Readings},
     },
+    forms::incident::Severity,
 };
 
 /// One device's stream.

@@ -133,16 +133,20 @@ pub(super) fn when(seconds: f64, calendar: Option<Calendar>) -> Option<String> {
     }
 }
 
+/// A score's name: of a category's share with that of the category.
+pub(super) fn name(feature: &FeatureProfile, score: Score) -> String {
+    match (score, &feature.kind) {
+        (Score::Category(index), profile::Kind::Categorical(known)) => {
+            format!("category:{}", known.names().get(usize::from(index)).map_or("", String::as_str))
+        }
+        (score, _) => score_name(score),
+    }
+}
+
 /// Which score crossed, and its sign.
 pub(super) fn score(feature: &FeatureProfile, crossing: &Crossing) -> String {
     let sign = if crossing.direction == Direction::Up { '+' } else { '-' };
-    match (crossing.score, &feature.kind) {
-        (Score::Category(index), profile::Kind::Categorical(known)) => {
-            let name = known.names().get(usize::from(index)).map_or("", String::as_str);
-            format!("category:{name}{sign}")
-        }
-        (score, _) => format!("{}{sign}", score_name(score)),
-    }
+    format!("{}{sign}", name(feature, crossing.score))
 }
 
 /// Which rule was broken, and by how much.

@@ -336,3 +336,27 @@ fn what_cannot_be_done_is_refused_with_the_line_and_nothing_is_written() {
     let same = "replay --profile p.json --stream good.csv --json --time-column time --window day --utc-offset +00:00";
     assert_eq!(lines(&bench.decay(&format!("{same} --arl 1000"))).1["windows"], 60);
 }
+
+#[test]
+fn a_plot_marks_categories_by_their_whole_names_and_needs_a_window() {
+    let rows = |seed, count, limit: f64| {
+        let mut noise = Noise(seed);
+        (0..count).fold("grade\n".to_owned(), |text, _| text + if noise.normal() < limit { "A+\n" } else { "A-\n" })
+    };
+    let (reference, live) = (rows(22, 6_000, 0.0), rows(23, 2_000, 1.0));
+    let short = rows(24, 99, 0.0);
+    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &live), ("short.csv", &short)]);
+    assert_eq!(bench.decay("fit --reference ref.csv --window rows:100 -o p.json").code, 0);
+    let (alarms, _) = lines(&bench.decay("replay --profile p.json --stream live.csv --json"));
+    let crossed = alarms.iter().filter(|alarm| alarm["kind"] == "step").count();
+    assert!(
+        crossed > 0 && alarms.iter().any(|alarm| alarm["score"] == "category:A--" || alarm["score"] == "category:A++"),
+        "{alarms:?}"
+    );
+    let drawn = bench.decay("plot --profile p.json --stream live.csv -o live.svg --output json").json();
+    let svg = String::from_utf8(bench.read("live.svg").unwrap()).unwrap();
+    assert_eq!((svg.matches("<polygon").count(), &drawn["alarms"]), (crossed, &json!(alarms.len())));
+    assert_eq!(drawn["plots"], svg.matches("<polyline").count());
+    let none = bench.decay("plot --profile p.json --stream short.csv -o short.svg");
+    assert!(none.refused().contains("no whole window") && bench.read("short.svg").is_none(), "{}", none.err);
+}

@@ -99,7 +99,7 @@ fn judge(profile: Profile) -> anyhow::Result<Arc<Judge>> {
 /// Windows, offset and rate are the profile's; another one asked for is an error.
 fn agree(profile: &Profile, cut: &Cut) -> anyhow::Result<()> {
     let plan = Plan::of(profile);
-    ensure!(cut.window.is_none_or(|span| span == plan.span), "--window is not the profile's, which is {:?}", plan.span);
+    ensure!(cut.window.is_none_or(|span| span == plan.span), "--window is not the profile's, which is {}", plan.span);
     let offset = plan.calendar.map_or(0, |calendar| calendar.utc_offset);
     ensure!(
         cut.utc_offset.is_none_or(|asked| asked == offset),

@@ -10,7 +10,7 @@ use std::hint::black_box;
 
 use rustix::time::{ClockId, clock_gettime};
 use tern_stats::{
-    calendar::Calendar,
+    calendar::{Calendar, DAY},
     numeric::{Accumulator, Numeric, Ruler},
     profile::{Baseline, Kind, Profile, Spec, Times, Unit, fit},
     recorder::{Recorder, Value},
@@ -22,7 +22,6 @@ use tern_stats::{
 const BLOCKS: usize = 25;
 const HOURS: usize = 24;
 const DAYS: usize = 730;
-const DAY: f64 = 86_400.0;
 const STATES: usize = 100_000;
 
 /// Nanoseconds of processor time.

@@ -1,12 +1,27 @@
 //! What is said otherwise in a file before tract reads it.
 
 mod distances;
+mod functions;
+mod halves;
 mod quantised;
 
-use crate::{check, ops::is_plain_recurrent};
+use crate::{check, error::LoadError, limits::Limits, ops::is_plain_recurrent};
 use distances::distances;
+use halves::halves;
 use quantised::quantised;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
+
+/// What else needs to know of the file: functions are gone, and no input or output is of 16-bit floats. `bytes` are the file.
+///
+/// # Errors
+/// Where a function cannot be put in the place of its calls.
+pub(crate) fn plain(proto: &mut ModelProto, bytes: &[u8], limits: &Limits) -> Result<(), LoadError> {
+    functions::inline(proto, bytes, limits)?;
+    if let Some(graph) = proto.graph.as_mut() {
+        halves(graph);
+    }
+    Ok(())
+}
 
 /// Every rewriting, in the order in which they build on each other.
 pub(crate) fn all(proto: &mut ModelProto) {

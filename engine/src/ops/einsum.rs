@@ -1,11 +1,7 @@
-//! `Einsum`, and `MatMul` of two vectors or of whole numbers: sums of products over named dimensions. tract sums where its equations say the
-//! same as ONNX's; what they do not say (dimensions of 1 that stretch, diagonals, one number as the answer, whole numbers of 64 bits) is
-//! summed here.
+//! `Einsum`: sums of products over named dimensions. tract sums where its equations say the same as ONNX's; what they do not say (dimensions
+//! of 1 that stretch, diagonals, one number as the answer, whole numbers of 64 bits) is summed here.
 
-use super::{
-    kernel::{Fact, Kernel, doubles, expansion, narrowed, strides, values, volume, walk},
-    stock_expansion,
-};
+use super::kernel::{Fact, Kernel, doubles, expansion, narrowed, strides, values, volume, walk};
 use std::collections::BTreeMap;
 use tract_onnx::{
     model::ParsingContext,
@@ -14,7 +10,7 @@ use tract_onnx::{
     tract_core::ops::einsum,
     tract_hir::internal::{
         AxesMapping, AxisOp, DimLike, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps,
-        StaticName, TDim, TVec, TensorProxy, TypedModel, anyhow, bail, ensure, expand,
+        StaticName, TDim, TVec, TensorProxy, TypedModel, anyhow, ensure, expand,
     },
 };
 
@@ -50,7 +46,7 @@ fn term(text: &str) -> TractResult<Term> {
 
 /// Which dimension is which, of every input and of the output.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Axes {
+pub(super) struct Axes {
     inputs: Vec<Vec<Name>>,
     output: Vec<Name>,
 }
@@ -73,7 +69,7 @@ impl Axes {
         Ok(sizes)
     }
 
-    fn shape(&self, shapes: &[TVec<TDim>]) -> TractResult<TVec<TDim>> {
+    pub(super) fn shape(&self, shapes: &[TVec<TDim>]) -> TractResult<TVec<TDim>> {
         let sizes = self.sizes(shapes)?;
         let size = |name| sizes.get(name).cloned().ok_or_else(|| anyhow!("has an output that no input has"));
         self.output.iter().map(size).collect()
@@ -115,20 +111,20 @@ impl Axes {
 
 /// The equation, before the inputs' numbers of dimensions say what its ellipses are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Equation {
+pub(super) struct Equation {
     inputs: Vec<Term>,
     output: Option<Term>,
 }
 
 impl Equation {
-    fn read(text: &str) -> TractResult<Self> {
+    pub(super) fn read(text: &str) -> TractResult<Self> {
         let text: String = text.chars().filter(|letter| !letter.is_whitespace()).collect();
         let (inputs, output) = text.split_once("->").map_or((&*text, None), |(inputs, output)| (inputs, Some(output)));
         let inputs = inputs.split(',').map(term).collect::<TractResult<_>>()?;
         Ok(Self { inputs, output: output.map(term).transpose()? })
     }
 
-    fn axes(&self, ranks: &[usize]) -> TractResult<Axes> {
+    pub(super) fn axes(&self, ranks: &[usize]) -> TractResult<Axes> {
         ensure!(ranks.len() == self.inputs.len(), "takes {} inputs, got {}", self.inputs.len(), ranks.len());
         let mut rests = Vec::new();
         for (term, rank) in self.inputs.iter().zip(ranks) {
@@ -162,7 +158,7 @@ impl Equation {
 }
 
 /// Whether tract sums products of this type.
-fn is_summed_by_tract(datum: DatumType) -> bool {
+pub(super) fn is_summed_by_tract(datum: DatumType) -> bool {
     matches!(datum, DatumType::F16 | DatumType::F32 | DatumType::F64 | DatumType::I32)
 }
 
@@ -202,7 +198,7 @@ impl Expansion for Einsum {
 }
 
 /// Sums by tract where it has such a sum.
-fn sum(
+pub(super) fn sum(
     axes: Axes,
     name: &'static str,
     prefix: &str,
@@ -224,115 +220,6 @@ fn sum(
         }
     }
     model.wire_node(prefix, einsum::EinSum::new(mapping, datum), &wires)
-}
-
-/// `MatMul`: tract's, but for two vectors and for whole numbers.
-#[derive(Debug, Clone)]
-struct MatMul {
-    stock: Box<dyn Expansion>,
-}
-
-pub(super) fn mat_mul(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
-    Ok((expand(MatMul { stock: stock_expansion("MatMul", context, node)? }), Vec::new()))
-}
-
-impl MatMul {
-    /// As an equation.
-    fn axes(ranks: [usize; 2]) -> TractResult<Axes> {
-        let text = match ranks {
-            [0, _] | [_, 0] => bail!("takes no single number"),
-            [1, 1] => "k,k->",
-            [1, _] => "k,...kn->...n",
-            [_, 1] => "...mk,k->...m",
-            _ => "...mk,...kn->...mn",
-        };
-        Equation::read(text)?.axes(&ranks)
-    }
-}
-
-impl Expansion for MatMul {
-    fn name(&self) -> StaticName {
-        "MatMul".into()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        ensure!(inputs.len() == 2, "takes two inputs, got {}", inputs.len());
-        solver.given(&inputs[0].datum_type, move |solver, datum| {
-            solver.equals(&outputs[0].datum_type, Fact::new(datum, []).datum)
-        })?;
-        solver.given_2(&inputs[0].shape, &inputs[1].shape, move |solver, a, b| {
-            let axes = Self::axes([a.len(), b.len()])?;
-            let k = |shape: &TVec<TDim>, from_end: usize| shape[shape.len().saturating_sub(from_end)].to_i64().ok();
-            let (left, right) = (k(&a, 1), k(&b, 2));
-            ensure!(left.zip(right).is_none_or(|(left, right)| left == right), "cannot multiply {a:?} by {b:?}");
-            solver.equals(&outputs[0].shape, axes.shape(&[a, b])?)
-        })
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let (a, b) = (model.outlet_fact(inputs[0])?, model.outlet_fact(inputs[1])?);
-        let (ranks, datum) = ([a.rank(), b.rank()], a.datum_type);
-        if ranks == [1, 1] || !is_summed_by_tract(datum) {
-            return sum(Self::axes(ranks)?, "MatMul", prefix, model, inputs);
-        }
-        self.stock.wire(prefix, model, inputs)
-    }
-}
-
-/// `MatMulInteger`: tract's of matrices; a vector is a matrix of one row or column, which falls away again.
-#[derive(Debug, Clone)]
-struct MatMulInteger {
-    stock: Box<dyn Expansion>,
-}
-
-pub(super) fn mat_mul_integer(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
-    Ok((expand(MatMulInteger { stock: stock_expansion("MatMulInteger", context, node)? }), Vec::new()))
-}
-
-impl Expansion for MatMulInteger {
-    fn name(&self) -> StaticName {
-        "MatMulInteger".into()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        ensure!(inputs.len() >= 2, "takes two matrices");
-        solver.equals(&outputs[0].datum_type, DatumType::I32)?;
-        solver.given_2(&inputs[0].shape, &inputs[1].shape, move |solver, a, b| {
-            if a.len() > 1 && b.len() > 1 {
-                return self.stock.rules(solver, inputs, outputs);
-            }
-            solver.equals(&outputs[0].shape, MatMul::axes([a.len(), b.len()])?.shape(&[a, b])?)
-        })
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let ranks = [model.outlet_fact(inputs[0])?.rank(), model.outlet_fact(inputs[1])?.rank()];
-        if !ranks.contains(&1) {
-            return self.stock.wire(prefix, model, inputs);
-        }
-        let mut wires = TVec::from(inputs);
-        for (at, rank) in ranks.into_iter().enumerate().filter(|(_, rank)| *rank == 1) {
-            wires[at] = model.wire_node(format!("{prefix}.matrix-{at}"), AxisOp::Add(at * rank), &[wires[at]])?[0];
-        }
-        let mut product = self.stock.wire(&format!("{prefix}.product"), model, &wires)?;
-        let rank = model.outlet_fact(product[0])?.rank();
-        // The last axis first, so that the other stays where it is.
-        for (number, axis) in [rank - 1, rank - 2].into_iter().enumerate().filter(|(at, _)| ranks[1 - at] == 1) {
-            let name = if number == 0 && ranks[0] == 1 { format!("{prefix}.column") } else { prefix.to_owned() };
-            product = model.wire_node(name, AxisOp::Rm(axis), &product)?;
-        }
-        Ok(product)
-    }
 }
 
 /// Sums of products, one after the other.

@@ -1,6 +1,7 @@
 """Ordinary operators in forms that are less so: places counted from the back, pads that cut, vectors for matrices, steps below 1."""
 import numpy as np
-from onnx import TensorProto, helper
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 FLOAT, DOUBLE, INT64, INT32, BOOL, UINT8, INT8 = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32,
                                                   TensorProto.BOOL, TensorProto.UINT8, TensorProto.INT8)
@@ -11,10 +12,10 @@ def node(operator, inputs, outputs, domain="", **attributes):
     return helper.make_node(operator, inputs.split(" "), outputs.split(" "), domain=domain, **attributes)
 
 
-def fixed(m, operator, name, feeds, outputs, core=17, constants=None, inputs=None, **attributes):
+def fixed(m, operator, name, feeds, outputs, core=17, constants=None, inputs=None, domain="", **attributes):
     """One operator over inputs of fixed shapes; `inputs` names them where some are left out."""
     inputs = inputs or " ".join([*feeds, *(constants or {})])
-    made = node(operator, inputs, " ".join(f"y{i}" for i in range(len(outputs))), **attributes)
+    made = node(operator, inputs, " ".join(f"y{i}" for i in range(len(outputs))), domain, **attributes)
     m.graph(operator, name, [made], feeds, outputs, constants=constants, core=core, is_open=False)
 
 
@@ -174,6 +175,133 @@ def images(m):
                   inputs="x  scales", mode=mode, coordinate_transformation_mode=transform)
 
 
+def forests(m):
+    x, both = m.floats(19, 4, seed=480), [INT64, FLOAT]
+    name = "TreeEnsembleClassifier"
+    pair = m.forest(5, 3, 2, "class", seed=481)
+    whole = m.forest(5, 3, 2, "class", seed=482, complete=True)
+    even = m.forest(5, 3, 2, "class", seed=483, complete=True, weight=lambda draw: draw.random() / 5)
+    for post in ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"):
+        for tag, forest in (("whole", whole), ("even", even)):
+            m.case(name, f"names_{tag}_{post.lower()}", {"x": x}, both, classlabels_int64s=[10, 11], post_transform=post, **forest)
+            m.case(name, f"bases_{tag}_{post.lower()}", {"x": x}, both, classlabels_int64s=[10, 11], base_values=[.3, -.1], post_transform=post,
+                   **forest)
+        for label in (0, 1):
+            for tag, forest in (("mixed", pair), ("even", even)):
+                for bases in ([.3, -.1], [.25]):
+                    m.case(name, f"bases_{len(bases)}_of_{label}_{tag}_{post.lower()}", {"x": x}, both, classlabels_int64s=[10, 11],
+                           base_values=bases, post_transform=post, **m.only(forest, label))
+        m.case(name, f"bases_pair_{post.lower()}", {"x": x}, both, classlabels_int64s=[10, 11], base_values=[.3, -.1], post_transform=post, **pair)
+    m.case(name, "names_pair", {"x": x}, both, classlabels_int64s=[-1, 1], **pair)
+    m.case(name, "bases_words", {"x": x}, [m.STRING, FLOAT], classlabels_strings=["no", "yes"], base_values=[.3, -.1], **whole)
+    tensor = lambda values, dtype: numpy_helper.from_array(np.asarray(values, dtype))
+    for targets in (1, 2, 3):
+        for post in range(5):
+            m.case("TreeEnsemble", f"post_{targets}_{post}", {"x": m.floats(17, 3, seed=484)}, [FLOAT], opset=5, n_targets=targets,
+                   aggregate_function=1, post_transform=post, nodes_splits=tensor([0.1, -0.4, 0.6], np.float32), nodes_featureids=[0, 1, 2],
+                   nodes_modes=tensor([0, 1, 3], np.uint8), nodes_truenodeids=[1, 0, 2], nodes_falsenodeids=[2, 1, 3],
+                   nodes_trueleafs=[0, 1, 1], nodes_falseleafs=[0, 1, 1], tree_roots=[0],
+                   leaf_targetids=[number % targets for number in range(4)], leaf_weights=tensor([.15, .25, .35, .45], np.float32))
+
+
+def quantised(m):
+    draw = m.rng(490)
+    whole = lambda *shape: draw.integers(0, 255, shape).astype(np.uint8)
+    scale, zero = lambda value: np.array(value, np.float32), lambda value: np.array(value, np.uint8)
+    for name, shape in (("rows", (3, 4)), ("images", (2, 3, 4, 2))):
+        given = {"as": scale(.1), "az": zero(3), "bs": scale(.2), "bz": zero(4), "ys": scale(.1), "yz": zero(9)}
+        fixed(m, "QLinearWhere", name, {"c": draw.random(shape) > .5, "a": whole(*shape), "b": whole(*shape)}, [UINT8], 17, given,
+              inputs="c a as az b bs bz ys yz", domain="com.microsoft")
+        fixed(m, "QLinearWhere", f"{name}_wide", {"c": draw.random(shape) > .5, "a": whole(*shape), "b": whole(1)}, [UINT8], 17, given,
+              inputs="c a as az b bs bz ys yz", domain="com.microsoft")
+
+
+def nothing(m):
+    """Calls without rows: outputs that have a row for each are empty, others are what they are."""
+    x, y = m.floats(0, 3, seed=500), m.floats(5, 3, seed=501)
+    pair = [node("Transpose", "b", "t", perm=[1, 0]), node("MatMul", "a t", "y0")]
+    beside = [*pair, node("Neg", "b", "y1")]
+    for name, nodes, a, b in (("first_of_two", pair, x, y), ("second_of_two", pair, y, x), ("beside_another", beside, x, y)):
+        m.graph("Empty", name, nodes, {"a": a, "b": b}, [FLOAT] * (len(nodes) - 1))
+        for value, rows in zip(m.CASES[-1][2].graph.input, "NM"):
+            value.type.tensor_type.shape.dim[0].dim_param = rows
+    m.graph("Empty", "turned", [node("Transpose", "x", "y0", perm=[1, 0]), node("Relu", "x", "y1")], {"x": x}, [FLOAT, FLOAT])
+    m.graph("Empty", "flat", [node("Reshape", "x s", "y0"), node("Concat", "x x", "y1", axis=0)], {"x": x}, [FLOAT, FLOAT],
+            constants={"s": np.array([-1])})
+    for operator in ("Softmax", "ArgMax", "Relu", "ReduceMean"):
+        more = {"Relu": {}, "Softmax": dict(axis=1)}.get(operator, dict(keepdims=0) | (dict(axis=1) if operator == "ArgMax" else dict(axes=[1])))
+        m.graph("Empty", operator.lower(), [node(operator, "x", "y0", **more)], {"x": x}, [INT64 if operator == "ArgMax" else FLOAT])
+    m.case("Empty", "chosen", {"x": x}, [FLOAT, INT64], domain="", constants={"k": np.array([2])}, axis=1)
+    operator, name, made, feeds = m.CASES.pop()
+    made.graph.node[0].op_type = "TopK"
+    m.CASES.append((operator, name, made, feeds))
+
+
+def functions(m):
+    """Models that bring functions along."""
+    x = m.floats(3, 4, seed=510)
+    own = lambda version=17: [helper.make_opsetid("", version)]
+
+    def bring(name, nodes, made, feeds, outputs, constants=None):
+        m.graph("Function", name, nodes, feeds, outputs, constants=constants)
+        model = m.CASES[-1][2]
+        model.functions.extend(made)
+        for domain in sorted({function.domain for function in made}):
+            model.opset_import.append(helper.make_opsetid(domain, 1))
+
+    twice = helper.make_function("mine", "Twice", ["a"], ["b"], [node("Add", "a a", "b")], own())
+    bring("twice", [node("Twice", "x", "y0", "mine")], [twice], {"x": x}, [FLOAT])
+    bring("twice_twice", [node("Twice", "x", "h", "mine"), node("Twice", "h", "y0", "mine")], [twice], {"x": x}, [FLOAT])
+    four = helper.make_function("mine", "Four", ["b"], ["a"], [node("Twice", "b", "c", "mine"), node("Twice", "c", "a", "mine")],
+                                [*own(), helper.make_opsetid("mine", 1)])
+    bring("nested", [node("Four", "x", "y0", "mine")], [twice, four], {"x": x}, [FLOAT])
+    leaky = node("LeakyRelu", "a", "b")
+    given = helper.make_attribute_ref("alpha", onnx.AttributeProto.FLOAT)
+    given.ref_attr_name = "slope"
+    leaky.attribute.append(given)
+    slope = helper.make_function("mine", "Slope", ["a"], ["b"], [leaky], own(), attributes=["slope"])
+    bring("attribute", [node("Slope", "x", "y0", "mine", slope=.25)], [slope], {"x": x}, [FLOAT])
+    bring("attribute_left_out", [node("Slope", "x", "y0", "mine")], [slope], {"x": x}, [FLOAT])
+    default = helper.make_function("mine", "Slope", ["a"], ["b"], [leaky], own(), attribute_protos=[helper.make_attribute("slope", .5)])
+    bring("attribute_default", [node("Slope", "x", "y0", "mine")], [default], {"x": x}, [FLOAT])
+    bring("attribute_over_default", [node("Slope", "x", "y0", "mine", slope=.125)], [default], {"x": x}, [FLOAT])
+    layer = helper.make_function("pkg.torch", "Linear", ["x", "w", "b"], ["y", "sum"],
+                                 [node("Transpose", "w", "t", perm=[1, 0]), node("MatMul", "x t", "p"), node("Add", "p b", "y"),
+                                  node("ReduceSum", "y", "sum", keepdims=0)], own())
+    weights = {"w": m.floats(5, 4, seed=511), "b": m.floats(5, seed=512), "v": m.floats(2, 5, seed=513), "c": m.floats(2, seed=514)}
+    bring("layers", [node("Linear", "x w b", "h dead", "pkg.torch"), node("Relu", "h", "r"), node("Linear", "r v c", "y0 y1", "pkg.torch")], [layer],
+          {"x": x}, [FLOAT, FLOAT], constants=weights)
+    clipped = helper.make_function("mine", "Clipped", ["a", "low", "high"], ["b"], [node("Clip", "a low high", "b")], own())
+    bring("input_left_out", [node("Clipped", "x  high", "y0", "mine")], [clipped], {"x": x}, [FLOAT],
+          constants={"high": np.array(.25, np.float32)})
+    value = lambda name: helper.make_tensor_value_info(name, FLOAT, None)
+    branches = [helper.make_graph([node(operator, "a", "r")], operator, [], [value("r")]) for operator in ("Relu", "Neg")]
+    chosen = helper.make_function("mine", "Chosen", ["a", "c"], ["b"], [node("If", "c", "b", then_branch=branches[0], else_branch=branches[1])], own())
+    bring("branches", [node("Chosen", "x c", "y0", "mine")], [chosen], {"x": x}, [FLOAT], constants={"c": np.array(False)})
+    shared = [helper.make_graph([node("Twice", "x", "r", "mine")], "twice", [], [value("r")]),
+              helper.make_graph([node("Neg", "x", "r")], "neg", [], [value("r")])]
+    bring("in_a_branch", [node("If", "c", "y0", then_branch=shared[0], else_branch=shared[1])], [twice], {"x": x}, [FLOAT],
+          constants={"c": np.array(True)})
+
+
+def halves(m):
+    """Floats of 16 bits as inputs and outputs."""
+    x, half = m.floats(3, 4, seed=520).astype(np.float16), TensorProto.FLOAT16
+    m.graph("Half", "relu", [node("Relu", "x", "y0")], {"x": x}, [half])
+    m.graph("Half", "product", [node("MatMul", "x w", "p"), node("Add", "p b", "y0")], {"x": x}, [half],
+            constants={"w": m.floats(4, 5, seed=521).astype(np.float16), "b": m.floats(5, seed=522).astype(np.float16)})
+    m.graph("Half", "cast_inside", [node("Cast", "x", "f", to=FLOAT), node("Exp", "f", "y0")], {"x": x}, [FLOAT])
+    m.graph("Half", "one_of_two", [node("Cast", "z", "h", to=half), node("Mul", "x h", "y0"), node("Neg", "y0", "y1")],
+            {"x": x, "z": m.floats(3, 4, seed=523)}, [half, half])
+    m.graph("Half", "chosen", [node("TopK", "x k", "y0 y1", axis=1)], {"x": x}, [half, INT64], constants={"k": np.array([2])})
+    value = helper.make_tensor_value_info("r", half, None)
+    branches = [helper.make_graph([node(operator, "x", "r")], operator, [], [value]) for operator in ("Relu", "Neg")]
+    m.graph("Half", "in_a_branch", [node("If", "c", "y0", then_branch=branches[0], else_branch=branches[1])], {"x": x}, [half],
+            constants={"c": np.array(True)})
+    large = np.array([[65504, -65504, 6e-8, np.inf]], np.float16)
+    m.graph("Half", "ends", [node("Neg", "x", "y0")], {"x": large}, [half])
+
+
 def add(m):
-    for make in (pads, counts, places, products, values, images):
+    for make in (pads, counts, places, products, values, images, forests, quantised, nothing, functions, halves):
         make(m)

@@ -1,5 +1,5 @@
-//! `Einsum`: sums of products over named dimensions. tract sums where its equations say the same as ONNX's; what they do not say (dimensions
-//! of 1 that stretch, diagonals, one number as the answer, whole numbers of 64 bits) is summed here.
+//! `Einsum`: sums of products over named dimensions. tract sums where its equations say the same as ONNX's; what they do not say
+//! (dimensions of 1 that stretch, diagonals, one number as the answer, whole numbers of 64 bits) is summed here.
 
 use super::kernel::{Fact, Kernel, doubles, expansion, narrowed, strides, values, volume, walk};
 use std::collections::BTreeMap;

@@ -70,7 +70,7 @@ def real(tern: Tern, recordings: list[streams.Stream]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def segments(stream: streams.Stream, rng: np.random.Generator) -> list[tuple[pd.DataFrame, pd.Timestamp]]:
+def segments(stream: streams.Stream) -> list[tuple[pd.DataFrame, pd.Timestamp]]:
     """Stretches of the live part, each with the moment from which it is at fault."""
     cut = peers.windows(stream.live, stream.window)
     last = len(cut) - CLEAN - FAULTY
@@ -100,7 +100,7 @@ def injected(tern: Tern, recordings: list[streams.Stream]) -> pd.DataFrame:
                 if fault is None and mde[feature] is None:
                     continue
                 own = fault or faults.bias(1.5 * mde[feature])
-                for rows_of, onset in segments(stream, rng):
+                for rows_of, onset in segments(stream):
                     changed, after = rows_of.copy(), (rows_of.time >= onset).to_numpy()
                     values = changed[feature].to_numpy(dtype=float, copy=True)
                     values[after] = own(values[after], sizes[feature], rng)
@@ -239,7 +239,7 @@ def main() -> None:
     parser.add_argument("--tern", default="tern", help="the command, with words before `decay`")
     parser.add_argument("--cache", type=Path, default=Path("packages"), help="where downloaded packages are kept")
     parser.add_argument("-o", "--out", type=Path, default=Path("results"))
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the synthetic windows")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the nulls, of the fleet and of the labels' null windows")
     parser.add_argument("--only", default="nulls,real,faults,categories,fleet,labels")
     arguments = parser.parse_args()
     chosen = arguments.only.split(",")

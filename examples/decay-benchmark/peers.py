@@ -17,6 +17,7 @@ FEWEST = 5
 
 
 def windows(rows: pd.DataFrame, window: str) -> list[pd.DataFrame]:
+    """Rows cut as `tern decay` cuts them: by day in UTC, or `rows:N`, an unfilled last one dropped."""
     if window == "day":
         return [group for _, group in rows.groupby(rows.time.dt.normalize())]
     size = int(window.removeprefix("rows:"))
@@ -24,11 +25,13 @@ def windows(rows: pd.DataFrame, window: str) -> list[pd.DataFrame]:
 
 
 def shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Shares of `values` in the cells between `edges`, open at both ends: one cell more than edges, sum 1."""
     counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
     return counts / max(len(values), 1)
 
 
 def psi(reference: np.ndarray, live: np.ndarray) -> float:
+    """Population stability index of two rows of shares, each at least 1e-4 so that an empty cell has a logarithm."""
     a, b = np.maximum(reference, 1e-4), np.maximum(live, 1e-4)
     return float(np.sum((b - a) * np.log(b / a)))
 

@@ -34,11 +34,15 @@ impl Access {
 /// The ending of temporary files; [`sweep`] removes what a crash left of them.
 const PARTIAL: &str = ".partial";
 
-/// Writes `bytes` as the whole content of `path`, replacing what was there.
+/// Writes `bytes` as the whole content of `path`, replacing the file that was there.
 ///
 /// # Errors
-/// Where a step fails; then `path` is as it was.
+/// Where a step fails, or what was there is a device, a pipe or a socket, which a rename would destroy; then `path` is as
+/// it was.
 pub fn write(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Err(io::Error::other("it is a device, a pipe or a socket, and only a file can be replaced"));
+    }
     let partial = partial_path(path)?;
     // What a killed write left would keep its own mode.
     if let Err(error) = fs::remove_file(&partial)
@@ -225,6 +229,16 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert!(write(&path, b"x", Access::Public).is_err());
         assert!(path.is_dir());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(write(&path, b"x", Access::Public).is_err());
+        assert!(!fs::metadata(&path).unwrap().is_file());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -88,9 +88,9 @@ impl Calendar {
 
     /// Whether the numbers make sense.
     pub(crate) fn is_sound(&self) -> bool {
-        // The earth's own extremes are -12 and +14 hours.
         let is_time = |step: Option<f64>| step.is_none_or(|step| step.is_finite() && step > 0.0);
-        self.utc_offset.abs() <= 86_400 && is_time(self.step) && is_time(self.longest_step)
+        // The earth's own extremes are -12 and +14 hours; a day is beyond doubt.
+        self.utc_offset.unsigned_abs() <= 86_400 && is_time(self.step) && is_time(self.longest_step)
     }
 
     /// How many columns its windows have, the constant among them.
@@ -264,6 +264,17 @@ mod tests {
         assert!(half.as_slice().iter().zip(expected).all(|(x, e)| (x - e).abs() < 1e-9), "{half:?}");
         assert_eq!(Calendar::plain(0).row(5.0), Row { values: Calendar::plain(0).row(0.0).values, columns: 1 });
         assert!(all.row(f64::NAN).as_slice().iter().any(|x| x.is_nan()), "an unknown time is seen as such");
+    }
+
+    #[test]
+    fn a_calendar_without_sense_is_told_whatever_its_numbers() {
+        let with =
+            |utc_offset, step, longest_step| Calendar { step, longest_step, ..Calendar::plain(utc_offset) }.is_sound();
+        assert!(with(-86_400, None, None) && with(86_400, Some(1.0), Some(1e9)));
+        assert!(![86_401, -86_401, i32::MIN, i32::MAX].into_iter().any(|offset| with(offset, None, None)));
+        for odd in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(!with(0, Some(odd), None) && !with(0, None, Some(odd)), "{odd}");
+        }
     }
 
     #[test]

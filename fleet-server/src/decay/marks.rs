@@ -69,7 +69,8 @@ pub(crate) fn score_name(score: Score) -> String {
     }
 }
 
-fn rule_name(rule: Rule) -> &'static str {
+/// A rule's name in JSON.
+pub(crate) fn rule_name(rule: Rule) -> &'static str {
     match rule {
         Rule::Missing => "missing",
         Rule::Flat => "flat",

@@ -5,7 +5,7 @@
 
 use super::{
     Confidence, DEFAULT_ARL, FORMAT, FeatureProfile, Kind, MAX_ARL, MIN_WINDOWS, Profile, ScoreProfile, Unit, mde,
-    series::{self, MIN_SEEN, Terms},
+    series::{self, BACKTEST_FIT, MIN_SEEN, Terms},
 };
 use crate::{
     calendar::{Calendar, Coverage, DAY},
@@ -31,8 +31,6 @@ const LONGEST_OF_WEEK: f64 = 1.5;
 const LONGEST_OF_DAY: f64 = 0.75;
 /// Days of a baseline that shows each day of the week often enough to tell them apart.
 const WEEKS: f64 = 8.0 * 7.0;
-/// Share of a baseline's windows that a half of the backtest fits on.
-const HALF: f64 = 0.6;
 
 /// A feature before its baseline is looked at.
 #[derive(Debug, Clone, PartialEq)]
@@ -206,7 +204,7 @@ impl<'a> Ground<'a> {
             weekly: length <= LONGEST_OF_WEEK && days >= WEEKS * DAY,
             ..plain
         };
-        let part = (count as f64 * HALF) as usize;
+        let part = (count as f64 * BACKTEST_FIT) as usize;
         let halves = seen(0..part) && seen(count - part..count);
         let held = if halves { 0..0 } else { calendar.annual_columns() };
         let design = Design::of_calendar(&calendar, times.middles);
@@ -309,8 +307,8 @@ fn profiles(
         .collect())
 }
 
-/// What the objective allows beyond the held-out error rate: the least of these, each about half as much again as the one
-/// before, that the baseline's own windows leave quiet. Errors come in waves, and a promise that good times break is none.
+/// What the objective allows beyond the held-out error rate: the least of these, each one and a half to two times the
+/// one before, that the baseline's own windows leave quiet. Errors come in waves, and a promise that good times break is none.
 const ALLOWANCES: [f64; 8] = [0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3];
 /// Share of the alarm level that the baseline's own errors may reach.
 const OBJECTIVE_SHARE: f64 = 0.1;

@@ -52,17 +52,17 @@ impl Trial<'_> {
         let last = self.column.len().saturating_sub(WINDOWS);
         let tries = ONSETS.min(last + 1);
         let onsets = (0..tries).map(|i| i * last / tries.max(1));
-        let found = onsets.flat_map(|onset| [bias, -bias].map(|bias| self.is_found(onset, bias)));
+        let signs = [bias, -bias].map(|bias| (bias, self.moved(bias)));
+        let found = onsets.flat_map(|onset| signs.each_ref().map(|(bias, moved)| self.is_found(onset, *bias, moved)));
         found.filter(|found| *found).count() as f64 >= SHARE * (2 * tries) as f64
     }
 
-    fn is_found(&self, onset: usize, bias: f64) -> bool {
-        let moved = self.moved(bias);
+    fn is_found(&self, onset: usize, bias: f64, moved: &[usize]) -> bool {
         let mut state = self.feature.detector();
         let mut readings = Vec::new();
         self.column.iter().enumerate().skip(onset).take(WINDOWS).any(|(at, sums)| {
             let Sums::Numeric(sums) = sums else { return false };
-            let biased = Sums::Numeric(biased(sums, &moved, bias));
+            let biased = Sums::Numeric(biased(sums, moved, bias));
             let read = self.reader.read(&biased, &mut readings);
             let outcome =
                 read.and_then(|()| state.observe(&self.feature.scores, &readings, self.design.row(at), self.alarm));

@@ -21,12 +21,12 @@ const TAGS: [Score; 6] = Score::NUMERIC;
 /// The tag of the estimated error.
 const ESTIMATED: u8 = 7;
 
-/// Either format's form.
+/// Either format's form: a string, or what format 1 wrote in its place.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Form {
+enum Form<T> {
     Packed(String),
-    Listed(Vec<ScoreProfile>),
+    Plain(T),
 }
 
 /// For `serde(with)`, over a list.
@@ -37,7 +37,9 @@ pub(super) fn serialize<S: Serializer>(scores: &[ScoreProfile], to: S) -> Result
 /// The same.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ScoreProfile>, D::Error> {
     match Form::deserialize(from)? {
-        Form::Listed(scores) => rounded(&scores).ok_or_else(|| D::Error::custom("a score has too many coefficients")),
+        Form::<Vec<ScoreProfile>>::Plain(scores) => {
+            rounded(&scores).ok_or_else(|| D::Error::custom("a score has too many coefficients"))
+        }
         Form::Packed(text) => unpack(&text).ok_or_else(|| D::Error::custom("scores are damaged")),
     }
 }
@@ -45,13 +47,6 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Scor
 /// For `serde(with)`, over one or none.
 pub(super) mod one {
     use super::*;
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Form {
-        Packed(String),
-        Plain(Box<ScoreProfile>),
-    }
 
     pub(in super::super) fn serialize<S: Serializer>(score: &Option<ScoreProfile>, to: S) -> Result<S::Ok, S::Error> {
         match score {
@@ -65,9 +60,9 @@ pub(super) mod one {
             Some([score]) => Ok(Some(score.clone())),
             _ => Err(D::Error::custom("the estimate is damaged")),
         };
-        Ok(match Option::<Form>::deserialize(from)? {
+        Ok(match Option::<Form<ScoreProfile>>::deserialize(from)? {
             None => None,
-            Some(Form::Plain(score)) => only(rounded(std::slice::from_ref(&*score)))?,
+            Some(Form::Plain(score)) => only(rounded(std::slice::from_ref(&score)))?,
             Some(Form::Packed(text)) => only(unpack(&text))?,
         })
     }

@@ -20,7 +20,7 @@ const LADDER: [f64; 10] = [0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0];
 /// Share of the alarm level that unseen baseline windows may reach.
 const BACKTEST_SHARE: f64 = 0.01;
 /// Share of the baseline that a half of the backtest fits on; the rest is run.
-const BACKTEST_FIT: f64 = 0.6;
+pub(crate) const BACKTEST_FIT: f64 = 0.6;
 /// Standard deviation over median absolute deviation of a normal.
 const MAD_SCALE: f64 = 1.4826;
 /// Spread below which a score that is no share counts as constant: rounding of sums, not change.
@@ -40,7 +40,8 @@ pub(crate) struct Terms {
     pub(crate) together: usize,
     /// The detector's alarm level.
     pub(crate) alarm: f64,
-    /// Columns without the days of the week, and whether the score has them in any case.
+    /// How many columns there are without the days of the week: a seasonal score takes them all, another where it shows a
+    /// season.
     pub(crate) season: usize,
     /// Columns whose coefficients the backtest takes from the whole: of the year, where its halves do not span one.
     pub(crate) held: Range<usize>,

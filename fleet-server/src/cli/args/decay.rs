@@ -1,6 +1,6 @@
 //! Flags of `tern decay`: recorded rows, no server, no keys.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -128,6 +128,16 @@ pub(in crate::cli) enum Span {
     Rows(u64),
 }
 
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Day => f.write_str("day"),
+            Self::Week => f.write_str("week"),
+            Self::Rows(rows) => write!(f, "rows:{rows}"),
+        }
+    }
+}
+
 fn span(text: &str) -> Result<Span, String> {
     let rule = "write day, week, or rows:N with N at least 1";
     match text {
@@ -165,6 +175,9 @@ mod tests {
     #[test]
     fn spans_and_offsets_are_read_or_refused() {
         assert_eq!((span("day"), span("week"), span("rows:20")), (Ok(Span::Day), Ok(Span::Week), Ok(Span::Rows(20))));
+        for text in ["day", "week", "rows:20"] {
+            assert_eq!(span(text).unwrap().to_string(), text);
+        }
         for text in ["", "rows", "rows:", "rows:0", "rows:-1", "month", "Day"] {
             assert!(span(text).is_err(), "{text}");
         }

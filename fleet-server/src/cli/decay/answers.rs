@@ -9,10 +9,8 @@ use tern_stats::{
     step::{Direction, State},
 };
 
-use super::{
-    cutter::Closed,
-    said::{Kind, Severity},
-};
+use super::{cutter::Closed, said::Kind};
+use crate::forms::incident::Severity;
 
 /// The detectors on answers.
 pub(super) struct Answers {

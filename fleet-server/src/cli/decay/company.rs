@@ -23,12 +23,15 @@ use tern_stats::{
 
 use super::{
     replay::{Judged, Listener},
-    said::{Alarm, Kind, Severity, score},
+    said::{Alarm, Kind, score},
 };
-use crate::decay::{
-    beside::Beside,
-    judge::{Judge, Readings},
-    marks::QUIET,
+use crate::{
+    decay::{
+        beside::Beside,
+        judge::{Judge, Readings},
+        marks::QUIET,
+    },
+    forms::incident::Severity,
 };
 
 /// One device's window in a round.

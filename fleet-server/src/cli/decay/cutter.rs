@@ -80,6 +80,7 @@ pub(super) fn answer(table: &Table, roles: &Roles) -> anyhow::Result<Answer> {
     let present = |cell: Option<&str>| cell.is_some_and(|cell| !is_missing(cell));
     let (label, prediction) = (cell(roles.label)?, cell(roles.prediction)?);
     let number = |cell: &str| cell.parse::<f64>().ok().filter(|x| x.is_finite());
+    // A model that gives no answer to a question that has one is wrong.
     let wrong = label.zip(prediction).filter(|_| present(label)).map(|(label, prediction)| {
         // `1` and `1.0` are one class.
         let are_equal = || number(label).zip(number(prediction)).is_some_and(|(a, b)| a == b);
@@ -227,7 +228,7 @@ impl Cutter {
         match (self.plan.span, self.plan.bounds(time)) {
             (Span::Rows(rows), _) => {
                 let skipped = (((time - last) / step).round() - 1.0).clamp(0.0, rows as f64) as u64;
-                self.skipped = (self.skipped + skipped).min(rows);
+                self.skipped = self.skipped.saturating_add(skipped).min(rows);
             }
             // Within days that have rows these are counted at their close. Days without any are no windows; the next one
             // stands for them, where the reference never had such a hole.
@@ -256,7 +257,7 @@ impl Cutter {
             let to = if is_last { (last + step).min(end) } else { end };
             is_whole = to - from >= WHOLE * (end - start);
             let expected = ((to - from) / step + 1e-6).floor() as u64;
-            missing += expected.saturating_sub(window.rows);
+            missing = missing.saturating_add(expected.saturating_sub(window.rows));
         }
         window.add_missing(missing);
         let length = self.plan.step().map_or(f64::INFINITY, |step| step * window.rows as f64);

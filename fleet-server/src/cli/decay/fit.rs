@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Serialize;
 use tern_stats::profile::{Baseline, DEFAULT_ARL, FeatureProfile, Kind, MIN_WINDOWS, Profile, Times, fit};
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cli::{
-        args::decay::{Columns, Cut, Fit},
+        args::decay::{Columns, Cut, Fit, Span},
         output::Printer,
     },
     disk::{self, Access},
@@ -76,6 +76,10 @@ pub(super) fn run(order: &Fit, printer: &mut Printer<'_>) -> anyhow::Result<()> 
 pub(super) fn profile(file: &Path, columns: &Columns, cut: &Cut) -> anyhow::Result<(Profile, Vec<String>)> {
     let mut table = Table::open(file)?;
     let roles = Roles::of(&table, columns)?;
+    ensure!(
+        roles.time.is_some() || !matches!(cut.window, Some(Span::Day | Span::Week)),
+        "days and weeks are cut by the times of rows: name their column by --time-column, or cut by rows:N"
+    );
     let known = survey(&mut table, &roles, cut)?;
     let mut table = Table::open(file)?;
     let mut layout = Layout::of(&table, known.specs.iter().map(|spec| (spec.name.as_str(), &spec.kind)))?;

@@ -9,18 +9,14 @@ use std::collections::BTreeMap;
 use anyhow::{Context, ensure};
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
-use tern_stats::{
-    profile::{FeatureProfile, Kind as Counted, ScoreProfile},
-    scores::Score,
-};
+use tern_stats::profile::{FeatureProfile, ScoreProfile};
 
 use super::{
     replay::{Judged, Listener, replay},
-    said::{Alarm, Kind},
+    said::{Alarm, Kind, name},
 };
 use crate::{
     cli::{args::decay::Plot, output::Printer},
-    decay::marks::score_name,
     disk::{self, Access},
     wording::{count, size},
 };
@@ -44,6 +40,8 @@ const EDGE: f64 = 12.0;
 /// One plot.
 struct Panel {
     title: String,
+    /// The score's name, as an alarm gives it before its sign.
+    score: String,
     tau: f64,
     usual: f64,
     /// By window; none where it said nothing.
@@ -83,15 +81,14 @@ pub(super) fn run(order: &Plot, printer: &mut Printer<'_>) -> anyhow::Result<()>
         ensure!(is_known, "the profile watches no {name:?}");
     }
     let Collected { panels, alarms, last, .. } = collected;
-    ensure!(!panels.is_empty(), "the stream has no whole window: there is nothing to draw");
+    ensure!(outcome.windows > 0, "the stream has no whole window: there is nothing to draw");
     ensure!(panels.len() <= MOST, "{} plots are over the limit of {MOST}: choose a column by --feature", panels.len());
-    let mut bytes =
-        drawing(&panels.into_values().collect::<Vec<_>>(), last, outcome.windows, alarms).into_string().into_bytes();
+    let panels: Vec<_> = panels.into_values().collect();
+    let mut bytes = drawing(&panels, last, outcome.windows, alarms).into_string().into_bytes();
     bytes.push(b'\n');
     disk::write(&order.out, &bytes, Access::Public).with_context(|| format!("writing {}", order.out.display()))?;
-    let plots = bytes.windows(b"<polyline".len()).filter(|at| at == b"<polyline").count();
-    let drawn =
-        Drawn { file: order.out.display().to_string(), bytes: bytes.len(), windows: outcome.windows, plots, alarms };
+    let (file, plots) = (order.out.display().to_string(), panels.len());
+    let drawn = Drawn { file, bytes: bytes.len(), windows: outcome.windows, plots, alarms };
     printer.result(&drawn, |p| {
         let (plots, alarms) = (count(drawn.plots, "plot"), count(drawn.alarms, "alarm"));
         p.line(&format!(
@@ -114,13 +111,12 @@ impl Listener for Collected<'_, '_, '_> {
             return Ok(());
         }
         self.alarms += 1;
-        // The window's values come after what was said of them, so its plots may not be there yet.
-        let index = self.names.get(&(device.clone(), name.clone())).copied();
-        let Some(index) = index else { return Ok(()) };
+        let Some(index) = self.names.get(&(device.clone(), name.clone())).copied() else { return Ok(()) };
         let own =
             self.panels.range_mut((device.clone(), index, 0)..=(device, index, usize::MAX)).map(|(_, panel)| panel);
-        let crossed = alarm.score.trim_end_matches(['+', '-']);
-        own.filter(|panel| alarm.kind == Kind::Hard || panel.title.ends_with(&format!(": {crossed}")))
+        // One sign only: a category's own name may end in one.
+        let crossed = alarm.score.strip_suffix(['+', '-']);
+        own.filter(|panel| alarm.kind == Kind::Hard || crossed == Some(panel.score.as_str()))
             .for_each(|panel| panel.marks.push((alarm.window, alarm.kind)));
         Ok(())
     }
@@ -158,17 +154,13 @@ impl Listener for Collected<'_, '_, '_> {
 }
 
 fn panel(device: &str, feature: &FeatureProfile, score: &ScoreProfile) -> Panel {
-    let name = match (score.score, &feature.kind) {
-        (Score::Category(at), Counted::Categorical(known)) => {
-            format!("category:{}", known.names().get(usize::from(at)).map_or("", String::as_str))
-        }
-        (score, _) => score_name(score),
-    };
+    let name = name(feature, score.score);
     let device = if device.is_empty() { String::new() } else { format!("{device} ") };
     // A stationary AR(1) varies by sigma / sqrt(1 - phi^2).
     let usual = USUAL * (1.0 - score.phi) / (1.0 - score.phi * score.phi).sqrt();
     Panel {
         title: format!("{device}{}: {name}", feature.name),
+        score: name,
         tau: score.tau,
         usual,
         values: Vec::new(),

@@ -12,8 +12,8 @@ use tern_stats::profile::{FeatureProfile, Profile};
 use super::{
     answers::Answers,
     company::Company,
-    cutter::{Closed, Cutter, Layout, Plan},
-    said::{Alarm, Kind, Severity, Summary, hard, when},
+    cutter::{Closed, Cutter, Layout},
+    said::{Alarm, Kind, Summary, hard, when},
     standard::Standards,
     table::{Roles, Table},
 };
@@ -26,6 +26,7 @@ use crate::{
         alone::{Alone, Said},
         judge::{Judge, Readings},
     },
+    forms::incident::Severity,
 };
 
 /// One device's stream.
@@ -217,7 +218,7 @@ impl Run {
             answers.gap();
         }
         let readings = judge.read(&closed.window);
-        let start = closed.start.and_then(|start| when(start, Plan::of(profile).calendar));
+        let start = closed.start.and_then(|start| when(start, profile.calendar));
         let mut alarms = Vec::new();
         let mut say = |feature: Option<&str>, kind, score, evidence, severity| {
             let (device, start) = (device.as_deref(), start.clone());

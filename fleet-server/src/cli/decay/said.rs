@@ -6,13 +6,21 @@ use jiff::{Timestamp, tz::Offset};
 use serde::Serialize;
 use tern_stats::{
     calendar::Calendar,
-    hard::{Breach, Rule},
+    hard::Breach,
     profile::{self, FeatureProfile},
     scores::Score,
     step::{Crossing, Direction},
 };
 
-use crate::{cli::output::Printer, decay::judge::Judge, wording::count};
+use crate::{
+    cli::output::Printer,
+    decay::{
+        judge::Judge,
+        marks::{rule_name, score_name},
+    },
+    forms::incident::Severity,
+    wording::count,
+};
 
 /// Which detector spoke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -25,15 +33,6 @@ pub(super) enum Kind {
     Calibration,
     Slo,
     Estimate,
-}
-
-/// How much it asks for a person: from `alarm` on it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Severity {
-    Notice,
-    Alarm,
-    Critical,
 }
 
 /// A crossing of a threshold.
@@ -63,7 +62,7 @@ impl Alarm<'_> {
         let device = self.device.map(|device| format!(" {device}")).unwrap_or_default();
         let feature = self.feature.as_deref().map(|feature| format!(" {feature}")).unwrap_or_default();
         let kind = format!("{:?}", self.kind).to_lowercase();
-        let severity = format!("{:?}", self.severity).to_lowercase();
+        let severity = self.severity.as_str();
         format!(
             "{severity}: window {}{start}{device}{feature}: {kind}, {}, {:+.2}",
             self.window, self.score, self.evidence
@@ -134,27 +133,25 @@ pub(super) fn when(seconds: f64, calendar: Option<Calendar>) -> Option<String> {
     }
 }
 
+/// A score's name: of a category's share with that of the category.
+pub(super) fn name(feature: &FeatureProfile, score: Score) -> String {
+    match (score, &feature.kind) {
+        (Score::Category(index), profile::Kind::Categorical(known)) => {
+            format!("category:{}", known.names().get(usize::from(index)).map_or("", String::as_str))
+        }
+        (score, _) => score_name(score),
+    }
+}
+
 /// Which score crossed, and its sign.
 pub(super) fn score(feature: &FeatureProfile, crossing: &Crossing) -> String {
     let sign = if crossing.direction == Direction::Up { '+' } else { '-' };
-    match (crossing.score, &feature.kind) {
-        (Score::Category(index), profile::Kind::Categorical(known)) => {
-            let name = known.names().get(usize::from(index)).map_or("", String::as_str);
-            format!("category:{name}{sign}")
-        }
-        (score, _) => format!("{}{sign}", crate::decay::marks::score_name(score)),
-    }
+    format!("{}{sign}", name(feature, crossing.score))
 }
 
 /// Which rule was broken, and by how much.
 pub(super) fn hard(breach: &Breach) -> (String, f64) {
-    let rule = match breach.rule {
-        Rule::Missing => "missing",
-        Rule::Flat => "flat",
-        Rule::OutOfRange => "out-of-range",
-        Rule::UnknownCategory => "unknown-category",
-    };
-    (format!("{rule}+"), (breach.share / breach.limit).log10())
+    (format!("{}+", rule_name(breach.rule)), (breach.share / breach.limit).log10())
 }
 
 #[cfg(test)]

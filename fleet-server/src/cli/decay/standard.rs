@@ -1,7 +1,6 @@
 //! What recorded rows are held against: a profile for all devices, or one for each.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,7 +23,8 @@ pub(super) enum Standards {
     Each {
         folder: PathBuf,
         cut: Cut,
-        known: BTreeMap<String, Arc<Judge>>,
+        /// The one that was read first: the others must have its rules.
+        first: Option<Arc<Judge>>,
     },
 }
 
@@ -43,31 +43,26 @@ impl Standards {
                 "{} is a folder of profiles by device: name the column of devices by --device-column",
                 place.display()
             );
-            return Ok((Self::Each { folder: place.into(), cut: cut.clone(), known: BTreeMap::new() }, Vec::new()));
+            return Ok((Self::Each { folder: place.into(), cut: cut.clone(), first: None }, Vec::new()));
         }
         Ok((Self::One(read(place, cut)?), Vec::new()))
     }
 
-    /// The profile of a device.
+    /// The profile of a device, read anew at each call.
     pub(super) fn judge(&mut self, device: &str) -> anyhow::Result<Arc<Judge>> {
         match self {
             Self::One(judge) => Ok(judge.clone()),
-            Self::Each { folder, cut, known } => {
-                if let Some(judge) = known.get(device) {
-                    return Ok(judge.clone());
-                }
+            Self::Each { folder, cut, first } => {
                 ensure!(
                     !device.is_empty() && !device.starts_with('.') && !device.contains(['/', '\\', '\0']),
                     "device {device:?} cannot name a file of the folder of profiles"
                 );
                 let judge = read(&folder.join(format!("{device}.json")), cut)?;
-                if let Some(other) = known.values().next() {
-                    ensure!(
-                        rules(judge.profile()) == rules(other.profile()),
-                        "the profile of device {device:?} has another window, offset or rate than the others"
-                    );
-                }
-                known.insert(device.to_owned(), judge.clone());
+                let first = first.get_or_insert_with(|| judge.clone());
+                ensure!(
+                    rules(judge.profile()) == rules(first.profile()),
+                    "the profile of device {device:?} has another window, offset or rate than the others"
+                );
                 Ok(judge)
             }
         }
@@ -104,7 +99,7 @@ fn judge(profile: Profile) -> anyhow::Result<Arc<Judge>> {
 /// Windows, offset and rate are the profile's; another one asked for is an error.
 fn agree(profile: &Profile, cut: &Cut) -> anyhow::Result<()> {
     let plan = Plan::of(profile);
-    ensure!(cut.window.is_none_or(|span| span == plan.span), "--window is not the profile's, which is {:?}", plan.span);
+    ensure!(cut.window.is_none_or(|span| span == plan.span), "--window is not the profile's, which is {}", plan.span);
     let offset = plan.calendar.map_or(0, |calendar| calendar.utc_offset);
     ensure!(
         cut.utc_offset.is_none_or(|asked| asked == offset),

@@ -306,6 +306,7 @@ fn what_cannot_be_done_is_refused_with_the_line_and_nothing_is_written() {
         ("timeless.csv", &timeless),
         ("ragged.csv", &ragged),
         ("empty.csv", ""),
+        ("header.csv", "time,temperature,state\n"),
     ]);
     for (file, more, reason) in [
         ("short.csv", "", "learning 49 of 50 windows"),
@@ -314,6 +315,8 @@ fn what_cannot_be_done_is_refused_with_the_line_and_nothing_is_written() {
         ("ragged.csv", "", "after line"),
         ("empty.csv", "", "the file is empty"),
         ("none.csv", "", "opening"),
+        ("header.csv", "", "has values in too few windows"),
+        ("good.csv", " --arl nan", "at least 1"),
         ("good.csv", " --ignore other", "names no column \"other\""),
         ("good.csv", " --ignore time", "named by two options"),
         ("good.csv", " --ignore temperature,state", "nothing is left"),
@@ -323,9 +326,19 @@ fn what_cannot_be_done_is_refused_with_the_line_and_nothing_is_written() {
         assert!(outcome.refused().contains(reason), "{reason}: {}", outcome.err);
         assert!(bench.read("p.json").is_none(), "{file}{more}");
     }
+    for window in ["day", "week"] {
+        let timed = bench.decay(&format!("fit --reference good.csv --ignore time --window {window} -o p.json"));
+        assert!(timed.refused().contains("--time-column") && bench.read("p.json").is_none(), "{}", timed.err);
+    }
+    fs::create_dir(bench.folder.path().join("taken.d")).unwrap();
+    for out in ["none.d/p.json", "taken.d"] {
+        let outcome = bench.decay(&format!("fit --reference good.csv --time-column time -o {out}"));
+        assert!(outcome.refused().contains("writing"), "{}", outcome.err);
+    }
+    assert_eq!(fs::read_dir(bench.folder.path().join("taken.d")).unwrap().count(), 0);
     assert_eq!(bench.decay("fit --reference good.csv --time-column time -o p.json").code, 0);
     for (more, reason) in [
-        ("--time-column time --window week", "--window is not the profile's"),
+        ("--time-column time --window rows:9", "--window is not the profile's, which is day"),
         ("--time-column time --utc-offset +01:00", "--utc-offset is not the profile's"),
         ("--time-column time --arl 500", "--arl is not the profile's"),
         ("--ignore time", "--time-column"),
@@ -335,4 +348,97 @@ fn what_cannot_be_done_is_refused_with_the_line_and_nothing_is_written() {
     }
     let same = "replay --profile p.json --stream good.csv --json --time-column time --window day --utc-offset +00:00";
     assert_eq!(lines(&bench.decay(&format!("{same} --arl 1000"))).1["windows"], 60);
+}
+
+#[test]
+fn a_plot_marks_categories_by_their_whole_names_and_needs_a_window() {
+    let rows = |seed, count, limit: f64| {
+        let mut noise = Noise(seed);
+        (0..count).fold("grade\n".to_owned(), |text, _| text + if noise.normal() < limit { "A+\n" } else { "A-\n" })
+    };
+    let (reference, live) = (rows(22, 6_000, 0.0), rows(23, 2_000, 1.0));
+    let short = rows(24, 99, 0.0);
+    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &live), ("short.csv", &short)]);
+    assert_eq!(bench.decay("fit --reference ref.csv --window rows:100 -o p.json").code, 0);
+    let (alarms, _) = lines(&bench.decay("replay --profile p.json --stream live.csv --json"));
+    let crossed = alarms.iter().filter(|alarm| alarm["kind"] == "step").count();
+    assert!(
+        crossed > 0 && alarms.iter().any(|alarm| alarm["score"] == "category:A--" || alarm["score"] == "category:A++"),
+        "{alarms:?}"
+    );
+    let drawn = bench.decay("plot --profile p.json --stream live.csv -o live.svg --output json").json();
+    let svg = String::from_utf8(bench.read("live.svg").unwrap()).unwrap();
+    assert_eq!((svg.matches("<polygon").count(), &drawn["alarms"]), (crossed, &json!(alarms.len())));
+    assert_eq!(drawn["plots"], svg.matches("<polyline").count());
+    let none = bench.decay("plot --profile p.json --stream short.csv -o short.svg");
+    assert!(none.refused().contains("no whole window") && bench.read("short.svg").is_none(), "{}", none.err);
+}
+
+#[test]
+fn a_stream_that_is_not_like_its_profile_is_said_to_be_or_refused() {
+    let reference = hourly(25, 0, 60, plain);
+    let live = hourly(26, 60, 10, |hour, value| if hour == 1_450 { Some("warm".into()) } else { plain(hour, value) });
+    let mut more: Vec<String> = live.lines().map(|line| format!("{line},1,1")).collect();
+    more[0] = "time,temperature,state,label,answer".into();
+    let mut back: Vec<&str> = live.lines().collect();
+    back.swap(100, 101);
+    // A clock that jumps four centuries ahead in the middle of a day.
+    let ahead = format!("{live}2400-01-01T00:00:00Z,1.0,on\n");
+    let bench = Bench::new(&[
+        ("ref.csv", &reference),
+        ("live.csv", &live),
+        ("more.csv", &more.join("\n")),
+        ("less.csv", &live.replace("temperature", "t")),
+        ("back.csv", &back.join("\n")),
+        ("ahead.csv", &ahead),
+        ("text.json", "no profile"),
+    ]);
+    assert_eq!(bench.decay("fit --reference ref.csv --time-column time -o p.json").code, 0);
+    let replay = |profile: &str, stream: &str, more: &str| {
+        bench.decay(&format!("replay --profile {profile} --stream {stream} --time-column time --json{more}"))
+    };
+    let odd = replay("p.json", "live.csv", "");
+    assert!(odd.err.contains("line 12: temperature: no number; counted as missing"), "{}", odd.err);
+    assert_eq!(lines(&odd).1["windows"], 10);
+    let unwatched = replay("p.json", "more.csv", "");
+    assert!(unwatched.err.contains("does not watch: [\"label\", \"answer\"]"), "{}", unwatched.err);
+    let labels = replay("p.json", "more.csv", " --label-column label --prediction-column answer");
+    assert!(labels.err.contains("fitted without labels") && !labels.err.contains("watch"), "{}", labels.err);
+    let (alarms, summary) = lines(&replay("p.json", "ahead.csv", ""));
+    assert_eq!(summary["windows"], 11);
+    assert!(alarms.iter().any(|alarm| alarm["window"] == 10 && alarm["score"] == "missing+"), "{alarms:?}");
+    let whole = String::from_utf8(bench.read("p.json").unwrap()).unwrap();
+    let damaged = whole.replace("\"utc_offset\":0", "\"utc_offset\":-2147483648");
+    assert_ne!(whole, damaged);
+    fs::write(bench.folder.path().join("damaged.json"), damaged).unwrap();
+    for (profile, stream, reason) in [
+        ("p.json", "less.csv", "names no column \"temperature\""),
+        ("p.json", "back.csv", "the time is before that of the row above"),
+        ("text.json", "live.csv", "is no profile"),
+        ("none.json", "live.csv", "there is no profile"),
+        ("damaged.json", "live.csv", "calendar"),
+    ] {
+        let outcome = replay(profile, stream, "");
+        assert_eq!(outcome.code, 1);
+        assert!(outcome.err.contains(reason), "{reason}: {}", outcome.err);
+    }
+}
+
+#[test]
+fn devices_whose_profiles_do_not_go_together_are_refused() {
+    let reference = fleet(27, 1, 0, 80, |_, _| 0.0);
+    let stream = fleet(28, 2, 80, 3, |_, _| 0.0);
+    let escaping = stream.replace("d1,", "../d1,");
+    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &stream), ("escaping.csv", &escaping)]);
+    fs::create_dir(bench.folder.path().join("set.d")).unwrap();
+    for (device, more) in [("d0", ""), ("d1", " --arl 500")] {
+        let line = format!("fit --reference ref.csv --time-column time --ignore device -o set.d/{device}.json{more}");
+        assert_eq!(bench.decay(&line).code, 0);
+    }
+    for (stream, reason) in
+        [("live.csv", "another window, offset or rate"), ("escaping.csv", "\"../d1\" cannot name a file")]
+    {
+        let line = format!("replay --profile set.d --stream {stream} --time-column time --device-column device --json");
+        assert!(bench.decay(&line).refused().contains(reason), "{reason}");
+    }
 }

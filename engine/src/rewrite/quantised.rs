@@ -4,7 +4,7 @@
 //! Products are summed as whole numbers and scaled once, as onnxruntime does; what goes by values one by one is computed in
 //! floats between a `DequantizeLinear` and a `QuantizeLinear`.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType,
 };
@@ -12,11 +12,11 @@ use tract_onnx::pb::{
 /// Says every such operator of the graph, and of those nested in it, otherwise. What cannot be said so stays, and is refused by name or
 /// left to tract.
 pub(super) fn quantised(graph: &mut GraphProto, opset: i64) {
-    let several: HashSet<String> = graph
+    let several: HashMap<String, usize> = graph
         .initializer
         .iter()
         .filter(|tensor| tensor.dims.iter().any(|dim| *dim > 1))
-        .map(|tensor| tensor.name.clone())
+        .map(|tensor| (tensor.name.clone(), tensor.dims.len()))
         .collect();
     let nodes = std::mem::take(&mut graph.node);
     for mut node in nodes {
@@ -36,8 +36,8 @@ pub(super) fn quantised(graph: &mut GraphProto, opset: i64) {
 
 /// What an operator is said in.
 struct Said<'a> {
-    /// The constants of several values.
-    several: &'a HashSet<String>,
+    /// The constants of several values, and their ranks.
+    several: &'a HashMap<String, usize>,
     /// Begins the names of what lies between.
     name: String,
     nodes: Vec<NodeProto>,
@@ -74,7 +74,7 @@ fn int(name: &str, value: i64) -> AttributeProto {
 }
 
 impl<'a> Said<'a> {
-    fn new(node: &NodeProto, several: &'a HashSet<String>) -> Self {
+    fn new(node: &NodeProto, several: &'a HashMap<String, usize>) -> Self {
         let name = node.output.iter().find(|name| !name.is_empty()).cloned().unwrap_or_default();
         Self { several, name, nodes: Vec::new(), tensors: Vec::new() }
     }
@@ -83,7 +83,7 @@ impl<'a> Said<'a> {
     fn node(&mut self, node: &NodeProto, opset: i64) -> Option<()> {
         let output = node.output.first()?;
         let is_known = match &*node.op_type {
-            "QLinearMatMul" => matches!(&*node.domain, "" | "ai.onnx"),
+            "QLinearConv" | "QLinearMatMul" => matches!(&*node.domain, "" | "ai.onnx"),
             _ => node.domain == "com.microsoft",
         };
         if !is_known {
@@ -118,6 +118,7 @@ impl<'a> Said<'a> {
                 self.quantise(value, input(node, 7), input(node, 8), output);
                 Some(())
             }
+            "QLinearConv" => self.conv(node, output),
             "QLinearMatMul" => self.mat_mul(node, output),
             "QGemm" => self.gemm(node, output),
             "MatMulIntegerToFloat" => self.floats(node, output),
@@ -192,7 +193,7 @@ impl<'a> Said<'a> {
 
     /// Whether a tensor is known to hold several values.
     fn is_several(&self, name: &str) -> bool {
-        self.several.contains(name)
+        self.several.contains_key(name)
     }
 
     /// The product of scales, as floats of 32 bits.
@@ -246,6 +247,41 @@ impl<'a> Said<'a> {
         let scale = self.scale([a.0[1], b.0[1]]);
         self.requantise(sums, scale, [input(node, 6), input(node, 7)], output);
         Some(())
+    }
+
+    /// Where the weights are known, and with them how many axes a value for each channel has behind it.
+    fn conv(&mut self, node: &NodeProto, output: &str) -> Option<()> {
+        let (x, w, bias) = (triple(node, 0), triple(node, 3), input(node, 8));
+        let rank = *self.several.get(w.0[0])?;
+        if rank < 3 || self.is_several(x.0[1]) || self.is_several(x.0[2]) {
+            return None;
+        }
+        let inputs = [x.0[0], w.0[0], x.0[2], w.0[2]].map(str::to_owned);
+        let mut sums = self.plain("ConvInteger", inputs, "sums", node.attribute.clone());
+        if !bias.is_empty() {
+            let bias = self.channels(bias, rank, "bias");
+            sums = self.plain("Add", [sums, bias], "biased", Vec::new());
+        }
+        let to = int("to", i64::from(i32::from(DataType::Float)));
+        let sums = self.plain("Cast", [sums], "float", vec![to]);
+        let each = self.is_several(w.0[1]).then(|| self.channels(w.0[1], rank, "scales"));
+        let scale = self.scale([x.0[1], each.as_deref().unwrap_or(w.0[1])]);
+        self.requantise(sums, scale, [input(node, 6), input(node, 7)], output);
+        Some(())
+    }
+
+    /// A value for each channel, before the axes of an image.
+    fn channels(&mut self, name: &str, rank: usize, part: &str) -> String {
+        let shape = self.named(&format!("{part}.shape"));
+        let dims: Vec<i64> = std::iter::once(-1).chain(std::iter::repeat_n(1, rank - 2)).collect();
+        self.tensors.push(TensorProto {
+            name: shape.clone(),
+            data_type: DataType::Int64.into(),
+            dims: vec![dims.len() as i64],
+            int64_data: dims,
+            ..TensorProto::default()
+        });
+        self.plain("Reshape", [name.to_owned(), shape], part, Vec::new())
     }
 
     fn gemm(&mut self, node: &NodeProto, output: &str) -> Option<()> {
@@ -314,7 +350,7 @@ mod tests {
     fn said(operator: &str, inputs: &str, opset: i64) -> GraphProto {
         let node = NodeProto {
             op_type: operator.into(),
-            domain: if operator == "QLinearMatMul" { "" } else { "com.microsoft" }.into(),
+            domain: if matches!(operator, "QLinearConv" | "QLinearMatMul") { "" } else { "com.microsoft" }.into(),
             input: inputs.split(' ').map(str::to_owned).collect(),
             output: vec!["y".into()],
             ..NodeProto::default()

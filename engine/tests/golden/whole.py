@@ -46,6 +46,29 @@ def matrices(m):
             constants={"w": whole(m, 618, 11, 4), "wz": np.array([3], np.uint8)})
 
 
+def requantised(m):
+    """Scaled back to 8 bits; `x` and what comes out have the weights' kind of values, or bytes."""
+    def case(name, x, w, scales, bias=None, zero=0, **attributes):
+        kind = x.dtype
+        fixed = {"s": np.float32(0.02), "z": np.array(np.iinfo(kind).max // 3, kind), "w": w, "ws": np.array(scales, np.float32),
+                 "wz": np.full(np.shape(scales), zero, w.dtype), "os": np.float32(0.9), "oz": np.array(5, kind)}
+        fixed = {name: np.asarray(value) for name, value in fixed.items()} | ({} if bias is None else {"b": bias})
+        node = helper.make_node("QLinearConv", ["x", *fixed], ["y0"], **attributes)
+        m.graph("QLinearConv", name, [node], {"x": x}, [helper.np_dtype_to_tensor_dtype(kind)], constants=fixed)
+
+    image, signed = whole(m, 620, 2, 3, 7, 6), whole(m, 621, 2, 3, 7, 6, dtype=np.int8)
+    bias = m.rng(622).integers(-9000, 9000, 4).astype(np.int32)
+    each = [0.011, 0.007, 0.03, 0.001]
+    case("bytes", image, whole(m, 623, 4, 3, 3, 3), 0.01, bias, zero=120, pads=[1, 1, 1, 1])
+    case("each", image, whole(m, 624, 4, 3, 3, 3, dtype=np.int8), each, bias, strides=[2, 1])
+    case("signed", signed, whole(m, 625, 4, 3, 3, 3, dtype=np.int8), 0.01, dilations=[2, 1])
+    case("signed_each", signed, whole(m, 626, 4, 3, 1, 1, dtype=np.int8), each, bias)
+    case("same", image, whole(m, 627, 4, 3, 3, 2, dtype=np.int8), each, bias, auto_pad="SAME_UPPER")
+    case("depthwise", whole(m, 628, 2, 4, 7, 6), whole(m, 629, 4, 1, 3, 3, dtype=np.int8), each, bias, group=4, pads=[1, 1, 1, 1])
+    case("line", whole(m, 630, 2, 3, 9), whole(m, 631, 4, 3, 3, dtype=np.int8), each, bias)
+
+
 def add(m):
     convolutions(m)
     matrices(m)
+    requantised(m)

@@ -233,6 +233,13 @@ def quantised(m):
               inputs="c a as az b bs bz ys yz", domain="com.microsoft")
 
 
+def found_scales(m):
+    for name, x in (("zeros", np.zeros((3, 4), np.float32)), ("positive", np.abs(m.floats(3, 4, seed=491)) + 1), ("mixed", m.floats(3, 400, seed=492)),
+                    ("negative", -np.abs(m.floats(3, 4, seed=493)) - 1), ("one", np.array([[2.5]], np.float32)), ("deep", m.floats(2, 3, 4, 5, seed=494)),
+                    ("ties", np.arange(-128, 128, dtype=np.float32).reshape(2, 128) / 2)):
+        m.case("DynamicQuantizeLinear", name, {"x": x}, [UINT8, FLOAT, UINT8], domain="")
+
+
 def nothing(m):
     """Calls without rows: outputs that have a row for each are empty, others are what they are."""
     x, y = m.floats(0, 3, seed=500), m.floats(5, 3, seed=501)
@@ -320,5 +327,5 @@ def halves(m):
 
 
 def add(m):
-    for make in (pads, counts, places, products, values, casts, images, forests, quantised, nothing, functions, halves):
+    for make in (pads, counts, places, products, values, casts, images, forests, quantised, found_scales, nothing, functions, halves):
         make(m)

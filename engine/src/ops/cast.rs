@@ -1,18 +1,19 @@
 //! `Cast` to whole numbers of 64 bits, which tract takes for sizes, of which it keeps 32 bits: here only sizes stay sizes. And of floats to
 //! narrower whole numbers and to text, and of truth to text, which tract rounds and spells otherwise.
 
+use super::kernel::Built;
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     prelude::{TractError, f16, tensor1},
     tract_core::ops::{cast::cast, element_wise::ElementWiseMiniOp, element_wise::ElementWiseOp},
     tract_hir::internal::{
-        Datum, DatumType, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec,
-        Tensor, TensorProxy, TractResult, TypedModel, bail, ensure, expand,
+        Datum, DatumType, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec, Tensor,
+        TensorProxy, TractResult, TypedModel, bail, ensure, expand,
     },
 };
 
-pub(super) fn to(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn to(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     Ok(match node.get_attr::<DatumType>("to")? {
         DatumType::I64 => (expand(ToInt64), Vec::new()),
         to if Spelt::is_for(to) => {
@@ -30,7 +31,7 @@ struct Like {
     to: Option<DatumType>,
 }
 
-pub(super) fn like(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn like(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     Ok((expand(Like { stock: super::stock_expansion("CastLike", context, node)?, to: None }), Vec::new()))
 }
 

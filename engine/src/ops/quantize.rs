@@ -4,7 +4,7 @@
 //! becomes the lowest value, and infinities the last of their side. And `DynamicQuantizeLinear`, which finds scale and zero point in the
 //! values: of nothing but zeros tract finds a scale of 0, onnxruntime of 1.
 
-use super::kernel::{Fact, Kernel, expect, floats, values};
+use super::kernel::{Fact, Kernel, axis, expect, floats, values};
 use tract_onnx::{
     pb::NodeProto,
     prelude::{Datum, DatumType, Tensor, TractResult, tensor0},
@@ -53,9 +53,7 @@ impl Quantize {
 
     /// Over how many values in a row one scale holds, where several do.
     fn run_length(&self, shape: &[usize], scales: usize) -> TractResult<usize> {
-        let rank = i64::try_from(shape.len())?;
-        ensure!((-rank..rank).contains(&self.axis), "has no axis {} in {rank} dimensions", self.axis);
-        let axis = usize::try_from(self.axis.rem_euclid(rank))?;
+        let axis = axis(self.axis, shape.len())?;
         ensure!(shape[axis] == scales, "has {scales} scales for the {} places of axis {axis}", shape[axis]);
         Ok(shape[axis + 1..].iter().product())
     }

@@ -18,7 +18,8 @@ pub(crate) fn dtype(datum: DatumType) -> Option<DType> {
         DatumType::I16 => DType::I16,
         DatumType::I32 => DType::I32,
         DatumType::I64 | DatumType::TDim => DType::I64,
-        DatumType::F32 => DType::F32,
+        // Callers get 16-bit floats as such of 32.
+        DatumType::F16 | DatumType::F32 => DType::F32,
         DatumType::F64 => DType::F64,
         DatumType::String => DType::Bytes,
         _ => return None,
@@ -83,6 +84,7 @@ pub(crate) fn from_tract(tensor: &TractTensor) -> TractResult<Tensor> {
         DatumType::I16 => Data::I16(copy(tensor)?),
         DatumType::I32 => Data::I32(copy(tensor)?),
         DatumType::I64 => Data::I64(copy(tensor)?),
+        DatumType::F16 => Data::F32(copy(&*tensor.cast_to::<f32>()?)?),
         DatumType::F32 => Data::F32(copy(tensor)?),
         DatumType::F64 => Data::F64(copy(tensor)?),
         DatumType::String => {
@@ -100,13 +102,20 @@ mod tests {
     use super::*;
     use crate::fixtures::any_tensor;
     use proptest::prelude::*;
-    use tract_onnx::prelude::ToDim;
+    use tract_onnx::prelude::{ToDim, f16};
 
     #[test]
     fn symbolic_dimensions_come_out_as_int64() {
         let dims = tensor1(&[3.to_dim(), 4.to_dim()]);
         assert_eq!(from_tract(&dims).unwrap(), Tensor::new([2], vec![3i64, 4]).unwrap());
-        assert_eq!(dtype(DatumType::F16), None);
+        assert_eq!(dtype(DatumType::Blob), None);
+    }
+
+    #[test]
+    fn halves_come_out_as_floats_of_32_bits() {
+        let halves = tensor1(&[f16::from_f32(1.5), f16::from_f32(-2.0)]);
+        assert_eq!(from_tract(&halves).unwrap(), Tensor::new([2], vec![1.5f32, -2.0]).unwrap());
+        assert_eq!(dtype(DatumType::F16), Some(DType::F32));
     }
 
     proptest! {

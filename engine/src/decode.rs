@@ -36,6 +36,13 @@ pub(crate) fn model(bytes: &[u8], limits: &Limits) -> Result<pb::ModelProto, Loa
     decoded.map_err(|error| LoadError::malformed(error.to_string()))
 }
 
+/// Memory, in bytes, that another copy of a function would take at most.
+pub(crate) fn weight(function: &pb::FunctionProto) -> u64 {
+    let mut total = 0;
+    let walked = walk(&function.encode_to_vec(), Kind::Function, DEPTH, u64::MAX, &mut total);
+    walked.map_or(u64::MAX, |()| total)
+}
+
 /// Decodes one tensor file within `limit` bytes of memory; the error says why not.
 pub(crate) fn tensor(bytes: &[u8], limit: u64) -> Result<pb::TensorProto, String> {
     weigh(bytes, Kind::Tensor, limit).map_err(|weight| weight.to_string())?;
@@ -80,7 +87,7 @@ impl Kind {
             (Graph, 11..=13) => Value,
             (Graph, 14) => Annotation,
             (Graph, 15) | (Attribute, 22 | 23) => Sparse,
-            (Node, 5) => Attribute,
+            (Node, 5) | (Function, 11) => Attribute,
             (Attribute, 15) | (Value, 2) => Type,
             (Type, 1) => TensorType,
             (TensorType, 2) => Shape,

@@ -44,6 +44,8 @@ impl Model {
     pub fn load(bytes: &[u8], limits: &Limits) -> Result<Self, LoadError> {
         let mut proto = decode::model(bytes, limits)?;
         check::size(&proto, limits)?;
+        rewrite::plain(&mut proto, bytes, limits)?;
+        check::size(&proto, limits)?;
         rewrite::all(&mut proto);
         let reader = plans::reader();
         let graph = check::graph(&proto, &reader, limits)?;
@@ -119,12 +121,24 @@ impl Model {
     /// [`RunError`]; the model stays usable after every one of them.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         let rows = self.rows(inputs)?;
-        if rows == Some(0)
-            && let Some(nothing) = self.nothing()
+        let is_empty = |(spec, input): (&TensorSpec, &Tensor)| spec.is_batched() && input.shape().first() == Some(&0);
+        if rows.is_none_or(|rows| rows <= self.batch_limit)
+            && self.inputs().iter().zip(inputs).any(is_empty)
+            && let Some(nothing) = self.nothing(inputs)
         {
             return Ok(nothing);
         }
+        // Some outputs have values all the same, such as sums; where no plan gives them, the call is refused for its rows.
+        if rows == Some(0)
+            && let Ok(answer) = self.computed(inputs)
+        {
+            return Ok(answer);
+        }
         rows.map_or(Ok(()), |rows| self.admit_rows(rows))?;
+        self.computed(inputs)
+    }
+
+    fn computed(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         let plan = self.plans.of_call(inputs).map_err(|cause| {
             let form = form::Form::of_call(inputs, false).text(self.inputs());
             RunError::NotCompilable { form: form.unwrap_or_else(|| "this call".into()), cause: Box::new(cause) }
@@ -160,13 +174,26 @@ impl Model {
         Ok(most.filter(|most| *most > self.batch_limit).or(rows.first().map(|(_, rows)| *rows)))
     }
 
-    /// The outputs for no rows, where each output has a row for each row that goes in.
-    fn nothing(&self) -> Option<Vec<Tensor>> {
-        let empty = |spec: &TensorSpec| {
-            let shape = spec.is_batched().then(|| spec.pinned(0))??;
-            Tensor::new(shape, Data::none(spec.dtype)).ok()
+    /// The outputs for a call in which an input has no rows, where none of them then has a value. What shapes they have is told by plans
+    /// for two and for three rows instead.
+    fn nothing(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+        let dims = |rows: usize| -> Option<Vec<Vec<usize>>> {
+            let shape = |(spec, input): (&TensorSpec, &Tensor)| {
+                let mut shape = input.shape().to_vec();
+                let first = shape.first_mut().filter(|first| spec.is_batched() && **first == 0);
+                first.into_iter().for_each(|first| *first = rows);
+                shape
+            };
+            let plan = self.plans.of_shapes(self.inputs().iter().zip(inputs).map(shape).collect()).ok()?;
+            plan.outputs.iter().map(|output| output.dims.iter().copied().collect()).collect()
         };
-        self.outputs().iter().map(empty).collect()
+        let empty = |((spec, two), three): ((&TensorSpec, Vec<usize>), Vec<usize>)| {
+            let none = |(two, three): (&usize, &usize)| (3 * two).checked_sub(2 * three);
+            let shape: Vec<usize> = two.iter().zip(&three).map(none).collect::<Option<_>>()?;
+            let is_empty = two.len() == three.len() && shape.contains(&0);
+            Tensor::new(is_empty.then_some(shape)?, Data::none(spec.dtype)).ok()
+        };
+        self.outputs().iter().zip(dims(2)?).zip(dims(3)?).map(empty).collect()
     }
 
     fn admit_rows(&self, rows: usize) -> Result<(), RunError> {

@@ -8,18 +8,24 @@ mod cast;
 mod columns;
 mod cumsum;
 mod dequantize;
+mod einsum;
 mod elements;
 mod encode;
 mod found;
 mod gemm;
+mod grid_sample;
 mod images;
+mod indices;
 mod kernel;
 mod labels;
 mod linear;
 mod losses;
 mod matrices;
+mod mean;
+mod pad;
 mod picks;
 mod post;
+mod products;
 mod quantize;
 mod quantized_lstm;
 mod recurrent;
@@ -42,7 +48,7 @@ use tract_onnx::{
     pb::NodeProto,
     prelude::{TractResult, TypedModel},
     tract_core::ops::scan::OptScan,
-    tract_hir::internal::{InferenceOp, TypedOp, anyhow},
+    tract_hir::internal::{Expansion, InferenceOp, TypedOp, anyhow},
 };
 
 type Builder = fn(&ParsingContext<'_>, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
@@ -52,6 +58,13 @@ fn stock(name: &str) -> TractResult<Builder> {
     static STOCK: OnceLock<Onnx> = OnceLock::new();
     let stock = STOCK.get_or_init(tract_onnx::onnx);
     stock.op_register.0.get(name).copied().ok_or_else(|| anyhow!("tract has no operator {name}"))
+}
+
+/// tract's own operator, to be asked for the forms of it that are right.
+fn stock_expansion(name: &str, context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Box<dyn Expansion>> {
+    let (built, _) = stock(name)?(context, node)?;
+    let built = built.as_op().downcast_ref::<Box<dyn Expansion>>();
+    built.cloned().ok_or_else(|| anyhow!("tract's {name} is not what it was"))
 }
 
 /// The models that an operator of a plan runs within it.
@@ -70,6 +83,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "Binarizer", columns::binarizer);
     operator!(register, "CDist", matrices::distances);
     register.insert("Cast", cast::to);
+    register.insert("CastLike", cast::like);
     operator!(register, "CategoryMapper", encode::category_mapper);
     register.insert("Celu", elements::celu);
     operator!(register, "CenterCropPad", picks::center_crop_pad);
@@ -81,10 +95,13 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("DequantizeLinear", dequantize::linear);
     operator!(register, "Det", matrices::det);
     operator!(register, "DynamicQuantizeLSTM", quantized_lstm::lstm);
+    register.insert("Einsum", einsum::einsum);
     operator!(register, "FeatureVectorizer", columns::feature_vectorizer);
     register.insert("GRU", recurrent::gru);
+    register.insert("GatherND", indices::gather_nd);
     register.insert("Gemm", gemm::product);
     operator!(register, "GlobalLpPool", windows::global_lp_pool);
+    register.insert("GridSample", grid_sample::read);
     register.insert("If", branch::conditional);
     operator!(register, "Imputer", columns::imputer);
     register.insert("IsInf", elements::is_inf);
@@ -96,14 +113,19 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("LSTM", recurrent::lstm);
     register.insert("LogSoftmax", softmax::log_softmax);
     register.insert("LpPool", windows::lp_pool);
+    register.insert("MatMul", products::mat_mul);
     operator!(register, "MaxUnpool", windows::max_unpool);
+    register.insert("MatMulInteger", products::mat_mul_integer);
+    register.insert("Mean", mean::mean);
     operator!(register, "MurmurHash3", text::murmur);
     operator!(register, "NegativeLogLikelihoodLoss", losses::negative_log_likelihood);
     operator!(register, "Normalizer", columns::normalizer);
     operator!(register, "OneHotEncoder", encode::one_hot);
-    register.insert("Pad", picks::pad);
+    operator!(register, "OneHot", indices::one_hot);
+    register.insert("Pad", pad::pad);
     operator!(register, "QuantizeLinear", quantize::linear);
     register.insert("RNN", recurrent::rnn);
+    register.insert("Range", indices::range);
     register.insert("ReduceLogSumExp", reduce::log_sum_exp);
     register.insert("ReduceMax", reduce::max);
     register.insert("ReduceMin", reduce::min);
@@ -115,9 +137,11 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "SVMRegressor", svm::regressor);
     operator!(register, "Scaler", scaler::build);
     register.insert("Sigmoid", elements::sigmoid);
+    register.insert("ScatterND", indices::scatter_nd);
     operator!(register, "SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy);
     register.insert("Softplus", elements::softplus);
     register.insert("StringNormalizer", text::string_normalizer);
+    register.insert("Swish", elements::swish);
     operator!(register, "TfIdfVectorizer", text::tf_idf);
     operator!(register, "TreeEnsemble", tree::ensemble);
     operator!(register, "TreeEnsembleClassifier", tree::classifier);

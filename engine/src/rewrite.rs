@@ -1,12 +1,27 @@
 //! What is said otherwise in a file before tract reads it.
 
 mod distances;
+mod functions;
+mod halves;
 mod quantised;
 
-use crate::{check, ops::is_plain_recurrent};
+use crate::{check, error::LoadError, limits::Limits, ops::is_plain_recurrent};
 use distances::distances;
+use halves::halves;
 use quantised::quantised;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
+
+/// What else needs to know of the file: functions are gone, and no input or output is of 16-bit floats. `bytes` are the file.
+///
+/// # Errors
+/// Where a function cannot be put in the place of its calls.
+pub(crate) fn plain(proto: &mut ModelProto, bytes: &[u8], limits: &Limits) -> Result<(), LoadError> {
+    functions::inline(proto, bytes, limits)?;
+    if let Some(graph) = proto.graph.as_mut() {
+        halves(graph);
+    }
+    Ok(())
+}
 
 /// Every rewriting, in the order in which they build on each other.
 pub(crate) fn all(proto: &mut ModelProto) {
@@ -19,6 +34,7 @@ pub(crate) fn all(proto: &mut ModelProto) {
         backwards(graph, opset);
         pools(graph);
         upsamples(graph);
+        greatest(graph, opset);
         check::name_apart(graph);
     }
 }
@@ -107,6 +123,29 @@ fn upsamples(graph: &mut GraphProto) {
             data_type: DataType::Float.into(),
             dims: vec![i64::try_from(scales.floats.len()).unwrap_or(i64::MAX)],
             float_data: scales.floats.clone(),
+            ..TensorProto::default()
+        });
+        node.input.push(name);
+    }
+}
+
+/// The number of values that a `TopK` before opset 10 gives, which is an attribute, as the input that it is from then on.
+fn greatest(graph: &mut GraphProto, opset: i64) {
+    let GraphProto { node, initializer, .. } = graph;
+    for node in node {
+        let nested =
+            node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
+        nested.for_each(|graph| greatest(graph, opset));
+        if opset >= 10 || !is_core(node, "TopK") || node.input.len() != 1 {
+            continue;
+        }
+        let count = node.attribute.iter().find(|attribute| attribute.name == "k").map(|attribute| attribute.i);
+        let name = format!("greatest.{}", node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str));
+        initializer.push(TensorProto {
+            name: name.clone(),
+            data_type: DataType::Int64.into(),
+            dims: vec![1],
+            int64_data: count.into_iter().collect(),
             ..TensorProto::default()
         });
         node.input.push(name);

@@ -10,9 +10,12 @@ use crate::{
 };
 use prost::Message;
 use thiserror::Error;
-use tract_onnx::pb::{
-    TensorProto,
-    tensor_proto::{DataLocation, DataType},
+use tract_onnx::{
+    pb::{
+        TensorProto,
+        tensor_proto::{DataLocation, DataType},
+    },
+    prelude::f16,
 };
 
 /// Memory that decoding one tensor file may take, in bytes.
@@ -35,12 +38,38 @@ pub enum TensorFileError {
     Shape(#[from] TensorError),
 }
 
-/// Reads one ONNX `TensorProto`, the content of a golden vector's `.pb` file. Its name is not kept.
+/// Reads one ONNX `TensorProto`, the content of a golden vector's `.pb` file. Its name is not kept. 16-bit floats become floats of 32, as
+/// which a model takes and gives them.
 ///
 /// # Errors
 /// [`TensorFileError`] if the bytes are no such message, or hold a type or a place of data that is not supported.
 pub fn tensor_from_pb(bytes: &[u8]) -> Result<Tensor, TensorFileError> {
-    from_proto(decode::tensor(bytes, DECODED_BYTES).map_err(|what| malformed(&what))?)
+    from_proto(wide(decode::tensor(bytes, DECODED_BYTES).map_err(|what| malformed(&what))?)?)
+}
+
+/// Floats of 16 bits as floats of 32; anything else as it is.
+fn wide(proto: TensorProto) -> Result<TensorProto, TensorFileError> {
+    if proto.data_type != DataType::Float16 as i32 || is_external(&proto) {
+        return Ok(proto);
+    }
+    let halves: Vec<u16> = match raw(DType::U16, &proto.raw_data)? {
+        Data::U16(halves) if !halves.is_empty() => halves,
+        _ => narrowed(&proto.int32_data)?,
+    };
+    let float_data = halves.into_iter().map(|half| f16::from_bits(half).to_f32()).collect();
+    Ok(TensorProto {
+        data_type: DataType::Float as i32,
+        raw_data: Default::default(),
+        int32_data: Vec::new(),
+        float_data,
+        ..proto
+    })
+}
+
+/// Numbers in a type that has room for fewer.
+fn narrowed<S: Copy, T: TryFrom<S>>(values: &[S]) -> Result<Vec<T>, TensorFileError> {
+    let fit = values.iter().map(|value| T::try_from(*value));
+    fit.collect::<Result<_, _>>().map_err(|_| malformed("a value does not fit its element type"))
 }
 
 /// The same from a message that was decoded already.
@@ -166,18 +195,14 @@ fn malformed(what: &str) -> TensorFileError {
 }
 
 fn typed(dtype: DType, proto: TensorProto) -> Result<Data, TensorFileError> {
-    fn narrow<S: Copy, T: TryFrom<S>>(values: &[S]) -> Result<Vec<T>, TensorFileError> {
-        let fit = values.iter().map(|value| T::try_from(*value));
-        fit.collect::<Result<_, _>>().map_err(|_| malformed("a value does not fit its element type"))
-    }
     Ok(match dtype {
         DType::Bool => Data::Bool(proto.int32_data.iter().map(|value| *value != 0).collect()),
-        DType::U8 => Data::U8(narrow(&proto.int32_data)?),
-        DType::U16 => Data::U16(narrow(&proto.int32_data)?),
-        DType::U32 => Data::U32(narrow(&proto.uint64_data)?),
+        DType::U8 => Data::U8(narrowed(&proto.int32_data)?),
+        DType::U16 => Data::U16(narrowed(&proto.int32_data)?),
+        DType::U32 => Data::U32(narrowed(&proto.uint64_data)?),
         DType::U64 => Data::U64(proto.uint64_data),
-        DType::I8 => Data::I8(narrow(&proto.int32_data)?),
-        DType::I16 => Data::I16(narrow(&proto.int32_data)?),
+        DType::I8 => Data::I8(narrowed(&proto.int32_data)?),
+        DType::I16 => Data::I16(narrowed(&proto.int32_data)?),
         DType::I32 => Data::I32(proto.int32_data),
         DType::I64 => Data::I64(proto.int64_data),
         DType::F32 => Data::F32(proto.float_data),
@@ -234,9 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn halves_are_read_as_floats_of_32_bits() {
+        let floats = Tensor::new([2], vec![1.5f32, -2.0]).unwrap();
+        let typed = TensorProto { int32_data: vec![0x3e00, 0xc000], ..proto(DataType::Float16, &[2]) };
+        let raw = TensorProto { raw_data: vec![0x00, 0x3e, 0x00, 0xc0], ..proto(DataType::Float16, &[2]) };
+        for half in [typed, raw] {
+            assert_eq!(tensor_from_pb(&half.encode_to_vec()), Ok(floats.clone()));
+        }
+        let wide = TensorProto { int32_data: vec![1 << 16], ..proto(DataType::Float16, &[1]) };
+        assert!(matches!(tensor_from_pb(&wide.encode_to_vec()), Err(TensorFileError::Malformed(_))));
+    }
+
+    #[test]
     fn each_refusal_has_its_variant() {
-        let half = proto(DataType::Float16, &[1]);
-        assert_eq!(tensor_from_pb(&half.encode_to_vec()), Err(TensorFileError::UnsupportedType("FLOAT16".into())));
+        let brain = proto(DataType::Bfloat16, &[1]);
+        assert_eq!(tensor_from_pb(&brain.encode_to_vec()), Err(TensorFileError::UnsupportedType("BFLOAT16".into())));
         let entry = StringStringEntryProto { key: "location".into(), value: "../secret".into() };
         let outside = TensorProto { external_data: vec![entry], ..proto(DataType::Float, &[1]) };
         assert_eq!(tensor_from_pb(&outside.encode_to_vec()), Err(TensorFileError::ExternalData));

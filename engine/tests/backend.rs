@@ -58,9 +58,9 @@ const LEFT_OUT: [&str; 29] = [
     "training_mode",
 ];
 /// Fewest cases that are answered as their files say: of all, and of those that an answer is asked for.
-const PASS: usize = 1091;
+const PASS: usize = 1115;
 const ASKED: usize = 1141;
-const ASKED_PASS: usize = 1071;
+const ASKED_PASS: usize = 1095;
 
 fn run(command: &mut Command) {
     let output = command.output().unwrap();

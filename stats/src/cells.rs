@@ -1,6 +1,6 @@
 //! Which cell of a feature's reference a value falls in.
 //!
-//! Counts per cell are exact at the edges, cost one binary search, and merge by adding; that is all the detectors need.
+//! Counts per cell are exact at the edges, cost ten comparisons, and merge by adding; that is all the detectors need.
 //! Quantiles between edges are not to be read from them (measured: up to 0.3 in rank after a shift).
 
 use serde::{Deserialize, Serialize};
@@ -77,14 +77,27 @@ impl Edges {
     }
 
     /// The cell of a finite `x`.
+    #[inline]
     pub fn index(&self, x: f64) -> usize {
-        self.0.partition_point(|edge| *edge <= x)
+        match self.0.as_array() {
+            Some(edges) => index_of_all(edges, x),
+            None => self.0.partition_point(|edge| *edge <= x),
+        }
     }
 
     /// The edges, growing.
     pub fn as_slice(&self) -> &[f64] {
         &self.0
     }
+}
+
+/// The cell among [`CELLS`]: every fourth edge is counted, then the three behind the last of them that is not above `x`.
+/// Two rounds of comparisons that wait for nothing but the value take half the time of five that wait for one another.
+#[inline]
+fn index_of_all(edges: &[f64; CELLS - 1], x: f64) -> usize {
+    let below = |at: usize| usize::from(edges[at] <= x);
+    let first = 4 * (below(3) + below(7) + below(11) + below(15) + below(19) + below(23) + below(27));
+    first + below(first) + below(first + 1) + below(first + 2)
 }
 
 /// A number above `low` and at most `high`, the shortest to write near their middle: every such edge cuts a sample alike,
@@ -151,6 +164,18 @@ mod tests {
             prop_assert!(edges.cells() <= CELLS);
             prop_assert_eq!(Edges::new(edges.as_slice().to_vec()), Ok(edges.clone()));
             prop_assert!(values.is_sorted_by_key(|x| edges.index(*x)));
+        }
+
+        #[test]
+        fn a_value_lies_behind_all_edges_that_are_not_above_it(
+            values in prop::collection::btree_set(-1_000..1_000i32, 20..34),
+            extra in prop::collection::vec(-1_001.0..1_001.0f64, 20),
+        ) {
+            let edges = Edges::new(values.into_iter().map(f64::from).collect()).unwrap();
+            let near = edges.as_slice().iter().flat_map(|edge| [edge.next_down(), *edge, edge.next_up()]);
+            for x in near.chain(extra).chain([f64::MIN, -0.0, 0.0, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]) {
+                prop_assert_eq!(edges.index(x), edges.as_slice().iter().filter(|edge| **edge <= x).count());
+            }
         }
     }
 }

@@ -139,7 +139,8 @@ pub struct Accumulator {
     last: Option<f64>,
     /// Of the ruler, worked out once: updates are on the device's hot path.
     per_sd: f64,
-    range: std::ops::RangeInclusive<f64>,
+    low: f64,
+    high: f64,
 }
 
 /// An [`Accumulator`] as it is written down.
@@ -175,7 +176,8 @@ impl Accumulator {
             sums: Numeric::empty(ruler.edges.cells()),
             last: None,
             per_sd: 1.0 / ruler.sd,
-            range: ruler.min - margin..=ruler.max + margin,
+            low: ruler.min - margin,
+            high: ruler.max + margin,
             ruler,
         }
     }
@@ -191,7 +193,7 @@ impl Accumulator {
         let z = ((x - self.ruler.median) * self.per_sd).clamp(-CLIP, CLIP);
         sums.cells[self.ruler.edges.index(x)] += 1;
         sums.n += 1;
-        sums.out += u64::from(!self.range.contains(&x));
+        sums.out += u64::from(!((self.low <= x) & (x <= self.high)));
         sums.s1 += z;
         sums.s2 += z * z;
         if let Some(last) = self.last.replace(x) {

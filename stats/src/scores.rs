@@ -142,42 +142,38 @@ impl Reader {
             Sums::Categorical(s) if !self.is_numeric => same("categories", self.places.len(), s.counts.len())?,
             _ => return Err(ShapeMismatch { what: "numeric features", expected: 1, found: 0 }),
         }
+        // Location and spread share them.
+        let moments = if let Sums::Numeric(s) = sums { self.moments(s) } else { (0.0, 0.0) };
         out.extend(self.scores.iter().map(|(score, baseline_rows)| {
             let rows = score.rows(sums) as f64;
             let enough = rows > 0.0 && rows >= MIN_SHARE_OF_ROWS * baseline_rows;
-            let reading = enough.then(|| Reading { value: self.value(*score, sums, *baseline_rows), rows });
+            let reading = enough.then(|| Reading { value: value(*score, sums, moments, *baseline_rows), rows });
             reading.filter(|reading| reading.value.is_finite())
         }));
         Ok(())
     }
 
-    fn value(&self, score: Score, sums: &Sums, baseline_rows: f64) -> f64 {
-        match (score, sums) {
-            (Score::Missing, sums) => share(sums.absent(), sums.rows(), baseline_rows),
-            (Score::Category(c), Sums::Categorical(s)) => category(s, c, baseline_rows),
-            (score, Sums::Numeric(s)) => self.numeric(score, s, baseline_rows),
-            (_, Sums::Categorical(_)) => 0.0,
-        }
-    }
-
-    fn numeric(&self, score: Score, sums: &Numeric, baseline_rows: f64) -> f64 {
-        match score {
-            Score::Mean => sums.s1 / sums.n as f64,
-            Score::Location => self.moments(sums).0,
-            Score::Spread => (self.moments(sums).1 + SPREAD_FLOOR).ln(),
-            Score::Roughness => (sums.sd_sum / sums.nd as f64 + ROUGHNESS_FLOOR).ln(),
-            Score::Flat => share(sums.flat, sums.nd, baseline_rows),
-            Score::Missing | Score::Category(_) | Score::EstimatedError => 0.0,
-        }
-    }
-
     /// Mean and variance of the cells' normal scores.
     fn moments(&self, sums: &Numeric) -> (f64, f64) {
         let n = sums.n as f64;
-        let cells = || self.places.iter().zip(&sums.cells).map(|(z, count)| (z, *count as f64 / n));
-        let mean: f64 = cells().map(|(z, share)| z * share).sum();
-        let square: f64 = cells().map(|(z, share)| z * z * share).sum();
+        let cells = self.places.iter().zip(&sums.cells).map(|(z, count)| (z, *count as f64 / n));
+        let (mean, square) =
+            cells.fold((0.0, 0.0), |(mean, square), (z, share)| (mean + z * share, square + z * z * share));
         (mean, (square - mean * mean).max(0.0))
+    }
+}
+
+/// `moments` are [`Reader::moments`].
+fn value(score: Score, sums: &Sums, moments: (f64, f64), baseline_rows: f64) -> f64 {
+    match (score, sums) {
+        (Score::Missing, sums) => share(sums.absent(), sums.rows(), baseline_rows),
+        (Score::Category(c), Sums::Categorical(s)) => category(s, c, baseline_rows),
+        (Score::Location, Sums::Numeric(_)) => moments.0,
+        (Score::Spread, Sums::Numeric(_)) => (moments.1 + SPREAD_FLOOR).ln(),
+        (Score::Mean, Sums::Numeric(s)) => s.s1 / s.n as f64,
+        (Score::Roughness, Sums::Numeric(s)) => (s.sd_sum / s.nd as f64 + ROUGHNESS_FLOOR).ln(),
+        (Score::Flat, Sums::Numeric(s)) => share(s.flat, s.nd, baseline_rows),
+        _ => 0.0,
     }
 }
 

@@ -137,6 +137,9 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
         refusal: None,
     };
     // From here on the file is what the engine makes of it.
+    if let Err(error) = rewrite::plain(&mut proto, bytes, limits) {
+        return Ok(Inspection { refusal: Some(error.to_string()), ..facts });
+    }
     rewrite::all(&mut proto);
     Ok(match check::graph(&proto, &plans::reader(), limits) {
         Ok(_) => facts,

@@ -3,7 +3,7 @@
 //! Tests of single operators give shapes, axes and scales as inputs; exporters write them into the file, and an engine that
 //! compiles a plan wants to know them.
 
-use crate::{decode, error::LoadError, limits::Limits, tensor::Tensor, tensor_proto::to_proto};
+use crate::{decode, error::LoadError, limits::Limits, rewrite, tensor::Tensor, tensor_proto::to_proto};
 use prost::Message;
 use std::collections::HashSet;
 use tract_onnx::pb::{ValueInfoProto, type_proto::Value};
@@ -15,6 +15,7 @@ use tract_onnx::pb::{ValueInfoProto, type_proto::Value};
 /// values than inputs, or one is of another type than its input.
 pub fn with_constants(bytes: &[u8], values: &[Tensor], limits: &Limits) -> Result<Vec<u8>, LoadError> {
     let mut proto = decode::model(bytes, limits)?;
+    rewrite::plain(&mut proto, bytes, limits)?;
     let Some(graph) = proto.graph.as_mut() else {
         return Err(LoadError::malformed("the file holds no graph"));
     };

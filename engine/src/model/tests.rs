@@ -263,9 +263,9 @@ fn a_huge_tensor_in_a_branch_is_refused_before_a_call_takes_it() {
 
 #[test]
 fn inputs_of_foreign_types_and_huge_inputs_are_refused() {
-    let half = single("Relu", vec![value("x", DataType::Float16, &[-1, 4])]);
-    let expected = LoadError::UnsupportedType { tensor: "x".into(), dtype: "FLOAT16".into() };
-    assert_eq!(load(&half).unwrap_err(), expected);
+    let brain = single("Relu", vec![value("x", DataType::Bfloat16, &[-1, 4])]);
+    let expected = LoadError::UnsupportedType { tensor: "x".into(), dtype: "BFLOAT16".into() };
+    assert_eq!(load(&brain).unwrap_err(), expected);
     for dims in [vec![-1, 1 << 40], vec![i64::MAX, i64::MAX, i64::MAX]] {
         let huge = single("Relu", vec![value("x", DataType::Float, &dims)]);
         assert!(matches!(load(&huge), Err(LoadError::TooLarge { .. })), "{dims:?}");

@@ -18,6 +18,46 @@ pub(super) fn to(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<
     Ok((expand(ToInt64), Vec::new()))
 }
 
+/// `CastLike`, whose second input has the type.
+#[derive(Debug, Clone)]
+struct Like {
+    stock: Box<dyn Expansion>,
+}
+
+pub(super) fn like(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    Ok((expand(Like { stock: super::stock_expansion("CastLike", context, node)? }), Vec::new()))
+}
+
+fn is_whole(like: DatumType) -> bool {
+    matches!(like, DatumType::I64 | DatumType::TDim)
+}
+
+impl Expansion for Like {
+    fn name(&self) -> StaticName {
+        "CastLike".into()
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        solver: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        ensure!(inputs.len() == 2, "takes two inputs, got {}", inputs.len());
+        solver.given(&inputs[1].datum_type, move |solver, like| {
+            let rules = if is_whole(like) { &ToInt64 as &dyn Expansion } else { &*self.stock };
+            rules.rules(solver, if is_whole(like) { &inputs[..1] } else { inputs }, outputs)
+        })
+    }
+
+    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        match is_whole(model.outlet_fact(inputs[1])?.datum_type) {
+            true => ToInt64.wire(prefix, model, &inputs[..1]),
+            false => self.stock.wire(prefix, model, inputs),
+        }
+    }
+}
+
 /// What `Cast` gives for values of this type.
 fn given(datum: DatumType) -> DatumType {
     if datum == DatumType::TDim { datum } else { DatumType::I64 }

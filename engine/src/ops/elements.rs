@@ -30,6 +30,8 @@ enum Function {
     Round,
     Sigmoid,
     Softplus,
+    /// With the factor of the sigmoid's value.
+    Swish(f32),
 }
 
 impl Eq for Function {}
@@ -66,6 +68,10 @@ pub(super) fn sigmoid(_: &ParsingContext<'_>, _: &NodeProto) -> Read {
     Ok((expand(Function::Sigmoid), Vec::new()))
 }
 
+pub(super) fn swish(_: &ParsingContext<'_>, node: &NodeProto) -> Read {
+    Ok((expand(Function::Swish(node.get_attr_opt("alpha")?.unwrap_or(1.0))), Vec::new()))
+}
+
 impl Function {
     fn title(self) -> &'static str {
         match self {
@@ -76,6 +82,7 @@ impl Function {
             Self::Round => "Round",
             Self::Sigmoid => "Sigmoid",
             Self::Softplus => "Softplus",
+            Self::Swish(_) => "Swish",
         }
     }
 
@@ -87,7 +94,7 @@ impl Function {
     /// tract's own of narrower values, where that is right.
     fn narrow(self) -> Option<ElementWiseOp> {
         Some(match self {
-            Self::Celu(_) | Self::Softplus => return None,
+            Self::Celu(_) | Self::Softplus | Self::Swish(_) => return None,
             Self::IsInf { negative, positive } => math::is_inf(positive, negative),
             Self::IsNaN => math::is_nan(),
             Self::LeakyRelu(alpha) => nn::leaky_relu(alpha),
@@ -119,6 +126,7 @@ impl Function {
             Self::Sigmoid => computed(&|value| 1.0 / (1.0 + (-value).exp())),
             // Without a power of e that is infinite where the sum is not.
             Self::Softplus => computed(&|value| value.max(0.0) + (-value.abs()).exp().ln_1p()),
+            Self::Swish(alpha) => computed(&|value| value / (1.0 + (-f64::from(alpha) * value).exp())),
         }
     }
 }

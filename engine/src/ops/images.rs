@@ -24,8 +24,13 @@ pub(super) fn affine_grid(node: &NodeProto) -> TractResult<AffineGrid> {
 impl AffineGrid {
     #[expect(clippy::cast_precision_loss, reason = "sizes of images")]
     fn coordinate(&self, at: usize, size: usize) -> f64 {
-        let (at, size) = (at as f64, size as f64);
-        if self.is_aligned { -1.0 + 2.0 * at / (size - 1.0) } else { (2.0 * at + 1.0) / size - 1.0 }
+        let (at, last, size) = (at as f64, size as f64 - 1.0, size as f64);
+        match self.is_aligned {
+            // The only pixel of its axis: onnxruntime's steps end at 1, wherever they begin.
+            true if last <= 0.0 => 1.0,
+            true => -1.0 + 2.0 * at / last,
+            false => (2.0 * at + 1.0) / size - 1.0,
+        }
     }
 }
 

@@ -124,6 +124,11 @@ pub(super) fn wrap(node: &NodeProto, kernel: impl Kernel) -> Box<dyn InferenceOp
     expand(Node { kernel: Arc::new(kernel), wanted, fixed: Arc::default() })
 }
 
+/// An operator of one output, for another that takes its place in some forms.
+pub(super) fn expansion(kernel: impl Kernel) -> Box<dyn Expansion> {
+    Box::new(Node { kernel: Arc::new(kernel), wanted: [0].into(), fixed: Arc::default() })
+}
+
 /// The place of an input among those that are there, as tract counts them: it passes over inputs without a name.
 pub(super) fn place(node: &NodeProto, input: usize) -> Option<usize> {
     let named = |name: &&String| !name.is_empty();

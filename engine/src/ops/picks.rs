@@ -1,7 +1,6 @@
-//! Operators that move values and compute none: `ReverseSequence`, `CenterCropPad`, `Pad` that wraps around,
-//! `ConstantOfShape`.
+//! Operators that move values and compute none: `ReverseSequence`, `CenterCropPad`, `ConstantOfShape`.
 
-use super::kernel::{Fact, Kernel, axis, picked, picked_or_nothing, place, strides, values, walk, wrap};
+use super::kernel::{Fact, Kernel, axis, picked, picked_or_nothing, strides, values, walk};
 use tract_onnx::{
     model::ParsingContext,
     pb::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType},
@@ -137,93 +136,5 @@ impl Kernel for CenterCropPad {
             at.push(source.sum::<Option<usize>>());
         });
         Ok(vec![picked_or_nothing(inputs[0], &at, &shape)?])
-    }
-}
-
-/// `Pad` with `mode` "wrap": what is beyond one end comes in again at the other.
-#[derive(Debug)]
-pub(super) struct WrapPad {
-    known: Vec<usize>,
-    /// The input that names axes.
-    axes: Option<usize>,
-}
-
-pub(super) fn pad(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    if node.get_attr_opt::<&str>("mode")? != Some("wrap") {
-        return super::stock("Pad")?(context, node);
-    }
-    let axes = place(node, 3);
-    Ok((wrap(node, WrapPad { known: [1].into_iter().chain(axes).collect(), axes }), Vec::new()))
-}
-
-impl WrapPad {
-    /// Before and after each axis; below 0 cuts.
-    fn pads(&self, rank: usize, inputs: &[Fact]) -> TractResult<Vec<[i64; 2]>> {
-        let Some(pads) = inputs.get(1) else { bail!("takes values and pads") };
-        let pads = pads.ints()?;
-        let axes = match self.axes.and_then(|axes| inputs.get(axes)) {
-            Some(axes) => axes.ints()?.into_iter().map(|at| axis(at, rank)).collect::<TractResult<Vec<_>>>()?,
-            None => (0..rank).collect(),
-        };
-        ensure!(pads.len() == 2 * axes.len(), "has {} pads for {} axes", pads.len(), axes.len());
-        let mut each = vec![[0, 0]; rank];
-        for (number, axis) in axes.iter().enumerate() {
-            each[*axis] = [pads[number], pads[number + axes.len()]];
-        }
-        Ok(each)
-    }
-
-    fn shape(from: &[usize], pads: &[[i64; 2]]) -> TractResult<Vec<usize>> {
-        let sizes = from.iter().zip(pads).map(|(size, [before, after])| {
-            let sum = i64::try_from(*size).ok().and_then(|size| size.checked_add(*before)?.checked_add(*after));
-            let sum = sum.and_then(|sum| usize::try_from(sum).ok());
-            let sum = sum.filter(|sum| *sum == 0 || *size > 0);
-            sum.ok_or_else(|| anyhow!("cannot pad {size} values by {before} and {after}"))
-        });
-        sizes.collect()
-    }
-}
-
-impl Kernel for WrapPad {
-    fn name(&self) -> &'static str {
-        "Pad"
-    }
-
-    fn known(&self) -> &[usize] {
-        &self.known
-    }
-
-    fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
-        let Some(whole) = inputs.first() else { bail!("takes values and pads") };
-        let shape = Self::shape(&whole.dims()?, &self.pads(whole.shape.len(), inputs)?)?;
-        Ok(vec![Fact::new(whole.datum, shape.into_iter().map(TDim::from))])
-    }
-
-    fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
-        let from = inputs[0].shape();
-        let facts: Vec<Fact> = inputs
-            .iter()
-            .enumerate()
-            .map(|(at, input)| match at {
-                0 => Fact::new(input.datum_type(), []),
-                _ => Fact::of(input),
-            })
-            .collect();
-        let pads = self.pads(from.len(), &facts)?;
-        let shape = Self::shape(from, &pads)?;
-        let steps = strides(from);
-        let mut at = Vec::new();
-        walk(&shape, |_, along| {
-            at.push(
-                (0..from.len())
-                    .map(|axis| {
-                        let size = from[axis] as i128;
-                        let back = (along[axis] as i128 - i128::from(pads[axis][0])).rem_euclid(size);
-                        usize::try_from(back).unwrap_or(0) * steps[axis]
-                    })
-                    .sum(),
-            );
-        });
-        Ok(vec![picked(inputs[0], &at, &shape)?])
     }
 }

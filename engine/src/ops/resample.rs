@@ -1,14 +1,15 @@
-//! `Resize` in the form of opset 11 without regions and with aligned corners, and `Upsample`, which is what `Resize` was called before: tract's own reader
-//! of `Resize`, told another opset.
+//! `Resize` in the form of opset 11 without regions, with aligned corners and to the size that there is, and `Upsample`, which is what `Resize`
+//! was called before: tract's own reader of `Resize`, told another opset.
 
 use super::kernel::{axis, place, values};
 use tract_onnx::{
     model::ParsingContext,
     pb::{AttributeProto, NodeProto, attribute_proto::AttributeType},
     prelude::{TVec, TractResult, tensor1},
+    tract_core::ops::identity::Identity,
     tract_hir::internal::{
         Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TensorProxy, TypedModel,
-        anyhow, bail, ensure, expand,
+        bail, ensure, expand,
     },
 };
 
@@ -18,11 +19,42 @@ type Built = (Box<dyn InferenceOp>, Vec<String>);
 const OPSET: i64 = 13;
 
 pub(super) fn resize(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+    let is_symmetric = node.get_attr_opt::<&str>("coordinate_transformation_mode")? == Some("half_pixel_symmetric");
+    let is_nearest = node.get_attr_opt::<&str>("mode")?.is_none_or(|mode| mode == "nearest");
+    // Which of two pixels is nearest hangs there on the last bit of sums whose order is onnxruntime's own.
+    ensure!(!is_symmetric || !is_nearest, "Resize to the nearest pixel with half_pixel_symmetric is not supported");
     if !(11..OPSET).contains(&context.onnx_operator_set_version) {
         return aligned(context, node);
     }
     let context = ParsingContext { onnx_operator_set_version: OPSET, ..context.clone() };
     aligned(&context, node)
+}
+
+/// What comes out as large as it was is the same to onnxruntime, whatever the scales; tract resamples by scales that fall short of a pixel.
+#[derive(Debug, Clone)]
+struct Kept(Box<dyn Expansion>);
+
+impl Expansion for Kept {
+    fn name(&self) -> StaticName {
+        "Resize".into()
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        solver: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        self.0.rules(solver, inputs, outputs)
+    }
+
+    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        let resized = self.0.wire(prefix, model, inputs)?;
+        if model.outlet_fact(resized[0])?.shape != model.outlet_fact(inputs[0])?.shape {
+            return Ok(resized);
+        }
+        model.wire_node(format!("{prefix}.kept"), Identity, &inputs[..1])
+    }
 }
 
 /// With corners aligned, onnxruntime reckons with the sizes that come out, tract with the scales, whose products need not be whole.
@@ -37,25 +69,21 @@ struct Aligned {
 }
 
 fn aligned(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
-    let stock = super::stock("Resize")?;
     let is_aligned = node.get_attr_opt::<&str>("coordinate_transformation_mode")? == Some("align_corners");
     let is_smoothed = node.get_attr_opt::<i64>("antialias")?.unwrap_or(0) != 0;
-    let (Some(scales), None) = (place(node, 2), place(node, 3)) else { return stock(context, node) };
+    let stock = super::stock_expansion("Resize", context, node)?;
+    let (Some(scales), None) = (place(node, 2), place(node, 3)) else { return Ok((expand(Kept(stock)), Vec::new())) };
     if !is_aligned || is_smoothed || context.onnx_operator_set_version < OPSET {
-        return stock(context, node);
+        return Ok((expand(Kept(stock)), Vec::new()));
     }
     let sized = NodeProto {
         input: vec![node.input[0].clone(), String::new(), String::new(), node.input[2].clone()],
         attribute: node.attribute.iter().filter(|each| each.name != "keep_aspect_ratio_policy").cloned().collect(),
         ..node.clone()
     };
-    let expansion = |node: &NodeProto| -> TractResult<Box<dyn Expansion>> {
-        let (built, _) = stock(context, node)?;
-        let built = built.as_op().downcast_ref::<Box<dyn Expansion>>();
-        built.cloned().ok_or_else(|| anyhow!("tract's Resize is not what it was"))
-    };
+    let by_sizes = super::stock_expansion("Resize", context, &sized)?;
     let axes = node.get_attr_opt_vec::<i64>("axes")?;
-    Ok((expand(Aligned { by_scales: expansion(node)?, by_sizes: expansion(&sized)?, axes, scales }), Vec::new()))
+    Ok((expand(Aligned { by_scales: stock, by_sizes, axes, scales }), Vec::new()))
 }
 
 impl Aligned {
@@ -115,5 +143,5 @@ pub(super) fn upsample(context: &ParsingContext<'_>, node: &NodeProto) -> TractR
         ..node.clone()
     };
     let context = ParsingContext { onnx_operator_set_version: OPSET, ..context.clone() };
-    super::stock("Resize")?(&context, &node)
+    Ok((expand(Kept(super::stock_expansion("Resize", &context, &node)?)), Vec::new()))
 }

@@ -104,11 +104,16 @@ pub(super) fn classifier(node: &NodeProto) -> TractResult<Classifier> {
     let is_one_scored = classes == 2 && ids.iter().all(|id| id == &ids[0]);
     match (classes, base.len()) {
         (_, 0) => {}
-        (2, 1) if ids[0] == 0 && is_one_scored => {}
-        (2, _) if is_one_scored => bail!("two classes, one of them scored, want base_values for class 0 alone"),
-        (2, 1) => {}
+        (2, 1) if is_one_scored => {}
+        // onnxruntime leaves the second score of some rows unset.
+        (2, 1) => bail!("two classes, both of them scored, have one of base_values: export it with two"),
         (classes, given) => ensure!(classes == given, "{classes} classes have {given} base_values"),
     }
+    let labels = match labels {
+        // With both classes scored, onnxruntime says which it is by number, whatever its name.
+        Labels::Numbers(_) if classes == 2 && !is_one_scored => Labels::Numbers(vec![0, 1]),
+        labels => labels,
+    };
     let is_positive = read::weights(node, "class")?.iter().all(|weight| *weight >= 0.0);
     Ok(Classifier { trees, labels, classes, base, post: Post::read(node)?, is_one_scored, is_positive })
 }
@@ -136,19 +141,22 @@ impl Classifier {
             self.post.turn(row);
             return best.map_or(0, |(class, _)| class);
         }
-        let is_pair = match &*self.base {
-            [first, second] => {
-                row[0] += first;
-                row[1] += second;
-                true
+        // As onnxruntime does, which lets a base of the second class stand for the first one's too, and writes no score that no leaf gave.
+        let (is_pair, decisive) = match &*self.base {
+            [_, second] if is_scored(1) => {
+                let decisive = row[0] + second;
+                row.copy_from_slice(&[if is_scored(0) { -decisive } else { 0.0 }, decisive]);
+                (true, decisive)
             }
-            [first] => {
-                row[0] += first;
-                is_scored(1)
+            [first, _] => {
+                row[0] += if is_scored(0) { *first } else { 0.0 };
+                (true, row[0])
             }
-            _ => is_scored(1),
+            base => {
+                row[0] += base.first().copied().filter(|_| is_scored(0)).unwrap_or(0.0);
+                (is_scored(1), if is_scored(1) { row[1] } else { row[0] })
+            }
         };
-        let decisive = if is_pair { row[1] } else { row[0] };
         let (bar, second) =
             if self.is_one_scored && self.is_positive { (0.5, Second::Complement) } else { (0.0, Second::Opposite) };
         if is_pair {

@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 import ahead
 import core
 import corners
+import forms
 import rare
 
 HERE = pathlib.Path(__file__).parent
@@ -338,7 +339,7 @@ def main(wanted, here=HERE):
     here, wanted = (pathlib.Path(wanted[1]), []) if behind else (here, wanted)
     for make in (classifiers, regressors, columns, names, sums, vectors, zip_map):
         make()
-    for module in (corners, core, rare):
+    for module in (corners, core, rare, forms):
         module.add(sys.modules[__name__])
         REFUSED.update(module.REFUSED)
     unknown = AHEAD - {f"{operator}/{name}" for operator, name, *_ in CASES}

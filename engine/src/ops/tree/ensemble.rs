@@ -49,8 +49,9 @@ pub(in crate::ops) fn build(node: &NodeProto) -> TractResult<Ensemble> {
     };
     let post = match number("post_transform", 0)? {
         0 => Post::None,
-        1 => Post::Softmax,
-        2 => Post::Logistic,
+        // The standard has these two the other way round, onnxruntime so.
+        1 => Post::Logistic,
+        2 => Post::Softmax,
         3 => Post::SoftmaxZero,
         4 => Post::Probit,
         other => bail!("post_transform {other} is not known"),

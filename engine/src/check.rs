@@ -16,9 +16,21 @@ use tract_onnx::{
     pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto},
 };
 
-/// Domains whose operators tract implements; it looks operators up by name alone, so any other domain would get the
+/// Of onnxruntime's own domain. tract looks operators up by name alone: any other of that domain, and of any other domain, would get the
 /// meaning of a namesake.
-const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
+const OF_ONNXRUNTIME: [&str; 11] = [
+    "BiasGelu",
+    "CDist",
+    "DequantizeLinear",
+    "DynamicQuantizeLSTM",
+    "FastGelu",
+    "GatherBlockQuantized",
+    "Gelu",
+    "MatMulNBits",
+    "MurmurHash3",
+    "QuantizeLinear",
+    "QuickGelu",
+];
 
 /// Graphs within graphs are analysed again at each level, both branches of an `If`.
 const DEEPEST: u64 = 6;
@@ -111,8 +123,14 @@ pub(crate) fn attribute_tensors(attribute: &AttributeProto) -> impl Iterator<Ite
 }
 
 fn supported(graphs: &[&GraphProto], reader: &Onnx) -> Result<(), LoadError> {
-    let known =
-        |node: &NodeProto| DOMAINS.contains(&node.domain.as_str()) && reader.op_register.0.contains_key(&node.op_type);
+    let known = |node: &NodeProto| {
+        let is_of_domain = match node.domain.as_str() {
+            "" | "ai.onnx" | "ai.onnx.ml" => true,
+            "com.microsoft" => OF_ONNXRUNTIME.contains(&node.op_type.as_str()),
+            _ => false,
+        };
+        is_of_domain && reader.op_register.0.contains_key(&node.op_type)
+    };
     let nodes = graphs.iter().flat_map(|graph| &graph.node);
     let missing: BTreeSet<String> =
         nodes.filter(|node| !known(node)).map(|node| brief(&operator_name(node))).take(1000).collect();

@@ -6,6 +6,7 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
+    ffi::OsStr,
     panic::{self, AssertUnwindSafe, PanicHookInfo},
     path::Path,
     sync::Once,
@@ -45,10 +46,11 @@ fn install() {
     }));
 }
 
-// Paths of the build machine stay out of reports.
+// From the crate's folder on: paths of the build machine stay out of reports.
 fn place(file: &str, line: u32) -> String {
-    let name = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
-    format!(" ({name}:{line})")
+    let parts: Vec<_> = Path::new(file).iter().map(OsStr::to_string_lossy).collect();
+    let sources = parts.iter().rposition(|part| part == "src").unwrap_or(parts.len());
+    format!(" ({}:{line})", parts[sources.saturating_sub(1)..].join("/"))
 }
 
 fn message(payload: &(dyn Any + Send)) -> &str {
@@ -64,10 +66,12 @@ mod tests {
     fn a_panic_becomes_its_message_and_place() {
         assert_eq!(guarded(|| 7), Ok(7));
         let what = guarded(|| -> () { panic!("bad {}", 3) }).unwrap_err();
-        assert!(what.starts_with("bad 3 (guard.rs:"), "{what}");
+        assert!(what.starts_with("bad 3 (engine/src/guard.rs:"), "{what}");
         let long = guarded(|| -> () { panic!("{}\nbacktrace", "x".repeat(9000)) }).unwrap_err();
-        assert!(long.contains("…") && long.contains("(guard.rs:") && long.len() < 500, "{long}");
+        assert!(long.contains("…") && long.contains("(engine/src/guard.rs:") && long.len() < 500, "{long}");
         let nested = guarded(|| (guarded(|| -> () { panic!("inner") }), 5)).unwrap();
         assert!(nested.0.unwrap_err().starts_with("inner") && nested.1 == 5);
+        assert_eq!(place("/home/me/registry/src/index/some-0.1.2/src/ops/a.rs", 3), " (some-0.1.2/src/ops/a.rs:3)");
+        assert_eq!(place("/home/me/build.rs", 3), " (build.rs:3)");
     }
 }

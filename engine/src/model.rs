@@ -6,8 +6,8 @@
 
 mod form;
 pub(crate) mod plans;
-mod quick;
-mod registers;
+pub(crate) mod quick;
+pub(crate) mod registers;
 
 use crate::{
     check, convert, decode,
@@ -24,7 +24,6 @@ use std::fmt;
 use tract_onnx::{
     pb::GraphProto,
     prelude::{IntoTValue, TVec, TractResult},
-    tract_core::plan,
 };
 
 /// An ONNX model, ready to run; shared between threads by reference or `Arc`.
@@ -257,13 +256,7 @@ impl fmt::Debug for Model {
 
 fn compute(plan: &Plan, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
     let inputs = plan.takes.iter().map(|at| Ok(convert::to_tract(&inputs[*at])?.into_tvalue()));
-    let mut state = plan.runnable.spawn()?;
-    let outputs =
-        state.run_plan_with_eval(inputs.collect::<TractResult<TVec<_>>>()?, |context, state, node, inputs| {
-            let outputs = plan::eval(context, state, node, inputs);
-            registers::rest();
-            outputs
-        })?;
+    let outputs = registers::run(&plan.runnable, inputs.collect::<TractResult<TVec<_>>>()?)?;
     outputs.iter().map(|tensor| convert::from_tract(tensor)).collect()
 }
 

@@ -39,7 +39,7 @@ mod tree;
 mod windows;
 
 use branch::Choice;
-use kernel::{operator, wrap};
+use kernel::{Built, operator, wrap};
 pub(crate) use recurrent::is_plain as is_plain_recurrent;
 use std::sync::OnceLock;
 use tract_onnx::{
@@ -48,10 +48,10 @@ use tract_onnx::{
     pb::NodeProto,
     prelude::{TractResult, TypedModel},
     tract_core::ops::scan::OptScan,
-    tract_hir::internal::{Expansion, InferenceOp, TypedOp, anyhow},
+    tract_hir::internal::{Expansion, TypedOp, anyhow},
 };
 
-type Builder = fn(&ParsingContext<'_>, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+type Builder = fn(&ParsingContext<'_>, &NodeProto) -> Built;
 
 /// tract's own builder of an operator that has forms of this folder beside it.
 fn stock(name: &str) -> TractResult<Builder> {

@@ -1,13 +1,17 @@
 //! What is said otherwise in a file before tract reads it.
 
 mod distances;
+mod exact;
 mod functions;
 mod halves;
+mod norms;
 mod quantised;
 
 use crate::{check, error::LoadError, limits::Limits, ops::is_plain_recurrent};
 use distances::distances;
+use exact::exact;
 use halves::halves;
+use norms::norms;
 use quantised::quantised;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
 
@@ -30,7 +34,9 @@ pub(crate) fn all(proto: &mut ModelProto) {
     if let Some(graph) = proto.graph.as_mut() {
         zip_maps(graph);
         distances(graph);
+        norms(graph);
         quantised(graph, opset);
+        exact(graph);
         backwards(graph, opset);
         pools(graph);
         upsamples(graph);

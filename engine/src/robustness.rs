@@ -50,7 +50,7 @@ fn the_panic_of_a_dangling_output_is_caught_even_without_our_check() {
     let mut proto = fixtures::linear();
     proto.graph.as_mut().unwrap().output[0].name = "nothing".into();
     let what = guarded(|| plans::reader().model_for_proto_model(&proto).is_ok()).unwrap_err();
-    assert!(what.contains("(model.rs:"), "{what}");
+    assert!(what.contains("/src/model.rs:"), "{what}");
     let verdict = Model::load(&fixtures::bytes(&proto), &Limits::default());
     assert!(matches!(verdict, Err(LoadError::Malformed { detail }) if detail.contains("`nothing`")));
     assert!(Model::load(&models()[0], &Limits::default()).is_ok());

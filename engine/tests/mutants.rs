@@ -1,25 +1,24 @@
-//! Broken forms of every golden model: each is refused or answered, and no operator of this crate panics over one.
+//! Broken forms of every golden model: each is refused or answered, and nothing of this crate panics over one.
 //!
 //! Bytes of the file are changed at random places, from a fixed seed; a panic inside tract is caught and counts as a refusal.
 //! Two mutants of each model by default, sixty with `TERN_FULL=1`.
 
 use std::{
-    collections::BTreeSet,
     error::Error,
     fs,
     path::{Path, PathBuf},
 };
 use tern_engine::{Limits, Model, golden};
 
-/// The files below `folder` of this name or, without one, all of them.
-fn files(folder: &Path, name: Option<&str>, found: &mut Vec<PathBuf>) {
+/// The models below `folder`.
+fn models(folder: &Path, found: &mut Vec<PathBuf>) {
     let mut entries: Vec<_> =
         fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
-            files(&path, name, found);
-        } else if name.is_none_or(|name| path.ends_with(name)) {
+            models(&path, found);
+        } else if path.ends_with("model.onnx") {
             found.push(path);
         }
     }
@@ -64,19 +63,13 @@ fn chain(error: &dyn Error) -> String {
 }
 
 #[test]
-fn no_operator_panics_over_a_broken_file() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (mut models, mut sources) = (Vec::new(), Vec::new());
-    files(&root.join("tests/golden"), Some("model.onnx"), &mut models);
-    files(&root.join("src/ops"), None, &mut sources);
-    // What a caught panic says of its place; files of these names are tract's as well.
-    let shared = ["gemm.rs", "reduce.rs", "softmax.rs", "tree.rs"];
-    let names = sources.iter().filter_map(|path| path.file_name()?.to_str()).filter(|name| !shared.contains(name));
-    let own: BTreeSet<String> = names.map(|name| format!("({name}:")).collect();
+fn nothing_of_this_crate_panics_over_a_broken_file() {
+    let mut paths = Vec::new();
+    models(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), &mut paths);
     let mutants = if std::env::var_os("TERN_FULL").is_some() { 60 } else { 2 };
     let (mut draw, mut refused, mut answered) = (Draw(0x9e37_79b9_7f4a_7c15), 0, 0);
     let mut panics = Vec::new();
-    for path in models {
+    for path in paths {
         let bytes = fs::read(&path).expect("a model");
         let cases = golden::load_dir(path.parent().expect("a folder")).expect("a case");
         for number in 0..mutants {
@@ -85,7 +78,8 @@ fn no_operator_panics_over_a_broken_file() {
                 Err(error) => chain(&error),
                 Ok(model) => model.run(&cases[0].inputs).map_or_else(|error| chain(&error), |_| String::new()),
             };
-            if own.iter().any(|place| said.contains(place)) {
+            // What a caught panic says of its place.
+            if said.contains("(engine/src/") {
                 panics.push(format!("mutant {number} of {}: {said}", path.display()));
             }
             if said.is_empty() { answered += 1 } else { refused += 1 }

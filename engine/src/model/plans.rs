@@ -8,7 +8,7 @@ use crate::{
     error::{LoadError, brief},
     guard::guarded,
     limits::Limits,
-    model::quick,
+    model::{quick, registers},
     ops,
     spec::TensorSpec,
     tensor::Tensor,
@@ -30,6 +30,7 @@ use tract_onnx::{
 /// tract's ONNX reader as this crate uses it: exporters' notes on inner shapes are ignored, for they contradict pinned
 /// inputs.
 pub(crate) fn reader() -> Onnx {
+    registers::without_tiles();
     let mut reader = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     ops::register(&mut reader);
     reader

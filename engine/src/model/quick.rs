@@ -4,18 +4,20 @@
 //!
 //! tract also sums whole numbers in 32 bits and sorts with an order that is none where values are not numbers; these do not.
 
-use std::cmp::Ordering;
+use std::{borrow::Cow, cmp::Ordering, sync::Arc};
 use tract_onnx::{
     prelude::{Datum, DatumType, TractResult, TypedFact, TypedModel, tvec},
     tract_core::{
         internal::{
-            EvalContext, EvalOp, Op, StaticName, TValue, TVec, Tensor, TypedOp, as_op, bail, ensure, op_as_typed_op,
-            op_out_of_plan,
+            EvalContext, EvalOp, IntoTensor, Op, StaticName, TValue, TVec, Tensor, TypedOp, as_op, bail, ensure,
+            op_as_typed_op, op_out_of_plan,
         },
         ops::{
             array::Topk,
             nn::{Reduce, Reducer, Softmax, SoftmaxKind},
+            scan::OptScan,
         },
+        plan::SimplePlan,
     },
 };
 
@@ -34,12 +36,22 @@ struct Along {
 }
 
 impl Along {
-    /// Along these axes, where they are neighbours and there is something in them.
-    fn new(shape: &[usize], axes: &[usize]) -> Option<Self> {
-        let (first, last) = (*axes.first()?, *axes.last()?);
-        let is_run = axes.windows(2).all(|pair| pair[0] + 1 == pair[1]);
-        let length = shape.get(first..=last)?.iter().product();
-        (is_run && !shape.contains(&0)).then(|| Self { first, last, length, inner: shape[last + 1..].iter().product() })
+    /// Each run of axes that are neighbours, the last first: as if those before it in this list were of length 1 by then. None where there
+    /// is nothing in them.
+    fn runs(shape: &[usize], axes: &[usize]) -> Option<Vec<Self>> {
+        let is_sound = !axes.is_empty() && axes.is_sorted_by(|a, b| a < b) && !shape.contains(&0);
+        let mut shape = shape.get(..=*axes.last()?).filter(|_| is_sound).map(|_| shape.to_vec())?;
+        let runs = axes.chunk_by(|a, b| a + 1 == *b).collect::<Vec<_>>().into_iter().rev().map(|run| {
+            let (first, last) = (run[0], run[run.len() - 1]);
+            let length = shape[first..=last].iter().product();
+            shape[first..=last].fill(1);
+            Self { first, last, length, inner: shape[last + 1..].iter().product() }
+        });
+        Some(runs.collect())
+    }
+
+    fn is_short(&self) -> bool {
+        self.inner > 1 || self.length < SHORT
     }
 }
 
@@ -54,14 +66,14 @@ enum Way {
     Top { largest: bool },
 }
 
-/// Calls a method at an input's type.
+/// Calls a function at an input's type.
 macro_rules! dispatch {
-    ($datum:expr, $self:ident.$method:ident($($argument:expr),*)) => {
+    ($datum:expr, $($part:ident).+($($argument:expr),*)) => {
         match $datum {
-            DatumType::F32 => $self.$method::<f32>($($argument),*),
-            DatumType::F64 => $self.$method::<f64>($($argument),*),
-            DatumType::I64 => $self.$method::<i64>($($argument),*),
-            DatumType::I32 => $self.$method::<i32>($($argument),*),
+            DatumType::F32 => $($part).+::<f32>($($argument),*),
+            DatumType::F64 => $($part).+::<f64>($($argument),*),
+            DatumType::I64 => $($part).+::<i64>($($argument),*),
+            DatumType::I32 => $($part).+::<i32>($($argument),*),
             other => bail!("does not take {other:?}"),
         }
     };
@@ -72,55 +84,64 @@ macro_rules! dispatch {
 struct Quick {
     replaced: Box<dyn TypedOp>,
     way: Way,
-    along: Along,
+    /// Sums, greatest and least go along each; the others have one.
+    runs: Vec<Along>,
 }
 
-/// Exchanges what is computed faster here.
-pub(super) fn exchange(model: &mut TypedModel) -> TractResult<()> {
+/// Exchanges what is computed faster here, in the bodies of loops too.
+pub(crate) fn exchange(model: &mut TypedModel) -> TractResult<()> {
     for at in 0..model.nodes.len() {
+        if let Some(scan) = model.node(at).op.downcast_ref::<OptScan>() {
+            let mut body = scan.plan.model().clone();
+            exchange(&mut body)?;
+            let mut scan = (**scan).clone();
+            scan.plan = SimplePlan::new(body)?;
+            model.node_mut(at).op = Box::new(OptScan::new(Arc::new(scan)));
+            continue;
+        }
         let quick = match model.node_input_facts(at)?.first() {
             Some(fact) => choose(&*model.node(at).op, fact),
             None => None,
         };
-        if let Some((way, along)) = quick {
+        if let Some((way, runs)) = quick {
             let node = model.node_mut(at);
-            node.op = Box::new(Quick { replaced: node.op.clone(), way, along });
+            node.op = Box::new(Quick { replaced: node.op.clone(), way, runs });
         }
     }
     Ok(())
 }
 
-fn choose(op: &dyn TypedOp, input: &TypedFact) -> Option<(Way, Along)> {
+fn choose(op: &dyn TypedOp, input: &TypedFact) -> Option<(Way, Vec<Along>)> {
     let (shape, datum) = (input.shape.as_concrete()?, input.datum_type);
     let is_plain = matches!(datum, DatumType::F32 | DatumType::F64 | DatumType::I64 | DatumType::I32);
-    if let Some(Reduce { axes, reducer }) = op.downcast_ref::<Reduce>() {
-        let along = Along::new(shape, axes)?;
-        let is_quick = is_plain && (along.inner > 1 || along.length < SHORT || !datum.is_float());
-        let way = match reducer {
-            Reducer::ArgMax(last) => return is_plain.then_some((Way::ArgMax { last: *last }, along)),
-            Reducer::ArgMin(last) => return is_plain.then_some((Way::ArgMin { last: *last }, along)),
-            Reducer::Sum => Way::Sum,
-            Reducer::Max => Way::Max,
-            Reducer::Min => Way::Min,
+    let (way, axes): (_, &[usize]) = if let Some(Reduce { axes, reducer }) = op.downcast_ref::<Reduce>() {
+        match reducer {
+            Reducer::ArgMax(last) => (Way::ArgMax { last: *last }, axes),
+            Reducer::ArgMin(last) => (Way::ArgMin { last: *last }, axes),
+            Reducer::Sum => (Way::Sum, axes),
+            Reducer::Max => (Way::Max, axes),
+            Reducer::Min => (Way::Min, axes),
             _ => return None,
-        };
-        return is_quick.then_some((way, along));
-    }
-    if let Some(Softmax { axes, quant_output_dt: None, kind }) = op.downcast_ref::<Softmax>() {
-        let along = Along::new(shape, axes)?;
-        let is_quick = datum == DatumType::F32 && along.inner == 1 && along.length < SHORT;
-        return is_quick.then_some((Way::Softmax(*kind), along));
-    }
-    if let Some(Topk { axis, largest, .. }) = op.downcast_ref::<Topk>() {
-        let along = Along::new(shape, &[*axis])?;
-        return is_plain.then_some((Way::Top { largest: *largest }, along));
-    }
-    None
+        }
+    } else if let Some(Softmax { axes, quant_output_dt: None, kind }) = op.downcast_ref::<Softmax>() {
+        (Way::Softmax(*kind), axes)
+    } else if let Some(Topk { axis, largest, .. }) = op.downcast_ref::<Topk>() {
+        (Way::Top { largest: *largest }, std::slice::from_ref(axis))
+    } else {
+        return None;
+    };
+    let runs = Along::runs(shape, axes)?;
+    let is_quick = match way {
+        Way::Sum | Way::Max | Way::Min => !datum.is_float() || runs.iter().all(Along::is_short),
+        Way::Softmax(_) => datum == DatumType::F32 && matches!(&*runs, [run] if run.inner == 1 && run.length < SHORT),
+        Way::ArgMax { .. } | Way::ArgMin { .. } | Way::Top { .. } => runs.len() == 1,
+    };
+    (is_plain && is_quick).then_some((way, runs))
 }
 
 impl PartialEq for Quick {
     fn eq(&self, other: &Self) -> bool {
-        self.way == other.way && self.along == other.along && self.replaced == other.replaced
+        self.way == other.way && self.runs == other.runs && self.replaced == other.replaced
     }
 }
 
@@ -145,57 +166,58 @@ impl TypedOp for Quick {
 impl EvalOp for Quick {
     op_out_of_plan!();
 
-    fn eval(&self, _context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let k = inputs.get(1).map(|k| k.cast_to_scalar::<i64>());
-        let input = &*inputs[0];
-        match (self.way, input.datum_type()) {
-            (Way::Softmax(kind), _) => self.softmax(input, kind),
-            (Way::Top { largest }, datum) => {
-                let k = usize::try_from(k.transpose()?.unwrap_or(1))?;
-                ensure!(k <= self.along.length, "the {k} greatest of {}", self.along.length);
-                dispatch!(datum, self.top(input, largest, k))
+    fn eval(&self, _context: &EvalContext, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let k = inputs.get(1).map(|k| k.cast_to_scalar::<i64>()).transpose()?;
+        let input = inputs.swap_remove(0);
+        match (self.way, &*self.runs) {
+            (Way::Softmax(kind), [run]) => run.softmax(input, kind),
+            (Way::Top { largest }, [run]) => {
+                let k = usize::try_from(k.unwrap_or(1))?;
+                ensure!(k <= run.length, "the {k} greatest of {}", run.length);
+                dispatch!(input.datum_type(), run.top(&input, largest, k))
             }
-            (_, datum) => dispatch!(datum, self.reduced(input)),
+            (way, runs) => dispatch!(input.datum_type(), reduced(way, runs, &input)),
         }
     }
 }
 
-impl Quick {
-    fn reduced<T: Number>(&self, input: &Tensor) -> TractResult<TVec<TValue>> {
-        let values = plain::<T>(input)?;
-        let shape = self.outer(input.shape(), 1);
-        let made = match self.way {
-            Way::Sum => tensor(&self.folded(values, T::plus), &shape),
-            // The first stays unless another is better: what is no number stays where it is the first, as in onnxruntime.
-            Way::Max => tensor(&self.folded(values, |best, value| if value > best { value } else { best }), &shape),
-            Way::Min => tensor(&self.folded(values, |best, value| if value < best { value } else { best }), &shape),
-            Way::ArgMax { last: false } => tensor(&self.places(values, |value, best| value > best), &shape),
-            Way::ArgMax { last: true } => tensor(&self.places(values, |value, best| value >= best), &shape),
-            Way::ArgMin { last: false } => tensor(&self.places(values, |value, best| value < best), &shape),
-            Way::ArgMin { last: true } => tensor(&self.places(values, |value, best| value <= best), &shape),
-            Way::Softmax(_) | Way::Top { .. } => bail!("reduces nothing"),
-        };
-        Ok(tvec![made?])
-    }
+fn reduced<T: Number>(way: Way, runs: &[Along], input: &Tensor) -> TractResult<TVec<TValue>> {
+    let mut shape: TVec<usize> = input.shape().into();
+    runs.iter().for_each(|run| shape[run.first..=run.last].fill(1));
+    let values = plain::<T>(input)?;
+    let folded = |fold: fn(T, T) -> T| {
+        let made = runs.iter().fold(Cow::Borrowed(values), |values, run| run.folded(&values, fold).into());
+        tensor(&made, &shape)
+    };
+    let places = |is_better: fn(T, T) -> bool| match runs {
+        [run] => tensor(&run.places(values, is_better), &shape),
+        _ => bail!("looks along several axes"),
+    };
+    let made = match way {
+        Way::Sum => folded(T::plus),
+        // The first stays unless another is better: what is no number stays where it is the first, as in onnxruntime.
+        Way::Max => folded(|best, value| if value > best { value } else { best }),
+        Way::Min => folded(|best, value| if value < best { value } else { best }),
+        Way::ArgMax { last: false } => places(|value, best| value > best),
+        Way::ArgMax { last: true } => places(|value, best| value >= best),
+        Way::ArgMin { last: false } => places(|value, best| value < best),
+        Way::ArgMin { last: true } => places(|value, best| value <= best),
+        Way::Softmax(_) | Way::Top { .. } => bail!("reduces nothing"),
+    };
+    Ok(tvec![made?])
+}
 
-    /// The input's shape with the axes that are worked along made `length` long altogether.
-    fn outer(&self, shape: &[usize], length: usize) -> TVec<usize> {
-        let mut shape: TVec<usize> = shape.into();
-        shape[self.along.first..=self.along.last].fill(1);
-        shape[self.along.first] = length;
-        shape
-    }
-
+impl Along {
     fn blocks<'v, T>(&self, values: &'v [T]) -> impl Iterator<Item = &'v [T]> + use<'v, T> {
-        values.chunks_exact(self.along.length * self.along.inner)
+        values.chunks_exact(self.length * self.inner)
     }
 
-    fn folded<T: Number>(&self, values: &[T], fold: impl Fn(T, T) -> T) -> Vec<T> {
-        let Along { length, inner, .. } = self.along;
+    fn folded<T: Number>(&self, values: &[T], fold: fn(T, T) -> T) -> Vec<T> {
+        let Self { length, inner, .. } = *self;
         let mut made = Vec::with_capacity(values.len() / length);
         for block in self.blocks(values) {
             if inner == 1 {
-                made.extend(block.iter().copied().reduce(&fold));
+                made.extend(block.iter().copied().reduce(fold));
                 continue;
             }
             let (first, rest) = block.split_at(inner);
@@ -208,9 +230,9 @@ impl Quick {
         made
     }
 
-    fn places<T: Number>(&self, values: &[T], is_better: impl Fn(T, T) -> bool) -> Vec<i64> {
-        let inner = self.along.inner;
-        let mut made = Vec::with_capacity(values.len() / self.along.length);
+    fn places<T: Number>(&self, values: &[T], is_better: fn(T, T) -> bool) -> Vec<i64> {
+        let inner = self.inner;
+        let mut made = Vec::with_capacity(values.len() / self.length);
         for block in self.blocks(values) {
             made.extend((0..inner).map(|column| {
                 let mut best = (0, block[column]);
@@ -227,11 +249,13 @@ impl Quick {
 
     /// Equal values in the order of their places; what is no number is greater than any.
     fn top<T: Number>(&self, input: &Tensor, largest: bool, k: usize) -> TractResult<TVec<TValue>> {
-        let inner = self.along.inner;
-        let (values, shape) = (plain::<T>(input)?, self.outer(input.shape(), k));
+        let inner = self.inner;
+        let values = plain::<T>(input)?;
+        let mut shape: TVec<usize> = input.shape().into();
+        shape[self.first] = k;
         let total = shape.iter().product();
         let (mut best, mut places) = (vec![T::ZERO; total], vec![0i64; total]);
-        let mut order: Vec<(T, i64)> = Vec::with_capacity(self.along.length);
+        let mut order: Vec<(T, i64)> = Vec::with_capacity(self.length);
         let compare = |(a, at): &(T, i64), (b, bt): &(T, i64)| {
             let by_value = if largest { b.order(*a) } else { a.order(*b) };
             by_value.then(at.cmp(bt))
@@ -254,12 +278,13 @@ impl Quick {
         Ok(tvec![tensor(&best, &shape)?, tensor(&places, &shape)?])
     }
 
-    fn softmax(&self, input: &Tensor, kind: SoftmaxKind) -> TractResult<TVec<TValue>> {
-        let mut made = plain::<f32>(input)?.to_vec();
-        for row in made.chunks_exact_mut(self.along.length) {
+    fn softmax(&self, input: TValue, kind: SoftmaxKind) -> TractResult<TVec<TValue>> {
+        let mut made = input.into_tensor();
+        let mut view = made.try_as_plain_ram_mut()?;
+        for row in view.as_slice_mut::<f32>()?.chunks_exact_mut(self.length) {
             let most =
                 row.iter().copied().fold(f32::NEG_INFINITY, |most, value| if most > value { most } else { value });
-            let mut sum = 0.0;
+            let mut sum = 0f32;
             match kind {
                 SoftmaxKind::Softmax => {
                     for value in &mut *row {
@@ -278,7 +303,7 @@ impl Quick {
                 }
             }
         }
-        Ok(tvec![tensor(&made, input.shape())?])
+        Ok(tvec![made.into()])
     }
 }
 

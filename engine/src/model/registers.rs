@@ -1,10 +1,31 @@
 //! tract's assembly kernels for AVX and AVX-512 return without VZEROUPPER. While the upper halves of the vector registers are in use,
 //! each SSE instruction of that thread, which is what Rust makes for `x86_64`, waits for them: what follows is several times slower
-//! (docs/decisions/0010).
+//! (docs/decisions/0010). And some of them read past the ends of what they are given (0011).
+
+use std::sync::Arc;
+use tract_onnx::{
+    prelude::{TValue, TVec, TractResult, TypedRunnableModel},
+    tract_core::plan,
+};
+
+/// Keeps tract from its products on AMX tiles, before it looks at what the processor has.
+pub(crate) fn without_tiles() {
+    #[cfg(target_arch = "x86_64")]
+    tract_onnx::tract_core::tract_linalg::knobs::TRACT_CPU_ISA.set(Some("-amx-int8,-amx-bf16".into()));
+}
+
+/// What a plan answers. The registers rest after each of its operators.
+pub(crate) fn run(plan: &Arc<TypedRunnableModel>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    plan.spawn()?.run_plan_with_eval(inputs, |context, state, node, inputs| {
+        let outputs = plan::eval(context, state, node, inputs);
+        rest();
+        outputs
+    })
+}
 
 /// Says that the upper halves of the vector registers are not in use.
 #[inline]
-pub(super) fn rest() {
+fn rest() {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx")]
@@ -18,5 +39,18 @@ pub(super) fn rest() {
                 zero_upper();
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod tests {
+    use super::*;
+    use tract_onnx::tract_core::tract_linalg::isa::{Isa, native};
+
+    #[test]
+    fn no_product_reads_by_tiles() {
+        without_tiles();
+        assert!(!native().has(Isa::X86_64AmxInt8) && !native().has(Isa::X86_64AmxBf16));
     }
 }

@@ -4,6 +4,8 @@
 //! tract compiles both branches always, so that one that does not fit the shapes at hand, as exporters write them for the other
 //! shapes, takes the model down.
 
+use super::kernel::Built;
+use crate::model::{quick, registers};
 use std::{collections::HashMap, sync::Arc};
 use tract_onnx::{
     model::{ParseResult, ParsingContext},
@@ -38,10 +40,7 @@ impl PartialEq for If {
 
 impl Eq for If {}
 
-pub(super) fn conditional(
-    context: &ParsingContext<'_>,
-    node: &NodeProto,
-) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn conditional(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let mut names: Vec<String> = Vec::new();
     let mut branch = |attribute: &str| {
         let ParseResult { model: body, unresolved_inputs, .. } =
@@ -136,7 +135,8 @@ impl Branch {
         let mut outputs: Vec<InferenceFact> =
             node.outputs.iter().map(|output| output.fact.clone().without_value()).collect();
         branch.agree(&mut known, &mut outputs)?;
-        let body = branch.body.into_optimized()?;
+        let mut body = branch.body.into_optimized()?;
+        quick::exchange(&mut body)?;
         let facts = (0..body.outputs.len()).map(|at| body.output_fact(at).map(TypedFact::without_value));
         let facts = facts.collect::<TractResult<_>>()?;
         Ok((body.into_runnable()?, facts))
@@ -259,7 +259,7 @@ impl Op for Choice {
 impl EvalOp for Choice {
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let taken = usize::from(!is_true(&inputs[0])?);
-        self.plans[taken].run(self.reads[taken].iter().map(|at| inputs[*at].clone()).collect())
+        registers::run(&self.plans[taken], self.reads[taken].iter().map(|at| inputs[*at].clone()).collect())
     }
 
     op_out_of_plan!();

@@ -1,17 +1,18 @@
 //! `Cast` to whole numbers of 64 bits, which tract takes for sizes, of which it keeps 32 bits. Here only sizes stay sizes.
 
+use super::kernel::Built;
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     prelude::f16,
     tract_core::ops::{cast::cast, element_wise::ElementWiseMiniOp, element_wise::ElementWiseOp},
     tract_hir::internal::{
-        Datum, DatumType, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec,
-        Tensor, TensorProxy, TractResult, TypedModel, bail, ensure, expand,
+        Datum, DatumType, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec, Tensor,
+        TensorProxy, TractResult, TypedModel, bail, ensure, expand,
     },
 };
 
-pub(super) fn to(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn to(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     if node.get_attr::<DatumType>("to")? != DatumType::I64 {
         return super::stock("Cast")?(context, node);
     }
@@ -24,7 +25,7 @@ struct Like {
     stock: Box<dyn Expansion>,
 }
 
-pub(super) fn like(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn like(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     Ok((expand(Like { stock: super::stock_expansion("CastLike", context, node)? }), Vec::new()))
 }
 

@@ -1,12 +1,13 @@
 //! `CumSum`: tract's sum, whose axis may be a list of one, as onnxruntime takes it too.
 
+use super::kernel::{Built, axis};
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     tract_core::ops::{array::CumSum, cast::cast},
     tract_hir::internal::{
-        DatumType, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec,
-        TensorProxy, TractResult, TypedModel, anyhow, ensure, expand,
+        DatumType, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec, TensorProxy,
+        TractResult, TypedModel, anyhow, ensure, expand,
     },
 };
 
@@ -16,7 +17,7 @@ struct Running {
     reverse: bool,
 }
 
-pub(super) fn running(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn running(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let flag = |name| node.get_attr_opt::<i64>(name).map(|flag| flag == Some(1));
     Ok((expand(Running { exclusive: flag("exclusive")?, reverse: flag("reverse")? }), Vec::new()))
 }
@@ -42,18 +43,16 @@ impl Expansion for Running {
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let axis = model
+        let named = model
             .outlet_fact(inputs[1])?
             .konst
             .as_ref()
             .ok_or_else(|| anyhow!("CumSum wants its axis as a constant"))?;
-        ensure!(axis.len() == 1, "CumSum wants one axis, got {}", axis.len());
-        let axis = axis.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?[0];
+        ensure!(named.len() == 1, "CumSum wants one axis, got {}", named.len());
+        let named = named.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?[0];
         let fact = model.outlet_fact(inputs[0])?;
         let datum = if fact.datum_type == DatumType::TDim { DatumType::I64 } else { fact.datum_type };
-        let rank = i64::try_from(fact.rank())?;
-        ensure!((-rank..rank).contains(&axis), "CumSum has no axis {axis} in {rank} dimensions");
-        let axis = usize::try_from(axis.rem_euclid(rank))?;
+        let axis = axis(named, fact.rank())?;
         let Self { exclusive, reverse } = *self;
         let values = model.wire_node(format!("{prefix}.values"), cast(datum), &inputs[..1])?;
         model.wire_node(prefix, CumSum { axis, exclusive, reverse }, &values)

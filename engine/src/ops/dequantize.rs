@@ -1,13 +1,14 @@
 //! `DequantizeLinear` as whole numbers that lose their zero point and are scaled: tract's own is folded with a `Softmax` and the
 //! `QuantizeLinear` behind it into a table that answers wrongly.
 
+use super::kernel::{Built, axis};
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     tract_core::ops::{cast::cast, math},
     tract_hir::internal::{
-        AxisOp, DatumType, DimLike, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName,
-        TVec, TensorProxy, TractResult, TypedModel, bail, ensure, expand,
+        AxisOp, DatumType, DimLike, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec,
+        TensorProxy, TractResult, TypedModel, bail, ensure, expand,
     },
 };
 
@@ -18,7 +19,7 @@ struct Dequantize {
     inputs: usize,
 }
 
-pub(super) fn linear(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn linear(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let block = node.get_attr_opt::<i64>("block_size")?.unwrap_or(0);
     ensure!(block == 0, "DequantizeLinear scales blocks of {block}: export with one scale for a tensor or an axis");
     let inputs = node.input.iter().filter(|name| !name.is_empty()).count();
@@ -34,9 +35,7 @@ impl Dequantize {
             [] => (rank, 0),
             [count] if count.to_usize()? == 1 && rank > 0 => (rank - 1, 0),
             [_] => {
-                let count = i64::try_from(rank)?;
-                ensure!((-count..count).contains(&self.axis), "has no axis {} in {rank} dimensions", self.axis);
-                let axis = usize::try_from(self.axis.rem_euclid(count))?;
+                let axis = axis(self.axis, rank)?;
                 (axis, rank - axis - 1)
             }
             other => bail!("takes one scale for a tensor or an axis, got {} dimensions", other.len()),

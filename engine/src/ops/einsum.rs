@@ -1,7 +1,7 @@
 //! `Einsum`: sums of products over named dimensions. tract sums where its equations say the same as ONNX's; what they do not say
 //! (dimensions of 1 that stretch, diagonals, one number as the answer, whole numbers of 64 bits) is summed here.
 
-use super::kernel::{Fact, Kernel, doubles, expansion, narrowed, strides, values, volume, walk};
+use super::kernel::{Built, Fact, Kernel, doubles, expansion, narrowed, strides, values, volume, walk};
 use std::collections::BTreeMap;
 use tract_onnx::{
     model::ParsingContext,
@@ -9,12 +9,10 @@ use tract_onnx::{
     prelude::{Datum, DatumType, Tensor, TractResult},
     tract_core::ops::einsum,
     tract_hir::internal::{
-        AxesMapping, AxisOp, DimLike, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps,
-        StaticName, TDim, TVec, TensorProxy, TypedModel, anyhow, ensure, expand,
+        AxesMapping, AxisOp, DimLike, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TDim, TVec,
+        TensorProxy, TypedModel, anyhow, ensure, expand,
     },
 };
-
-type Built = (Box<dyn InferenceOp>, Vec<String>);
 
 /// A dimension of an input or of the output, as an equation names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,7 +163,7 @@ pub(super) fn is_summed_by_tract(datum: DatumType) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Einsum(Equation);
 
-pub(super) fn einsum(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn einsum(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     Ok((expand(Einsum(Equation::read(node.get_attr("equation")?)?)), Vec::new()))
 }
 

@@ -1,7 +1,7 @@
 //! Functions of single values that tract has for 16 and 32 bits only, or answers wrongly: here for 64 as well. Narrower values are tract's,
 //! whose kernels compute several at once, where it is right.
 
-use super::kernel::{doubles, narrowed};
+use super::kernel::{Built, doubles, narrowed};
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
@@ -10,8 +10,8 @@ use tract_onnx::{
         math, nn,
     },
     tract_hir::internal::{
-        DatumType, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec, Tensor,
-        TensorProxy, TractResult, TypedModel, ensure, expand,
+        DatumType, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec, Tensor, TensorProxy,
+        TractResult, TypedModel, ensure, expand,
     },
 };
 
@@ -36,39 +36,37 @@ enum Function {
 
 impl Eq for Function {}
 
-type Read = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
-
-pub(super) fn celu(_: &ParsingContext<'_>, node: &NodeProto) -> Read {
+pub(super) fn celu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     Ok((expand(Function::Celu(node.get_attr_opt("alpha")?.unwrap_or(1.0))), Vec::new()))
 }
 
-pub(super) fn is_inf(_: &ParsingContext<'_>, node: &NodeProto) -> Read {
+pub(super) fn is_inf(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let flag = |name| Ok::<_, tract_onnx::prelude::TractError>(node.get_attr_opt::<i64>(name)?.unwrap_or(1) != 0);
     let function = Function::IsInf { negative: flag("detect_negative")?, positive: flag("detect_positive")? };
     Ok((expand(function), Vec::new()))
 }
 
-pub(super) fn is_nan(_: &ParsingContext<'_>, _: &NodeProto) -> Read {
+pub(super) fn is_nan(_: &ParsingContext<'_>, _: &NodeProto) -> Built {
     Ok((expand(Function::IsNaN), Vec::new()))
 }
 
-pub(super) fn leaky_relu(_: &ParsingContext<'_>, node: &NodeProto) -> Read {
+pub(super) fn leaky_relu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     Ok((expand(Function::LeakyRelu(node.get_attr_opt("alpha")?.unwrap_or(0.01))), Vec::new()))
 }
 
-pub(super) fn round(_: &ParsingContext<'_>, _: &NodeProto) -> Read {
+pub(super) fn round(_: &ParsingContext<'_>, _: &NodeProto) -> Built {
     Ok((expand(Function::Round), Vec::new()))
 }
 
-pub(super) fn softplus(_: &ParsingContext<'_>, _: &NodeProto) -> Read {
+pub(super) fn softplus(_: &ParsingContext<'_>, _: &NodeProto) -> Built {
     Ok((expand(Function::Softplus), Vec::new()))
 }
 
-pub(super) fn sigmoid(_: &ParsingContext<'_>, _: &NodeProto) -> Read {
+pub(super) fn sigmoid(_: &ParsingContext<'_>, _: &NodeProto) -> Built {
     Ok((expand(Function::Sigmoid), Vec::new()))
 }
 
-pub(super) fn swish(_: &ParsingContext<'_>, node: &NodeProto) -> Read {
+pub(super) fn swish(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     Ok((expand(Function::Swish(node.get_attr_opt("alpha")?.unwrap_or(1.0))), Vec::new()))
 }
 

@@ -1,12 +1,12 @@
 //! Operators that give as much as they find: `Compress`, `Unique`.
 
-use super::kernel::{Fact, Kernel, axis, picked, strides, values, walk, wrap};
+use super::kernel::{Built, Fact, Kernel, axis, picked, strides, values, walk, wrap};
 use std::{cmp::Ordering, collections::HashMap};
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     prelude::{Datum, DatumType, Symbol, Tensor, TractResult, tensor1},
-    tract_hir::internal::{InferenceOp, TDim, bail, ensure},
+    tract_hir::internal::{TDim, bail, ensure},
 };
 
 /// Keeps what a condition holds for.
@@ -16,10 +16,7 @@ pub(super) struct Compress {
     kept: Symbol,
 }
 
-pub(super) fn compress(
-    context: &ParsingContext<'_>,
-    node: &NodeProto,
-) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn compress(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let kept = context.template.symbols.new_with_prefix("kept");
     Ok((wrap(node, Compress { axis: node.get_attr_opt("axis")?, kept }), Vec::new()))
 }
@@ -71,10 +68,7 @@ pub(super) struct Unique {
     found: Symbol,
 }
 
-pub(super) fn unique(
-    context: &ParsingContext<'_>,
-    node: &NodeProto,
-) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn unique(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let found = context.template.symbols.new_with_prefix("unique");
     let is_sorted = node.get_attr_opt("sorted")?.unwrap_or(true);
     Ok((wrap(node, Unique { axis: node.get_attr_opt("axis")?, is_sorted, found }), Vec::new()))

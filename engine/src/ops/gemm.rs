@@ -1,13 +1,14 @@
 //! `Gemm`: `alpha · A · B + beta · C`, with either matrix turned round. tract has it for single precision only; 16 bits are computed as
 //! 32 here, as onnxruntime does.
 
+use super::kernel::Built;
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     tract_core::ops::{cast::cast, einsum::EinSum, math},
     tract_hir::internal::{
-        AxesMapping, AxisOp, DatumType, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps,
-        StaticName, TVec, TensorProxy, TractResult, TypedModel, ensure, expand, tensor0,
+        AxesMapping, AxisOp, DatumType, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec,
+        TensorProxy, TractResult, TypedModel, ensure, expand, tensor0,
     },
 };
 
@@ -28,7 +29,7 @@ impl PartialEq for Gemm {
 
 impl Eq for Gemm {}
 
-pub(super) fn product(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn product(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let inputs = node.input.iter().filter(|name| !name.is_empty()).count();
     ensure!(matches!(inputs, 2 | 3), "Gemm takes two matrices and what is added, got {inputs} inputs");
     let factor = |name| node.get_attr_opt::<f32>(name).map(|factor| factor.unwrap_or(1.0));

@@ -2,12 +2,12 @@
 //!
 //! Formulas: the operators' pages in the ONNX reference; where that is silent, onnxruntime's answers.
 
-use super::kernel::{FLOATS, Fact, Kernel, doubles, expect, narrowed, place, values, volume, wrap};
+use super::kernel::{Built, FLOATS, Fact, Kernel, doubles, expect, narrowed, place, values, volume, wrap};
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     prelude::{DatumType, Tensor, TractResult},
-    tract_hir::internal::{InferenceOp, TDim, anyhow, bail, ensure},
+    tract_hir::internal::{TDim, anyhow, bail, ensure},
 };
 
 /// Where each pixel of an image comes from, by an affine map for each image, in coordinates from -1 to 1.
@@ -104,10 +104,7 @@ pub(super) struct RoiAlign {
 const MAX_SAMPLES: usize = 1 << 10;
 const MAX_POINTS: usize = 1 << 22;
 
-pub(super) fn roi_align(
-    context: &ParsingContext<'_>,
-    node: &NodeProto,
-) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn roi_align(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let pooling = match node.get_attr_opt::<&str>("mode")?.unwrap_or("avg") {
         "avg" => Pooling::Average,
         "max" => Pooling::Greatest,

@@ -2,7 +2,7 @@
 //! alone.
 
 use super::{
-    kernel::{Fact, Kernel, axis, expansion, picked, values, volume},
+    kernel::{Built, Fact, Kernel, axis, expansion, picked, values, volume},
     stock_expansion,
 };
 use std::sync::Arc;
@@ -12,12 +12,10 @@ use tract_onnx::{
     prelude::{Datum, DatumType, TVec, Tensor, TractResult, tensor1},
     tract_core::ops::array::GatherNd,
     tract_hir::internal::{
-        DimLike, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TDim, TensorProxy,
-        TypedModel, anyhow, bail, ensure, expand,
+        DimLike, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TDim, TensorProxy, TypedModel,
+        anyhow, bail, ensure, expand,
     },
 };
-
-type Built = (Box<dyn InferenceOp>, Vec<String>);
 
 /// One value where an index points, another everywhere else, and everywhere if it points beyond.
 #[derive(Debug)]
@@ -79,7 +77,7 @@ struct Range {
     stock: Box<dyn Expansion>,
 }
 
-pub(super) fn range(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn range(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     Ok((expand(Range { stock: stock_expansion("Range", context, node)? }), Vec::new()))
 }
 
@@ -195,12 +193,12 @@ struct ByPlace {
     batch: usize,
 }
 
-pub(super) fn gather_nd(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn gather_nd(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let batch = usize::try_from(node.get_attr_opt::<i64>("batch_dims")?.unwrap_or(0))?;
     Ok((expand(ByPlace { scatter: None, batch }), Vec::new()))
 }
 
-pub(super) fn scatter_nd(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn scatter_nd(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     Ok((expand(ByPlace { scatter: Some(stock_expansion("ScatterND", context, node)?), batch: 0 }), Vec::new()))
 }
 

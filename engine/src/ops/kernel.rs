@@ -110,6 +110,9 @@ pub(super) trait Kernel: fmt::Debug + Send + Sync + 'static {
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>>;
 }
 
+/// What tract's reader gets of one node: the operator, and the values that it takes from around the graph it stands in.
+pub(super) type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+
 /// Registers an operator under its name.
 macro_rules! operator {
     ($register:expr, $name:literal, $build:path) => {

@@ -128,8 +128,11 @@ impl Kernel for Distances {
         let width = inputs[0].shape()[1].max(inputs[1].shape()[1]);
         // A table of one column stands for as many as the other has.
         let wide = |input: &Tensor| -> TractResult<Vec<f64>> {
-            let repeats = if input.shape()[1] == 1 { width } else { 1 };
-            Ok(doubles(input)?.iter().flat_map(|value| std::iter::repeat_n(*value, repeats)).collect())
+            let values = doubles(input)?;
+            if input.shape()[1] == width {
+                return Ok(values);
+            }
+            Ok(values.into_iter().flat_map(|value| std::iter::repeat_n(value, width)).collect())
         };
         let (a, b) = (wide(inputs[0])?, wide(inputs[1])?);
         let mut distances = Vec::with_capacity(rows * columns);

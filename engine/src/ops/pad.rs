@@ -1,7 +1,7 @@
 //! `Pad`: tract's, but where it wraps around, cuts, or fills with what is no number.
 
 use super::{
-    kernel::{Fact, Kernel, axis, expansion, picked, place, strides, values, walk},
+    kernel::{Built, Fact, Kernel, axis, expansion, picked, place, strides, values, walk},
     stock, stock_expansion,
 };
 use tract_onnx::{
@@ -9,12 +9,10 @@ use tract_onnx::{
     pb::NodeProto,
     prelude::{Datum, DatumType, TVec, Tensor, TractResult, f16, tensor1},
     tract_hir::internal::{
-        Expansion, InferenceOp, InferenceResult, OutletId, Solver, StaticName, TDim, TensorProxy, TypedModel, anyhow,
-        bail, dispatch_datum, ensure, expand,
+        Expansion, InferenceResult, OutletId, Solver, StaticName, TDim, TensorProxy, TypedModel, anyhow, bail,
+        dispatch_datum, ensure, expand,
     },
 };
-
-type Built = (Box<dyn InferenceOp>, Vec<String>);
 
 /// What lies beyond an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +39,7 @@ struct Own {
     value: Option<usize>,
 }
 
-pub(super) fn pad(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn pad(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let beyond = match node.get_attr_opt::<&str>("mode")? {
         None | Some("constant") => Beyond::Constant,
         Some("edge") => Beyond::Edge,

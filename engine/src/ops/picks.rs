@@ -1,17 +1,15 @@
 //! Operators that move values and compute none: `ReverseSequence`, `CenterCropPad`, `ConstantOfShape`.
 
-use super::kernel::{Fact, Kernel, axis, picked, picked_or_nothing, strides, values, walk};
+use super::kernel::{Built, Fact, Kernel, axis, picked, picked_or_nothing, strides, values, walk};
 use tract_onnx::{
     model::ParsingContext,
     pb::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType},
     prelude::{DatumType, Tensor, TractResult},
-    tract_hir::internal::{InferenceOp, TDim, anyhow, bail, ensure},
+    tract_hir::internal::{TDim, anyhow, bail, ensure},
 };
 
-type Built = (Box<dyn InferenceOp>, Vec<String>);
-
 /// Copies of a value, which is a zero of 32 bits where the node has none; tract takes one of 64.
-pub(super) fn constant_of_shape(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn constant_of_shape(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let stock = super::stock("ConstantOfShape")?;
     if node.attribute.iter().any(|each| each.name == "value") {
         return stock(context, node);

@@ -2,7 +2,7 @@
 
 use super::{
     einsum::{Axes, Equation, is_summed_by_tract, sum},
-    kernel::Fact,
+    kernel::{Built, Fact},
     stock_expansion,
 };
 use tract_onnx::{
@@ -10,12 +10,10 @@ use tract_onnx::{
     pb::NodeProto,
     prelude::{DatumType, TractResult},
     tract_hir::internal::{
-        AxisOp, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TDim, TVec,
-        TensorProxy, TypedModel, bail, ensure, expand,
+        AxisOp, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TDim, TVec, TensorProxy,
+        TypedModel, bail, ensure, expand,
     },
 };
-
-type Built = (Box<dyn InferenceOp>, Vec<String>);
 
 /// `MatMul`: tract's, but for two vectors and for whole numbers.
 #[derive(Debug, Clone)]
@@ -23,7 +21,7 @@ struct MatMul {
     stock: Box<dyn Expansion>,
 }
 
-pub(super) fn mat_mul(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn mat_mul(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     Ok((expand(MatMul { stock: stock_expansion("MatMul", context, node)? }), Vec::new()))
 }
 
@@ -81,7 +79,7 @@ struct MatMulInteger {
     stock: Box<dyn Expansion>,
 }
 
-pub(super) fn mat_mul_integer(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn mat_mul_integer(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     Ok((expand(MatMulInteger { stock: stock_expansion("MatMulInteger", context, node)? }), Vec::new()))
 }
 

@@ -3,7 +3,7 @@
 //! tract multiplies by the scale's reciprocal, which rounds otherwise now and then, and lacks 16 bits. What is no number
 //! becomes the lowest value, and infinities the last of their side.
 
-use super::kernel::{Fact, Kernel, expect, floats, values};
+use super::kernel::{Fact, Kernel, axis, expect, floats, values};
 use tract_onnx::{
     pb::NodeProto,
     prelude::{Datum, DatumType, Tensor, TractResult},
@@ -52,9 +52,7 @@ impl Quantize {
 
     /// Over how many values in a row one scale holds, where several do.
     fn run_length(&self, shape: &[usize], scales: usize) -> TractResult<usize> {
-        let rank = i64::try_from(shape.len())?;
-        ensure!((-rank..rank).contains(&self.axis), "has no axis {} in {rank} dimensions", self.axis);
-        let axis = usize::try_from(self.axis.rem_euclid(rank))?;
+        let axis = axis(self.axis, shape.len())?;
         ensure!(shape[axis] == scales, "has {scales} scales for the {} places of axis {axis}", shape[axis]);
         Ok(shape[axis + 1..].iter().product())
     }

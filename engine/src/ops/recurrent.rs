@@ -6,17 +6,15 @@
 mod activation;
 mod weights;
 
-use super::kernel::{Fact, Kernel, expect, place, values, wrap};
+use super::kernel::{Built, Fact, Kernel, expect, place, values, wrap};
 use activation::Activation;
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     prelude::{DatumType, Tensor, TractResult},
-    tract_hir::internal::{InferenceOp, TDim, anyhow, bail, ensure},
+    tract_hir::internal::{TDim, anyhow, bail, ensure},
 };
 use weights::Weights;
-
-type Built = (Box<dyn InferenceOp>, Vec<String>);
 
 /// What is computed at each step, and how many gates its weights are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,20 +68,20 @@ struct Recurrent {
     peepholes: Option<usize>,
 }
 
-pub(super) fn lstm(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn lstm(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     either(context, node, "LSTM", Cell::Lstm)
 }
 
-pub(super) fn rnn(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn rnn(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     either(context, node, "RNN", Cell::Rnn)
 }
 
-pub(super) fn gru(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn gru(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let is_late = node.get_attr_opt::<i64>("linear_before_reset")?.unwrap_or(0) != 0;
     either(context, node, "GRU", Cell::Gru { is_late })
 }
 
-fn either(context: &ParsingContext<'_>, node: &NodeProto, name: &'static str, cell: Cell) -> TractResult<Built> {
+fn either(context: &ParsingContext<'_>, node: &NodeProto, name: &'static str, cell: Cell) -> Built {
     if is_plain(node) {
         return super::stock(name)?(context, node);
     }

@@ -2,14 +2,15 @@
 //! exponentiated, since tract's own is infinite for the likelihoods of an ordinary naive Bayes model; `ReduceMax` and
 //! `ReduceMin` over truths and over nothing.
 
+use super::kernel::{Built, axis};
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     tract_core::ops::{cast::cast, math, nn},
     tract_hir::{
         internal::{
-            AxisOp, DatumType, DimLike, Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps,
-            StaticName, TDim, TVec, Tensor, TensorProxy, TractResult, TypedModel, bail, ensure, expand, tensor0, tvec,
+            AxisOp, DatumType, DimLike, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TDim,
+            TVec, Tensor, TensorProxy, TractResult, TypedModel, bail, ensure, expand, tensor0, tvec,
         },
         ops::nn::{Reduce, Reducer},
     },
@@ -34,22 +35,19 @@ struct Reducing {
     keep: bool,
 }
 
-pub(super) fn log_sum_exp(
-    _: &ParsingContext<'_>,
-    node: &NodeProto,
-) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn log_sum_exp(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     read(node, Kind::LogSumExp)
 }
 
-pub(super) fn max(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn max(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     read(node, Kind::Max)
 }
 
-pub(super) fn min(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn min(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     read(node, Kind::Min)
 }
 
-fn read(node: &NodeProto, kind: Kind) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+fn read(node: &NodeProto, kind: Kind) -> Built {
     let flag = |name, default: i64| node.get_attr_opt(name).map(|value: Option<i64>| value.unwrap_or(default) != 0);
     let input = node.input.get(1).is_some_and(|name| !name.is_empty());
     let axes = node.get_attr_opt_vec("axes")?;
@@ -68,12 +66,7 @@ impl Reducing {
         if named.is_empty() {
             return Ok(if self.none { tvec!() } else { (0..rank).collect() });
         }
-        let count = i64::try_from(rank)?;
-        let mut axes = TVec::new();
-        for axis in named {
-            ensure!((-count..count).contains(&axis), "has no axis {axis} in {rank} dimensions");
-            axes.push(usize::try_from(if axis < 0 { axis + count } else { axis })?);
-        }
+        let mut axes = named.into_iter().map(|named| axis(named, rank)).collect::<TractResult<TVec<_>>>()?;
         axes.sort_unstable();
         axes.dedup();
         Ok(axes)

@@ -1,24 +1,22 @@
 //! `Resize` in the form of opset 11 without regions, with aligned corners and to the size that there is, and `Upsample`, which is what `Resize`
 //! was called before: tract's own reader of `Resize`, told another opset.
 
-use super::kernel::{axis, place, values};
+use super::kernel::{Built, axis, place, values};
 use tract_onnx::{
     model::ParsingContext,
     pb::{AttributeProto, NodeProto, attribute_proto::AttributeType},
     prelude::{TVec, TractResult, tensor1},
     tract_core::ops::identity::Identity,
     tract_hir::internal::{
-        Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TensorProxy, TypedModel,
-        bail, ensure, expand,
+        Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TensorProxy, TypedModel, bail, ensure,
+        expand,
     },
 };
-
-type Built = (Box<dyn InferenceOp>, Vec<String>);
 
 /// From opset 13 on tract's reader passes over inputs without a name; those of 11 are the same but for that.
 const OPSET: i64 = 13;
 
-pub(super) fn resize(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn resize(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let is_symmetric = node.get_attr_opt::<&str>("coordinate_transformation_mode")? == Some("half_pixel_symmetric");
     let is_nearest = node.get_attr_opt::<&str>("mode")?.is_none_or(|mode| mode == "nearest");
     // Which of two pixels is nearest hangs there on the last bit of sums whose order is onnxruntime's own.
@@ -68,7 +66,7 @@ struct Aligned {
     scales: usize,
 }
 
-fn aligned(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+fn aligned(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let is_aligned = node.get_attr_opt::<&str>("coordinate_transformation_mode")? == Some("align_corners");
     let is_smoothed = node.get_attr_opt::<i64>("antialias")?.unwrap_or(0) != 0;
     let stock = super::stock_expansion("Resize", context, node)?;
@@ -124,7 +122,7 @@ impl Expansion for Aligned {
     }
 }
 
-pub(super) fn upsample(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Built> {
+pub(super) fn upsample(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let [image, scales] = &*node.input else { bail!("Upsample takes an image and scales") };
     ensure!(!image.is_empty() && !scales.is_empty(), "Upsample takes an image and scales");
     let word = |name: &str, value: &str| AttributeProto {

@@ -1,13 +1,14 @@
 //! `LogSoftmax`, from the values themselves: tract's takes the logarithm of a softmax, which is infinite where that rounds to 0, as it
 //! does some 100 below the greatest value.
 
+use super::kernel::{Built, axis};
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     tract_core::ops::nn::{Softmax, SoftmaxKind},
     tract_hir::internal::{
-        Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec, TensorProxy,
-        TractResult, TypedModel, ensure, expand, tvec,
+        Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec, TensorProxy, TractResult,
+        TypedModel, ensure, expand, tvec,
     },
 };
 
@@ -18,10 +19,7 @@ struct LogSoftmax {
     is_flat: bool,
 }
 
-pub(super) fn log_softmax(
-    context: &ParsingContext<'_>,
-    node: &NodeProto,
-) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn log_softmax(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let is_flat = context.onnx_operator_set_version < 13;
     let axis = node.get_attr_opt("axis")?.unwrap_or(if is_flat { 1 } else { -1 });
     Ok((expand(LogSoftmax { axis, is_flat }), Vec::new()))
@@ -47,9 +45,7 @@ impl Expansion for LogSoftmax {
         let fact = model.outlet_fact(inputs[0])?;
         let rank = fact.rank();
         ensure!(fact.datum_type.is_float(), "takes floats, got {:?}", fact.datum_type);
-        let count = i64::try_from(rank)?;
-        ensure!((-count..count).contains(&self.axis), "has no axis {} in {rank} dimensions", self.axis);
-        let axis = usize::try_from(if self.axis < 0 { self.axis + count } else { self.axis })?;
+        let axis = axis(self.axis, rank)?;
         let axes = if self.is_flat { (axis..rank).collect() } else { tvec![axis] };
         model.wire_node(prefix, Softmax { axes, quant_output_dt: None, kind: SoftmaxKind::LogSoftmax }, inputs)
     }

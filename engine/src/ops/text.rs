@@ -1,12 +1,12 @@
 //! What turns words into numbers: `TfIdfVectorizer`, `StringNormalizer`, and onnxruntime's `MurmurHash3`.
 
-use super::kernel::{Fact, Kernel, expect, one, values, wrap};
+use super::kernel::{Built, Fact, Kernel, expect, one, values, wrap};
 use std::collections::{HashMap, HashSet};
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     prelude::{DatumType, Symbol, Tensor, TractResult, tensor1},
-    tract_hir::internal::{InferenceOp, TDim, anyhow, bail, ensure},
+    tract_hir::internal::{TDim, anyhow, bail, ensure},
 };
 
 /// What an n-gram that is found adds.
@@ -218,10 +218,7 @@ pub(super) struct Normalizer {
     left: Symbol,
 }
 
-pub(super) fn string_normalizer(
-    context: &ParsingContext<'_>,
-    node: &NodeProto,
-) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn string_normalizer(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let case = match node.get_attr_opt::<&str>("case_change_action")?.unwrap_or("NONE") {
         "NONE" => Case::Kept,
         "LOWER" => Case::Lower,

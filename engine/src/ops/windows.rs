@@ -3,7 +3,7 @@
 //! Formulas: the operators' pages in the ONNX reference.
 
 use super::kernel::{
-    FLOATS, Fact, Kernel, doubles, expect, narrowed, one, picked_or_nothing, place, strides, values, volume,
+    Built, FLOATS, Fact, Kernel, doubles, expect, narrowed, one, picked_or_nothing, place, strides, values, volume,
 };
 use tract_onnx::{
     model::ParsingContext,
@@ -16,8 +16,8 @@ use tract_onnx::{
     },
     tract_hir::{
         internal::{
-            Expansion, InferenceOp, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TensorProxy, TypedModel,
-            anyhow, bail, ensure, expand,
+            Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TensorProxy, TypedModel, anyhow,
+            bail, ensure, expand,
         },
         ops::cnn::HirSumPool,
     },
@@ -78,7 +78,7 @@ struct LpPool {
     pool: HirSumPool,
 }
 
-pub(super) fn lp_pool(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn lp_pool(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let p = node.get_attr_opt::<i64>("p")?.unwrap_or(2);
     ensure!(p > 0, "LpPool takes norms from 1 on, got p = {p}");
     let kernel = kernel_shape(node)?;

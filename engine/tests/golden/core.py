@@ -51,6 +51,19 @@ def choices(m):
                 made = {"constants": {"axes": np.array(axes)}} if operator == "ReduceSum" else {"axes": axes}
                 at = "".join(map(str, axes))
                 m.case(operator, f"{name}_{at}", {"x": value}, [m.kind(value)], domain="", keepdims=0, **made)
+        for name, value in (("deep", deep), ("far", np.stack([far, far * 3, -far]) // 16)):
+            made = {"constants": {"axes": np.array([0, 2])}} if operator == "ReduceSum" else {"axes": [0, 2]}
+            m.case(operator, f"{name}_apart", {"x": value}, [m.kind(value)], domain="", **made)
+    title = lambda name, *shape: helper.make_tensor_value_info(name, INT64, shape)
+    branches = [helper.make_graph([node("ReduceSum", "x", "a", keepdims=0)], "yes", [], [title("a")]),
+                helper.make_graph([node("ReduceMax", "x", "b", keepdims=0)], "no", [], [title("b")])]
+    m.graph("If", "of_far_sums", [node("If", "c", "y0", then_branch=branches[0], else_branch=branches[1])],
+            {"x": far, "c": np.array(True)}, [INT64])
+    state = lambda name: helper.make_tensor_value_info(name, FLOAT, [1])
+    body = helper.make_graph([node("ReduceSum", "row", "sum", keepdims=0), node("Neg", "turned", "kept")], "rows",
+                             [state("turned"), title("row", 3)], [state("kept"), title("sum")])
+    m.graph("Scan", "far_sums", [node("Scan", "one x", "y0 y1", num_scan_inputs=1, body=body)], {"x": far}, [FLOAT, INT64],
+            constants={"one": np.array([1], np.float32)})
     least = np.array([[-np.inf, 0, 1, 2], [1000, -1000, 999, 0], [-np.inf] * 4], np.float32)
     for operator in ("Softmax", "LogSoftmax"):
         for name, value in (("least", least), ("deep", deep), ("wide", wide)):

@@ -22,7 +22,9 @@ import ahead
 import core
 import corners
 import forms
+import fused
 import rare
+import whole
 
 HERE = pathlib.Path(__file__).parent
 FLOAT, DOUBLE, INT64, INT32, STRING = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32,
@@ -339,7 +341,7 @@ def main(wanted, here=HERE):
     here, wanted = (pathlib.Path(wanted[1]), []) if behind else (here, wanted)
     for make in (classifiers, regressors, columns, names, sums, vectors, zip_map):
         make()
-    for module in (corners, core, rare, forms):
+    for module in (corners, core, forms, fused, rare, whole):
         module.add(sys.modules[__name__])
         REFUSED.update(module.REFUSED)
     unknown = AHEAD - {f"{operator}/{name}" for operator, name, *_ in CASES}

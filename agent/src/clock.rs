@@ -30,6 +30,11 @@ impl Moment {
         self.0.elapsed()
     }
 
+    /// Time that has passed since an earlier moment; zero where that is no earlier one.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_duration_since(earlier.0)
+    }
+
     /// The moment `duration` later.
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0 + duration)

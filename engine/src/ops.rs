@@ -95,6 +95,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("DequantizeLinear", dequantize::linear);
     operator!(register, "Det", matrices::det);
     operator!(register, "DynamicQuantizeLSTM", quantized_lstm::lstm);
+    operator!(register, "DynamicQuantizeLinear", quantize::dynamic);
     register.insert("Einsum", einsum::einsum);
     operator!(register, "FeatureVectorizer", columns::feature_vectorizer);
     register.insert("GRU", recurrent::gru);

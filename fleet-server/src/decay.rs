@@ -1,13 +1,13 @@
 //! Decay: from committed telemetry to incidents.
 //!
-//! Rows go in the order of their commits through [`detector`], which keeps one [`watch`] a version: detection windows by
-//! rows, detectors by device and feature, rounds of devices held against one another ([`marks`], [`verdict`]), and
+//! Rows go in the order of their commits through [`detector`], which keeps one [`watch`] a version: detection [`windows`] by
+//! rows or by the calendar, detectors by device and feature, rounds of devices held against one another ([`marks`], [`verdict`]), and
 //! [`incidents`] opened once, updated, resolved. All of that is pure. [`task`] reads rows, has [`keeping`] write down what
 //! they changed together with the cursor, in one transaction, and says on MQTT what is kept: so each row counts exactly
 //! once, whenever the server is killed.
 //!
-//! Windows of a version without a reference profile are not judged, and its status says so. First form: no season, so
-//! profiles with a calendar are not used; and no objective, since no manifest names one yet.
+//! Windows of a version without a reference profile are not judged, and its status says so. First form: no objective, since
+//! no manifest names one yet.
 
 pub mod alone;
 pub mod beside;
@@ -22,6 +22,7 @@ pub mod pace;
 pub mod task;
 pub mod verdict;
 pub mod watch;
+pub mod windows;
 
 #[cfg(test)]
 mod simulation;

@@ -1,7 +1,7 @@
 //! What counting and detection cost: nanoseconds a value on the device, a feature-window on the server and a merge; bytes of a
 //! state and of a profile; and one round of windows of 100,000 states.
 //!
-//!     cargo bench -p tern-stats
+//!     cargo bench --workspace --bench cost
 //!
 //! Each time is the processor time of one thread: the least of 25 blocks, then their median; other work on the machine only adds to
 //! it. The bytes are exact.

@@ -9,6 +9,8 @@ use std::f64::consts::TAU;
 
 use serde::{Deserialize, Serialize};
 
+use crate::profile::Unit;
+
 /// Seconds of a day.
 pub const DAY: f64 = 86_400.0;
 /// Days of the mean Gregorian year. Phases by it stay within a day of the calendar's over decades.
@@ -148,6 +150,16 @@ impl Calendar {
         self.days(at).floor() * DAY - f64::from(self.utc_offset)
     }
 
+    /// Start and end of the day or week that `at` lies in; none of windows by rows.
+    pub fn bounds(&self, unit: Unit, at: f64) -> Option<(f64, f64)> {
+        let (start, length) = match unit {
+            Unit::Rows => return None,
+            Unit::Day => (self.day_start(at), DAY),
+            Unit::Week => (self.week_start(at), 7.0 * DAY),
+        };
+        Some((start, start + length))
+    }
+
     /// When the week that `at` lies in begins, on Monday, in seconds since 1970.
     pub fn week_start(&self, at: f64) -> f64 {
         (((self.days(at).floor() + 3.0) / 7.0).floor() * 7.0 - 3.0) * DAY - f64::from(self.utc_offset)
@@ -249,6 +261,10 @@ mod tests {
         assert_eq!(utc.week_start(evening), 19_877.0 * DAY, "Monday the 3rd");
         assert_eq!(ahead.week_start(evening), 19_884.0 * DAY - 7200.0);
         assert_eq!(utc.day_start(-1.0), -DAY, "before 1970 too");
+        let week = 19_877.0 * DAY;
+        assert_eq!(utc.bounds(Unit::Week, evening), Some((week, week + 7.0 * DAY)));
+        assert_eq!(utc.bounds(Unit::Day, evening), Some((19_883.0 * DAY, 19_884.0 * DAY)));
+        assert_eq!(utc.bounds(Unit::Rows, evening), None);
     }
 
     #[test]

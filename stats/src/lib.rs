@@ -16,6 +16,7 @@ pub mod calibration;
 pub mod categorical;
 pub mod cells;
 pub mod cohort;
+pub mod course;
 pub mod derived;
 pub mod design;
 pub mod estimate;

@@ -235,9 +235,10 @@ impl FeatureProfile {
         step::State::new(self.scores.len())
     }
 
-    /// Whether the feature's season is known at `middle`, in seconds since 1970: always so without a calendar.
+    /// Whether the feature's season is known at `middle`, in seconds since 1970: always so without a calendar, never at an
+    /// unknown time with one.
     pub fn is_in_season(&self, calendar: Option<&Calendar>, middle: f64) -> bool {
-        calendar.is_none_or(|calendar| self.covered.holds(calendar.day_of_year(middle)))
+        calendar.is_none_or(|calendar| middle.is_finite() && self.covered.holds(calendar.day_of_year(middle)))
     }
 
     /// Takes out of `readings` what goes with a season that the baseline never saw: those detectors stand still.

@@ -15,15 +15,17 @@ use tern_protocol::{
     report::v1::{ErrorCount, Violations},
     watch::{self, Scratch, Values, Watch},
 };
-use tern_stats::{latency::Latency, profile::Profile, recorder::Recorder};
+use tern_stats::{course::skipped, latency::Latency, profile::Profile, recorder::Recorder};
 
 use super::{
     counters::{Breaches, Counters, Failed, KINDS, micros},
     predictions::{Predicted, Predictions},
 };
+use crate::clock::Moment;
 
 /// An answer that was given.
 pub(super) struct Answered<'a> {
+    pub(super) at: Moment,
     /// Its rows by the request, where inputs and outputs do not tell.
     pub(super) rows: u64,
     pub(super) breaches: Breaches,
@@ -43,6 +45,8 @@ pub(super) struct Folded {
 
 pub(super) struct Ledger {
     watch: Watch,
+    /// Seconds between rows, where the reference had a steady rate.
+    step: Option<f64>,
     open: Mutex<Open>,
 }
 
@@ -50,6 +54,8 @@ struct Open {
     number: u64,
     recorder: Recorder,
     scratch: Scratch,
+    /// When the newest answer came, and its rows.
+    last: Option<(Moment, u64)>,
     inferences: u64,
     breaches: Breaches,
     latency: Latency,
@@ -68,6 +74,7 @@ impl Ledger {
             number: 1,
             recorder: profile.map_or_else(|| Recorder::new(&[], &[], None), Recorder::of),
             scratch: Scratch::default(),
+            last: None,
             inferences: 0,
             breaches: Breaches::default(),
             latency: Latency::default(),
@@ -76,7 +83,8 @@ impl Ledger {
             told: Failed::default(),
             waiting: None,
         };
-        Self { watch, open: Mutex::new(open) }
+        let step = profile.and_then(|profile| profile.calendar?.step);
+        Self { watch, step, open: Mutex::new(open) }
     }
 
     pub(super) fn watch(&self) -> &Watch {
@@ -93,7 +101,13 @@ impl Ledger {
         let outputs: Vec<_> = answered.outputs.iter().map(view).collect();
         let rows = self.watch.rows(&inputs, &outputs);
         let mut open = self.lock();
-        let Open { recorder, scratch, .. } = &mut *open;
+        let Open { recorder, scratch, last, .. } = &mut *open;
+        // Across a hole there are no neighbours, as in the reference.
+        if let (Some(step), Some((last, rows))) = (self.step, *last)
+            && skipped(step, answered.at.since(last).as_secs_f64(), rows.max(1), 1) > 0
+        {
+            recorder.break_sequence();
+        }
         let before = recorder.rows();
         let mut predicted = Vec::new();
         match &rows {
@@ -114,6 +128,7 @@ impl Ledger {
             }
         }
         let rows = recorder.rows() - before;
+        *last = Some((answered.at, rows));
         let us = micros(answered.latency);
         open.inferences += 1;
         open.breaches.add(answered.breaches);
@@ -206,9 +221,14 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use tern_protocol::{contract::Contract, frames::LateLabels, report::v1::ErrorKind};
+    use tern_stats::{
+        calendar::Calendar,
+        profile::{Baseline, Spec, fit},
+        recorder::Value,
+        window::Sums,
+    };
 
     use super::*;
-    use crate::clock::Moment;
 
     /// A ledger of a model that tells a class of one number a row.
     fn ledger() -> Ledger {
@@ -226,7 +246,7 @@ mod tests {
         let outputs = [Tensor::new([classes.len()], classes.to_vec()).unwrap()];
         let breaches = Breaches { clamped: 1, flagged: 2 };
         let latency = Duration::from_micros(us);
-        ledger.fold(&Answered { rows: 1, breaches, latency, inputs: &inputs, outputs: &outputs })
+        ledger.fold(&Answered { at: Moment::now(), rows: 1, breaches, latency, inputs: &inputs, outputs: &outputs })
     }
 
     /// What is due now, all of it taken.
@@ -281,7 +301,42 @@ mod tests {
         let inputs = [Tensor::new([2, 1], vec![0.0f32; 2]).unwrap()];
         let outputs = [Tensor::new([3], vec![1i64, 2, 3]).unwrap()];
         let (breaches, latency) = (Breaches::default(), Duration::ZERO);
-        let folded = ledger.fold(&Answered { rows: 2, breaches, latency, inputs: &inputs, outputs: &outputs });
+        let at = Moment::now();
+        let folded = ledger.fold(&Answered { at, rows: 2, breaches, latency, inputs: &inputs, outputs: &outputs });
         assert_eq!((folded.rows, folded.predicted.len()), (2, 0));
+    }
+
+    #[test]
+    fn values_across_a_hole_are_no_neighbours() {
+        let contract: Contract = serde_json::from_value(serde_json::json!({
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 1], "features": [{"name": "a"}]}],
+            "outputs": [],
+        }))
+        .unwrap();
+        let values: Vec<f64> = (0..600).map(|i| f64::from(i * 37 % 101)).collect();
+        let spec = Spec::numeric("x.a", &values).unwrap();
+        let window = |chunk: &[f64]| {
+            let mut recorder = Recorder::new(std::slice::from_ref(&spec), &[], None);
+            chunk.iter().for_each(|x| {
+                recorder.feature(0, Value::Number(Some(*x)));
+                recorder.end_row(None);
+            });
+            recorder.take()
+        };
+        let windows: Vec<_> = values.chunks(10).map(window).collect();
+        let mut profile = fit(&Baseline::new(std::slice::from_ref(&spec), &windows)).unwrap();
+        profile.calendar = Some(Calendar { step: Some(60.0), ..Calendar::plain(0) });
+        let ledger = Ledger::new(Watch::new(&contract), Some(&profile));
+        let mut at = Moment::now();
+        // Answers of three rows each: after 2 minutes, 4.5, and 6.
+        for pause in [0, 120, 270, 360] {
+            at = at.after(Duration::from_secs(pause));
+            let inputs = [Tensor::new([3, 1], vec![1.0f32, 2.0, 3.0]).unwrap()];
+            let (breaches, latency) = (Breaches::default(), Duration::ZERO);
+            ledger.fold(&Answered { at, rows: 3, breaches, latency, inputs: &inputs, outputs: &[] });
+        }
+        let told = due(&ledger, &Counters::default(), &Predictions::default());
+        let Sums::Numeric(sums) = &told[0].sums.features[0] else { panic!("numbers") };
+        assert_eq!((sums.n, sums.nd), (12, 10), "the last answer has no predecessor");
     }
 }

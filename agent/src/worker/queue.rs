@@ -220,7 +220,7 @@ impl Queue {
 /// Folds an answer that was given, and remembers what it predicted.
 fn count(loaded: &Loaded, tally: &Tally, latency: Duration) {
     let Tally { id, rows, breaches, inputs, outputs } = tally;
-    let answered = Answered { rows: *rows, breaches: *breaches, latency, inputs, outputs };
+    let answered = Answered { at: Moment::now(), rows: *rows, breaches: *breaches, latency, inputs, outputs };
     // A bug in counting must not end the thread; what it leaves half-counted is one answer.
     let folded = catch_unwind(AssertUnwindSafe(|| loaded.ledger.fold(&answered)));
     match folded {

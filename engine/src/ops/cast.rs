@@ -1,10 +1,11 @@
-//! `Cast` to whole numbers of 64 bits, which tract takes for sizes, of which it keeps 32 bits. Here only sizes stay sizes.
+//! `Cast` to whole numbers of 64 bits, which tract takes for sizes, of which it keeps 32 bits: here only sizes stay sizes. And of floats to
+//! narrower whole numbers and to text, and of truth to text, which tract rounds and spells otherwise.
 
 use super::kernel::Built;
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
-    prelude::f16,
+    prelude::{TractError, f16, tensor1},
     tract_core::ops::{cast::cast, element_wise::ElementWiseMiniOp, element_wise::ElementWiseOp},
     tract_hir::internal::{
         Datum, DatumType, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TVec, Tensor,
@@ -13,20 +14,25 @@ use tract_onnx::{
 };
 
 pub(super) fn to(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    if node.get_attr::<DatumType>("to")? != DatumType::I64 {
-        return super::stock("Cast")?(context, node);
-    }
-    Ok((expand(ToInt64), Vec::new()))
+    Ok(match node.get_attr::<DatumType>("to")? {
+        DatumType::I64 => (expand(ToInt64), Vec::new()),
+        to if Spelt::is_for(to) => {
+            (expand(Like { stock: super::stock_expansion("Cast", context, node)?, to: Some(to) }), Vec::new())
+        }
+        _ => super::stock("Cast")?(context, node)?,
+    })
 }
 
-/// `CastLike`, whose second input has the type.
+/// `CastLike`, whose second input has the type, and `Cast` to some that tract takes others for.
 #[derive(Debug, Clone)]
 struct Like {
     stock: Box<dyn Expansion>,
+    /// The type, where it is no input's.
+    to: Option<DatumType>,
 }
 
 pub(super) fn like(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    Ok((expand(Like { stock: super::stock_expansion("CastLike", context, node)? }), Vec::new()))
+    Ok((expand(Like { stock: super::stock_expansion("CastLike", context, node)?, to: None }), Vec::new()))
 }
 
 fn is_whole(like: DatumType) -> bool {
@@ -44,6 +50,9 @@ impl Expansion for Like {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
+        if self.to.is_some() {
+            return self.stock.rules(solver, inputs, outputs);
+        }
         ensure!(inputs.len() == 2, "takes two inputs, got {}", inputs.len());
         solver.given(&inputs[1].datum_type, move |solver, like| {
             let rules = if is_whole(like) { &ToInt64 as &dyn Expansion } else { &*self.stock };
@@ -52,9 +61,15 @@ impl Expansion for Like {
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        match is_whole(model.outlet_fact(inputs[1])?.datum_type) {
-            true => ToInt64.wire(prefix, model, &inputs[..1]),
-            false => self.stock.wire(prefix, model, inputs),
+        let from = model.outlet_fact(inputs[0])?.datum_type;
+        let to = self.to.map_or_else(|| Ok::<_, TractError>(model.outlet_fact(inputs[1])?.datum_type), Ok)?;
+        let is_spelt = from.is_float() || (from == DatumType::Bool && to == DatumType::String);
+        match to {
+            to if is_whole(to) => ToInt64.wire(prefix, model, &inputs[..1]),
+            to if is_spelt && Spelt::is_for(to) => {
+                model.wire_node(prefix, ElementWiseOp(Box::new(Spelt(to)), None), &inputs[..1])
+            }
+            _ => self.stock.wire(prefix, model, inputs),
         }
     }
 }
@@ -114,6 +129,87 @@ impl ElementWiseMiniOp for Truncated {
 
     fn eval_out_of_place(&self, tensor: &Tensor, _: Option<DatumType>) -> TractResult<Tensor> {
         whole(tensor)
+    }
+}
+
+/// Floats as narrower whole numbers: what 32 bits cannot hold becomes the least number of them, and of the rest each type keeps its lowest
+/// bits, as x86 has it and onnxruntime there. As text they have 8 digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Spelt(DatumType);
+
+impl Spelt {
+    fn is_for(to: DatumType) -> bool {
+        matches!(
+            to,
+            DatumType::U8
+                | DatumType::I8
+                | DatumType::U16
+                | DatumType::I16
+                | DatumType::I32
+                | DatumType::U32
+                | DatumType::String
+        )
+    }
+}
+
+impl ElementWiseMiniOp for Spelt {
+    fn name(&self) -> String {
+        "Cast".into()
+    }
+
+    fn output_type(&self, _: DatumType) -> Option<DatumType> {
+        Some(self.0)
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the lowest bits are what is kept")]
+    fn eval_out_of_place(&self, tensor: &Tensor, _: Option<DatumType>) -> TractResult<Tensor> {
+        let shape = tensor.shape();
+        if tensor.datum_type() == DatumType::Bool {
+            let words = super::kernel::values::<bool>(tensor)?.iter().map(|value| u8::from(*value).to_string());
+            return tensor1(&words.collect::<Vec<_>>()).into_shape(shape);
+        }
+        let values = super::kernel::doubles(tensor)?;
+        let narrow = |value: &f64| i32::try_from(truncated(*value)).unwrap_or(i32::MIN);
+        macro_rules! each {
+            ($of:expr) => {
+                tensor1(&values.iter().map($of).collect::<Vec<_>>()).into_shape(shape)
+            };
+        }
+        match self.0 {
+            DatumType::U8 => each!(|value| narrow(value) as u8),
+            DatumType::I8 => each!(|value| narrow(value) as i8),
+            DatumType::U16 => each!(|value| narrow(value) as u16),
+            DatumType::I16 => each!(|value| narrow(value) as i16),
+            DatumType::I32 => each!(narrow),
+            DatumType::U32 => each!(|value| truncated(*value) as u32),
+            _ => each!(|value| text(*value)),
+        }
+    }
+}
+
+/// A number in 8 digits, as C's `%g` writes it.
+fn text(value: f64) -> String {
+    const DIGITS: usize = 8;
+    if value.is_nan() {
+        return "NaN".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "INF" } else { "-INF" }.into();
+    }
+    let places = DIGITS - 1;
+    let whole = format!("{value:.places$e}");
+    let (number, power) = whole.split_once('e').unwrap_or((&whole, "0"));
+    let power: i32 = power.parse().unwrap_or(0);
+    let trimmed = |number: &str| match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => number.to_owned(),
+    };
+    match usize::try_from(i64::from(power) + 4) {
+        Ok(above) if above < DIGITS + 4 => {
+            let places = DIGITS + 3 - above;
+            trimmed(&format!("{value:.places$}"))
+        }
+        _ => format!("{}e{}{:02}", trimmed(number), if power < 0 { '-' } else { '+' }, power.abs()),
     }
 }
 

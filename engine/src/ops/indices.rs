@@ -1,5 +1,5 @@
-//! Operators that go by places or count: `OneHot`, `Range`, and `GatherND` and `ScatterND`, which tract has for places counted from the front
-//! alone.
+//! Operators that go by places or count: `OneHot`, `Range`, and `GatherND` and `ScatterND`, which tract has for places counted from the
+//! front alone.
 
 use super::{
     kernel::{Built, Fact, Kernel, axis, expansion, picked, values, volume},

@@ -1,12 +1,13 @@
 //! `QuantizeLinear`: `saturate(round(x / scale) + zero point)`, halves to the even neighbour, as onnxruntime computes it.
 //!
 //! tract multiplies by the scale's reciprocal, which rounds otherwise now and then, and lacks 16 bits. What is no number
-//! becomes the lowest value, and infinities the last of their side.
+//! becomes the lowest value, and infinities the last of their side. And `DynamicQuantizeLinear`, which finds scale and zero point in the
+//! values: of nothing but zeros tract finds a scale of 0, onnxruntime of 1.
 
 use super::kernel::{Fact, Kernel, axis, expect, floats, values};
 use tract_onnx::{
     pb::NodeProto,
-    prelude::{Datum, DatumType, Tensor, TractResult},
+    prelude::{Datum, DatumType, Tensor, TractResult, tensor0},
     tract_hir::internal::{DimLike, anyhow, bail, ensure},
 };
 
@@ -133,6 +134,47 @@ macro_rules! whole {
     })* };
 }
 whole!(u8, i8, u16, i16);
+
+/// Quantises to 8 bits by a scale and a zero point that take in every value, and 0.
+#[derive(Debug)]
+pub(super) struct Dynamic;
+
+pub(super) fn dynamic(node: &NodeProto) -> TractResult<Dynamic> {
+    ensure!(node.input.len() == 1, "DynamicQuantizeLinear takes one input, got {}", node.input.len());
+    Ok(Dynamic)
+}
+
+impl Kernel for Dynamic {
+    fn name(&self) -> &'static str {
+        "DynamicQuantizeLinear"
+    }
+
+    fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
+        let [value] = inputs else { bail!("takes one input, got {}", inputs.len()) };
+        expect(value, &[DatumType::F32])?;
+        Ok(vec![
+            Fact::new(DatumType::U8, value.shape.clone()),
+            Fact::new(DatumType::F32, []),
+            Fact::new(DatumType::U8, []),
+        ])
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the zero point was brought into range"
+    )]
+    fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
+        let from = values::<f32>(inputs[0])?;
+        let least = from.iter().copied().fold(0.0, f32::min);
+        let most = from.iter().copied().fold(0.0, f32::max);
+        let scale = if least == most { 1.0 } else { (most - least) / 255.0 };
+        let zero = (-least / scale).clamp(0.0, 255.0).round_ties_even() as u8;
+        let mut made = Vec::with_capacity(from.len());
+        quantize(from, scale, zero, &mut made);
+        Ok(vec![Tensor::from_shape(inputs[0].shape(), &made)?, tensor0(scale), tensor0(zero)])
+    }
+}
 
 /// Appends the quantised values. Without a branch, so that it runs over several at once.
 fn quantize<T: Whole>(from: &[f32], scale: f32, zero: T, made: &mut Vec<T>) {

@@ -1,5 +1,5 @@
-//! `Resize` in the form of opset 11 without regions, with aligned corners and to the size that there is, and `Upsample`, which is what `Resize`
-//! was called before: tract's own reader of `Resize`, told another opset.
+//! `Resize` in the form of opset 11 without regions, with aligned corners and to the size that there is, and `Upsample`, which is what
+//! `Resize` was called before: tract's own reader of `Resize`, told another opset.
 
 use super::kernel::{Built, axis, place, values};
 use tract_onnx::{

@@ -1,5 +1,5 @@
-//! Inputs and outputs of 16-bit floats, which no caller can send: they are floats of 32 bits outside. Inputs are cast on their way in, outputs
-//! as they leave the engine.
+//! Inputs and outputs of 16-bit floats, which no caller can send: they are floats of 32 bits outside. Inputs are cast on their way in,
+//! outputs as they leave the engine.
 
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::{

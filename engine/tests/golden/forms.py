@@ -5,7 +5,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 FLOAT, DOUBLE, INT64, INT32, BOOL, UINT8, INT8 = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32,
                                                   TensorProto.BOOL, TensorProto.UINT8, TensorProto.INT8)
-REFUSED = {"Einsum/uint8": "no kernel for other types than float, double, int32 and int64"}
+REFUSED = {"Einsum/uint8": "no kernel for other types than float, double, int32 and int64", "QLinearReduceMean/any": "no kernel"}
 
 
 def node(operator, inputs, outputs, domain="", **attributes):
@@ -147,6 +147,23 @@ def values(m):
     m.case("Swish", "plain", {"x": m.floats(3, 4, seed=464)}, [FLOAT], domain="", core=24)
 
 
+def casts(m):
+    odd = [0, .4, -.4, 1.9, -1.9, 127.6, 128, 255.5, 256, -129, 300, -300, 40000, -40000, 70000, 2147483646, -2147483648]
+    for name, dtype in (("float", np.float32), ("double", np.float64)):
+        x = np.array(odd, dtype)
+        for to in (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.uint32):
+            m.case("Cast", f"{name}_to_{np.dtype(to).name}", {"x": x}, [m.kind(np.zeros(1, to))], domain="", to=m.kind(np.zeros(1, to)))
+        far = np.array([np.nan, np.inf, -np.inf, 1e10, -1e10, 3e9, -3e9], dtype)
+        for to in (np.uint8, np.int8, np.uint16, np.int16, np.int32):
+            m.case("Cast", f"{name}_far_to_{np.dtype(to).name}", {"x": far}, [m.kind(np.zeros(1, to))], domain="", to=m.kind(np.zeros(1, to)))
+        written = np.array([0, -0.0, 1, -2, 1.5, .1, 1 / 3, 1e-4, 1e-5, 1.5e-7, 123456789, 12345678, 1e7, 1e8, 1e10, 1e16, 1e17, 1.25e20, -1e30, np.nan,
+                            np.inf, -np.inf, 99999999.4, 0.000123456789], dtype)
+        m.case("Cast", f"{name}_to_words", {"x": written}, [m.STRING], domain="", to=m.STRING)
+    m.case("Cast", "bools_to_words", {"x": np.array([True, False])}, [m.STRING], domain="", to=m.STRING)
+    m.case("Cast", "ints_to_words", {"x": np.array([2**40, -3])}, [m.STRING], domain="", to=m.STRING)
+    fixed(m, "CastLike", "to_uint8", {"x": np.array([-1, 300, 2.5], np.float32)}, [UINT8], 15, {"like": np.array([0], np.uint8)})
+
+
 def images(m):
     for aligned in (0, 1):
         for name, size in (("column", [2, 1, 4, 1]), ("row", [2, 1, 1, 4]), ("point", [2, 3, 1, 1])):
@@ -214,6 +231,13 @@ def quantised(m):
               inputs="c a as az b bs bz ys yz", domain="com.microsoft")
         fixed(m, "QLinearWhere", f"{name}_wide", {"c": draw.random(shape) > .5, "a": whole(*shape), "b": whole(1)}, [UINT8], 17, given,
               inputs="c a as az b bs bz ys yz", domain="com.microsoft")
+
+
+def found_scales(m):
+    for name, x in (("zeros", np.zeros((3, 4), np.float32)), ("positive", np.abs(m.floats(3, 4, seed=491)) + 1), ("mixed", m.floats(3, 400, seed=492)),
+                    ("negative", -np.abs(m.floats(3, 4, seed=493)) - 1), ("one", np.array([[2.5]], np.float32)), ("deep", m.floats(2, 3, 4, 5, seed=494)),
+                    ("ties", np.arange(-128, 128, dtype=np.float32).reshape(2, 128) / 2)):
+        m.case("DynamicQuantizeLinear", name, {"x": x}, [UINT8, FLOAT, UINT8], domain="")
 
 
 def nothing(m):
@@ -303,5 +327,5 @@ def halves(m):
 
 
 def add(m):
-    for make in (pads, counts, places, products, values, images, forests, quantised, nothing, functions, halves):
+    for make in (pads, counts, places, products, values, casts, images, forests, quantised, found_scales, nothing, functions, halves):
         make(m)

@@ -48,8 +48,8 @@ impl Alone {
         self.steps.iter_mut().for_each(State::gap);
     }
 
-    /// Weighs a window whose middle is `middle`, in seconds since 1970, and tells what there is to say by feature. A
-    /// feature whose season the baseline never saw is held to what has no season only.
+    /// Weighs a window whose middle is `middle`, in seconds since 1970, NaN where nobody knows, and tells what there is to
+    /// say by feature. A feature whose season the baseline never saw is held to what has no season only.
     pub fn observe(
         &mut self,
         judge: &Judge,

@@ -12,7 +12,7 @@ use std::{
 
 use tern_protocol::{
     ids::{DeviceId, ModelName, ModelVersion, Version},
-    report::v1::{Correction, ErrorKind, Item, Window},
+    report::v1::{Clock, Correction, ErrorKind, Item, Window},
 };
 use tern_stats::{labels::Labels, profile::Profile};
 
@@ -20,6 +20,7 @@ use super::{
     device::{DeviceWatch, Service},
     incidents::{self, Change, Incident, Open},
     judge::Judge,
+    verdict::Verdict,
     watch::Watch,
 };
 use crate::forms::incident::{IncidentKind, WatchFigures};
@@ -70,8 +71,6 @@ impl Subject {
     /// A version of which nothing is known yet.
     pub fn new(standard: Standard) -> Self {
         let (status, judge) = match standard {
-            // Of a calendar the detectors of a fleet know nothing yet.
-            Standard::Profile(profile) if profile.calendar.is_some() => ("profile-unusable", None),
             Standard::Profile(profile) => ("watching", Some(Judge::new(profile))),
             Standard::Absent => ("no-profile", None),
             Standard::Unusable => ("profile-unusable", None),
@@ -81,6 +80,31 @@ impl Subject {
             (judge, watch)
         });
         Self { status, watching, open: Open::new(), devices: BTreeSet::new() }
+    }
+
+    /// Has its detectors do something that may end rounds `at`, and brings its incidents in line with the verdicts.
+    fn turn(
+        &mut self,
+        model: &ModelVersion,
+        at: i64,
+        touched: &mut Touched,
+        act: impl FnOnce(&Judge, &mut Watch) -> Vec<Vec<Verdict>>,
+    ) {
+        let Some((judge, watch)) = &mut self.watching else { return };
+        let rounds = act(judge, watch);
+        if !rounds.is_empty() {
+            touched.versions.insert(model.clone());
+            // A round touches all that took part.
+            touched.devices.extend(watch.devices.keys().map(|device| (model.clone(), device.clone())));
+            for device in watch.silent(at) {
+                watch.leave(&device);
+                self.devices.remove(&device);
+            }
+        }
+        for verdicts in rounds {
+            let changes = incidents::reconcile(&mut self.open, verdicts).into_iter();
+            touched.changes.extend(changes.map(|(kind, incident, change)| (model.clone(), kind, incident, change, at)));
+        }
     }
 
     /// Detection windows judged.
@@ -145,35 +169,32 @@ impl Detector {
         self.subjects.contains_key(model)
     }
 
+    /// Time has passed, to `at` in milliseconds since 1970, and every row that was committed before is taken in: days and
+    /// weeks become final also where no row comes.
+    pub fn pass(&mut self, at: i64, touched: &mut Touched) {
+        for (model, subject) in &mut self.subjects {
+            subject.turn(model, at, touched, |judge, watch| watch.pass(judge, at));
+        }
+    }
+
     fn window(&mut self, row: &Committed, window: &Window, touched: &mut Touched) {
         self.run(row, touched);
         let class = self.classes.get(&row.device).map_or("", String::as_str);
         let Some(subject) = self.subjects.get_mut(&row.model) else { return };
         subject.devices.insert(row.device.clone());
         touched.versions.insert(row.model.clone());
-        let Some((judge, watch)) = &mut subject.watching else { return };
-        let before = watch.round;
-        // A window whose sketches are damaged is as good as one under another profile: it is counted and left out.
-        let Ok(sums) = window.sums() else {
-            watch.unfit += 1;
-            return;
-        };
-        let verdicts = watch.take(judge, (&row.device, class), sums, service(window), row.received);
-        if watch.devices.contains_key(&row.device) {
+        subject.turn(&row.model, row.received, touched, |judge, watch| watch.pass(judge, row.received));
+        subject.turn(&row.model, row.received, touched, |judge, watch| {
+            // A window whose sketches are damaged is as good as one under another profile: it is counted and left out.
+            let Ok(sums) = window.sums() else {
+                watch.unfit += 1;
+                return Vec::new();
+            };
+            let (device, counted) = ((&row.device, class), (sums, times(window)));
+            watch.take(judge, device, counted, service(window), row.received).into_iter().collect()
+        });
+        if self.device(&row.model, &row.device).is_some() {
             touched.devices.insert((row.model.clone(), row.device.clone()));
-        }
-        if watch.round != before {
-            // A round touches all that took part.
-            touched.devices.extend(watch.devices.keys().map(|device| (row.model.clone(), device.clone())));
-            for device in watch.silent(row.received) {
-                watch.leave(&device);
-                subject.devices.remove(&device);
-            }
-        }
-        if let Some(verdicts) = verdicts {
-            let changes = incidents::reconcile(&mut subject.open, verdicts).into_iter();
-            let of = |(kind, incident, change)| (row.model.clone(), kind, incident, change, row.received);
-            touched.changes.extend(changes.map(of));
         }
     }
 
@@ -229,6 +250,12 @@ impl Detector {
     pub fn device(&self, model: &ModelVersion, device: &DeviceId) -> Option<&DeviceWatch> {
         self.subjects.get(model)?.watching.as_ref()?.1.devices.get(device)
     }
+}
+
+/// Start and end of a window in seconds since 1970, where its device knew the date.
+fn times(window: &Window) -> Option<(f64, f64)> {
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    (window.clock == Clock::Trusted).then(|| (seconds(window.start_ms), seconds(window.end_ms)))
 }
 
 /// Inferences that failed for no fault of whoever asked.

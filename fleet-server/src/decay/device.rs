@@ -1,4 +1,4 @@
-//! One device under watch: its open detection window, its detectors, what they said.
+//! One device under watch: its open detection windows, its detectors, what they said.
 //!
 //! Pure; [`super::watch`] decides when a round of devices is held against one another.
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tern_stats::{
     labels::{Labels, merge_labels},
     profile::Profile,
-    window::{ByRows, Window},
+    window::Window,
 };
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     beside::Beside,
     judge::{Judge, Readings},
     marks::{Ground, Marks, When},
+    windows::{Full, Taken, Windows},
 };
 use crate::forms::incident::Layer;
 
@@ -25,7 +26,9 @@ const FAILED_LIMIT: f64 = 0.05;
 pub struct Newest {
     /// The round in which it closed.
     pub round: u64,
-    /// What it says.
+    /// Its middle, in seconds since 1970; none where nobody knows.
+    pub middle: Option<f64>,
+    /// What it says, less what its time leads to expect.
     pub readings: Readings,
     /// Rows per confidence bin.
     pub confidence: Vec<u64>,
@@ -38,6 +41,26 @@ pub struct Service {
     pub answered: u64,
     /// Not answered for the engine's, the deadline's or the output's sake.
     pub failed: u64,
+}
+
+/// A report window and its times.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// What it holds.
+    pub window: &'a Window,
+    /// Start and end, in seconds since 1970 by the device's time; none where the device did not know the date.
+    pub times: Option<(f64, f64)>,
+}
+
+/// What became of a report window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It joined an open detection window.
+    Open,
+    /// It filled one, which was judged.
+    Judged,
+    /// It came after its day or week was final: it is none of the evidence.
+    Late,
 }
 
 /// A device under watch.
@@ -57,7 +80,7 @@ pub struct DeviceWatch {
     pub judged: Vec<Labels>,
     /// What its detectors said lately.
     pub marks: Marks,
-    open: ByRows,
+    open: Windows,
     /// Labels that came late, for the open detection window.
     late: Vec<Labels>,
     service: Service,
@@ -77,7 +100,7 @@ impl DeviceWatch {
             newest: None,
             judged: vec![Labels::default(); judge.bins()],
             marks: Marks::default(),
-            open: ByRows::new(judge.window_rows()),
+            open: Windows::new(judge.window_rows()),
             late: vec![Labels::default(); judge.bins()],
             service: Service::default(),
             alone: Alone::new(judge),
@@ -88,8 +111,7 @@ impl DeviceWatch {
     /// Whether one that was read back is one to go on from.
     pub fn is_sound(&self, judge: &Judge) -> bool {
         let scores = || judge.watched().map(|feature| feature.scores.len());
-        self.open.is_sound()
-            && self.open.progress().1 == judge.window_rows()
+        self.open.is_sound(judge.window_rows())
             && self.company.len() == judge.features()
             && self.judged.len() == judge.bins()
             && self.late.len() == judge.bins()
@@ -107,24 +129,57 @@ impl DeviceWatch {
         }
     }
 
-    /// Takes in a report window that [fits](Judge::fit). Returns whether it closed a detection window.
-    pub fn take(&mut self, judge: &Judge, window: &Window, service: Service, devices: usize, when: When) -> bool {
+    /// Takes in a report window that [fits](Judge::fit), with its times where they can be believed. Where it fills a
+    /// detection window, that is judged.
+    pub fn take(
+        &mut self,
+        judge: &Judge,
+        report: &Report<'_>,
+        service: Service,
+        devices: usize,
+        when: When,
+    ) -> Outcome {
         self.seen = when.at;
         self.serve(judge, service, when);
-        // Windows that fit one judge are of one shape, so the error has no cause left.
-        let Ok(Some(mut full)) = self.open.push(window) else { return false };
+        match self.open.take(judge.profile(), report.window, report.times, when.at as f64 / 1000.0) {
+            Taken::Open => Outcome::Open,
+            Taken::Late => Outcome::Late,
+            Taken::Full(full) => {
+                self.judge(judge, *full, devices, when);
+                Outcome::Judged
+            }
+        }
+    }
+
+    /// When its oldest open day or week ends, in seconds since 1970.
+    pub fn due(&self) -> Option<f64> {
+        self.open.due()
+    }
+
+    /// Closes the day or week that ends at `end` and judges it.
+    pub fn close(&mut self, judge: &Judge, end: f64, devices: usize, when: When) {
+        let calendar = judge.profile().calendar;
+        if let Some(full) = calendar.and_then(|calendar| self.open.close(&calendar, end)) {
+            self.judge(judge, full, devices, when);
+        }
+    }
+
+    fn judge(&mut self, judge: &Judge, mut full: Full, devices: usize, when: When) {
         if judge.bins() > 0 {
-            let late = std::mem::replace(&mut self.late, vec![Labels::default(); judge.bins()]);
-            let _ = merge_labels(&mut full.labels, &late).and_then(|()| merge_labels(&mut self.judged, &full.labels));
+            let (late, labels) = (vec![Labels::default(); judge.bins()], &mut full.window.labels);
+            let late = std::mem::replace(&mut self.late, late);
+            // Bins of one judge are as many, so the error has no cause left.
+            let _ = merge_labels(labels, &late).and_then(|()| merge_labels(&mut self.judged, labels));
         }
         self.windows += 1;
         self.in_round = self.in_round.saturating_add(1);
         let when = When { window: self.windows, ..when };
-        let readings = judge.read(&full);
+        let readings = judge.read(&full.window);
         self.alone(judge, &full, &readings, devices, when);
-        self.newest = Some(Newest { round: when.round, readings, confidence: full.confidence });
+        let middle = Some(full.middle).filter(|middle| middle.is_finite());
+        let readings = judge.centred(&readings, full.middle);
+        self.newest = Some(Newest { round: when.round, middle, readings, confidence: full.window.confidence });
         self.marks.age(self.windows);
-        true
     }
 
     fn serve(&mut self, judge: &Judge, more: Service, when: When) {
@@ -143,10 +198,13 @@ impl DeviceWatch {
     }
 
     /// Its own features against the reference.
-    fn alone(&mut self, judge: &Judge, window: &Window, readings: &Readings, devices: usize, when: When) {
+    fn alone(&mut self, judge: &Judge, full: &Full, readings: &Readings, devices: usize, when: When) {
         let (threshold, marks) = (judge.profile().threshold(devices), &mut self.marks);
         let mut broken = None;
-        self.alone.observe(judge, window, readings, f64::NAN, threshold, |index, said| match said {
+        if full.is_after_gap {
+            self.alone.gap();
+        }
+        self.alone.observe(judge, &full.window, readings, full.middle, threshold, |index, said| match said {
             // The first rule that a feature breaks stands for all: without values the others mean little.
             Said::Hard(..) if broken == Some(index) => {}
             Said::Hard(breach, values) => {
@@ -165,14 +223,14 @@ impl DeviceWatch {
         let threshold = judge.profile().threshold(devices);
         let is_quiet = self.marks.is_empty();
         let when = When { window: self.windows, ..when };
-        let features = judge.watched().zip(&newest.readings).zip(medians).zip(&mut self.company);
+        let features = judge.compared().zip(&newest.readings).zip(medians).zip(&mut self.company);
         let mut left = Vec::new();
-        for (index, (((feature, own), medians), company)) in features.enumerate() {
-            let outcome = company.observe(&feature.scores, own, medians, (cohort, threshold), &mut left);
+        for (index, (((scores, own), medians), company)) in features.enumerate() {
+            let outcome = company.observe(scores, own, medians, (cohort, threshold), &mut left);
             if let Some((outcome, crossing)) = outcome.and_then(|o| Some((o, o.alarm?))) {
                 self.marks.set(index, Layer::Concurrent, Ground::of_crossing(&outcome, &crossing), when);
             } else if is_quiet {
-                company.remember(&feature.scores, own, medians, (cohort, threshold));
+                company.remember(scores, own, medians, (cohort, threshold));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tern_stats::{
     labels::Labels,
-    profile::{FeatureProfile, Kind, Profile},
+    profile::{FeatureProfile, Kind, Profile, ScoreProfile},
     scores::{Reader, Reading},
     window::{Sums, Window},
 };
@@ -17,13 +17,15 @@ pub type Readings = Vec<Vec<Option<Reading>>>;
 pub struct Judge {
     profile: Arc<Profile>,
     readers: Vec<Reader>,
+    compared: Vec<Vec<ScoreProfile>>,
 }
 
 impl Judge {
     /// The judge of windows under `profile`.
     pub fn new(profile: Arc<Profile>) -> Self {
         let readers = profile.watched().map(Reader::new).collect();
-        Self { profile, readers }
+        let compared = profile.watched().map(|f| f.scores.iter().map(ScoreProfile::of_centred).collect()).collect();
+        Self { profile, readers, compared }
     }
 
     /// The profile.
@@ -44,6 +46,23 @@ impl Judge {
     /// How many features are watched.
     pub fn features(&self) -> usize {
         self.readers.len()
+    }
+
+    /// What the scores of each watched feature are held to between devices: see [`Judge::centred`].
+    pub fn compared(&self) -> impl Iterator<Item = &[ScoreProfile]> {
+        self.compared.iter().map(Vec::as_slice)
+    }
+
+    /// Readings of a window whose middle is `middle` less what the profile leads to expect at that time: devices are
+    /// compared by what is left. None are left where a season goes by a time that is not known.
+    pub fn centred(&self, readings: &Readings, middle: f64) -> Readings {
+        let row = self.profile.row(middle);
+        let less =
+            |own: Reading, score: &ScoreProfile| Some(score.centred(own, &row)).filter(|left| left.value.is_finite());
+        let of = |(readings, feature): (&Vec<Option<Reading>>, &FeatureProfile)| {
+            readings.iter().zip(&feature.scores).map(|(own, score)| own.and_then(|own| less(own, score))).collect()
+        };
+        readings.iter().zip(self.watched()).map(of).collect()
     }
 
     /// Confidence bins that labels are counted in; 0 where the profile has none.

@@ -30,6 +30,9 @@ use crate::{
 const BATCH: u32 = 256;
 /// How long it waits for a bell before it looks by itself.
 const LOOK: Duration = Duration::from_secs(2);
+/// How far behind the clock time passes for the detectors where no row says it, in milliseconds: rows that were received
+/// before are committed by then.
+const ON_THE_WAY_MS: i64 = 60_000;
 /// How long it waits after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// How often a model's figures are said at most: they are for people.
@@ -83,15 +86,12 @@ async fn standard(fleet: &Arc<Fleet>, model: &ModelVersion) -> anyhow::Result<St
     })
 }
 
-/// One batch; returns how many rows it had.
+/// One batch, and what time alone does; returns how many rows it had.
 async fn step(fleet: &Arc<Fleet>, detector: &mut Detector, policy: &Policy, said: &mut Said) -> anyhow::Result<usize> {
-    let from = detector.cursor;
+    let (from, now) = (detector.cursor, clock::now().as_millisecond().saturating_sub(ON_THE_WAY_MS));
     let (rows, behind) = fleet.store.detector_rows(from, BATCH).await.context("read telemetry")?;
     fleet.metrics.decay.behind.store(behind, Relaxed);
     let count = rows.len();
-    if count == 0 {
-        return Ok(0);
-    }
     let unknown: BTreeSet<_> = rows.iter().map(|row| &row.model).filter(|model| !detector.knows(model)).collect();
     for model in unknown.into_iter().cloned().collect::<Vec<_>>() {
         let subject = Subject::new(standard(fleet, &model).await?);
@@ -106,11 +106,17 @@ async fn step(fleet: &Arc<Fleet>, detector: &mut Detector, policy: &Policy, said
         .blocking(move |_| {
             let mut touched = Touched::default();
             rows.into_iter().map(keeping::committed).for_each(|row: Committed| working.take(row, &mut touched));
+            if count < BATCH as usize {
+                working.pass(now, &mut touched);
+            }
             let step = keeping::advance(&working, from, touched, &policy);
             (working, step)
         })
         .await?;
     *detector = working;
+    if count == 0 && step.versions.is_empty() {
+        return Ok(0);
+    }
     let has_changes = !step.changes.is_empty();
     let has_hooks = step.changes.iter().any(|change| !change.hooks.is_empty());
     said.due(step.versions.iter().map(|version| version.model.name.clone()));

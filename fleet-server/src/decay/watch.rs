@@ -7,6 +7,9 @@
 //! - some device has closed its second one in it, and half of the active devices one: nobody waits for the slow;
 //! - some device has closed its fourth, and two usual rounds have passed: nobody waits for the lost ([`super::pace`]).
 //!
+//! Where the profile's windows are days or weeks, each of them is a round, and closes when it is final ([`super::windows`]).
+//! Windows of devices that do not know the date make rounds only while no device has a day open.
+//!
 //! At its close each device that took part is held, by its newest window, against the median over the newest windows of
 //! all active devices of its class; the mean of those that took part goes to the pooled detectors. Windows between a
 //! device's first and last of a round are judged alone only; their labels all count. All of this follows from the order of
@@ -25,22 +28,23 @@ use tern_protocol::ids::DeviceId;
 use tern_stats::{
     cohort,
     design::LEVEL,
-    estimate,
     labels::{Labels, Mixture},
-    pooled, slo,
+    pooled,
     step::State,
     window::Window,
 };
 
 use super::{
-    device::{DeviceWatch, Service},
+    device::{DeviceWatch, Outcome, Report, Service},
     judge::{Judge, Readings},
-    jury::{self, Juror},
-    marks::{Ground, Marks, QUIET, When},
+    marks::{Ground, Marks, When},
     pace::Pace,
     verdict::{self, Verdict},
+    windows::LATE,
 };
 use crate::forms::incident::{Cause, IncidentKind, Layer, WatchFigures};
+
+mod answers;
 
 /// Rounds that a device's newest window stays in the cohort's medians: devices up to four times as slow as half of the
 /// others still count.
@@ -48,7 +52,7 @@ pub const ACTIVE_ROUNDS: u64 = 4;
 /// Devices that were silent for this long are forgotten: 30 days, in milliseconds.
 const FORGOTTEN_MS: i64 = 30 * 86_400_000;
 /// Format of [`Watch`] and [`DeviceWatch`] where they are written down.
-pub const FORMAT: u16 = 2;
+pub const FORMAT: u16 = 3;
 
 /// What labels said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,6 +78,8 @@ pub struct Watch {
     pub windows: u64,
     /// Report windows left out because they were counted under another profile.
     pub unfit: u64,
+    /// Report windows that came after their day or week was final.
+    pub late: u64,
     /// What the fleet's mean says, by feature.
     pub marks: Marks,
     /// What the labels say.
@@ -103,6 +109,7 @@ impl Watch {
             round: 0,
             windows: 0,
             unfit: 0,
+            late: 0,
             marks: Marks::default(),
             broken: None,
             changed: Vec::new(),
@@ -121,8 +128,8 @@ impl Watch {
 
     /// Forgets what the detectors saw: who comes back begins anew. What was counted stays.
     pub fn restart(&mut self, judge: &Judge) {
-        let Self { windows, unfit, labels, .. } = *self;
-        *self = Self { windows, unfit, labels, ..Self::new(judge) };
+        let Self { windows, unfit, late, labels, .. } = *self;
+        *self = Self { windows, unfit, late, labels, ..Self::new(judge) };
     }
 
     /// Whether one that was read back is one to go on from.
@@ -137,12 +144,13 @@ impl Watch {
             && self.estimate.as_ref().is_none_or(|state| state.is_sound(1))
     }
 
-    /// Takes in a report window of a device, as it was committed `at`. Returns the verdicts, where it closed a round.
+    /// Takes in a report window of a device with its times where they can be believed, as it was committed `at`. Returns the
+    /// verdicts, where it closed a round. Days and weeks that are over by then have [passed](Self::pass) before.
     pub fn take(
         &mut self,
         judge: &Judge,
         (device, class): (&DeviceId, &str),
-        window: Window,
+        (window, times): (Window, Option<(f64, f64)>),
         service: Service,
         at: i64,
     ) -> Option<Vec<Verdict>> {
@@ -153,11 +161,17 @@ impl Watch {
         let devices = self.active().count().max(1);
         let when = When { round: self.round, window: 0, at };
         let watch = self.devices.entry(device.clone()).or_insert_with(|| DeviceWatch::new(judge, class.to_owned()));
-        if !watch.take(judge, &window, service, devices, when) {
+        let outcome = watch.take(judge, &Report { window: &window, times }, service, devices, when);
+        let (in_round, round) = (watch.in_round, self.round);
+        self.late += u64::from(outcome == Outcome::Late);
+        if outcome != Outcome::Judged {
             return None;
         }
-        let (in_round, round) = (watch.in_round, self.round);
         self.windows += 1;
+        // Where some devices have a calendar, it makes the rounds.
+        if self.devices.values().any(|watch| watch.due().is_some()) {
+            return None;
+        }
         let active = self.active().count();
         let here = self.active().filter(|(_, watch)| took_part(watch, round)).count();
         if !self.pace.ends(at, in_round, here, active) {
@@ -165,6 +179,38 @@ impl Watch {
         }
         self.pace.end(at, here, active);
         Some(self.close(judge, at))
+    }
+
+    /// Closes the days and weeks that are final `at`, the oldest first; each is a round. Returns the verdicts of each.
+    pub fn pass(&mut self, judge: &Judge, at: i64) -> Vec<Vec<Verdict>> {
+        let final_by = at as f64 / 1000.0 - LATE;
+        let mut rounds = Vec::new();
+        while let Some(end) = self.due().filter(|end| *end <= final_by) {
+            let round = self.round;
+            let counts = |watch: &DeviceWatch| is_active(watch, round) || watch.due() == Some(end);
+            let devices = self.devices.values().filter(|watch| counts(watch)).count();
+            for watch in self.devices.values_mut().filter(|watch| watch.due() == Some(end)) {
+                watch.close(judge, end, devices, When { round, window: 0, at });
+                self.windows += 1;
+            }
+            rounds.push(self.close(judge, at));
+        }
+        rounds
+    }
+
+    /// When the oldest open day or week ends, in seconds since 1970.
+    fn due(&self) -> Option<f64> {
+        self.devices.values().filter_map(DeviceWatch::due).min_by(f64::total_cmp)
+    }
+
+    /// The middle of the open round's windows, in seconds since 1970; NaN where nobody knows.
+    fn middle(&self) -> f64 {
+        let newest = self.devices.values().filter_map(|watch| watch.newest.as_ref());
+        let (sum, count) = newest
+            .filter(|newest| newest.round == self.round)
+            .filter_map(|newest| newest.middle)
+            .fold((0.0, 0u32), |(sum, count), middle| (sum + middle, count + 1));
+        sum / f64::from(count)
     }
 
     /// Adds labels that came late; of a device that is not under watch they are of no use any more.
@@ -195,6 +241,7 @@ impl Watch {
             labels: self.labels.n,
             label_errors: self.labels.errors,
             unfit: self.unfit,
+            late: self.late,
             mde: judge.watched().map(|feature| (feature.name.clone(), feature.mde)).collect(),
         }
     }
@@ -243,17 +290,22 @@ impl Watch {
 
     /// The mean of all that took part.
     fn together(&mut self, judge: &Judge, when: When) {
-        let round = self.round;
+        let (round, middle, calendar) = (self.round, self.middle(), judge.profile().calendar);
         let newest = self.devices.values().filter(|watch| took_part(watch, round)).filter_map(|w| w.newest.as_ref());
         let all: Vec<&Readings> = newest.map(|newest| &newest.readings).collect();
         if all.len() < pooled::MIN_DEVICES {
             return;
         }
         let (threshold, mut means) = (judge.profile().threshold(1), Vec::new());
-        for (index, (feature, state)) in judge.watched().zip(&mut self.pooled).enumerate() {
+        let features = judge.watched().zip(judge.compared()).zip(&mut self.pooled);
+        for (index, ((feature, scores), state)) in features.enumerate() {
             let column: Vec<_> = all.iter().map(|readings| &readings[index][..]).collect();
-            let outcome = pooled::means(&column, &mut means)
-                .and_then(|()| state.observe(&feature.scores, &means, &LEVEL, threshold));
+            let outcome = pooled::means(&column, &mut means).and_then(|()| {
+                if !feature.is_in_season(calendar.as_ref(), middle) {
+                    feature.freeze(&mut means);
+                }
+                state.observe(scores, &means, &LEVEL, threshold)
+            });
             if let Some((outcome, crossing)) = outcome.ok().and_then(|o| Some((o, o.alarm?))) {
                 self.marks.set(index, Layer::Pooled, Ground::of_crossing(&outcome, &crossing), when);
             }
@@ -285,60 +337,6 @@ impl Watch {
         (self.changed, self.short) = (changed, short);
         let faulty = of(IncidentKind::DeviceFault, Cause::Device);
         self.faulty = faulty.map_or_else(Vec::new, |verdict| verdict.devices.clone());
-    }
-
-    fn weigh_labels(&mut self, judge: &Judge, when: When) {
-        let Some(confidence) = &judge.profile().confidence else { return };
-        let counts = |device: &DeviceId| !self.faulty.contains(device);
-        let here = self.devices.iter().filter(|(device, _)| counts(device));
-        let jury: Vec<_> =
-            here.map(|(device, own)| Juror { device: device.clone(), labels: own.judged.clone() }).collect();
-        let mut by_device: Vec<_> = jury
-            .iter()
-            .map(|juror| (juror.device.clone(), slo::total(&juror.labels)))
-            .filter(|(_, l)| l.n > 0)
-            .collect();
-        let Some(said) = jury::weigh(&mut self.calibration, confidence, jury, judge.profile().arl) else { return };
-        self.label_rounds += 1;
-        for (_, own) in &by_device {
-            self.labels.n = self.labels.n.saturating_add(own.n);
-            self.labels.errors = self.labels.errors.saturating_add(own.errors);
-        }
-        let verdict = said.verdict;
-        if verdict.alarm {
-            let total = slo::total(&said.labels);
-            let of = total.n.max(1) as f64;
-            let (share, limit) = (total.errors as f64 / of, jury::allowed(confidence, &said.labels) / of);
-            let ground = Ground::of_share("errors", share, limit, total.n);
-            let ground = Ground { strength: Some(verdict.evidence), ..ground };
-            by_device.sort_by(|a, b| b.1.errors.cmp(&a.1.errors).then_with(|| a.0.cmp(&b.0)));
-            let since = self.broken.as_ref().map_or(when.at, |broken| broken.since);
-            self.broken = Some(Broken { since, at: when.at, last: self.label_rounds, ground, devices: by_device });
-        } else if self.broken.as_ref().is_some_and(|broken| broken.last + QUIET <= self.label_rounds) {
-            self.broken = None;
-        }
-    }
-
-    /// Advisory: a figure, and evidence beside a population change; it opens nothing by itself.
-    fn estimate(&mut self, judge: &Judge, when: When) {
-        let Some(confidence) = &judge.profile().confidence else { return };
-        let round = self.round;
-        let mut rows = vec![0u64; judge.bins()];
-        let here = self.devices.iter().filter(|(device, w)| took_part(w, round) && !self.faulty.contains(device));
-        for newest in here.filter_map(|(_, watch)| watch.newest.as_ref()) {
-            for (sum, more) in rows.iter_mut().zip(&newest.confidence) {
-                *sum = sum.saturating_add(*more);
-            }
-        }
-        let Ok(Some(estimate)) = estimate::expected_error(confidence, &rows) else { return };
-        self.estimated = Some(estimate.error);
-        let Some((state, profile)) = self.estimate.as_mut().zip(judge.profile().estimate.as_ref()) else { return };
-        let scores = std::slice::from_ref(profile);
-        let outcome = state.observe(scores, &[Some(estimate.reading())], &LEVEL, judge.profile().threshold(1));
-        if let Some((outcome, crossing)) = outcome.ok().and_then(|o| Some((o, o.alarm?))) {
-            let ground = Ground { share: Some(estimate.error), ..Ground::of_crossing(&outcome, &crossing) };
-            self.marks.set(0, Layer::Estimate, ground, when);
-        }
     }
 }
 

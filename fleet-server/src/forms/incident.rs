@@ -233,6 +233,9 @@ pub struct WatchFigures {
     /// Windows left out because they were counted under another profile.
     #[serde(default)]
     pub unfit: u64,
+    /// Windows that came more than six hours after the end of their day or week: they are none of the evidence.
+    #[serde(default)]
+    pub late: u64,
     /// Smallest constant bias found in about ten windows, in reference standard deviations, by feature: quiet is never
     /// "no decay".
     #[serde(default)]

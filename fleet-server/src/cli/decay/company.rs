@@ -17,7 +17,6 @@ use tern_stats::{
     design::LEVEL,
     pooled,
     profile::{Profile, ScoreProfile, Unit},
-    scores::Reading,
     step::State,
 };
 
@@ -63,12 +62,7 @@ impl Company {
             self.loud.insert(((*device).to_owned(), *number));
         }
         let profile = judge.profile();
-        let row = profile.row(closed.middle);
-        let centred = |(readings, scores): (&Vec<Option<Reading>>, &[ScoreProfile])| {
-            readings.iter().zip(scores).map(|(own, score)| own.map(|own| score.centred(own, &row))).collect()
-        };
-        let scores = judge.watched().map(|feature| &feature.scores[..]);
-        let readings = readings.iter().zip(scores).map(centred).collect();
+        let readings = judge.centred(readings, closed.middle);
         let entry = Entry { number: *number, start: start.map(str::to_owned), middle: closed.middle, readings };
         self.rounds
             .entry(round(profile, closed.start, closed.middle, *number))
@@ -163,9 +157,9 @@ impl Fleet {
                 self.last_loud.insert(device.clone(), entry.number);
             }
             let is_quiet = self.last_loud.get(device).is_none_or(|last| entry.number >= last + QUIET);
-            for (((feature, own), medians), beside) in judge.watched().zip(&entry.readings).zip(&medians).zip(beside) {
-                let scores: Vec<_> = feature.scores.iter().map(ScoreProfile::of_centred).collect();
-                let outcome = beside.observe(&scores, own, medians, (round.len(), threshold), &mut left);
+            let features = judge.watched().zip(judge.compared()).zip(&entry.readings);
+            for ((((feature, scores), own), medians), beside) in features.zip(&medians).zip(beside) {
+                let outcome = beside.observe(scores, own, medians, (round.len(), threshold), &mut left);
                 if let Some((outcome, crossing)) = outcome.and_then(|o| Some((o, o.alarm?))) {
                     self.last_loud.insert(device.clone(), entry.number);
                     to.alarm(&Alarm {
@@ -179,7 +173,7 @@ impl Fleet {
                         severity: Severity::Alarm,
                     })?;
                 } else if is_quiet {
-                    beside.remember(&scores, own, medians, (round.len(), threshold));
+                    beside.remember(scores, own, medians, (round.len(), threshold));
                 }
             }
         }

@@ -5,18 +5,16 @@
 
 use anyhow::ensure;
 use tern_stats::{
-    calendar::{Calendar, DAY},
+    calendar::Calendar,
     cells::Edges,
+    course::{self, Course, STRIDE, Stretch},
     labels::Labels,
     profile::{Kind, Profile, Spec, Unit},
     recorder::{Recorder, Value},
     window::Window,
 };
 
-use super::{
-    survey::STRIDE,
-    table::{Roles, Table, is_missing},
-};
+use super::table::{Roles, Table, is_missing};
 use crate::cli::args::decay::Span;
 
 /// Share of a day or week that rows must have been able to come in for it to be a whole one.
@@ -52,12 +50,7 @@ impl Plan {
 
     /// Start and end of the calendar's window around a time; none where windows go by rows.
     fn bounds(&self, time: f64) -> Option<(f64, f64)> {
-        let calendar = self.calendar?;
-        match self.span {
-            Span::Day => Some((calendar.day_start(time), calendar.day_start(time) + DAY)),
-            Span::Week => Some((calendar.week_start(time), calendar.week_start(time) + 7.0 * DAY)),
-            Span::Rows(_) => None,
-        }
+        self.calendar?.bounds(self.unit(), time)
     }
 
     fn step(&self) -> Option<f64> {
@@ -152,12 +145,11 @@ pub(super) struct Cutter {
     first: Option<f64>,
     bounds: Option<(f64, f64)>,
     last: Option<f64>,
-    /// End of the window before.
-    before: Option<f64>,
-    /// Rows that were skipped before those of the window came.
+    /// Time of the last row before the window's first.
+    since: Option<f64>,
+    /// Rows that were skipped before those of the window came, where windows go by rows.
     skipped: u64,
-    /// Whether no window was closed before.
-    is_fresh: bool,
+    course: Course,
 }
 
 impl Cutter {
@@ -180,9 +172,9 @@ impl Cutter {
             first: None,
             bounds: None,
             last: None,
-            before: None,
+            since: None,
             skipped: 0,
-            is_fresh: true,
+            course: Course::default(),
         }
     }
 
@@ -197,7 +189,9 @@ impl Cutter {
             }
             self.stride(time);
             self.bounds = self.plan.bounds(time);
-            self.first.get_or_insert(time);
+            if self.first.is_none() {
+                (self.first, self.since) = (Some(time), self.last);
+            }
             self.last = Some(time);
         }
         layout.record(table, &mut self.recorder)?;
@@ -225,47 +219,30 @@ impl Cutter {
         }
         self.recorder.break_sequence();
         // However long the hole, no more than a window's rows: one window says that rows are missing.
-        match (self.plan.span, self.plan.bounds(time)) {
-            (Span::Rows(rows), _) => {
-                let skipped = (((time - last) / step).round() - 1.0).clamp(0.0, rows as f64) as u64;
-                self.skipped = self.skipped.saturating_add(skipped).min(rows);
-            }
-            // Within days that have rows these are counted at their close. Days without any are no windows; the next one
-            // stands for them, where the reference never had such a hole.
-            (_, Some((start, end))) => {
-                let is_new =
-                    self.plan.calendar.and_then(|calendar| calendar.longest_step).is_some_and(|l| time - last > l);
-                let is_whole = self.before.is_some_and(|before| start - before > 0.5 * (end - start));
-                if is_new && is_whole {
-                    self.skipped = ((end - start) / step).round() as u64;
-                }
-            }
-            (_, None) => {}
+        if let Span::Rows(rows) = self.plan.span {
+            let skipped = course::skipped(step, time - last, 1, rows);
+            self.skipped = self.skipped.saturating_add(skipped).min(rows);
         }
     }
 
     fn close(&mut self, is_last: bool) -> Closed {
         let mut window = self.recorder.take();
         window.labels = self.labels.iter_mut().map(std::mem::take).collect();
-        let (first, last) = (self.first.take(), self.last);
-        let seen = first.zip(last);
-        let (start, end) = self.bounds.or(seen).unwrap_or((f64::NAN, f64::NAN));
-        let (mut missing, mut is_whole) = (std::mem::take(&mut self.skipped), true);
-        if let (Some((first, last)), Some(step), Some(_)) = (seen, self.plan.step(), self.bounds) {
-            // Nothing is known of the time before the first row of all and after the last.
-            let from = if self.is_fresh { first } else { start };
-            let to = if is_last { (last + step).min(end) } else { end };
-            is_whole = to - from >= WHOLE * (end - start);
-            let expected = ((to - from) / step + 1e-6).floor() as u64;
-            missing = missing.saturating_add(expected.saturating_sub(window.rows));
-        }
-        window.add_missing(missing);
-        let length = self.plan.step().map_or(f64::INFINITY, |step| step * window.rows as f64);
-        let gap = if self.bounds.is_some() { 0.5 * (end - start) } else { length };
-        let is_after_gap = self.before.is_some_and(|before| start - before > gap);
-        self.before = Some(end).filter(|end| end.is_finite());
-        (self.is_fresh, self.bounds) = (false, None);
-        let middle = if self.plan.calendar.is_some() { (start + end) / 2.0 } else { f64::NAN };
-        Closed { window, start: Some(start).filter(|start| start.is_finite()), middle, is_whole, is_after_gap }
+        let seen = self.first.take().zip(self.last);
+        let (start, place, is_whole) = match (self.bounds.take(), self.plan.calendar, seen) {
+            (Some((start, end)), Some(calendar), Some((first, last))) => {
+                // Nothing is known of the time after the last row of all.
+                let until = calendar.step.filter(|_| is_last).map_or(end, |step| (last + step).min(end));
+                let stretch = Stretch { first, since: self.since, until, rows: window.rows };
+                let place = self.course.day(&calendar, (start, end), &stretch);
+                (Some(start), place, place.seen >= WHOLE * (end - start))
+            }
+            _ => {
+                let place = self.course.rows(self.plan.calendar.as_ref(), seen, window.rows);
+                (seen.map(|(first, _)| first), place, true)
+            }
+        };
+        window.add_missing(place.missing.saturating_add(std::mem::take(&mut self.skipped)));
+        Closed { window, start, middle: place.middle, is_whole, is_after_gap: place.is_after_gap }
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use tern_stats::{
     calendar::{Calendar, DAY},
     categorical::Dictionary,
+    course::STRIDE,
     profile::{Confidence, Spec},
 };
 
@@ -33,8 +34,6 @@ const WINDOWS: u64 = 200;
 const ROWS: (u64, u64) = (20, 1_000);
 /// Rows come at a steady rate where so many of the steps between them are at most [`STRIDE`] times the median.
 const STEADY: f64 = 0.9;
-/// A longer step than this, in usual ones, skips rows.
-pub(super) const STRIDE: f64 = 1.5;
 
 /// A sample of a stream: each value is as likely to be in it as any other (Vitter 1985, algorithm R), drawn by a fixed seed.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! `tern decay` on made-up rows: what it prints is what it promises, quiet where nothing is wrong, loud where it is.
 
+mod reports;
+
 use std::fmt::Write as _;
 
 use super::*;

@@ -1,0 +1,75 @@
+//! What a round of devices says of the model's answers: labels against confidence, and errors that confidences lead to expect.
+
+use tern_protocol::ids::DeviceId;
+use tern_stats::{estimate, slo};
+
+use super::{
+    super::{
+        judge::Judge,
+        jury::{self, Juror},
+        marks::{Ground, QUIET, When},
+    },
+    Broken, Watch, took_part,
+};
+use crate::forms::incident::Layer;
+
+impl Watch {
+    pub(super) fn weigh_labels(&mut self, judge: &Judge, when: When) {
+        let Some(confidence) = &judge.profile().confidence else { return };
+        let counts = |device: &DeviceId| !self.faulty.contains(device);
+        let here = self.devices.iter().filter(|(device, _)| counts(device));
+        let jury: Vec<_> =
+            here.map(|(device, own)| Juror { device: device.clone(), labels: own.judged.clone() }).collect();
+        let mut by_device: Vec<_> = jury
+            .iter()
+            .map(|juror| (juror.device.clone(), slo::total(&juror.labels)))
+            .filter(|(_, l)| l.n > 0)
+            .collect();
+        let Some(said) = jury::weigh(&mut self.calibration, confidence, jury, judge.profile().arl) else { return };
+        self.label_rounds += 1;
+        for (_, own) in &by_device {
+            self.labels.n = self.labels.n.saturating_add(own.n);
+            self.labels.errors = self.labels.errors.saturating_add(own.errors);
+        }
+        let verdict = said.verdict;
+        if verdict.alarm {
+            let total = slo::total(&said.labels);
+            let of = total.n.max(1) as f64;
+            let (share, limit) = (total.errors as f64 / of, jury::allowed(confidence, &said.labels) / of);
+            let ground = Ground::of_share("errors", share, limit, total.n);
+            let ground = Ground { strength: Some(verdict.evidence), ..ground };
+            by_device.sort_by(|a, b| b.1.errors.cmp(&a.1.errors).then_with(|| a.0.cmp(&b.0)));
+            let since = self.broken.as_ref().map_or(when.at, |broken| broken.since);
+            self.broken = Some(Broken { since, at: when.at, last: self.label_rounds, ground, devices: by_device });
+        } else if self.broken.as_ref().is_some_and(|broken| broken.last + QUIET <= self.label_rounds) {
+            self.broken = None;
+        }
+    }
+
+    /// Advisory: a figure, and evidence beside a population change; it opens nothing by itself.
+    pub(super) fn estimate(&mut self, judge: &Judge, when: When) {
+        let Some(confidence) = &judge.profile().confidence else { return };
+        let round = self.round;
+        let mut rows = vec![0u64; judge.bins()];
+        let here = self.devices.iter().filter(|(device, w)| took_part(w, round) && !self.faulty.contains(device));
+        for newest in here.filter_map(|(_, watch)| watch.newest.as_ref()) {
+            for (sum, more) in rows.iter_mut().zip(&newest.confidence) {
+                *sum = sum.saturating_add(*more);
+            }
+        }
+        let Ok(Some(estimate)) = estimate::expected_error(confidence, &rows) else { return };
+        self.estimated = Some(estimate.error);
+        let middle = self.middle();
+        let Some((state, profile)) = self.estimate.as_mut().zip(judge.profile().estimate.as_ref()) else { return };
+        let (calendar, scores) = (judge.profile().calendar, std::slice::from_ref(profile));
+        if !judge.watched().any(|feature| feature.is_in_season(calendar.as_ref(), middle)) {
+            return;
+        }
+        let (row, threshold) = (judge.profile().row(middle), judge.profile().threshold(1));
+        let outcome = state.observe(scores, &[Some(estimate.reading())], row.as_slice(), threshold);
+        if let Some((outcome, crossing)) = outcome.ok().and_then(|o| Some((o, o.alarm?))) {
+            let ground = Ground { share: Some(estimate.error), ..Ground::of_crossing(&outcome, &crossing) };
+            self.marks.set(0, Layer::Estimate, ground, when);
+        }
+    }
+}

@@ -94,9 +94,6 @@ impl<'a> Said<'a> {
             "QLinearMul" => self.between(node, "Mul", &[0, 3], 6, output, &[]),
             "QLinearSigmoid" => self.between(node, "Sigmoid", &[0], 3, output, &[]),
             "QLinearLeakyRelu" => self.between(node, "LeakyRelu", &[0], 3, output, &["alpha"]),
-            "QLinearReduceMean" if opset < 18 => {
-                self.between(node, "ReduceMean", &[0], 3, output, &["axes", "keepdims"])
-            }
             "QLinearSoftmax" if (number(node, "opset", 13) < 13) == (opset < 13) => {
                 self.between(node, "Softmax", &[0], 3, output, &["axis"])
             }
@@ -384,7 +381,7 @@ mod tests {
     #[test]
     fn forms_that_are_not_told_here_stay() {
         assert_eq!(operators(&said("QLinearSoftmax", "a s z t u", 11)), ["QLinearSoftmax"]);
-        assert_eq!(operators(&said("QLinearReduceMean", "a s z t u", 18)), ["QLinearReduceMean"]);
+        assert_eq!(operators(&said("QLinearReduceMean", "a s z t u", 17)), ["QLinearReduceMean"]);
         assert_eq!(operators(&said("Relu", "a", 17)), ["Relu"]);
     }
 }

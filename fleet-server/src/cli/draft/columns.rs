@@ -76,10 +76,12 @@ const ROWS_A_CATEGORY: usize = 5;
 /// Where they do not fit; the message says what there is and what is wanted.
 pub(super) fn bind<'t>(inputs: &'t [Input], table: &'t Table, label: Option<&str>) -> anyhow::Result<Bound<'t>> {
     let label = label.map(|label| position(&table.names, label)).transpose()?;
+    let twice = table.names.iter().enumerate().find(|(at, name)| table.names[..*at].contains(name));
+    ensure!(twice.is_none(), "the reference has two columns {:?}: rename one", twice.map_or("", |(_, name)| name));
     let free: Vec<usize> = (0..table.names.len()).filter(|at| Some(*at) != label).collect();
     let widths = inputs.iter().map(Input::width).collect::<anyhow::Result<Vec<_>>>()?;
     let wanted = widths.iter().try_fold(0, |all: usize, width| all.checked_add(*width)).context("inputs too large")?;
-    if let Some(columns) = by_name(inputs, &widths, table, &free) {
+    if let Some(columns) = by_name(inputs, &widths, table, &free)? {
         let left = free.iter().filter(|at| !columns.iter().any(|one| one.contains(at)));
         let left = left.map(|at| table.names[*at].clone()).collect();
         return Ok(Bound { inputs, table, columns, label, left });
@@ -104,14 +106,29 @@ fn position(names: &[String], label: &str) -> anyhow::Result<usize> {
 }
 
 /// A column of its own name for every input; a model that takes one matrix has no such columns.
-fn by_name(inputs: &[Input], widths: &[usize], table: &Table, free: &[usize]) -> Option<Vec<Vec<usize>>> {
+///
+/// # Errors
+/// Where some inputs have one and others have none: in the order of the file the former would be given the wrong one.
+fn by_name(
+    inputs: &[Input],
+    widths: &[usize],
+    table: &Table,
+    free: &[usize],
+) -> anyhow::Result<Option<Vec<Vec<usize>>>> {
+    if widths.iter().any(|width| *width != 1) {
+        return Ok(None);
+    }
     let plain = |name: &str| name.to_lowercase().replace([' ', '-', '.'], "_");
-    let column = |input: &Input| {
-        let at = free.iter().find(|at| plain(&table.names[**at]) == plain(&input.name))?;
-        Some(vec![*at])
-    };
-    let all_single = widths.iter().all(|width| *width == 1);
-    if all_single { inputs.iter().map(column).collect() } else { None }
+    let column = |input: &Input| free.iter().find(|at| plain(&table.names[**at]) == plain(&input.name)).copied();
+    let found: Vec<Option<usize>> = inputs.iter().map(column).collect();
+    let without = inputs.iter().zip(&found).filter(|(_, column)| column.is_none());
+    let without: Vec<&str> = without.map(|(input, _)| &*input.name).take(20).collect();
+    ensure!(
+        without.is_empty() || found.iter().all(Option::is_none),
+        "the reference has columns for some inputs by their names, and none for {}: rename its columns to the inputs' names",
+        without.join(", ")
+    );
+    Ok(found.into_iter().map(|column| Some(vec![column?])).collect())
 }
 
 impl Bound<'_> {
@@ -181,7 +198,8 @@ fn learn(input: &Input, name: &str, table: &Table, at: usize) -> Column {
     column
 }
 
-fn is_hole(cell: &str) -> bool {
+/// Whether a cell says that there is nothing in it.
+pub(super) fn is_hole(cell: &str) -> bool {
     matches!(cell.to_ascii_lowercase().as_str(), "" | "nan" | "na" | "n/a" | "null" | "none")
 }
 

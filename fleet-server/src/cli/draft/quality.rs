@@ -1,6 +1,13 @@
 //! How a model's answers to the reference's rows compare with the right answers beside them. Pure.
 
+use std::collections::BTreeSet;
+
 use tern_engine::{DType, Data, Tensor};
+
+use super::columns::is_hole;
+
+/// Most labels that are named.
+const MAX_NAMED: usize = 5;
 
 /// A measure of the answers; names are those that `tern.toml` takes.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,6 +16,8 @@ pub(super) struct Quality {
     pub rows: usize,
     /// Names and values.
     pub metrics: Vec<(&'static str, f64)>,
+    /// Some of the labels that the model answered to no row, in order.
+    pub unanswered: Vec<String>,
 }
 
 /// Which output is the class of a row, and which says how sure the model is.
@@ -27,7 +36,7 @@ pub(super) fn roles(one_row: &[Tensor]) -> Roles {
     Roles { label, confidence }
 }
 
-/// Accuracy of classes, or the errors of the only number of a row; nothing where neither can be told.
+/// Accuracy of classes, or the errors of the only number of a row, over the rows that have a label; nothing where neither can be told.
 pub(super) fn judge(answers: &[Vec<Tensor>], roles: Roles, labels: &[&str]) -> Option<Quality> {
     let output = roles.label.or((answers.first()?.len() == 1).then_some(0))?;
     let tensors = || answers.iter().filter_map(|outputs| outputs.get(output));
@@ -35,16 +44,26 @@ pub(super) fn judge(answers: &[Vec<Tensor>], roles: Roles, labels: &[&str]) -> O
     if values.len() != labels.len() || labels.is_empty() {
         return None;
     }
-    let (rows, pairs) = (labels.len(), values.iter().zip(labels));
-    if roles.label.is_some() {
-        let correct = pairs.filter(|(got, right)| is_same(got, right)).count();
-        return Some(Quality { rows, metrics: vec![("accuracy", correct as f64 / rows as f64)] });
+    let pairs: Vec<_> = values.iter().zip(labels).filter(|(_, right)| !is_hole(right)).collect();
+    let rows = pairs.len();
+    if rows == 0 {
+        return None;
     }
+    if roles.label.is_some() {
+        let correct = pairs.iter().filter(|(got, right)| is_same(got, right)).count();
+        let answered: BTreeSet<&String> = values.iter().collect();
+        let labels: BTreeSet<&str> = pairs.iter().map(|(_, right)| **right).collect();
+        let unanswered = labels.into_iter().filter(|label| !answered.iter().any(|answer| is_same(answer, label)));
+        let unanswered = unanswered.take(MAX_NAMED).map(str::to_owned).collect();
+        return Some(Quality { rows, metrics: vec![("accuracy", correct as f64 / rows as f64)], unanswered });
+    }
+    let pairs = pairs.into_iter();
     let apart = pairs.map(|(got, right)| Some(got.parse::<f64>().ok()? - right.parse::<f64>().ok()?));
     let apart: Vec<f64> = apart.collect::<Option<_>>()?;
     let mean = |of: &dyn Fn(f64) -> f64| apart.iter().map(|x| of(*x)).sum::<f64>() / rows as f64;
     let metrics = vec![("mean_absolute_error", mean(&f64::abs)), ("root_mean_squared_error", mean(&|x| x * x).sqrt())];
-    Some(Quality { rows, metrics }).filter(|quality| quality.metrics.iter().all(|(_, value)| value.is_finite()))
+    Some(Quality { rows, metrics, unanswered: Vec::new() })
+        .filter(|quality| quality.metrics.iter().all(|(_, value)| value.is_finite()))
 }
 
 /// Classes are the same as text or as numbers: pandas writes 1 as 1.0 where a column has holes.
@@ -105,6 +124,10 @@ mod tests {
         let words = [vec![tensor(&[2], vec![b"cat".to_vec(), b"dog".to_vec()])]];
         assert_eq!(judge(&words, roles, &["cat", "cat"]).unwrap().metrics, [("accuracy", 0.5)]);
         assert_eq!(judge(&answers, roles, &["1"]), None, "another number of rows");
+        let unsure = judge(&words, roles, &["cat", ""]).unwrap();
+        assert_eq!((unsure.rows, &*unsure.metrics), (1, &[("accuracy", 1.0)][..]), "no label is no error");
+        assert_eq!(judge(&words, roles, &["", "NaN"]), None);
+        assert_eq!(judge(&words, roles, &["Cat", "dog"]).unwrap().unanswered, ["Cat"]);
     }
 
     #[test]

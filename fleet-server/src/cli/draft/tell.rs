@@ -138,11 +138,16 @@ fn warnings(
                 .push(format!("{} are few: some golden vectors mix cells of several", count(table.rows.len(), "row")));
         }
         let is_labelled = draft.reference.as_ref().is_some_and(|reference| reference.label.is_some());
-        if is_labelled && quality.is_none() {
-            warnings.push(
-                "answers could not be held against the labels: the model has neither a class nor a single number a row"
+        match quality {
+            None if is_labelled => warnings.push(
+                "answers could not be held against the labels: the model has neither a class nor a single number a row, or the labels are not of its kind"
                     .into(),
-            );
+            ),
+            Some(Quality { unanswered, .. }) if !unanswered.is_empty() => warnings.push(format!(
+                "labels that the model answers to no row: {}; are they written as its classes are?",
+                unanswered.join(", ")
+            )),
+            _ => {}
         }
     }
     if !tried.lacking.is_empty() {

@@ -69,6 +69,15 @@ impl<'c> Recorded<'c> {
             input.shape,
             if label.is_some() { ", and one is the label" } else { ": name the column of answers by --label, if any" }
         );
+        let names: Vec<&str> =
+            names.iter().enumerate().filter(|(at, _)| Some(*at) != rows.label).map(|(_, name)| *name).collect();
+        let wanted: Vec<&str> = input.features.iter().map(|feature| &*feature.name).collect();
+        let is_another_order = names != wanted && wanted.iter().all(|name| names.contains(name));
+        ensure!(
+            wanted.is_empty() || !is_another_order,
+            "the columns stand in another order than the contract's features: put them in the order {}",
+            wanted.join(",")
+        );
         Ok(rows)
     }
 
@@ -164,6 +173,8 @@ fn typed(datatype: DataType, values: &[f64]) -> anyhow::Result<Data> {
 mod tests {
     use proptest::prelude::*;
 
+    use tern_protocol::contract::Feature;
+
     use super::*;
 
     fn contract(nan: Violation, outside: Violation) -> Contract {
@@ -198,6 +209,15 @@ mod tests {
         let rows = rows.unwrap();
         assert_eq!((rows.len(), rows[0].label.as_deref()), (2, Some("7")));
         assert_eq!((rows[0].input.shape(), rows[0].input.values::<f32>()), (&[1, 1, 2][..], Some(&[1.0, 2.5][..])));
+    }
+
+    #[test]
+    fn columns_in_another_order_than_the_features_are_refused() {
+        let mut named = contract(Violation::Reject, Violation::Reject);
+        let feature = |name: &str| Feature { name: name.into(), range: None, categories: Vec::new() };
+        named.inputs[0].features = ["a", "b"].map(feature).into();
+        assert!(refusal("b,y,a\n1,2,3", &named, Some("y")).contains("put them in the order a,b"));
+        assert!(read("a,b\n1,2", &named, None).is_ok() && read("other,names\n1,2", &named, None).is_ok());
     }
 
     #[test]

@@ -60,6 +60,10 @@ fn what_does_not_fit_is_said() {
     };
     assert!(refusal(&matrix, "a,b,c\n1,2,3\n", None).contains("takes 2 values a row, the reference has 3 columns"));
     assert!(refusal(&matrix, "a,b\n1,2\n", Some("y")).contains("no column \"y\""));
+    assert!(refusal(&matrix, "a,a\n1,2\n", None).contains("two columns \"a\""));
+    let named = ["temp", "pressure"].map(|name| input(name, DType::F32, &[None, Some(1)]));
+    let other = refusal(&named, "pressure,temperature\n1,2\n", None);
+    assert!(other.contains("by their names, and none for temp:"), "{other}");
     assert!(refusal(&matrix, "a,b\n1,x\n", None).contains("line 2: \"x\" is no FP32 for input X"));
     let bytes = [input("n", DType::U8, &[None, Some(1)])];
     for cell in ["256", "1.5", "-1", ""] {

@@ -89,10 +89,10 @@ pub(in crate::cli) struct Columns {
     /// The column that names the device of a row, where there are several
     #[arg(long, value_name = "COLUMN")]
     pub device_column: Option<String>,
-    /// Columns of categories that look like numbers
+    /// Columns of categories that look like numbers or times
     #[arg(long, value_name = "COLUMN,...", value_delimiter = ',')]
     pub categorical: Vec<String>,
-    /// Columns to leave out
+    /// Columns to leave out, also of what a profile watches
     #[arg(long, value_name = "COLUMN,...", value_delimiter = ',')]
     pub ignore: Vec<String>,
     /// The column of right answers, empty where none came; with --prediction-column

@@ -79,6 +79,9 @@ pub(super) fn run(order: &Replay, printer: &mut Printer<'_>) -> anyhow::Result<(
     if let Some(company) = telling.company.take().filter(|_| outcome.is_cohort) {
         company.compare(&mut telling)?;
     }
+    if outcome.windows == 0 {
+        telling.note("the stream has no whole window: nothing was judged")?;
+    }
     let summary = Summary::of(outcome.windows, telling.alarms, &outcome.judges);
     if telling.printer.is_json() { telling.printer.raw(&summary.line()?) } else { summary.tell(telling.printer) }
 }

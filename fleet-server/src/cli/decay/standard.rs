@@ -23,6 +23,8 @@ pub(super) enum Standards {
     Each {
         folder: PathBuf,
         cut: Cut,
+        /// Features that are left out of each.
+        ignored: Vec<String>,
         /// The one that was read first: the others must have its rules.
         first: Option<Arc<Judge>>,
     },
@@ -43,21 +45,22 @@ impl Standards {
                 "{} is a folder of profiles by device: name the column of devices by --device-column",
                 place.display()
             );
-            return Ok((Self::Each { folder: place.into(), cut: cut.clone(), first: None }, Vec::new()));
+            let (folder, cut, ignored) = (place.into(), cut.clone(), columns.ignore.clone());
+            return Ok((Self::Each { folder, cut, ignored, first: None }, Vec::new()));
         }
-        Ok((Self::One(read(place, cut)?), Vec::new()))
+        Ok((Self::One(read(place, cut, &columns.ignore)?), Vec::new()))
     }
 
     /// The profile of a device, read anew at each call.
     pub(super) fn judge(&mut self, device: &str) -> anyhow::Result<Arc<Judge>> {
         match self {
             Self::One(judge) => Ok(judge.clone()),
-            Self::Each { folder, cut, first } => {
+            Self::Each { folder, cut, ignored, first } => {
                 ensure!(
                     !device.is_empty() && !device.starts_with('.') && !device.contains(['/', '\\', '\0']),
                     "device {device:?} cannot name a file of the folder of profiles"
                 );
-                let judge = read(&folder.join(format!("{device}.json")), cut)?;
+                let judge = read(&folder.join(format!("{device}.json")), cut, ignored)?;
                 let first = first.get_or_insert_with(|| judge.clone());
                 ensure!(
                     rules(judge.profile()) == rules(first.profile()),
@@ -76,12 +79,16 @@ fn rules(profile: &Profile) -> (Plan, f64) {
     (Plan { calendar, ..plan }, profile.arl)
 }
 
-fn read(file: &Path, cut: &Cut) -> anyhow::Result<Arc<Judge>> {
+/// The profile in a file, without the features of columns that are `ignored`.
+fn read(file: &Path, cut: &Cut, ignored: &[String]) -> anyhow::Result<Arc<Judge>> {
     let place = || file.display().to_string();
     let bytes = disk::read(file, reference::MAX_BYTES as u64).with_context(|| format!("reading {}", place()))?;
     let bytes = bytes.with_context(|| format!("there is no profile {}", place()))?;
-    let profile: Profile = serde_json::from_slice(&bytes).with_context(|| format!("{} is no profile", place()))?;
+    let mut profile: Profile = serde_json::from_slice(&bytes).with_context(|| format!("{} is no profile", place()))?;
     agree(&profile, cut).with_context(place)?;
+    let watched = profile.features.len();
+    profile.features.retain(|feature| !ignored.contains(&feature.name));
+    ensure!(watched == 0 || !profile.features.is_empty(), "--ignore leaves out all that {} watches", place());
     judge(profile).with_context(place)
 }
 

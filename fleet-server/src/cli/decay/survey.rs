@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use tern_stats::{
     calendar::{Calendar, DAY},
     categorical::Dictionary,
@@ -15,7 +15,7 @@ use tern_stats::{
 
 use super::{
     cutter::{Answer, Plan, answer, order},
-    table::{Roles, Table, is_missing},
+    table::{Roles, Table, is_missing, seconds},
 };
 use crate::cli::args::decay::{Cut, Span};
 
@@ -75,21 +75,41 @@ fn median(values: &[f64]) -> Option<f64> {
 struct Column {
     name: String,
     is_numeric: bool,
+    /// Whether no option calls it a category, so that its cells alone decide.
+    is_free: bool,
     numbers: Sample<f64>,
     range: (f64, f64),
     texts: BTreeMap<String, u64>,
+    /// Cells that are not missing, and those of them that are numbers and times.
+    cells: u64,
+    parsed: u64,
+    times: u64,
+    /// The first cell that is no number, and its line.
+    odd: Option<(String, u64)>,
 }
 
 impl Column {
     fn new(name: &str, is_numeric: bool) -> Self {
         let range = (f64::INFINITY, f64::NEG_INFINITY);
-        Self { name: name.into(), is_numeric, numbers: Sample::new(SAMPLE), range, texts: BTreeMap::new() }
+        Self {
+            name: name.into(),
+            is_numeric,
+            is_free: is_numeric,
+            numbers: Sample::new(SAMPLE),
+            range,
+            texts: BTreeMap::new(),
+            cells: 0,
+            parsed: 0,
+            times: 0,
+            odd: None,
+        }
     }
 
-    fn take(&mut self, cell: &str) {
+    fn take(&mut self, cell: &str, line: u64) {
         if is_missing(cell) {
             return;
         }
+        self.cells += 1;
         // A column turns out to be no number at any row, so texts are counted from the first.
         if let Some(count) = self.texts.get_mut(cell) {
             *count += 1;
@@ -97,13 +117,40 @@ impl Column {
             self.texts.insert(cell.to_owned(), 1);
         }
         match cell.parse::<f64>() {
-            Ok(x) if self.is_numeric && x.is_finite() => {
-                self.range = (self.range.0.min(x), self.range.1.max(x));
-                self.numbers.add(x);
+            Ok(x) => {
+                self.parsed += 1;
+                if self.is_numeric && x.is_finite() {
+                    self.range = (self.range.0.min(x), self.range.1.max(x));
+                    self.numbers.add(x);
+                }
             }
-            Ok(_) => {}
-            Err(_) => self.is_numeric = false,
+            Err(_) => {
+                self.is_numeric = false;
+                if self.is_free {
+                    self.times += u64::from(seconds(cell).is_some());
+                    self.odd.get_or_insert_with(|| (cell.to_owned(), line));
+                }
+            }
         }
+    }
+
+    /// Refuses what would become a category by mistake: times, and numbers among which some cells are none.
+    fn doubt(&self, is_timed: bool) -> anyhow::Result<()> {
+        let Some((cell, line)) = &self.odd else { return Ok(()) };
+        let name = &self.name;
+        if 2 * self.times > self.cells {
+            let role = if is_timed { String::new() } else { format!("name it by --time-column {name}, or ") };
+            bail!("column {name:?} looks like times: {role}leave it out by --ignore {name}");
+        }
+        if 2 * self.parsed > self.cells && self.texts.len() > CATEGORIES {
+            bail!(
+                "line {line}: {name}: {cell:?} is no number, as {} of the column's {} cells are: mend it or leave it empty, \
+                 or name the column by --categorical {name}",
+                self.parsed,
+                self.cells
+            );
+        }
+        Ok(())
     }
 
     fn spec(mut self) -> anyhow::Result<Spec> {
@@ -156,7 +203,7 @@ pub(super) fn survey(table: &mut Table, roles: &Roles, cut: &Cut) -> anyhow::Res
     while table.next()? {
         rows += 1;
         for (column, at) in columns.iter_mut().zip(&features) {
-            column.take(table.cell(*at)?);
+            column.take(table.cell(*at)?, table.line());
         }
         if let Answer { confidence, wrong: Some(wrong) } = answer(table, roles)? {
             predictions.add((if roles.confidence.is_some() { confidence } else { Some(1.0) }, wrong));
@@ -177,6 +224,7 @@ pub(super) fn survey(table: &mut Table, roles: &Roles, cut: &Cut) -> anyhow::Res
         }
         pace.count += 1;
     }
+    columns.iter().try_for_each(|column| column.doubt(roles.time.is_some())).with_context(|| table.place())?;
     paces.values().filter(|pace| pace.count > 0).for_each(|pace| counts.add(pace.count as f64));
     let rows_each = rows / paces.len().max(1) as u64;
     let mut plan = plan(cut, roles.time.map(|_| (&steps.kept[..], &counts.kept[..])), rows_each);

@@ -68,9 +68,14 @@ impl Table {
         Ok(names)
     }
 
-    /// The file and the line that was read last, for whoever reports.
-    fn place(&self) -> String {
+    /// The file, for whoever reports.
+    pub(super) fn place(&self) -> String {
         self.path.display().to_string()
+    }
+
+    /// The line of the row that was read last, from 1.
+    pub(super) fn line(&self) -> u64 {
+        self.line
     }
 
     /// The columns' names.

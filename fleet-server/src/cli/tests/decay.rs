@@ -288,6 +288,8 @@ fn devices_have_profiles_of_their_own_in_a_folder() {
     assert_eq!(fit("d1").code, 0);
     let (alarms, summary) = lines(&bench.decay(line));
     assert_eq!((alarms.len(), &summary["windows"]), (0, &json!(20)), "{alarms:?}");
+    let nothing = bench.decay(&format!("{line} --ignore t"));
+    assert!(nothing.refused().contains("--ignore leaves out all"), "{}", nothing.err);
     let without = bench.decay("replay --profile set.d --stream live.csv --time-column time --json");
     assert!(without.err.contains("--device-column"), "{}", without.err);
 }
@@ -424,6 +426,65 @@ fn a_stream_that_is_not_like_its_profile_is_said_to_be_or_refused() {
         assert_eq!(outcome.code, 1);
         assert!(outcome.err.contains(reason), "{reason}: {}", outcome.err);
     }
+}
+
+#[test]
+fn what_is_ignored_is_not_judged_and_no_whole_window_is_said() {
+    let reference = hourly(29, 0, 60, plain);
+    let stuck = hourly(30, 60, 10, |_, _| Some("99.0".into()));
+    let bench =
+        Bench::new(&[("ref.csv", &reference), ("live.csv", &stuck), ("header.csv", "time,temperature,state\n")]);
+    assert_eq!(bench.decay("fit --reference ref.csv --time-column time -o p.json").code, 0);
+    let replay = |profile: &str, stream: &str, more: &str| {
+        bench.decay(&format!("replay --profile {profile} --stream {stream} --time-column time --json{more}"))
+    };
+    let of_temperature = |alarms: &[Value]| alarms.iter().filter(|alarm| alarm["feature"] == "temperature").count();
+    let (alarms, _) = lines(&replay("p.json", "live.csv", ""));
+    assert!(of_temperature(&alarms) > 0);
+    let ignoring = replay("p.json", "live.csv", " --ignore temperature");
+    let (alarms, summary) = lines(&ignoring);
+    let features = summary["features"].as_array().unwrap();
+    assert_eq!((of_temperature(&alarms), features.len(), &features[0]["name"]), (0, 1, &json!("state")));
+    assert_eq!((&summary["windows"], ignoring.err.as_str()), (&json!(10), ""));
+    let plot = "plot --profile p.json --stream live.csv --time-column time -o live.svg --ignore temperature";
+    assert_eq!(bench.decay(plot).code, 0);
+    let svg = String::from_utf8(bench.read("live.svg").unwrap()).unwrap();
+    assert!(svg.contains("state: ") && !svg.contains("temperature"));
+    let nothing = replay("p.json", "live.csv", " --ignore temperature,state");
+    assert!(nothing.refused().contains("--ignore leaves out all"), "{}", nothing.err);
+
+    let empty = replay("p.json", "header.csv", "");
+    assert_eq!(lines(&empty).1["windows"], 0);
+    assert!(empty.err.contains("no whole window: nothing was judged"), "{}", empty.err);
+}
+
+#[test]
+fn times_and_numbers_with_a_slip_are_no_categories() {
+    let good = hourly(31, 0, 60, plain);
+    let slip = hourly(31, 0, 60, |hour, value| if hour == 700 { Some("abc".into()) } else { plain(hour, value) });
+    let twice: Vec<String> = good.lines().map(|line| format!("{line},{}", line.split(',').next().unwrap())).collect();
+    let twice = twice.join("\n").replacen("state,time", "state,sent", 1);
+    let bench = Bench::new(&[("good.csv", &good), ("slip.csv", &slip), ("twice.csv", &twice)]);
+    let fit = |line: &str| bench.decay(&format!("fit -o p.json --window rows:24 --reference {line}"));
+    for (line, reason) in [
+        (
+            "good.csv",
+            "column \"time\" looks like times: name it by --time-column time, or leave it out by --ignore time",
+        ),
+        ("twice.csv --time-column time", "column \"sent\" looks like times: leave it out by --ignore sent"),
+        (
+            "slip.csv --time-column time",
+            "line 702: temperature: \"abc\" is no number, as 1439 of the column's 1440 cells",
+        ),
+    ] {
+        let outcome = fit(line);
+        assert!(outcome.refused().contains(reason), "{reason}: {}", outcome.err);
+        assert!(bench.read("p.json").is_none(), "{line}");
+    }
+    let stated = fit("slip.csv --time-column time --categorical temperature");
+    assert!(!stated.err.contains("is no number"), "{}", stated.err);
+    assert_eq!(fit("good.csv --ignore time").code, 0);
+    assert_eq!(fit("twice.csv --time-column time --ignore sent").code, 0);
 }
 
 #[test]

@@ -194,7 +194,7 @@ async fn a_profile_that_does_not_fit_is_refused_by_the_worker_too() {
     let bench = Bench::start(LIMITS, &[&Bundle::watched("1.0.0")]).await;
     let mut odd = Bundle::watched("1.0.0");
     let mut profile: Profile = serde_json::from_slice(&odd.reference).unwrap();
-    profile.outputs.clear();
+    profile.outputs[0].name.push('x');
     odd.set_reference(&profile);
     let mut cut = Bundle::watched("1.0.0");
     cut.reference.pop();

@@ -13,7 +13,10 @@ use exact::exact;
 use halves::halves;
 use norms::norms;
 use quantised::quantised;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
+    tensor_proto::DataType,
+};
 
 /// What else needs to know of the file: functions are gone, and no input or output is of 16-bit floats. `bytes` are the file.
 ///
@@ -114,6 +117,11 @@ fn backwards(graph: &mut GraphProto, opset: i64) {
     }
 }
 
+/// An attribute of one whole number.
+fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: AttributeType::Int.into(), i: value, ..AttributeProto::default() }
+}
+
 fn is_core(node: &NodeProto, operator: &str) -> bool {
     node.op_type == operator && matches!(&*node.domain, "" | "ai.onnx")
 }
@@ -187,7 +195,6 @@ fn pools(graph: &mut GraphProto) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tract_onnx::pb::AttributeProto;
 
     fn going(direction: &str) -> GraphProto {
         let direction =

@@ -22,7 +22,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 # Models of which no case runs, and why.
 TEXTS = "com.microsoft.Tokenizer is not there"
 REFUSED = {
-    "imputer_knn": "functions that a file brings along are not there",
+    "imputer_knn": "a function of the file is of another opset than the model",
     "text_count": TEXTS,
     "text_count_binary": TEXTS,
     "text_count_column": TEXTS,

@@ -4,11 +4,10 @@
 //! are exact in any order where 255 times the sum of the weights' distances from theirs stays below that; where it does not, the products
 //! are summed in parts that do. Weights must be known.
 
+use super::int;
 use crate::{tensor::Data, tensor_proto::from_proto};
 use std::collections::{HashMap, HashSet};
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType,
-};
+use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, tensor_proto::DataType};
 
 /// The greatest sum of distances of weights.
 const EXACT: u64 = (1 << 24) / 255;
@@ -226,10 +225,6 @@ impl Said {
         });
         name
     }
-}
-
-fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto { name: name.into(), r#type: AttributeType::Int.into(), i: value, ..AttributeProto::default() }
 }
 
 /// Whole numbers of 8 bits.

@@ -1,11 +1,9 @@
 //! Inputs and outputs of 16-bit floats, which no caller can send: they are floats of 32 bits outside. Inputs are cast on their way in,
 //! outputs as they leave the engine.
 
+use super::int;
 use std::collections::{HashMap, HashSet};
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, NodeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType,
-    type_proto::Value,
-};
+use tract_onnx::pb::{GraphProto, NodeProto, ValueInfoProto, tensor_proto::DataType, type_proto::Value};
 
 /// Says the graph's inputs and outputs to be of 32 bits, with casts between inputs and what is inside.
 pub(super) fn halves(graph: &mut GraphProto) {
@@ -41,17 +39,11 @@ fn widened(value: &mut ValueInfoProto) -> bool {
 }
 
 fn cast(from: &str, into: &str) -> NodeProto {
-    let to = AttributeProto {
-        name: "to".into(),
-        r#type: AttributeType::Int.into(),
-        i: i32::from(DataType::Float16).into(),
-        ..AttributeProto::default()
-    };
     NodeProto {
         op_type: "Cast".into(),
         input: vec![from.to_owned()],
         output: vec![into.to_owned()],
-        attribute: vec![to],
+        attribute: vec![int("to", i32::from(DataType::Float16).into())],
         ..NodeProto::default()
     }
 }

@@ -1,6 +1,7 @@
 //! Sums that are normalised at once, as onnxruntime's optimiser writes them for transformers, said as sums and normalisations: tract
 //! forgets the bias of one and wants the shift of the other.
 
+use super::int;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, attribute_proto::AttributeType};
 
 /// Where neither attribute nor graph says what is added to a variance.
@@ -50,15 +51,13 @@ fn said(node: &NodeProto) -> Option<Vec<NodeProto>> {
     }
     let epsilon = node.attribute.iter().find(|attribute| attribute.name == "epsilon").map_or(EPSILON, |given| given.f);
     let mut normal = plain(operator, [sum, gamma].into_iter().chain(shift).collect(), &output);
-    let attribute = |name: &str, r#type: AttributeType| AttributeProto {
-        name: name.into(),
-        r#type: r#type.into(),
+    let epsilon = AttributeProto {
+        name: "epsilon".into(),
+        r#type: AttributeType::Float.into(),
+        f: epsilon,
         ..AttributeProto::default()
     };
-    normal.attribute = vec![
-        AttributeProto { i: -1, ..attribute("axis", AttributeType::Int) },
-        AttributeProto { f: epsilon, ..attribute("epsilon", AttributeType::Float) },
-    ];
+    normal.attribute = vec![int("axis", -1), epsilon];
     nodes.push(normal);
     Some(nodes)
 }

@@ -4,6 +4,7 @@
 //! Products are summed as whole numbers and scaled once, as onnxruntime does; what goes by values one by one is computed in
 //! floats between a `DequantizeLinear` and a `QuantizeLinear`.
 
+use super::int;
 use std::collections::HashMap;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType,
@@ -67,10 +68,6 @@ fn ints(name: &str, ints: &[i64]) -> AttributeProto {
         ints: ints.to_vec(),
         ..AttributeProto::default()
     }
-}
-
-fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto { name: name.into(), r#type: AttributeType::Int.into(), i: value, ..AttributeProto::default() }
 }
 
 impl<'a> Said<'a> {

@@ -69,7 +69,7 @@ impl Beside {
         }
         let past = past(&std::mem::take(&mut self.history), scores);
         let design = Design::level(past.len());
-        // What cannot be learned from is let go; the devices stay alike.
+        // What cannot be learned from is let go, and what was learned before stays.
         if let Ok(control) = Control::learn(scores, &past, &design, cohort, threshold) {
             self.learned = Some(control);
             self.state = State::new(scores.len());

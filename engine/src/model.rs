@@ -41,11 +41,13 @@ impl Model {
     /// # Errors
     /// [`LoadError`] says what is wrong with the file or what it asks too much of; nothing of it is kept then.
     pub fn load(bytes: &[u8], limits: &Limits) -> Result<Self, LoadError> {
+        guarded(|| Self::read(bytes, limits)).map_err(|what| LoadError::Panicked { what })?
+    }
+
+    fn read(bytes: &[u8], limits: &Limits) -> Result<Self, LoadError> {
         let mut proto = decode::model(bytes, limits)?;
-        check::size(&proto, limits)?;
         rewrite::plain(&mut proto, bytes, limits)?;
-        check::size(&proto, limits)?;
-        rewrite::all(&mut proto);
+        rewrite::all(&mut proto)?;
         let reader = plans::reader();
         let graph = check::graph(&proto, &reader, limits)?;
         let inputs = spec::inputs(graph, limits)?;

@@ -13,6 +13,7 @@ use crate::{
     decode,
     dtype::onnx_name,
     error::{LoadError, brief},
+    guard::guarded,
     limits::Limits,
     model::plans,
     rewrite,
@@ -114,6 +115,10 @@ impl Declared {
 /// # Errors
 /// [`LoadError::TooLarge`] beyond `limits`, [`LoadError::Malformed`] where the bytes are no ONNX model.
 pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
+    guarded(|| inspected(bytes, limits)).map_err(|what| LoadError::Panicked { what })?
+}
+
+fn inspected(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
     let mut proto = decode::model(bytes, limits)?;
     let Some(graph) = proto.graph.as_ref() else {
         return Err(LoadError::malformed("the file holds no graph"));
@@ -137,10 +142,9 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
         refusal: None,
     };
     // From here on the file is what the engine makes of it.
-    if let Err(error) = rewrite::plain(&mut proto, bytes, limits) {
+    if let Err(error) = rewrite::plain(&mut proto, bytes, limits).and_then(|()| rewrite::all(&mut proto)) {
         return Ok(Inspection { refusal: Some(error.to_string()), ..facts });
     }
-    rewrite::all(&mut proto);
     Ok(match check::graph(&proto, &plans::reader(), limits) {
         Ok(_) => facts,
         Err(LoadError::UnsupportedOperators { operators }) => Inspection { unsupported: operators, ..facts },

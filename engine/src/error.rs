@@ -144,6 +144,18 @@ pub enum RunError {
         #[source]
         cause: Box<LoadError>,
     },
+    /// An operator cannot compute with what the call gives it.
+    #[error(
+        "operator `{operator}` ({kind}) has no answer for these values: {why}; look at the values of the inputs, and at what the contract lets through"
+    )]
+    Values {
+        /// The operator's name in the file.
+        operator: String,
+        /// What it does, as the engine calls it.
+        kind: String,
+        /// What it stumbles over.
+        why: &'static str,
+    },
     /// The engine reported an error while computing.
     #[error("the engine failed: {detail}")]
     Failed {

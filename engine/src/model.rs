@@ -4,6 +4,7 @@
 //! while it is among the most recently used. The same holds for values of small integer inputs where the graph cannot be compiled
 //! without them. No state passes from one call to the next.
 
+mod bounded;
 mod form;
 pub(crate) mod plans;
 pub(crate) mod quick;
@@ -20,7 +21,7 @@ use crate::{
     tensor::{Data, Tensor},
 };
 use plans::{Plan, Plans};
-use std::fmt;
+use std::{cell::Cell, fmt};
 use tract_onnx::{
     pb::GraphProto,
     prelude::{IntoTValue, TVec, TractResult},
@@ -144,7 +145,8 @@ impl Model {
             let form = form::Form::of_call(inputs, false).text(self.inputs());
             RunError::NotCompilable { form: form.unwrap_or_else(|| "this call".into()), cause: Box::new(cause) }
         })?;
-        let computed = guarded(|| compute(&plan, inputs)).map_err(|what| RunError::Panicked { what })?;
+        let at = Cell::new(usize::MAX);
+        let computed = guarded(|| compute(&plan, inputs, &at)).map_err(|what| panicked(&plan, at.get(), &what))?;
         computed.map_err(|error| RunError::Failed { detail: brief(&format!("{error:#}")) })
     }
 
@@ -256,9 +258,26 @@ impl fmt::Debug for Model {
     }
 }
 
-fn compute(plan: &Plan, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
+/// What a panic of one of tract's operators means: a few take it that indices and divisors do.
+fn panicked(plan: &Plan, at: usize, what: &str) -> RunError {
+    let Some(node) = plan.runnable.model().nodes.get(at) else { return RunError::Panicked { what: what.into() } };
+    let (name, kind) = (brief(&node.name), node.op.name());
+    let picks = ["Gather", "Scatter", "OneHot", "Slice"].iter().any(|picking| kind.contains(picking));
+    let why = if picks && (what.contains("out of bounds") || what.contains("out of range")) {
+        "an index lies beyond what it picks from"
+    } else if what.starts_with("attempt to") && what.contains("zero") {
+        "it divides by zero"
+    } else if what.starts_with("failed to allocate") {
+        "there is too little memory for what it makes"
+    } else {
+        return RunError::Panicked { what: format!("operator `{name}` ({kind}): {what}") };
+    };
+    RunError::Values { operator: name, kind: kind.into_owned(), why }
+}
+
+fn compute(plan: &Plan, inputs: &[Tensor], at: &Cell<usize>) -> TractResult<Vec<Tensor>> {
     let inputs = plan.takes.iter().map(|at| Ok(convert::to_tract(&inputs[*at])?.into_tvalue()));
-    let outputs = registers::run(&plan.runnable, inputs.collect::<TractResult<TVec<_>>>()?)?;
+    let outputs = registers::run(&plan.runnable, inputs.collect::<TractResult<TVec<_>>>()?, at)?;
     outputs.iter().map(|tensor| convert::from_tract(tensor)).collect()
 }
 

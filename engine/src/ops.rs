@@ -47,8 +47,11 @@ use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     prelude::{TractResult, TypedModel},
-    tract_core::ops::scan::OptScan,
-    tract_hir::internal::{Expansion, TypedOp, anyhow},
+    tract_core::ops::scan::{OptScan, Scan},
+    tract_hir::{
+        internal::{Expansion, InferenceModel, Op, TypedOp, anyhow},
+        ops::scan::InferenceScan,
+    },
 };
 
 type Builder = fn(&ParsingContext<'_>, &NodeProto) -> Built;
@@ -72,7 +75,18 @@ pub(crate) fn inner_models(op: &dyn TypedOp) -> Vec<&TypedModel> {
     if let Some(scan) = op.downcast_ref::<OptScan>() {
         return vec![scan.plan.model()];
     }
+    if let Some(scan) = op.downcast_ref::<Scan>() {
+        return vec![&scan.body];
+    }
     op.downcast_ref::<Choice>().map_or_else(Vec::new, |choice| choice.models().to_vec())
+}
+
+/// The graphs nested in an operator of a file.
+pub(crate) fn bodies(op: &mut dyn Op) -> Vec<&mut InferenceModel> {
+    if op.is::<InferenceScan>() {
+        return op.downcast_mut::<InferenceScan>().map_or_else(Vec::new, |scan| vec![&mut scan.body]);
+    }
+    branch::bodies(op)
 }
 
 /// Puts the operators of this folder into tract's reader.

@@ -30,7 +30,7 @@ pub(crate) fn plain(proto: &mut ModelProto, bytes: &[u8], limits: &Limits) -> Re
     let said = guarded(|| {
         functions::inline(proto, bytes, limits)?;
         proto.graph.iter_mut().for_each(halves);
-        Ok(())
+        Ok::<_, LoadError>(())
     });
     said.map_err(|what| LoadError::Panicked { what })??;
     check::size(proto, limits)

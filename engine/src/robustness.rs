@@ -1,6 +1,8 @@
 //! Broken and hostile model files: every one is an error or a model, and the process lives on.
 //! `PROPTEST_CASES` sets how many mutants are tried.
 
+mod bounds;
+
 use crate::{
     Limits, LoadError, Model, Tensor, fixtures, guard::guarded, inspect, model::plans, tensor_proto::to_proto,
 };

@@ -18,7 +18,7 @@ use crate::{
     model::plans,
     rewrite,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use tract_onnx::pb::{
     GraphProto, TensorProto, ValueInfoProto,
@@ -28,7 +28,7 @@ use tract_onnx::pb::{
 };
 
 /// Facts of a file that may not run here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
     /// Length of the file in bytes.
     pub file_bytes: u64,
@@ -59,7 +59,7 @@ pub struct Inspection {
 }
 
 /// How a model's numbers were made smaller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Quantisation {
     /// Not at all.
@@ -75,7 +75,7 @@ pub enum Quantisation {
 }
 
 /// An input or output as the file declares it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declared {
     /// Its name.
     pub name: String,
@@ -86,7 +86,7 @@ pub struct Declared {
 }
 
 /// One dimension as declared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Dim {
     /// A number.

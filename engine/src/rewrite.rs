@@ -7,6 +7,7 @@ mod functions;
 mod halves;
 mod norms;
 mod quantised;
+mod texts;
 
 use crate::{check, error::LoadError, guard::guarded, limits::Limits, ops::is_plain_recurrent};
 use distances::distances;
@@ -16,6 +17,7 @@ use halves::halves;
 use norms::norms;
 use quantised::quantised;
 use std::collections::HashSet;
+use texts::texts;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
     tensor_proto::DataType,
@@ -50,6 +52,7 @@ fn each(proto: &mut ModelProto) {
     if let Some(graph) = proto.graph.as_mut() {
         let fresh = &mut Fresh::of(graph);
         zip_maps(graph);
+        texts(graph);
         distances(graph);
         norms(graph, fresh);
         quantised(graph, opset, fresh);

@@ -18,7 +18,7 @@ use tract_onnx::{
 
 /// Of onnxruntime's own domain. tract looks operators up by name alone: any other of that domain, and of any other domain, would get the
 /// meaning of a namesake.
-const OF_ONNXRUNTIME: [&str; 11] = [
+const OF_ONNXRUNTIME: [&str; 12] = [
     "BiasGelu",
     "CDist",
     "DequantizeLinear",
@@ -30,6 +30,7 @@ const OF_ONNXRUNTIME: [&str; 11] = [
     "MurmurHash3",
     "QuantizeLinear",
     "QuickGelu",
+    "Tokenizer",
 ];
 
 /// Graphs within graphs are analysed again at each level, both branches of an `If`.

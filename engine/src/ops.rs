@@ -42,6 +42,7 @@ use branch::Choice;
 use kernel::{Built, operator, wrap};
 pub(crate) use recurrent::is_plain as is_plain_recurrent;
 use std::sync::OnceLock;
+pub(crate) use text::KEEPS_ROWS;
 use tract_onnx::{
     Onnx,
     model::ParsingContext,
@@ -144,6 +145,8 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("StringNormalizer", text::string_normalizer);
     register.insert("Swish", elements::swish);
     operator!(register, "TfIdfVectorizer", text::tf_idf);
+    operator!(register, "TfIdfVectorizer of a Tokenizer", text::counted);
+    register.insert("Tokenizer", text::tokenizer);
     operator!(register, "TreeEnsemble", tree::ensemble);
     operator!(register, "TreeEnsembleClassifier", tree::classifier);
     operator!(register, "TreeEnsembleRegressor", tree::regressor);

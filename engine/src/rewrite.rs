@@ -6,6 +6,7 @@ mod functions;
 mod halves;
 mod norms;
 mod quantised;
+mod texts;
 
 use crate::{check, error::LoadError, limits::Limits, ops::is_plain_recurrent};
 use distances::distances;
@@ -13,6 +14,7 @@ use exact::exact;
 use halves::halves;
 use norms::norms;
 use quantised::quantised;
+use texts::texts;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
     tensor_proto::DataType,
@@ -36,6 +38,7 @@ pub(crate) fn all(proto: &mut ModelProto) {
     let opset = proto.opset_import.iter().find(|import| own(&import.domain)).map_or(1, |import| import.version);
     if let Some(graph) = proto.graph.as_mut() {
         zip_maps(graph);
+        texts(graph);
         distances(graph);
         norms(graph);
         quantised(graph, opset);

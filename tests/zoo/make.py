@@ -12,8 +12,8 @@ data come with scikit-learn or from a fixed seed; nothing is fetched. A model wi
 expected probabilities are the plain [rows, classes] tensor. What cannot be exported is told, line by line: the exit code
 is 1 unless it stands in `CANNOT`, and also when something that stands there could be exported after all.
 
-`estimators` has scikit-learn's models, `tables` its transformers, tables and texts, `boosting` XGBoost and LightGBM, `nets`
-small neural networks and their quantised forms.
+`estimators` has scikit-learn's models, `tables` its transformers and tables, `texts` models of texts, `boosting` XGBoost and
+LightGBM, `nets` small neural networks and their quantised forms.
 """
 import pathlib
 import shutil
@@ -29,6 +29,7 @@ import boosting
 import estimators
 import nets
 import tables
+import texts
 
 # What these versions of the libraries do not export, or not so that onnxruntime takes it, and why.
 DOUBLE_TREES = "skl2onnx declares a double answer of a TreeEnsemble, which gives float: onnxruntime refuses the file"
@@ -59,6 +60,10 @@ CANNOT = {
     "radius_neighbours_breast_cancer": "onnxruntime stops at an index out of range in the file that skl2onnx writes",
     "radius_neighbours_wine": "onnxruntime stops at an index out of range in the file that skl2onnx writes",
     "radius_neighbours_words": "onnxruntime stops at an index out of range in the file that skl2onnx writes",
+    "reports_count_accents": "skl2onnx takes no accents off",
+    "reports_count_letters_words": "skl2onnx has no letters within words (char_wb)",
+    "reports_count_pattern_python": "skl2onnx writes the pattern as it is, and onnxruntime's RE2 has no (?u)",
+    "reports_hashed": "skl2onnx has no HashingVectorizer",
     "spline_iris": "skl2onnx has no converter",
     "svr_diabetes_float64": "onnxruntime has no SVMRegressor for double",
     "tree_diabetes_float64": DOUBLE_TREES,
@@ -120,7 +125,7 @@ def write(folder, model, feed, reference=None):
 def zoo():
     """Every model by name: a function that gives the model, what to feed it, and where needed the reference."""
     made = {}
-    for family in (estimators, tables, boosting, nets):
+    for family in (estimators, tables, texts, boosting, nets):
         for name, make in family.models().items():
             if name in made:
                 raise ValueError(f"two models are named {name}")

@@ -20,19 +20,8 @@ import venv
 HERE = pathlib.Path(__file__).resolve().parent
 
 # Models of which no case runs, and why.
-TEXTS = "com.microsoft.Tokenizer is not there"
 REFUSED = {
     "imputer_knn": "a function of the file is of another opset than the model",
-    "text_count": TEXTS,
-    "text_count_binary": TEXTS,
-    "text_count_column": TEXTS,
-    "text_tfidf": TEXTS,
-    "text_tfidf_letters": TEXTS,
-    "text_tfidf_logreg": TEXTS,
-    "text_tfidf_opset12": TEXTS,
-    "text_tfidf_pairs": TEXTS,
-    "text_tfidf_pattern": TEXTS,
-    "text_tfidf_stop_words": TEXTS,
     "two_labels_logreg_each": "an output is a sequence",
 }
 

@@ -1,11 +1,19 @@
-//! What turns words into numbers: `TfIdfVectorizer`, `StringNormalizer`, and onnxruntime's `MurmurHash3`.
+//! What turns words into numbers: `TfIdfVectorizer`, and onnxruntime's `MurmurHash3`. What makes words of texts lies below it.
 
-use super::kernel::{Built, Fact, Kernel, expect, one, values, wrap};
-use std::collections::{HashMap, HashSet};
+mod classes;
+mod dialect;
+mod normalizer;
+mod pattern;
+mod tokens;
+
+use super::kernel::{Fact, Kernel, expect, one, values};
+pub(crate) use normalizer::KEEPS_ROWS;
+pub(super) use normalizer::string_normalizer;
+use std::collections::HashMap;
+pub(super) use tokens::{counted, tokenizer};
 use tract_onnx::{
-    model::ParsingContext,
     pb::NodeProto,
-    prelude::{DatumType, Symbol, Tensor, TractResult, tensor1},
+    prelude::{DatumType, Tensor, TractResult, tensor1},
     tract_hir::internal::{TDim, anyhow, bail, ensure},
 };
 
@@ -40,6 +48,9 @@ pub(super) struct TfIdf {
 
 /// The column of each n-gram and its weight.
 type Grams = HashMap<Box<[u32]>, (usize, f32)>;
+
+/// The number of a word that no n-gram knows.
+const UNKNOWN: u32 = u32::MAX;
 
 /// Most columns, most words of an n-gram, and most words that one may skip.
 const MAX_COLUMNS: usize = 1 << 24;
@@ -121,13 +132,22 @@ fn grams(
 }
 
 impl TfIdf {
+    /// The number of a word.
+    fn number(&self, word: &str) -> u32 {
+        match &self.vocabulary {
+            Vocabulary::Words(known) => known.get(word).copied().unwrap_or(UNKNOWN),
+            Vocabulary::Ints(_) => UNKNOWN,
+        }
+    }
+
+    /// How far apart two words of one n-gram are at the most.
+    fn reach(&self) -> usize {
+        (self.lengths.end() - 1) * (self.skips + 1)
+    }
+
     fn numbers(&self, input: &Tensor) -> TractResult<Vec<u32>> {
-        /// The number of a word that no n-gram knows.
-        const UNKNOWN: u32 = u32::MAX;
         Ok(match &self.vocabulary {
-            Vocabulary::Words(known) => {
-                values::<String>(input)?.iter().map(|word| known.get(word).copied().unwrap_or(UNKNOWN)).collect()
-            }
+            Vocabulary::Words(_) => values::<String>(input)?.iter().map(|word| self.number(word)).collect(),
             Vocabulary::Ints(known) => {
                 let ints = input.cast_to::<i64>()?;
                 values::<i64>(&ints)?.iter().map(|int| known.get(int).copied().unwrap_or(UNKNOWN)).collect()
@@ -188,91 +208,6 @@ impl Kernel for TfIdf {
         }
         let shape: Vec<usize> = rows.iter().copied().chain([self.width]).collect();
         Ok(vec![Tensor::from_shape(&shape, &columns)?])
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Case {
-    Kept,
-    Lower,
-    Upper,
-}
-
-impl Case {
-    fn of(self, word: &str) -> String {
-        match self {
-            Self::Kept => word.to_owned(),
-            Self::Lower => word.to_lowercase(),
-            Self::Upper => word.to_uppercase(),
-        }
-    }
-}
-
-/// Takes stop words out of a row of words and changes the case of the others.
-#[derive(Debug)]
-pub(super) struct Normalizer {
-    case: Case,
-    /// How words are spelled when they are held against the stop words.
-    compared: Case,
-    stops: HashSet<String>,
-    left: Symbol,
-}
-
-pub(super) fn string_normalizer(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    let case = match node.get_attr_opt::<&str>("case_change_action")?.unwrap_or("NONE") {
-        "NONE" => Case::Kept,
-        "LOWER" => Case::Lower,
-        "UPPER" => Case::Upper,
-        other => bail!("StringNormalizer has no case_change_action `{other}`"),
-    };
-    let compared = match (node.get_attr_opt("is_case_sensitive")?.unwrap_or(false), case) {
-        (true, _) => Case::Kept,
-        (false, Case::Upper) => Case::Upper,
-        (false, _) => Case::Lower,
-    };
-    let stops = node.get_attr_opt_vec::<&str>("stopwords")?.unwrap_or_default();
-    let stops = stops.into_iter().map(|stop| compared.of(stop)).collect();
-    let left = context.template.symbols.new_with_prefix("words");
-    Ok((wrap(node, Normalizer { case, compared, stops, left }), Vec::new()))
-}
-
-impl Kernel for Normalizer {
-    fn name(&self) -> &'static str {
-        "StringNormalizer"
-    }
-
-    fn is_open(&self) -> bool {
-        !self.stops.is_empty()
-    }
-
-    fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
-        let input = one(inputs)?;
-        expect(input, &[DatumType::String])?;
-        if self.stops.is_empty() {
-            return Ok(vec![Fact::new(DatumType::String, input.shape.clone())]);
-        }
-        let left = TDim::from(self.left.clone());
-        match &*input.shape {
-            [_] => Ok(vec![Fact::new(DatumType::String, [left])]),
-            [row, _] if *row == TDim::from(1) => Ok(vec![Fact::new(DatumType::String, [row.clone(), left])]),
-            other => bail!("takes stop words out of one row of words, got {other:?}"),
-        }
-    }
-
-    fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
-        let words = values::<String>(inputs[0])?;
-        if self.stops.is_empty() {
-            let words: Vec<String> = words.iter().map(|word| self.case.of(word)).collect();
-            return Ok(vec![tensor1(&words).into_shape(inputs[0].shape())?]);
-        }
-        let is_left = |word: &&String| !self.stops.contains(&self.compared.of(word));
-        let mut left: Vec<String> = words.iter().filter(is_left).map(|word| self.case.of(word)).collect();
-        if left.is_empty() {
-            // There is no tensor of no words in ONNX.
-            left.push(String::new());
-        }
-        let row = tensor1(&left);
-        Ok(vec![if inputs[0].rank() == 2 { row.into_shape(&[1, left.len()])? } else { row }])
     }
 }
 

@@ -24,6 +24,7 @@ import corners
 import forms
 import fused
 import rare
+import texts
 import whole
 
 HERE = pathlib.Path(__file__).parent
@@ -341,7 +342,7 @@ def main(wanted, here=HERE):
     here, wanted = (pathlib.Path(wanted[1]), []) if behind else (here, wanted)
     for make in (classifiers, regressors, columns, names, sums, vectors, zip_map):
         make()
-    for module in (corners, core, forms, fused, rare, whole):
+    for module in (corners, core, forms, fused, rare, texts, whole):
         module.add(sys.modules[__name__])
         REFUSED.update(module.REFUSED)
     unknown = AHEAD - {f"{operator}/{name}" for operator, name, *_ in CASES}

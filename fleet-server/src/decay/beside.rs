@@ -1,7 +1,8 @@
 //! One feature of one device against its cohort: what it is compared with is learned from quiet windows.
 //!
-//! The server compares the devices of a round with it, and `tern decay replay` those of a recording. Where profiles have
-//! seasons, readings come without theirs: of a season that all share nothing is left in the difference anyway.
+//! The server compares the devices of a round with it, and `tern decay replay` those of a recording. It learns again from each
+//! [`MIN_WINDOWS`] quiet windows: how a device differs from others is not the same all the year. So what comes slower than
+//! these is learned and not said; the device's own detectors are there for it.
 
 use serde::{Deserialize, Serialize};
 use tern_stats::{
@@ -17,7 +18,7 @@ use tern_stats::{
 pub struct Beside {
     state: State,
     learned: Option<Control>,
-    /// Quiet windows until something is learned from them: of each, its own readings and then the medians; NaN for none.
+    /// Quiet windows until something is learned from them, again: of each, its own readings and then the medians; NaN for none.
     /// They are written down with every round of every device, so they are as small as they can be.
     history: Vec<f32>,
 }
@@ -49,7 +50,7 @@ impl Beside {
         self.state.observe(control.scores(), left, &LEVEL, threshold).ok()
     }
 
-    /// Keeps a quiet window; of enough of them it learns how this device differs from its cohort at all times.
+    /// Keeps a quiet window; of enough of them it learns how this device differs from its cohort at present.
     pub fn remember(
         &mut self,
         scores: &[ScoreProfile],
@@ -57,7 +58,7 @@ impl Beside {
         medians: &[Option<f64>],
         (cohort, threshold): (usize, f64),
     ) {
-        if self.learned.is_some() || medians.len() != own.len() || medians.iter().all(Option::is_none) {
+        if medians.len() != own.len() || medians.iter().all(Option::is_none) {
             return;
         }
         let missing = f32::NAN;
@@ -68,7 +69,7 @@ impl Beside {
         }
         let past = past(&std::mem::take(&mut self.history), scores);
         let design = Design::level(past.len());
-        // What cannot be learned from is let go; the devices stay alike.
+        // What cannot be learned from is let go, and what was learned before stays.
         if let Ok(control) = Control::learn(scores, &past, &design, cohort, threshold) {
             self.learned = Some(control);
             self.state = State::new(scores.len());

@@ -28,10 +28,22 @@ pub struct Newest {
     pub round: u64,
     /// Its middle, in seconds since 1970; none where nobody knows.
     pub middle: Option<f64>,
-    /// What it says, less what its time leads to expect.
+    /// What it says.
     pub readings: Readings,
     /// Rows per confidence bin.
     pub confidence: Vec<u64>,
+}
+
+impl Newest {
+    /// What it is held to other devices by.
+    pub fn beside(&self, judge: &Judge) -> Readings {
+        judge.beside(&self.readings, self.middle.unwrap_or(f64::NAN))
+    }
+
+    /// What it says, less what its time leads to expect.
+    pub fn centred(&self, judge: &Judge) -> Readings {
+        judge.centred(&self.readings, self.middle.unwrap_or(f64::NAN))
+    }
 }
 
 /// Inferences by how they ended, since the last time that they were looked at.
@@ -177,7 +189,6 @@ impl DeviceWatch {
         let readings = judge.read(&full.window);
         self.alone(judge, &full, &readings, devices, when);
         let middle = Some(full.middle).filter(|middle| middle.is_finite());
-        let readings = judge.centred(&readings, full.middle);
         self.newest = Some(Newest { round: when.round, middle, readings, confidence: full.window.confidence });
         self.marks.age(self.windows);
     }
@@ -223,7 +234,8 @@ impl DeviceWatch {
         let threshold = judge.profile().threshold(devices);
         let is_quiet = self.marks.is_empty();
         let when = When { window: self.windows, ..when };
-        let features = judge.compared().zip(&newest.readings).zip(medians).zip(&mut self.company);
+        let readings = newest.beside(judge);
+        let features = judge.compared().zip(&readings).zip(medians).zip(&mut self.company);
         let mut left = Vec::new();
         for (index, (((scores, own), medians), company)) in features.enumerate() {
             let outcome = company.observe(scores, own, medians, (cohort, threshold), &mut left);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tern_stats::{
     labels::Labels,
-    profile::{FeatureProfile, Kind, Profile, ScoreProfile},
-    scores::{Reader, Reading},
+    profile::{FeatureProfile, Kind, Profile, ScoreProfile, Unit},
+    scores::{Reader, Reading, Score},
     window::{Sums, Window},
 };
 
@@ -48,13 +48,32 @@ impl Judge {
         self.readers.len()
     }
 
-    /// What the scores of each watched feature are held to between devices: see [`Judge::centred`].
+    /// What the scores of each watched feature are held to between devices: see [`Judge::centred`] and [`Judge::beside`].
     pub fn compared(&self) -> impl Iterator<Item = &[ScoreProfile]> {
         self.compared.iter().map(Vec::as_slice)
     }
 
-    /// Readings of a window whose middle is `middle` less what the profile leads to expect at that time: devices are
-    /// compared by what is left. None are left where a season goes by a time that is not known.
+    /// Readings of a window whose middle is `middle` as it is held to those of other devices.
+    ///
+    /// Days and weeks keep their season: a profile for all has nobody's own, and of what it would leave of a device whose
+    /// swing is another the cohort's median says nothing, while of the whole it is a line. Windows by rows of one round lie at
+    /// several times, so theirs is taken out. Location and spread are left out: they go by cells, which end where the
+    /// reference does, for each device at another time of the year.
+    pub fn beside(&self, readings: &Readings, middle: f64) -> Readings {
+        let mut beside = match self.profile.unit {
+            Unit::Day | Unit::Week => readings.clone(),
+            Unit::Rows => self.centred(readings, middle),
+        };
+        for (readings, feature) in beside.iter_mut().zip(self.watched()) {
+            let by_cells = |score: &ScoreProfile| matches!(score.score, Score::Location | Score::Spread);
+            let of_cells = readings.iter_mut().zip(&feature.scores).filter(|(_, score)| by_cells(score));
+            of_cells.for_each(|(reading, _)| *reading = None);
+        }
+        beside
+    }
+
+    /// Readings of a window whose middle is `middle` less what the profile leads to expect at that time. None are left where
+    /// a season goes by a time that is not known.
     pub fn centred(&self, readings: &Readings, middle: f64) -> Readings {
         let row = self.profile.row(middle);
         let less =

@@ -52,7 +52,7 @@ pub const ACTIVE_ROUNDS: u64 = 4;
 /// Devices that were silent for this long are forgotten: 30 days, in milliseconds.
 const FORGOTTEN_MS: i64 = 30 * 86_400_000;
 /// Format of [`Watch`] and [`DeviceWatch`] where they are written down.
-pub const FORMAT: u16 = 3;
+pub const FORMAT: u16 = 4;
 
 /// What labels said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -270,10 +270,10 @@ impl Watch {
     /// Each device against its cohort.
     fn beside(&mut self, judge: &Judge, when: When) {
         let (round, devices) = (self.round, self.active().count());
-        let mut cohorts: BTreeMap<&str, Vec<&Readings>> = BTreeMap::new();
+        let mut cohorts: BTreeMap<&str, Vec<Readings>> = BTreeMap::new();
         for (_, watch) in self.active() {
             if let Some(newest) = &watch.newest {
-                cohorts.entry(&watch.class).or_default().push(&newest.readings);
+                cohorts.entry(&watch.class).or_default().push(newest.beside(judge));
             }
         }
         cohorts.retain(|_, cohort| cohort.len() >= cohort::MIN_DEVICES);
@@ -292,7 +292,7 @@ impl Watch {
     fn together(&mut self, judge: &Judge, when: When) {
         let (round, middle, calendar) = (self.round, self.middle(), judge.profile().calendar);
         let newest = self.devices.values().filter(|watch| took_part(watch, round)).filter_map(|w| w.newest.as_ref());
-        let all: Vec<&Readings> = newest.map(|newest| &newest.readings).collect();
+        let all: Vec<Readings> = newest.map(|newest| newest.centred(judge)).collect();
         if all.len() < pooled::MIN_DEVICES {
             return;
         }
@@ -348,7 +348,7 @@ fn took_part(watch: &DeviceWatch, round: u64) -> bool {
     watch.newest.as_ref().is_some_and(|newest| newest.round == round)
 }
 
-fn medians(cohort: &[&Readings], features: usize) -> Vec<Vec<Option<f64>>> {
+fn medians(cohort: &[Readings], features: usize) -> Vec<Vec<Option<f64>>> {
     let of = |feature: usize| {
         let column: Vec<_> = cohort.iter().map(|readings| &readings[feature][..]).collect();
         let mut out = Vec::new();

@@ -1,9 +1,8 @@
 //! Devices held against one another, round by round: the concurrent detectors and the pooled ones of a recording.
 //!
 //! All devices of a stream are one cohort, as whoever asks for it states. A round is a day or week; of windows by rows the
-//! stretch of time that one takes, or its number where there are no times. What is compared is each reading less what the
-//! device's own profile leads to expect, so that places and seasons may differ. Only readings are kept, until the end of
-//! the stream: 24 bytes a score.
+//! stretch of time that one takes, or its number where there are no times. [`Judge::beside`] says what is compared.
+//! Only readings are kept, until the end of the stream: 48 bytes a score.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,8 +37,10 @@ struct Entry {
     number: u64,
     start: Option<String>,
     middle: f64,
+    /// What it is held to other devices by.
+    beside: Readings,
     /// Less what its profile leads to expect.
-    readings: Readings,
+    centred: Readings,
 }
 
 /// What all devices said, window by window.
@@ -62,8 +63,9 @@ impl Company {
             self.loud.insert(((*device).to_owned(), *number));
         }
         let profile = judge.profile();
-        let readings = judge.centred(readings, closed.middle);
-        let entry = Entry { number: *number, start: start.map(str::to_owned), middle: closed.middle, readings };
+        let (start, middle) = (start.map(str::to_owned), closed.middle);
+        let (beside, centred) = (judge.beside(readings, middle), judge.centred(readings, middle));
+        let entry = Entry { number: *number, start, middle, beside, centred };
         self.rounds
             .entry(round(profile, closed.start, closed.middle, *number))
             .or_default()
@@ -145,7 +147,7 @@ impl Fleet {
     ) -> anyhow::Result<()> {
         let medians = (0..self.judge.features()).map(|feature| {
             let mut medians = Vec::new();
-            let each: Vec<_> = round.values().map(|entry| &entry.readings[feature][..]).collect();
+            let each: Vec<_> = round.values().map(|entry| &entry.beside[feature][..]).collect();
             cohort::medians(&each, &mut medians).map(|()| medians)
         });
         let medians: Vec<_> = medians.collect::<Result<_, _>>()?;
@@ -157,7 +159,7 @@ impl Fleet {
                 self.last_loud.insert(device.clone(), entry.number);
             }
             let is_quiet = self.last_loud.get(device).is_none_or(|last| entry.number >= last + QUIET);
-            let features = judge.watched().zip(judge.compared()).zip(&entry.readings);
+            let features = judge.watched().zip(judge.compared()).zip(&entry.beside);
             for ((((feature, scores), own), medians), beside) in features.zip(&medians).zip(beside) {
                 let outcome = beside.observe(scores, own, medians, (round.len(), threshold), &mut left);
                 if let Some((outcome, crossing)) = outcome.and_then(|o| Some((o, o.alarm?))) {
@@ -187,7 +189,7 @@ impl Fleet {
         let Some(entry) = round.values().next() else { return Ok(()) };
         let mut means = Vec::new();
         for (index, (feature, (scores, state))) in self.judge.watched().zip(&mut self.mean).enumerate() {
-            let each: Vec<_> = round.values().map(|entry| &entry.readings[index][..]).collect();
+            let each: Vec<_> = round.values().map(|entry| &entry.centred[index][..]).collect();
             pooled::means(&each, &mut means)?;
             if !feature.is_in_season(calendar.as_ref(), entry.middle) {
                 feature.freeze(&mut means);

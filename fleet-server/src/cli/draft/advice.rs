@@ -13,14 +13,11 @@ pub(super) fn on(operator: &str) -> &'static str {
         (_, name) if name.contains("Sequence") || name.starts_with("Optional") => {
             "sequences and optional values cannot pass: have the model take and give plain tensors"
         }
-        (_, "NonMaxSuppression" | "ImageDecoder" | "StringNormalizer" | "TfIdfVectorizer" | "RegexFullMatch") => {
+        (_, "NonMaxSuppression" | "ImageDecoder" | "StringSplit" | "RegexFullMatch") => {
             "cut the model before it (onnx.utils.extract_model) and do this step in the program that calls"
         }
         (_, name) if name.ends_with("Loss") => "export for inference, without the loss",
         ("ai.onnx.preview.training", _) => "export for inference, without the optimiser",
-        ("com.microsoft", "Tokenizer") => {
-            "skl2onnx splits text with it: export what comes after the vectoriser, and do that step in the program that calls"
-        }
         ("com.microsoft" | "com.microsoft.nchwc", _) => {
             "it is onnxruntime's own: export without onnxruntime's optimiser, or with ORT_ENABLE_BASIC"
         }
@@ -55,7 +52,6 @@ mod tests {
             ("SequenceAt", "plain tensors"),
             ("NegativeLogLikelihoodLoss", "without the loss"),
             ("com.microsoft.QAttention", "ORT_ENABLE_BASIC"),
-            ("com.microsoft.Tokenizer", "after the vectoriser"),
             ("ai.onnx.ml.TfIdf", "pipeline"),
             ("Det", "another opset"),
             ("org.example.Op", "no standard"),

@@ -272,6 +272,25 @@ fn a_cohort_tells_one_bad_sensor_from_weather_and_from_all() {
     assert_eq!(outcome.err.matches("7 devices are no cohort").count(), 1, "{}", outcome.err);
 }
 
+/// Places whose seasons swing by more or less lie apart for months, and are no worse for it; a third of a deviation is.
+#[test]
+fn a_cohort_is_quiet_through_seasons_that_differ_and_tells_a_small_bias() {
+    let season = |device: usize, day: i64| {
+        let swing = 4.0 + 0.2 * device as f64;
+        0.2 * device as f64 + swing * (std::f64::consts::TAU * day as f64 / 365.25).sin()
+    };
+    let reference = fleet(14, 10, 0, 240, season);
+    let live =
+        fleet(15, 10, 365, 300, |device, day| season(device, day) + if device == 3 && day >= 565 { 1.0 } else { 0.0 });
+    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &live)]);
+    let line = "replay --reference ref.csv --stream live.csv --time-column time --device-column device --cohort --json";
+    let (alarms, summary) = lines(&bench.decay(line));
+    assert_eq!(summary["windows"], 3_000);
+    let asking: Vec<_> = alarms.iter().filter(|alarm| alarm["severity"] != "notice").collect();
+    assert!(!asking.is_empty() && asking.iter().all(|alarm| alarm["device"] == "d3"), "{asking:?}");
+    assert!((200..206).contains(&asking[0]["window"].as_u64().unwrap()), "{asking:?}");
+}
+
 #[test]
 fn devices_have_profiles_of_their_own_in_a_folder() {
     let stream = fleet(18, 2, 0, 10, |device, _| 5.0 * device as f64);

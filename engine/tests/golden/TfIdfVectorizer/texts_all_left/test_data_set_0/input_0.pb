@@ -1,0 +1,1 @@
+2Pump is hot2HOT.2valveBx

@@ -1,0 +1,1 @@
+2pump2is2hot2#2#2#2valve2pump2is2is2#2#2#2#2#2#2#2#2hot2#2#2#2#2#2is2hot2valve2hot2is2hotBy1

@@ -1,0 +1,1 @@
+2Pump is2HOT2valveBx

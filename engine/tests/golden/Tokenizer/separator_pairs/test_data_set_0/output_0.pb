@@ -1,0 +1,1 @@
+2one2two2#2three2#2#2#2#2#2four2five2sixBy0

@@ -1,0 +1,1 @@
+2The pump-set is hot, valve 7 2K again2#2#2#2#2Kühlung läuft; naïve café2#2#2#2#2#2#2#By0

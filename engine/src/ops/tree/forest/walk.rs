@@ -233,3 +233,80 @@ impl<T: Number> Forest<T> {
         &self.weights[start as usize..stop as usize]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Branch, Test};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A tree of tests of three kinds: `shape` says of each node in the order of its making whether it tests.
+    fn grown(shape: &[(u32, f32, u8, bool)], leaves: usize) -> Vec<Branch<f32>> {
+        let (mut branches, mut open) = (vec![Branch::Leaf(0)], vec![0]);
+        for (feature, threshold, test, nan_first) in shape {
+            let node = open.remove(*feature as usize % open.len());
+            let (first, second) = (branches.len(), branches.len() + 1);
+            open.extend([first, second]);
+            branches.extend([Branch::Leaf(first % leaves), Branch::Leaf(second % leaves)]);
+            let test = [Test::AtMost, Test::Below, Test::Equal][usize::from(*test)];
+            branches[node] =
+                Branch::Inner { feature: *feature, threshold: *threshold, test, nan_first: *nan_first, first, second };
+        }
+        branches
+    }
+
+    fn leaf(branches: &[Branch<f32>], row: &[f32]) -> usize {
+        let mut at = 0;
+        loop {
+            match branches[at] {
+                Branch::Leaf(leaf) => return leaf,
+                Branch::Inner { feature, threshold, test, nan_first, first, second } => {
+                    let value = row[feature as usize];
+                    let holds = match test {
+                        Test::AtMost => value <= threshold,
+                        Test::Below => value < threshold,
+                        Test::Equal => value == threshold,
+                    };
+                    at = if holds || value.is_nan() && nan_first { first } else { second };
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn however_many_rows_go_down_each_ends_at_its_leaves(
+            shapes in prop::collection::vec(prop::collection::vec((0u32..5, -2i8..3, 0u8..3, any::<bool>()), 0..80), 1..20),
+            is_plain: bool,
+            rows in prop::sample::select(vec![1usize, 2, 7, 8, 9, 63, 64, 65, 130]),
+            seed in prop::collection::vec(-3i8..4, 650),
+        ) {
+            let leaves: Vec<Vec<(u32, f32)>> = (0..7u8).map(|leaf| vec![(u32::from(leaf) % 2, f32::from(leaf) + 0.25)]).collect();
+            let trees: Vec<_> = shapes
+                .iter()
+                .map(|shape| {
+                    let shape: Vec<_> = shape
+                        .iter()
+                        .map(|(feature, at, test, nan)| (*feature, f32::from(*at), if is_plain { test % 2 } else { *test }, *nan))
+                        .collect();
+                    grown(&shape, leaves.len())
+                })
+                .collect();
+            let laid: Vec<_> = trees.iter().map(|tree| (tree.clone(), 0)).collect();
+            let forest = Forest::lay_out(&laid, &leaves, 2, Aggregate::Sum).unwrap();
+            let is_none = |value: &i8| *value == 3 && !is_plain;
+            let values: Vec<f32> =
+                seed[..rows * 5].iter().map(|value| if is_none(value) { f32::NAN } else { f32::from(*value) }).collect();
+            let sums = forest.sums(&values, rows, 5);
+            for (row, told) in values.chunks(5).zip(sums.values.chunks(2)) {
+                let mut expected = [0f32; 2];
+                for tree in &trees {
+                    for (output, weight) in &leaves[leaf(tree, row)] {
+                        expected[*output as usize] += weight;
+                    }
+                }
+                prop_assert_eq!(told, &expected);
+            }
+        }
+    }
+}

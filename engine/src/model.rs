@@ -9,6 +9,7 @@ mod form;
 pub(crate) mod plans;
 pub(crate) mod quick;
 pub(crate) mod registers;
+mod runner;
 
 use crate::{
     check, convert, decode,
@@ -260,8 +261,7 @@ impl fmt::Debug for Model {
 
 /// What a panic of one of tract's operators means: a few take it that indices and divisors do.
 fn panicked(plan: &Plan, at: usize, what: &str) -> RunError {
-    let Some(node) = plan.runnable.model().nodes.get(at) else { return RunError::Panicked { what: what.into() } };
-    let (name, kind) = (brief(&node.name), node.op.name());
+    let Some((operator, kind)) = plan.runner.operator(at) else { return RunError::Panicked { what: what.into() } };
     let picks = ["Gather", "Scatter", "OneHot", "Slice"].iter().any(|picking| kind.contains(picking));
     let why = if picks && (what.contains("out of bounds") || what.contains("out of range")) {
         "an index lies beyond what it picks from"
@@ -270,14 +270,14 @@ fn panicked(plan: &Plan, at: usize, what: &str) -> RunError {
     } else if what.starts_with("failed to allocate") {
         "there is too little memory for what it makes"
     } else {
-        return RunError::Panicked { what: format!("operator `{name}` ({kind}): {what}") };
+        return RunError::Panicked { what: format!("operator `{operator}` ({kind}): {what}") };
     };
-    RunError::Values { operator: name, kind: kind.into_owned(), why }
+    RunError::Values { operator, kind, why }
 }
 
 fn compute(plan: &Plan, inputs: &[Tensor], at: &Cell<usize>) -> TractResult<Vec<Tensor>> {
     let inputs = plan.takes.iter().map(|at| Ok(convert::to_tract(&inputs[*at])?.into_tvalue()));
-    let outputs = registers::run(&plan.runnable, inputs.collect::<TractResult<TVec<_>>>()?, at)?;
+    let outputs = plan.runner.run(inputs.collect::<TractResult<TVec<_>>>()?, at)?;
     outputs.iter().map(|tensor| convert::from_tract(tensor)).collect()
 }
 

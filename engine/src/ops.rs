@@ -91,6 +91,11 @@ pub(crate) fn bodies(op: &mut dyn Op) -> Vec<&mut InferenceModel> {
     branch::bodies(op)
 }
 
+/// Whether an operator needs no more than its inputs to answer.
+pub(crate) fn is_plain(op: &dyn TypedOp) -> bool {
+    op.is::<kernel::Node>()
+}
+
 /// Puts the operators of this folder into tract's reader.
 pub(crate) fn register(reader: &mut Onnx) {
     let register = &mut reader.op_register;

@@ -266,7 +266,7 @@ impl EvalOp for Choice {
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let taken = usize::from(!is_true(&inputs[0])?);
         let inputs = self.reads[taken].iter().map(|at| inputs[*at].clone()).collect();
-        registers::run(&self.plans[taken], inputs, &Cell::default())
+        registers::run(&mut self.plans[taken].spawn()?, inputs, &Cell::default())
     }
 
     op_out_of_plan!();

@@ -8,6 +8,7 @@ mod form;
 pub(crate) mod plans;
 pub(crate) mod quick;
 pub(crate) mod registers;
+mod runner;
 
 use crate::{
     check, convert, decode,
@@ -268,7 +269,7 @@ impl fmt::Debug for Model {
 
 fn compute(plan: &Plan, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
     let inputs = plan.takes.iter().map(|at| Ok(convert::to_tract(&inputs[*at])?.into_tvalue()));
-    let outputs = registers::run(&plan.runnable, inputs.collect::<TractResult<TVec<_>>>()?)?;
+    let outputs = plan.runner.run(inputs.collect::<TractResult<TVec<_>>>()?)?;
     outputs.iter().map(|tensor| convert::from_tract(tensor)).collect()
 }
 

@@ -79,6 +79,11 @@ pub(crate) fn inner_models(op: &dyn TypedOp) -> Vec<&TypedModel> {
     op.downcast_ref::<Choice>().map_or_else(Vec::new, |choice| choice.models().to_vec())
 }
 
+/// Whether an operator needs no more than its inputs to answer.
+pub(crate) fn is_plain(op: &dyn TypedOp) -> bool {
+    op.is::<kernel::Node>()
+}
+
 /// Puts the operators of this folder into tract's reader.
 pub(crate) fn register(reader: &mut Onnx) {
     let register = &mut reader.op_register;

@@ -8,7 +8,7 @@ use crate::{
     error::{LoadError, brief},
     guard::guarded,
     limits::Limits,
-    model::{quick, registers},
+    model::{quick, registers, runner::Runner},
     ops,
     spec::TensorSpec,
     tensor::Tensor,
@@ -21,8 +21,8 @@ use tract_onnx::{
     Onnx,
     pb::ModelProto,
     prelude::{
-        DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoArcTensor, IntoRunnable,
-        TractResult, TypedFact, TypedModel, TypedRunnableModel,
+        DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoArcTensor, TractResult, TypedFact,
+        TypedModel,
     },
     tract_hir::ops::konst::Const,
 };
@@ -38,7 +38,7 @@ pub(crate) fn reader() -> Onnx {
 
 /// A compiled plan with concrete shapes.
 pub(crate) struct Plan {
-    pub(crate) runnable: Arc<TypedRunnableModel>,
+    pub(crate) runner: Runner,
     pub(crate) outputs: Vec<OutputFact>,
     /// Which of the inputs it takes; the values of the others are in it.
     pub(crate) takes: Vec<usize>,
@@ -164,7 +164,7 @@ impl Plans {
         let made = guarded(|| -> TractResult<Plan> {
             let facts = (0..optimised.outputs.len()).map(|output| optimised.output_fact(output).map(output_fact));
             let outputs = facts.collect::<TractResult<_>>()?;
-            Ok(Plan { outputs, runnable: optimised.into_runnable()?, takes })
+            Ok(Plan { outputs, runner: Runner::new(optimised)?, takes })
         });
         made.map_err(|what| LoadError::Panicked { what })?.map_err(failed)
     }
@@ -220,6 +220,6 @@ fn not_compilable(form: Option<String>, error: &tract_onnx::prelude::TractError)
 }
 
 // Nothing is half-changed under these locks: a panic elsewhere must not take the model down.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -259,7 +259,8 @@ impl Op for Choice {
 impl EvalOp for Choice {
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let taken = usize::from(!is_true(&inputs[0])?);
-        registers::run(&self.plans[taken], self.reads[taken].iter().map(|at| inputs[*at].clone()).collect())
+        let mut state = self.plans[taken].spawn()?;
+        registers::run(&mut state, self.reads[taken].iter().map(|at| inputs[*at].clone()).collect())
     }
 
     op_out_of_plan!();

@@ -126,7 +126,7 @@ impl Inliner<'_> {
             return Ok(());
         };
         self.admit(&node, function, depth)?;
-        let call = Call::new(&node, function, self.fresh.name("call", &function.proto.name()))?;
+        let call = Call::new(&node, function, self.fresh.name("call", function.proto.name()))?;
         for inner in &function.proto.node {
             self.node(call.node(inner)?, to, depth + 1)?;
         }

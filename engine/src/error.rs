@@ -83,6 +83,14 @@ pub enum RunError {
         /// The names that exist.
         known: Vec<String>,
     },
+    /// A value for an input that has one in the file. What a model takes is one list, of which nothing may be left out.
+    #[error(
+        "input `{tensor}` has its value in the file, so a call gives none: export without that initializer to give one at each call"
+    )]
+    InputInFile {
+        /// The input.
+        tensor: String,
+    },
     /// Two tensors name the same input.
     #[error("input `{tensor}` is given twice")]
     DuplicateInput {

@@ -32,6 +32,8 @@ pub struct Model {
     facts: Facts,
     plans: Plans,
     batch_limit: usize,
+    /// Graph inputs that have a value in the file.
+    in_file: Vec<String>,
     untried: Option<LoadError>,
 }
 
@@ -52,8 +54,9 @@ impl Model {
         let inputs = spec::inputs(graph, limits)?;
         let plans = Plans::new(&reader, &proto, inputs.clone(), limits)?;
         let (outputs, untried) = outputs(graph, &inputs, &plans)?;
+        let in_file = spec::in_file(graph);
         let facts = facts::derive(&proto, graph, bytes.len(), inputs, outputs);
-        Ok(Self { facts, plans, batch_limit: limits.batch, untried })
+        Ok(Self { facts, plans, batch_limit: limits.batch, in_file, untried })
     }
 
     /// What the model takes, in the order that [`run`](Self::run) wants.
@@ -99,11 +102,14 @@ impl Model {
     /// Orders named tensors as [`run`](Self::run) wants them.
     ///
     /// # Errors
-    /// [`RunError::UnknownInput`], [`RunError::DuplicateInput`] or [`RunError::WrongInputCount`].
+    /// [`RunError::InputInFile`], [`RunError::UnknownInput`], [`RunError::DuplicateInput`] or [`RunError::WrongInputCount`].
     pub fn arrange(&self, named: impl IntoIterator<Item = (String, Tensor)>) -> Result<Vec<Tensor>, RunError> {
         let mut slots: Vec<Option<Tensor>> = self.inputs().iter().map(|_| None).collect();
         for (name, tensor) in named {
             let Some(slot) = self.inputs().iter().position(|input| input.name == name) else {
+                if self.in_file.contains(&name) {
+                    return Err(RunError::InputInFile { tensor: name });
+                }
                 let known = self.inputs().iter().map(|input| input.name.clone()).collect();
                 return Err(RunError::UnknownInput { tensor: brief(&name), known });
             };
@@ -150,8 +156,14 @@ impl Model {
     /// Rows of the call; none where they are fixed. Inputs whose open first dimensions the file gives the same name, or none, have as
     /// many as each other.
     fn rows(&self, inputs: &[Tensor]) -> Result<Option<usize>, RunError> {
-        if inputs.len() != self.inputs().len() {
-            return Err(RunError::WrongInputCount { expected: self.inputs().len(), got: inputs.len() });
+        let (expected, got) = (self.inputs().len(), inputs.len());
+        if got != expected {
+            return Err(match self.in_file.first() {
+                Some(tensor) if got == expected + self.in_file.len() => {
+                    RunError::InputInFile { tensor: tensor.clone() }
+                }
+                _ => RunError::WrongInputCount { expected, got },
+            });
         }
         let mut rows: Vec<(Option<&str>, usize)> = Vec::new();
         for (spec, tensor) in self.inputs().iter().zip(inputs) {

@@ -114,6 +114,9 @@ fn an_initializer_that_is_also_an_input_is_none_to_give() {
     let model = load(&proto).unwrap();
     assert_eq!(model.inputs().len(), 1);
     assert!(model.run(&[rows(2, 3)]).is_ok());
+    let refused = RunError::InputInFile { tensor: "w".into() };
+    assert_eq!(model.run(&[rows(3, 2), rows(2, 3)]), Err(refused.clone()));
+    assert_eq!(model.arrange([("x".to_owned(), rows(2, 3)), ("w".to_owned(), rows(3, 2))]), Err(refused));
 }
 
 #[test]

@@ -7,15 +7,32 @@
 use crate::{
     check::MAX_RANK,
     error::{LoadError, brief},
-    ops,
+    guard, ops,
 };
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 use thiserror::Error;
 use tract_onnx::tract_hir::internal::{
     EvalContext, EvalOp, Factoid, InferenceFact, InferenceModel, InferenceNode, InferenceOp, Op, OpState, OutletId,
     SpecialOps, StaticName, TDim, TValue, TVec, TractResult, TypedModel, TypedOp, Validation, not_a_typed_op,
 };
 use tract_onnx::tract_hir::ops::konst::Const;
+
+thread_local! {
+    /// The operator of this thread that tract infers or translates, or did last.
+    static AT: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
+}
+
+/// Why no plan was made where tract panicked over it: what it does, and the operator where it is known.
+pub(crate) fn guarded<T>(form: Option<String>, work: impl FnOnce() -> T) -> Result<T, LoadError> {
+    AT.take();
+    guard::guarded(work).map_err(|what| match AT.take() {
+        Some(name) => {
+            let detail = brief(&format!("operator {name} does not work with what the file gives it: {what}"));
+            LoadError::NotCompilable { form, detail }
+        }
+        None => LoadError::Panicked { what },
+    })
+}
 
 /// A tensor beyond the bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -39,7 +56,9 @@ pub(crate) fn bound(model: &mut InferenceModel, most: u64) {
             continue;
         }
         ops::bodies(node.op.as_op_mut()).into_iter().for_each(|body| bound(body, most));
-        node.op = Box::new(Bounded { name: brief(&node.name).into(), inner: node.op.clone(), most });
+        let name = brief(&node.name);
+        let title = format!("`{name}` ({})", node.op.name()).into();
+        node.op = Box::new(Bounded { name: name.into(), title, inner: node.op.clone(), most });
     }
 }
 
@@ -47,6 +66,8 @@ pub(crate) fn bound(model: &mut InferenceModel, most: u64) {
 #[derive(Debug, Clone)]
 struct Bounded {
     name: Arc<str>,
+    /// The name with what it is.
+    title: Arc<str>,
     inner: Box<dyn InferenceOp>,
     most: u64,
 }
@@ -60,6 +81,11 @@ impl PartialEq for Bounded {
 impl Eq for Bounded {}
 
 impl Bounded {
+    /// Says that what happens now is of this operator.
+    fn enter(&self) {
+        AT.set(Some(Arc::clone(&self.title)));
+    }
+
     fn hold(&self, outputs: &[InferenceFact]) -> TractResult<()> {
         for output in outputs {
             let Some(shape) = output.shape.concretize() else { continue };
@@ -123,6 +149,7 @@ impl InferenceOp for Bounded {
         outputs: TVec<&InferenceFact>,
         observed: TVec<&InferenceFact>,
     ) -> TractResult<(Facts, Facts, Facts)> {
+        self.enter();
         if !inputs.is_empty() && inputs.iter().all(|input| input.value.is_concrete()) {
             let (_, outputs, _) = self.inner.infer_facts(inputs.clone(), outputs.clone(), observed.clone())?;
             self.hold(&outputs)?;
@@ -172,6 +199,7 @@ impl InferenceOp for Bounded {
         target: &mut TypedModel,
         mapping: &std::collections::HashMap<OutletId, OutletId>,
     ) -> TractResult<TVec<OutletId>> {
+        self.enter();
         self.inner.to_typed(source, node, target, mapping)
     }
 }

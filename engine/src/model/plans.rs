@@ -161,8 +161,8 @@ impl Plans {
 
     fn compile(&self, template: &InferenceModel, form: &Form) -> Result<Plan, LoadError> {
         let failed = |error| not_compilable(form.text(&self.inputs), &error);
-        let typed = guarded(|| self.typed(template, form)).map_err(|what| LoadError::Panicked { what })?;
-        let typed = typed.map_err(failed)?;
+        let told = || form.text(&self.inputs).map(|form| brief(&form));
+        let typed = bounded::guarded(told(), || self.typed(template, form))?.map_err(failed)?;
         // Before anything else of it is computed.
         self.bounded(&typed)?;
         let optimised = guarded(|| -> TractResult<TypedModel> {

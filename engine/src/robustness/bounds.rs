@@ -108,6 +108,22 @@ fn a_sum_over_many_dimensions_takes_no_memory_for_their_product() {
 }
 
 #[test]
+fn what_an_operator_cannot_do_is_told_by_its_name() {
+    let bounds = ["a", "b", "c", "d"].map(|name| (name, tensor(&[1], vec![i64::from(name == "b")])));
+    let slice = model(DataType::Float, vec![node("Slice", &["x", "a", "b", "c", "d"], &["y"])], bounds.to_vec());
+    let tile = vec![node("Tile", &["x", "r"], &["y"])];
+    let tile = model(DataType::Float, tile, vec![("r", tensor(&[2], vec![-1i64, 2]))]);
+    let axis = vec![node("Squeeze", &["x", "a"], &["y"])];
+    let axis = model(DataType::Float, axis, vec![("a", tensor(&[1], vec![9i64]))]);
+    for (proto, operator) in [(slice, "`Slice_node`"), (tile, "`Tile_node`"), (axis, "`Squeeze_node`")] {
+        match load(&proto) {
+            Err(LoadError::NotCompilable { detail, .. }) => assert!(detail.contains(operator), "{detail}"),
+            other => panic!("{operator}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn values_that_an_operator_has_no_answer_for_are_the_callers() {
     let pick = vec![node("Gather", &["w", "x"], &["y"])];
     let pick = model(DataType::Int64, pick, vec![("w", tensor(&[5], vec![1i64; 5]))]);

@@ -14,6 +14,7 @@ use super::{
 use crate::forms::incident::{Cause, IncidentKind, Resolution, Severity};
 
 mod fleet;
+pub(super) use fleet::Rng;
 use fleet::*;
 
 #[test]

@@ -52,7 +52,7 @@ pub const ACTIVE_ROUNDS: u64 = 4;
 /// Devices that were silent for this long are forgotten: 30 days, in milliseconds.
 const FORGOTTEN_MS: i64 = 30 * 86_400_000;
 /// Format of [`Watch`] and [`DeviceWatch`] where they are written down.
-pub const FORMAT: u16 = 4;
+pub const FORMAT: u16 = 5;
 
 /// What labels said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -270,20 +270,19 @@ impl Watch {
     /// Each device against its cohort.
     fn beside(&mut self, judge: &Judge, when: When) {
         let (round, devices) = (self.round, self.active().count());
-        let mut cohorts: BTreeMap<&str, Vec<Readings>> = BTreeMap::new();
-        for (_, watch) in self.active() {
+        let mut cohorts: BTreeMap<String, BTreeMap<DeviceId, Readings>> = BTreeMap::new();
+        for (device, watch) in self.active() {
             if let Some(newest) = &watch.newest {
-                cohorts.entry(&watch.class).or_default().push(newest.beside(judge));
+                cohorts.entry(watch.class.clone()).or_default().insert(device.clone(), newest.beside(judge));
             }
         }
-        cohorts.retain(|_, cohort| cohort.len() >= cohort::MIN_DEVICES);
-        let medians: BTreeMap<String, _> = cohorts
-            .into_iter()
-            .map(|(class, cohort)| (class.to_owned(), (cohort.len(), medians(&cohort, judge.features()))))
-            .collect();
-        for watch in self.devices.values_mut().filter(|watch| took_part(watch, round)) {
-            if let Some((size, medians)) = medians.get(&watch.class) {
-                watch.beside(judge, medians, *size, devices, when);
+        for (class, cohort) in cohorts.iter().filter(|(_, cohort)| cohort.len() >= cohort::MIN_DEVICES) {
+            let medians = judge.medians(cohort.values());
+            let theirs = self.devices.iter_mut().filter(|(_, watch)| watch.class == *class && took_part(watch, round));
+            for (device, watch) in theirs {
+                if let Some(own) = cohort.get(device) {
+                    watch.beside(judge, own, &medians, (cohort.len(), devices), when);
+                }
             }
         }
     }
@@ -346,17 +345,4 @@ fn is_active(watch: &DeviceWatch, round: u64) -> bool {
 
 fn took_part(watch: &DeviceWatch, round: u64) -> bool {
     watch.newest.as_ref().is_some_and(|newest| newest.round == round)
-}
-
-fn medians(cohort: &[Readings], features: usize) -> Vec<Vec<Option<f64>>> {
-    let of = |feature: usize| {
-        let column: Vec<_> = cohort.iter().map(|readings| &readings[feature][..]).collect();
-        let mut out = Vec::new();
-        // Readings of one judge are of one shape; without a median nothing is concluded.
-        if cohort::medians(&column, &mut out).is_err() {
-            out.clear();
-        }
-        out
-    };
-    (0..features).map(of).collect()
 }

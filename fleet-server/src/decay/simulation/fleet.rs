@@ -33,10 +33,10 @@ pub(super) const REPORT: usize = 50;
 pub(super) const FEATURES: [&str; 3] = ["mean", "contrast", "sharpness"];
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
-pub(super) struct Rng(u64);
+pub(in crate::decay) struct Rng(u64);
 
 impl Rng {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::decay) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xA076_1D64_78BD_642F)
     }
 
@@ -48,11 +48,11 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    pub(super) fn uniform(&mut self) -> f64 {
+    pub(in crate::decay) fn uniform(&mut self) -> f64 {
         ((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     }
 
-    pub(super) fn normal(&mut self) -> f64 {
+    pub(in crate::decay) fn normal(&mut self) -> f64 {
         (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
     }
 }

@@ -7,6 +7,7 @@ mod branch;
 mod cast;
 mod columns;
 mod cumsum;
+mod curves;
 mod dequantize;
 mod einsum;
 mod elements;

@@ -23,6 +23,37 @@ pub(crate) fn run(plan: &Arc<TypedRunnableModel>, inputs: TVec<TValue>) -> Tract
     })
 }
 
+/// What is compiled twice: for processors that multiply and add in one step, and for others.
+pub(crate) trait Steps {
+    /// Does it; `ONCE` if a product and a sum are one step, that is rounded once. To be inlined, with all that it calls.
+    fn all<const ONCE: bool>(self);
+}
+
+/// Does this by the steps that the processor has.
+#[inline]
+pub(crate) fn by_steps(what: impl Steps) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2,fma")]
+        fn fused(what: impl Steps) {
+            what.all::<true>();
+        }
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+            #[expect(unsafe_code, reason = "code for instructions that not every processor has")]
+            // SAFETY: the processor has AVX2 and FMA.
+            unsafe {
+                fused(what);
+            }
+            return;
+        }
+        what.all::<false>();
+    }
+    #[cfg(target_arch = "aarch64")]
+    what.all::<true>();
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    what.all::<false>();
+}
+
 /// Says that the upper halves of the vector registers are not in use.
 #[inline]
 fn rest() {

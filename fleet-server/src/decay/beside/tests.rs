@@ -119,7 +119,9 @@ impl Cohort {
     }
 
     fn rounds(&mut self, count: usize, missing: &[Score]) {
-        (0..count).for_each(|_| drop(self.round(0.0, missing)));
+        for _ in 0..count {
+            self.round(0.0, missing);
+        }
     }
 
     /// Level and spread that were learned of a score.

@@ -6,7 +6,7 @@ use tern_stats::{
     calendar::Row,
     cohort,
     labels::Labels,
-    profile::{FeatureProfile, Kind, Profile, ScoreProfile, Unit},
+    profile::{Confidence, FeatureProfile, Kind, Profile, ScoreProfile, Unit},
     scores::{Reader, Reading, Score},
     window::{Sums, Window},
 };
@@ -109,6 +109,13 @@ impl Judge {
     /// Confidence bins that labels are counted in; 0 where the profile has none.
     pub fn bins(&self) -> usize {
         self.profile.confidence.as_ref().map_or(0, |confidence| confidence.bins.len())
+    }
+
+    /// The confidences that errors are held to. One bin tells nothing about confidence: the objective speaks for it, where there
+    /// is one.
+    pub fn confidence(&self) -> Option<&Confidence> {
+        let speaks = |confidence: &&Confidence| confidence.bins.len() > 1 || self.profile.objective.is_none();
+        self.profile.confidence.as_ref().filter(speaks)
     }
 
     /// A window that was counted under this profile, with a bin for each of the profile's; none of another. One that does

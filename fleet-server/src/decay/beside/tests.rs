@@ -13,7 +13,7 @@ use tern_stats::{
 use super::*;
 use crate::decay::{
     judge::{Judge, Readings},
-    simulation::Rng,
+    simulation::fleet::Rng,
 };
 
 /// Noon of a day of July.

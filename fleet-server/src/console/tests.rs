@@ -199,7 +199,7 @@ fn a_model_says_which_days_of_the_year_its_profile_knows() {
         let (_, rest) = page.split_once(name).unwrap_or_else(|| panic!("{name} on {page}"));
         rest.split_once("</tr>").unwrap().0.to_owned()
     };
-    let (all, part) = (row("mean(image)"), row("contrast(image)"));
+    let (all, part) = (row("sight-mean(image)"), row("sight-contrast(image)"));
     assert!(all.contains("<td>all</td>"), "{all}");
     assert!(part.contains("5 Mar to 30 Aug") && part.contains("only: on others little is looked for"), "{part}");
     assert!(page.contains("none: its rows had no times"));

@@ -445,7 +445,7 @@ mod tests {
             Window { labels: vec![labels], ..Window::default() }
         };
         let waves: Vec<_> = (0..60).map(wave).collect();
-        assert!(baseline(&waves, 100_000, 10_000) > 0.14, "{}", baseline(&waves, 100_000, 10_000));
+        assert_eq!(baseline(&waves, 100_000, 10_000), math::rounded(upper(10_000, 100_000) + 0.03, 4), "waves of 16 %");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 };
 use tract_onnx::{
     Onnx,
-    pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto},
+    pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, type_proto},
 };
 
 /// Of onnxruntime's own domain. tract looks operators up by name alone: any other of that domain, and of any other domain, would get the
@@ -36,11 +36,13 @@ const OF_ONNXRUNTIME: [&str; 12] = [
 /// Graphs within graphs are analysed again at each level, both branches of an `If`.
 const DEEPEST: u64 = 6;
 
-/// Refuses graphs of more operators than the limit, and of more levels than a plan is made through.
+/// Refuses graphs of more operators than the limit, of more levels than a plan is made through, and tensors of more dimensions than any
+/// operator has a use for.
 pub(crate) fn size(proto: &ModelProto, limits: &Limits) -> Result<(), LoadError> {
     let mut level: Vec<&GraphProto> = proto.graph.iter().collect();
     let (mut operators, mut levels) = (0, 0);
     while !level.is_empty() {
+        level.iter().try_for_each(|graph| ranks(graph))?;
         operators += level.iter().map(|graph| graph.node.len()).sum::<usize>();
         levels += 1;
         level = level.into_iter().flat_map(nested).collect();
@@ -54,6 +56,24 @@ pub(crate) fn size(proto: &ModelProto, limits: &Limits) -> Result<(), LoadError>
         return Err(LoadError::TooLarge { what, got: levels, limit: DEEPEST });
     }
     Ok(())
+}
+
+fn ranks(graph: &GraphProto) -> Result<(), LoadError> {
+    let attributes = graph.node.iter().flat_map(|node| &node.attribute).flat_map(attribute_tensors);
+    let stored = graph.initializer.iter().chain(attributes).map(|tensor| (&tensor.name, tensor.dims.len()));
+    let declared = graph.input.iter().filter_map(|input| {
+        let type_proto::Value::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()?;
+        Some((&input.name, tensor.shape.as_ref()?.dim.len()))
+    });
+    match stored.chain(declared).find(|(_, rank)| *rank as u64 > MAX_RANK) {
+        None => Ok(()),
+        Some((name, rank)) => Err(too_many_dimensions(name, rank)),
+    }
+}
+
+fn too_many_dimensions(tensor: &str, rank: usize) -> LoadError {
+    let what = format!("tensor `{}`, in dimensions,", brief(tensor));
+    LoadError::TooLarge { what, got: rank as u64, limit: MAX_RANK }
 }
 
 /// The graphs that the operators of one have.
@@ -72,7 +92,11 @@ pub(crate) fn graph<'a>(proto: &'a ModelProto, reader: &Onnx, limits: &Limits) -
     supported(&graphs, reader)?;
     tensors(&graphs)?;
     axes(&graphs)?;
-    graphs.iter().flat_map(|graph| &graph.node).try_for_each(|node| scan(node).and_then(|()| window(node)))?;
+    graphs.iter().flat_map(|graph| &graph.node).try_for_each(|node| {
+        scan(node)?;
+        window(node)?;
+        permutation(node)
+    })?;
     for graph in &graphs {
         constants(graph, limits)?;
     }
@@ -160,8 +184,8 @@ fn tensors(graphs: &[&GraphProto]) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Most dimensions that an axis is looked for in.
-const MAX_RANK: u64 = 64;
+/// Most dimensions of a tensor.
+pub(crate) const MAX_RANK: u64 = 64;
 
 /// Refuses axes that no tensor has: tract looks at every dimension before one, however many that may be.
 fn axes(graphs: &[&GraphProto]) -> Result<(), LoadError> {
@@ -174,6 +198,21 @@ fn axes(graphs: &[&GraphProto]) -> Result<(), LoadError> {
         }
     }
     Ok(())
+}
+
+/// Refuses a `Transpose` that is no permutation: tract looks for swaps that make one of it, and finds no end.
+fn permutation(node: &NodeProto) -> Result<(), LoadError> {
+    let Some(given) = node.attribute.iter().find(|given| given.name == "perm" && node.op_type == "Transpose") else {
+        return Ok(());
+    };
+    let mut axes = given.ints.clone();
+    axes.sort_unstable();
+    if axes.iter().zip(0..).all(|(axis, wanted)| *axis == wanted) {
+        return Ok(());
+    }
+    let some: Vec<i64> = given.ints.iter().copied().take(16).collect();
+    let name = brief(node.output.first().map_or("", String::as_str));
+    Err(LoadError::malformed(format!("Transpose into `{name}` has perm {some:?}, which is no order of all axes")))
 }
 
 /// Refuses tensors that a few bytes of the file would blow up: the engine computes constants while loading.
@@ -190,9 +229,12 @@ fn constants(graph: &GraphProto, limits: &Limits) -> Result<(), LoadError> {
             "Expand" => node.input.get(1),
             _ => None,
         };
-        let Some(dims) = shape.and_then(|name| known.get(name.as_str())).and_then(|tensor| int64_values(tensor)) else {
-            continue;
-        };
+        let Some(shape) = shape.and_then(|name| known.get(name.as_str())) else { continue };
+        let rank = shape.int64_data.len().max(shape.raw_data.len() / size_of::<i64>());
+        if rank as u64 > MAX_RANK {
+            return Err(too_many_dimensions(node.output.first().map_or("", String::as_str), rank));
+        }
+        let Some(dims) = int64_values(shape) else { continue };
         // At least a byte a value; zero and negative dimensions are for the engine to judge.
         let got = dims.iter().fold(1u64, |total, dim| total.saturating_mul(u64::try_from(*dim).unwrap_or(1).max(1)));
         if got > limits.tensor_bytes {

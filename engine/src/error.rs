@@ -83,6 +83,14 @@ pub enum RunError {
         /// The names that exist.
         known: Vec<String>,
     },
+    /// A value for an input that has one in the file. What a model takes is one list, of which nothing may be left out.
+    #[error(
+        "input `{tensor}` has its value in the file, so a call gives none: export without that initializer to give one at each call"
+    )]
+    InputInFile {
+        /// The input.
+        tensor: String,
+    },
     /// Two tensors name the same input.
     #[error("input `{tensor}` is given twice")]
     DuplicateInput {
@@ -143,6 +151,18 @@ pub enum RunError {
         /// Why.
         #[source]
         cause: Box<LoadError>,
+    },
+    /// An operator cannot compute with what the call gives it.
+    #[error(
+        "operator `{operator}` ({kind}) has no answer for these values: {why}; look at the values of the inputs, and at what the contract lets through"
+    )]
+    Values {
+        /// The operator's name in the file.
+        operator: String,
+        /// What it does, as the engine calls it.
+        kind: String,
+        /// What it stumbles over.
+        why: &'static str,
     },
     /// The engine reported an error while computing.
     #[error("the engine failed: {detail}")]

@@ -12,7 +12,7 @@ use crate::{
     error::brief,
     spec::TensorSpec,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
 
@@ -38,7 +38,7 @@ pub struct Facts {
 }
 
 /// One operator set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opset {
     /// Empty for ONNX's own.
     pub domain: String,

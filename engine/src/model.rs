@@ -4,10 +4,12 @@
 //! while it is among the most recently used. The same holds for values of small integer inputs where the graph cannot be compiled
 //! without them. No state passes from one call to the next.
 
+mod bounded;
 mod form;
 pub(crate) mod plans;
 pub(crate) mod quick;
 pub(crate) mod registers;
+mod runner;
 
 use crate::{
     check, convert, decode,
@@ -20,7 +22,7 @@ use crate::{
     tensor::{Data, Tensor},
 };
 use plans::{Plan, Plans};
-use std::fmt;
+use std::{cell::Cell, fmt};
 use tract_onnx::{
     pb::GraphProto,
     prelude::{IntoTValue, TVec, TractResult},
@@ -31,6 +33,8 @@ pub struct Model {
     facts: Facts,
     plans: Plans,
     batch_limit: usize,
+    /// Graph inputs that have a value in the file.
+    in_file: Vec<String>,
     untried: Option<LoadError>,
 }
 
@@ -41,18 +45,21 @@ impl Model {
     /// # Errors
     /// [`LoadError`] says what is wrong with the file or what it asks too much of; nothing of it is kept then.
     pub fn load(bytes: &[u8], limits: &Limits) -> Result<Self, LoadError> {
+        guarded(|| Self::read(bytes, limits)).map_err(|what| LoadError::Panicked { what })?
+    }
+
+    fn read(bytes: &[u8], limits: &Limits) -> Result<Self, LoadError> {
         let mut proto = decode::model(bytes, limits)?;
-        check::size(&proto, limits)?;
         rewrite::plain(&mut proto, bytes, limits)?;
-        check::size(&proto, limits)?;
-        rewrite::all(&mut proto);
+        rewrite::all(&mut proto)?;
         let reader = plans::reader();
         let graph = check::graph(&proto, &reader, limits)?;
         let inputs = spec::inputs(graph, limits)?;
         let plans = Plans::new(&reader, &proto, inputs.clone(), limits)?;
         let (outputs, untried) = outputs(graph, &inputs, &plans)?;
+        let in_file = spec::in_file(graph);
         let facts = facts::derive(&proto, graph, bytes.len(), inputs, outputs);
-        Ok(Self { facts, plans, batch_limit: limits.batch, untried })
+        Ok(Self { facts, plans, batch_limit: limits.batch, in_file, untried })
     }
 
     /// What the model takes, in the order that [`run`](Self::run) wants.
@@ -98,11 +105,14 @@ impl Model {
     /// Orders named tensors as [`run`](Self::run) wants them.
     ///
     /// # Errors
-    /// [`RunError::UnknownInput`], [`RunError::DuplicateInput`] or [`RunError::WrongInputCount`].
+    /// [`RunError::InputInFile`], [`RunError::UnknownInput`], [`RunError::DuplicateInput`] or [`RunError::WrongInputCount`].
     pub fn arrange(&self, named: impl IntoIterator<Item = (String, Tensor)>) -> Result<Vec<Tensor>, RunError> {
         let mut slots: Vec<Option<Tensor>> = self.inputs().iter().map(|_| None).collect();
         for (name, tensor) in named {
             let Some(slot) = self.inputs().iter().position(|input| input.name == name) else {
+                if self.in_file.contains(&name) {
+                    return Err(RunError::InputInFile { tensor: name });
+                }
                 let known = self.inputs().iter().map(|input| input.name.clone()).collect();
                 return Err(RunError::UnknownInput { tensor: brief(&name), known });
             };
@@ -142,15 +152,22 @@ impl Model {
             let form = form::Form::of_call(inputs, false).text(self.inputs());
             RunError::NotCompilable { form: form.unwrap_or_else(|| "this call".into()), cause: Box::new(cause) }
         })?;
-        let computed = guarded(|| compute(&plan, inputs)).map_err(|what| RunError::Panicked { what })?;
+        let at = Cell::new(usize::MAX);
+        let computed = guarded(|| compute(&plan, inputs, &at)).map_err(|what| panicked(&plan, at.get(), &what))?;
         computed.map_err(|error| RunError::Failed { detail: brief(&format!("{error:#}")) })
     }
 
     /// Rows of the call; none where they are fixed. Inputs whose open first dimensions the file gives the same name, or none, have as
     /// many as each other.
     fn rows(&self, inputs: &[Tensor]) -> Result<Option<usize>, RunError> {
-        if inputs.len() != self.inputs().len() {
-            return Err(RunError::WrongInputCount { expected: self.inputs().len(), got: inputs.len() });
+        let (expected, got) = (self.inputs().len(), inputs.len());
+        if got != expected {
+            return Err(match self.in_file.first() {
+                Some(tensor) if got == expected + self.in_file.len() => {
+                    RunError::InputInFile { tensor: tensor.clone() }
+                }
+                _ => RunError::WrongInputCount { expected, got },
+            });
         }
         let mut rows: Vec<(Option<&str>, usize)> = Vec::new();
         for (spec, tensor) in self.inputs().iter().zip(inputs) {
@@ -254,9 +271,25 @@ impl fmt::Debug for Model {
     }
 }
 
-fn compute(plan: &Plan, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
+/// What a panic of one of tract's operators means: a few take it that indices and divisors do.
+fn panicked(plan: &Plan, at: usize, what: &str) -> RunError {
+    let Some((operator, kind)) = plan.runner.operator(at) else { return RunError::Panicked { what: what.into() } };
+    let picks = ["Gather", "Scatter", "OneHot", "Slice"].iter().any(|picking| kind.contains(picking));
+    let why = if picks && (what.contains("out of bounds") || what.contains("out of range")) {
+        "an index lies beyond what it picks from"
+    } else if what.starts_with("attempt to") && what.contains("zero") {
+        "it divides by zero"
+    } else if what.starts_with("failed to allocate") {
+        "there is too little memory for what it makes"
+    } else {
+        return RunError::Panicked { what: format!("operator `{operator}` ({kind}): {what}") };
+    };
+    RunError::Values { operator, kind, why }
+}
+
+fn compute(plan: &Plan, inputs: &[Tensor], at: &Cell<usize>) -> TractResult<Vec<Tensor>> {
     let inputs = plan.takes.iter().map(|at| Ok(convert::to_tract(&inputs[*at])?.into_tvalue()));
-    let outputs = registers::run(&plan.runnable, inputs.collect::<TractResult<TVec<_>>>()?)?;
+    let outputs = plan.runner.run(inputs.collect::<TractResult<TVec<_>>>()?, at)?;
     outputs.iter().map(|tensor| convert::from_tract(tensor)).collect()
 }
 

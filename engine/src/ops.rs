@@ -3,6 +3,8 @@
 //! An operator is a [`kernel::Kernel`]: it is built from a node's attributes, which it checks in full, says what comes out for what goes
 //! in, and computes it. `kernel` alone knows how tract wants to be told. What onnxruntime answers is right.
 
+mod arithmetic;
+mod boxes;
 mod branch;
 mod cast;
 mod columns;
@@ -49,8 +51,11 @@ use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     prelude::{TractResult, TypedModel},
-    tract_core::ops::scan::OptScan,
-    tract_hir::internal::{Expansion, TypedOp, anyhow},
+    tract_core::ops::scan::{OptScan, Scan},
+    tract_hir::{
+        internal::{Expansion, InferenceModel, Op, TypedOp, anyhow},
+        ops::scan::InferenceScan,
+    },
 };
 
 type Builder = fn(&ParsingContext<'_>, &NodeProto) -> Built;
@@ -74,7 +79,23 @@ pub(crate) fn inner_models(op: &dyn TypedOp) -> Vec<&TypedModel> {
     if let Some(scan) = op.downcast_ref::<OptScan>() {
         return vec![scan.plan.model()];
     }
+    if let Some(scan) = op.downcast_ref::<Scan>() {
+        return vec![&scan.body];
+    }
     op.downcast_ref::<Choice>().map_or_else(Vec::new, |choice| choice.models().to_vec())
+}
+
+/// The graphs nested in an operator of a file.
+pub(crate) fn bodies(op: &mut dyn Op) -> Vec<&mut InferenceModel> {
+    if op.is::<InferenceScan>() {
+        return op.downcast_mut::<InferenceScan>().map_or_else(Vec::new, |scan| vec![&mut scan.body]);
+    }
+    branch::bodies(op)
+}
+
+/// Whether an operator needs no more than its inputs to answer.
+pub(crate) fn is_plain(op: &dyn TypedOp) -> bool {
+    op.is::<kernel::Node>()
 }
 
 /// Puts the operators of this folder into tract's reader.
@@ -90,12 +111,14 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("Celu", elements::celu);
     operator!(register, "CenterCropPad", picks::center_crop_pad);
     operator!(register, "Col2Im", windows::col2im);
+    register.insert("Clip", arithmetic::clip);
     register.insert("Compress", found::compress);
     register.insert("ConstantOfShape", picks::constant_of_shape);
     register.insert("CumSum", cumsum::running);
     operator!(register, "DeformConv", images::deform_conv);
     register.insert("DequantizeLinear", dequantize::linear);
     operator!(register, "Det", matrices::det);
+    register.insert("Div", arithmetic::div);
     operator!(register, "DynamicQuantizeLSTM", quantized_lstm::lstm);
     operator!(register, "DynamicQuantizeLinear", quantize::dynamic);
     register.insert("Einsum", einsum::einsum);
@@ -120,12 +143,15 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "MaxUnpool", windows::max_unpool);
     register.insert("MatMulInteger", products::mat_mul_integer);
     register.insert("Mean", mean::mean);
+    register.insert("Mul", arithmetic::mul);
     operator!(register, "MurmurHash3", text::murmur);
     operator!(register, "NegativeLogLikelihoodLoss", losses::negative_log_likelihood);
+    register.insert("NonMaxSuppression", boxes::best);
     operator!(register, "Normalizer", columns::normalizer);
     operator!(register, "OneHotEncoder", encode::one_hot);
     operator!(register, "OneHot", indices::one_hot);
     register.insert("Pad", pad::pad);
+    register.insert("Pow", arithmetic::pow);
     operator!(register, "QuantizeLinear", quantize::linear);
     register.insert("RNN", recurrent::rnn);
     register.insert("Range", indices::range);

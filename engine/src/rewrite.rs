@@ -2,18 +2,21 @@
 
 mod distances;
 mod exact;
+mod fresh;
 mod functions;
 mod halves;
 mod norms;
 mod quantised;
 mod texts;
 
-use crate::{check, error::LoadError, limits::Limits, ops::is_plain_recurrent};
+use crate::{check, error::LoadError, guard::guarded, limits::Limits, ops::is_plain_recurrent};
 use distances::distances;
 use exact::exact;
+use fresh::Fresh;
 use halves::halves;
 use norms::norms;
 use quantised::quantised;
+use std::collections::HashSet;
 use texts::texts;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
@@ -23,54 +26,67 @@ use tract_onnx::pb::{
 /// What else needs to know of the file: functions are gone, and no input or output is of 16-bit floats. `bytes` are the file.
 ///
 /// # Errors
-/// Where a function cannot be put in the place of its calls.
+/// Where a function cannot be put in the place of its calls, or the file is larger than the limits, before that or after.
 pub(crate) fn plain(proto: &mut ModelProto, bytes: &[u8], limits: &Limits) -> Result<(), LoadError> {
-    functions::inline(proto, bytes, limits)?;
-    if let Some(graph) = proto.graph.as_mut() {
-        halves(graph);
-    }
-    Ok(())
+    check::size(proto, limits)?;
+    let said = guarded(|| {
+        functions::inline(proto, bytes, limits)?;
+        proto.graph.iter_mut().for_each(halves);
+        Ok::<_, LoadError>(())
+    });
+    said.map_err(|what| LoadError::Panicked { what })??;
+    check::size(proto, limits)
 }
 
 /// Every rewriting, in the order in which they build on each other.
-pub(crate) fn all(proto: &mut ModelProto) {
+///
+/// # Errors
+/// [`LoadError::Panicked`], should one of them trip over what a file says; the message is of no use then.
+pub(crate) fn all(proto: &mut ModelProto) -> Result<(), LoadError> {
+    guarded(|| each(proto)).map_err(|what| LoadError::Panicked { what })
+}
+
+fn each(proto: &mut ModelProto) {
     let own = |domain: &str| matches!(domain, "" | "ai.onnx");
     let opset = proto.opset_import.iter().find(|import| own(&import.domain)).map_or(1, |import| import.version);
     if let Some(graph) = proto.graph.as_mut() {
+        let fresh = &mut Fresh::of(graph);
         zip_maps(graph);
         texts(graph);
         distances(graph);
-        norms(graph);
-        quantised(graph, opset);
-        exact(graph);
-        backwards(graph, opset);
+        norms(graph, fresh);
+        quantised(graph, opset, fresh);
+        exact(graph, fresh);
+        backwards(graph, opset, fresh);
         pools(graph);
-        upsamples(graph);
-        greatest(graph, opset);
+        upsamples(graph, fresh);
+        greatest(graph, opset, fresh);
         check::name_apart(graph);
     }
 }
 
 /// `ZipMap` makes each row of scores a map from class to score. Here its output is the rows themselves, in the classes' order.
 fn zip_maps(graph: &mut GraphProto) {
+    let mut zipped = HashSet::new();
     for node in graph.node.iter_mut().filter(|node| node.op_type == "ZipMap" && node.domain == "ai.onnx.ml") {
         node.op_type = "Identity".into();
         node.domain.clear();
         node.attribute.clear();
-        for output in graph.output.iter_mut().filter(|output| node.output.contains(&output.name)) {
-            // A sequence of maps, which no tensor is.
-            output.r#type = None;
-        }
+        zipped.extend(&node.output);
+    }
+    for output in graph.output.iter_mut().filter(|output| zipped.contains(&output.name)) {
+        // A sequence of maps, which no tensor is.
+        output.r#type = None;
     }
 }
 
 /// A recurrent node of tract's that goes backwards alone, which tract takes for one that goes forwards: here it goes forwards over a reversed
 /// sequence, and its answers are reversed again. Before opset 10 nothing reverses a sequence: such a node loses its name, and is refused.
-fn backwards(graph: &mut GraphProto, opset: i64) {
+fn backwards(graph: &mut GraphProto, opset: i64, fresh: &mut Fresh) {
     let nodes = std::mem::take(&mut graph.node);
     for mut node in nodes {
         for inner in node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
-            backwards(inner, opset);
+            backwards(inner, opset, fresh);
         }
         let recurrent = matches!(&*node.domain, "" | "ai.onnx")
             && matches!(&*node.op_type, "LSTM" | "GRU" | "RNN")
@@ -88,7 +104,7 @@ fn backwards(graph: &mut GraphProto, opset: i64) {
         }
         node.attribute.remove(direction);
         let axis = node.attribute.iter().find(|a| a.name == "layout").map_or(0, |a| a.i);
-        let name = format!("backwards.{}", node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str));
+        let name = fresh.name("backwards", first_output(&node));
         for (part, value) in [("from", -1), ("to", i64::from(i32::MIN)), ("axis", axis), ("by", -1)] {
             graph.initializer.push(TensorProto {
                 name: format!("{name}.{part}"),
@@ -120,6 +136,11 @@ fn backwards(graph: &mut GraphProto, opset: i64) {
     }
 }
 
+/// The first output that has a name.
+fn first_output(node: &NodeProto) -> &str {
+    node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str)
+}
+
 /// An attribute of one whole number.
 fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: AttributeType::Int.into(), i: value, ..AttributeProto::default() }
@@ -130,11 +151,11 @@ fn is_core(node: &NodeProto, operator: &str) -> bool {
 }
 
 /// The scales of an `Upsample` of opset 7 or 8, which are an attribute, as the input that they are from opset 9 on.
-fn upsamples(graph: &mut GraphProto) {
+fn upsamples(graph: &mut GraphProto, fresh: &mut Fresh) {
     let GraphProto { node, initializer, .. } = graph;
     for node in node.iter_mut().filter(|node| is_core(node, "Upsample") && node.input.len() == 1) {
         let Some(scales) = node.attribute.iter().find(|attribute| attribute.name == "scales") else { continue };
-        let name = format!("scales.{}", node.output.first().map_or("", String::as_str));
+        let name = fresh.name("scales", first_output(node));
         initializer.push(TensorProto {
             name: name.clone(),
             data_type: DataType::Float.into(),
@@ -147,17 +168,17 @@ fn upsamples(graph: &mut GraphProto) {
 }
 
 /// The number of values that a `TopK` before opset 10 gives, which is an attribute, as the input that it is from then on.
-fn greatest(graph: &mut GraphProto, opset: i64) {
+fn greatest(graph: &mut GraphProto, opset: i64, fresh: &mut Fresh) {
     let GraphProto { node, initializer, .. } = graph;
     for node in node {
         let nested =
             node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
-        nested.for_each(|graph| greatest(graph, opset));
+        nested.for_each(|graph| greatest(graph, opset, fresh));
         if opset >= 10 || !is_core(node, "TopK") || node.input.len() != 1 {
             continue;
         }
         let count = node.attribute.iter().find(|attribute| attribute.name == "k").map(|attribute| attribute.i);
-        let name = format!("greatest.{}", node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str));
+        let name = fresh.name("greatest", first_output(node));
         initializer.push(TensorProto {
             name: name.clone(),
             data_type: DataType::Int64.into(),
@@ -212,6 +233,11 @@ mod tests {
         GraphProto { node: vec![node], ..GraphProto::default() }
     }
 
+    fn turned(graph: &mut GraphProto, opset: i64) {
+        let mut fresh = Fresh::of(graph);
+        backwards(graph, opset, &mut fresh);
+    }
+
     fn operators(graph: &GraphProto) -> Vec<&str> {
         graph.node.iter().map(|node| &*node.op_type).collect()
     }
@@ -219,7 +245,7 @@ mod tests {
     #[test]
     fn a_backward_node_goes_forward_between_two_reversals() {
         let mut graph = going("reverse");
-        backwards(&mut graph, 17);
+        turned(&mut graph, 17);
         assert_eq!(operators(&graph), ["Slice", "GRU", "Slice"]);
         assert_eq!(graph.node[0].input[0], "x");
         assert_eq!(graph.node[1].input[0], graph.node[0].output[0]);
@@ -232,7 +258,7 @@ mod tests {
     #[test]
     fn a_backward_node_of_a_file_that_cannot_reverse_is_refused_by_name() {
         let mut graph = going("reverse");
-        backwards(&mut graph, 9);
+        turned(&mut graph, 9);
         assert_eq!(operators(&graph), ["GRU backwards before opset 10"]);
     }
 
@@ -264,7 +290,7 @@ mod tests {
     fn nodes_that_go_other_ways_stay_as_they_are() {
         for direction in ["forward", "bidirectional"] {
             let mut graph = going(direction);
-            backwards(&mut graph, 17);
+            turned(&mut graph, 17);
             assert_eq!(graph, going(direction));
         }
     }

@@ -1,6 +1,8 @@
 //! Broken and hostile model files: every one is an error or a model, and the process lives on.
 //! `PROPTEST_CASES` sets how many mutants are tried.
 
+mod bounds;
+
 use crate::{
     Limits, LoadError, Model, Tensor, fixtures, guard::guarded, inspect, model::plans, tensor_proto::to_proto,
 };
@@ -89,6 +91,36 @@ fn constants_that_would_fill_the_memory_are_refused_before_they_are_made() {
             );
         }
     }
+}
+
+#[test]
+fn a_product_that_nothing_takes_is_no_harm() {
+    let mut proto = fixtures::linear();
+    let graph = proto.graph.as_mut().unwrap();
+    graph.initializer.push(to_proto(&Tensor::new([2, 2], vec![1u8; 4]).unwrap(), "q"));
+    graph.node.push(fixtures::node("MatMulInteger", &["q", "q"], &[]));
+    let told = inspect(&fixtures::bytes(&proto), &Limits::default()).unwrap();
+    assert_eq!((told.operators["MatMulInteger"], told.refusal), (1, None));
+}
+
+#[test]
+fn values_may_be_named_like_those_that_rewriting_adds() {
+    let mut proto = fixtures::linear();
+    let graph = proto.graph.as_mut().unwrap();
+    let weights = Tensor::new([2, 2], vec![1u8, 0, 0, 1]).unwrap();
+    graph.initializer.push(to_proto(&weights, "q"));
+    // Its product is said in floats, by names that begin like these of the file.
+    let mut add = fixtures::node("Identity", &["y"], &["~exact.1.p.x"]);
+    add.name = "exact.p.x".into();
+    let mut cast = fixtures::node("Cast", &["p"], &["exact.p.x"]);
+    cast.attribute = vec![fixtures::integer("to", 1)];
+    let sum = fixtures::node("Add", &["exact.p.x", "~exact.1.p.x"], &["z"]);
+    graph.node.extend([add, fixtures::node("MatMulInteger", &["q", "q"], &["p"]), cast, sum]);
+    graph.output[0].name = "z".into();
+    let model = Model::load(&fixtures::bytes(&proto), &Limits::default()).unwrap();
+    let rows = Tensor::new([2, 3], vec![1f32, 2.0, 3.0, 0.0, 0.0, 0.0]).unwrap();
+    let answer = model.run(&[rows]).unwrap();
+    assert_eq!(answer, [Tensor::new([2, 2], vec![23.5f32, 27.5, 0.5, 0.5]).unwrap()]);
 }
 
 #[test]

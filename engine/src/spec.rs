@@ -76,6 +76,12 @@ pub(crate) fn inputs(graph: &GraphProto, limits: &Limits) -> Result<Vec<TensorSp
     open.map(|input| self::input(input, limits)).collect()
 }
 
+/// The graph inputs that an initializer fills.
+pub(crate) fn in_file(graph: &GraphProto) -> Vec<String> {
+    let filled: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    graph.input.iter().map(|input| input.name.clone()).filter(|name| filled.contains(name.as_str())).collect()
+}
+
 fn input(info: &ValueInfoProto, limits: &Limits) -> Result<TensorSpec, LoadError> {
     let name = info.name.clone();
     let Some(declared) = tensor_type(info.r#type.as_ref()) else {

@@ -133,7 +133,7 @@ async fn dispatch(
         }
         // It ends before the runtime starts.
         Command::RunConfined { .. } => Ok(()),
-        Command::Model(args::Model::Inspect(order)) => inspect::run(&order, printer),
+        Command::Model(args::Model::Inspect(order)) => inspect::run(&order, environment.itself.as_ref(), printer).await,
         Command::Model(args::Model::Test(order)) => cases::run(&order, environment.itself.as_ref(), printer).await,
         Command::Model(args::Model::Check(order)) => draft::run(&order, environment.itself.as_ref(), printer).await,
         Command::Model(args::Model::Profile(order)) => profile::run(&order, printer),

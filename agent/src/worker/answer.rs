@@ -44,7 +44,7 @@ pub(super) fn answer(loaded: &Loaded, body: &Bytes, json_bytes: Option<usize>) -
     let mut tally = Tally { id, rows: 1, breaches: Breaches::default(), inputs, outputs };
     tally.inputs = read_inputs(loaded, &head, json, binary, &mut tally)?;
     let outputs = loaded.model.run(&tally.inputs).map_err(|error| match error {
-        RunError::BatchSize { .. } => Failure::Contract(error.to_string()),
+        RunError::BatchSize { .. } | RunError::Values { .. } => Failure::Contract(error.to_string()),
         other => Failure::Engine(other.to_string()),
     })?;
     tally.outputs = check_outputs(loaded, outputs, &mut tally)?;

@@ -13,11 +13,12 @@ use crate::{
     decode,
     dtype::onnx_name,
     error::{LoadError, brief},
+    guard::guarded,
     limits::Limits,
     model::plans,
     rewrite,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use tract_onnx::pb::{
     GraphProto, TensorProto, ValueInfoProto,
@@ -27,7 +28,7 @@ use tract_onnx::pb::{
 };
 
 /// Facts of a file that may not run here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
     /// Length of the file in bytes.
     pub file_bytes: u64,
@@ -58,7 +59,7 @@ pub struct Inspection {
 }
 
 /// How a model's numbers were made smaller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Quantisation {
     /// Not at all.
@@ -74,7 +75,7 @@ pub enum Quantisation {
 }
 
 /// An input or output as the file declares it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declared {
     /// Its name.
     pub name: String,
@@ -85,7 +86,7 @@ pub struct Declared {
 }
 
 /// One dimension as declared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Dim {
     /// A number.
@@ -114,6 +115,10 @@ impl Declared {
 /// # Errors
 /// [`LoadError::TooLarge`] beyond `limits`, [`LoadError::Malformed`] where the bytes are no ONNX model.
 pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
+    guarded(|| inspected(bytes, limits)).map_err(|what| LoadError::Panicked { what })?
+}
+
+fn inspected(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
     let mut proto = decode::model(bytes, limits)?;
     let Some(graph) = proto.graph.as_ref() else {
         return Err(LoadError::malformed("the file holds no graph"));
@@ -137,10 +142,9 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, LoadError> {
         refusal: None,
     };
     // From here on the file is what the engine makes of it.
-    if let Err(error) = rewrite::plain(&mut proto, bytes, limits) {
+    if let Err(error) = rewrite::plain(&mut proto, bytes, limits).and_then(|()| rewrite::all(&mut proto)) {
         return Ok(Inspection { refusal: Some(error.to_string()), ..facts });
     }
-    rewrite::all(&mut proto);
     Ok(match check::graph(&proto, &plans::reader(), limits) {
         Ok(_) => facts,
         Err(LoadError::UnsupportedOperators { operators }) => Inspection { unsupported: operators, ..facts },

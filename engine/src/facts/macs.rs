@@ -6,12 +6,12 @@
 
 use super::shapes::{Shape, Shapes, floats};
 use crate::check::operator_name;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 /// Multiply-accumulates.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Macs {
     /// Those of one row, as far as shapes are known.
     pub per_row: u64,

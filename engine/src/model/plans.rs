@@ -2,13 +2,16 @@
 //!
 //! The one place that drives tract's reader and optimiser.
 
-use super::form::{Form, may_be_value};
+use super::{
+    bounded::{self, Beyond},
+    form::{Form, may_be_value},
+};
 use crate::{
     convert,
     error::{LoadError, brief},
     guard::guarded,
     limits::Limits,
-    model::{quick, registers},
+    model::{quick, registers, runner::Runner},
     ops,
     spec::TensorSpec,
     tensor::Tensor,
@@ -21,8 +24,8 @@ use tract_onnx::{
     Onnx,
     pb::ModelProto,
     prelude::{
-        DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoArcTensor, IntoRunnable,
-        TractResult, TypedFact, TypedModel, TypedRunnableModel,
+        DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoArcTensor, TractResult, TypedFact,
+        TypedModel,
     },
     tract_hir::ops::konst::Const,
 };
@@ -38,7 +41,7 @@ pub(crate) fn reader() -> Onnx {
 
 /// A compiled plan with concrete shapes.
 pub(crate) struct Plan {
-    pub(crate) runnable: Arc<TypedRunnableModel>,
+    pub(crate) runner: Runner,
     pub(crate) outputs: Vec<OutputFact>,
     /// Which of the inputs it takes; the values of the others are in it.
     pub(crate) takes: Vec<usize>,
@@ -73,7 +76,8 @@ impl Plans {
         limits: &Limits,
     ) -> Result<Self, LoadError> {
         let parsed = guarded(|| reader.model_for_proto_model(proto)).map_err(|what| LoadError::Panicked { what })?;
-        let template = parsed.map_err(|error| not_compilable(None, &error))?;
+        let mut template = parsed.map_err(|error| not_compilable(None, &error))?;
+        bounded::bound(&mut template, limits.tensor_bytes);
         if template.inputs.len() != inputs.len() {
             return Err(LoadError::malformed("the engine sees another number of inputs than the graph declares"));
         }
@@ -157,19 +161,27 @@ impl Plans {
 
     fn compile(&self, template: &InferenceModel, form: &Form) -> Result<Plan, LoadError> {
         let failed = |error| not_compilable(form.text(&self.inputs), &error);
-        let optimised = guarded(|| self.optimise(template, form)).map_err(|what| LoadError::Panicked { what })?;
-        let optimised = optimised.map_err(failed)?;
+        let typed = guarded(|| self.typed(template, form)).map_err(|what| LoadError::Panicked { what })?;
+        let typed = typed.map_err(failed)?;
+        // Before anything else of it is computed.
+        self.bounded(&typed)?;
+        let optimised = guarded(|| -> TractResult<TypedModel> {
+            let mut model = typed.into_optimized()?;
+            quick::exchange(&mut model)?;
+            Ok(model)
+        });
+        let optimised = optimised.map_err(|what| LoadError::Panicked { what })?.map_err(failed)?;
         self.bounded(&optimised)?;
         let takes = form.values.iter().enumerate().filter(|(_, value)| value.is_none()).map(|(at, _)| at).collect();
         let made = guarded(|| -> TractResult<Plan> {
             let facts = (0..optimised.outputs.len()).map(|output| optimised.output_fact(output).map(output_fact));
             let outputs = facts.collect::<TractResult<_>>()?;
-            Ok(Plan { outputs, runnable: optimised.into_runnable()?, takes })
+            Ok(Plan { outputs, runner: Runner::new(optimised)?, takes })
         });
         made.map_err(|what| LoadError::Panicked { what })?.map_err(failed)
     }
 
-    fn optimise(&self, template: &InferenceModel, form: &Form) -> TractResult<TypedModel> {
+    fn typed(&self, template: &InferenceModel, form: &Form) -> TractResult<TypedModel> {
         let mut model = template.clone();
         let sources = model.inputs.clone();
         let mut open = Vec::with_capacity(sources.len());
@@ -184,9 +196,7 @@ impl Plans {
             model.node_mut(sources[at].node).op = Box::new(Const::new(value)?);
         }
         model.set_input_outlets(&open)?;
-        let mut model = model.into_optimized()?;
-        quick::exchange(&mut model)?;
-        Ok(model)
+        model.into_typed()
     }
 
     fn bounded(&self, model: &TypedModel) -> Result<(), LoadError> {
@@ -216,10 +226,13 @@ fn output_fact(fact: &TypedFact) -> OutputFact {
 }
 
 fn not_compilable(form: Option<String>, error: &tract_onnx::prelude::TractError) -> LoadError {
+    if let Some(beyond) = error.root_cause().downcast_ref::<Beyond>() {
+        return beyond.into();
+    }
     LoadError::NotCompilable { form: form.map(|form| brief(&form)), detail: brief(&format!("{error:#}")) }
 }
 
 // Nothing is half-changed under these locks: a panic elsewhere must not take the model down.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,9 +2,9 @@
 //! each SSE instruction of that thread, which is what Rust makes for `x86_64`, waits for them: what follows is several times slower
 //! (docs/decisions/0010). And some of them read past the ends of what they are given (0011).
 
-use std::sync::Arc;
+use std::cell::Cell;
 use tract_onnx::{
-    prelude::{TValue, TVec, TractResult, TypedRunnableModel},
+    prelude::{TValue, TVec, TractResult, TypedSimpleState},
     tract_core::plan,
 };
 
@@ -14,13 +14,20 @@ pub(crate) fn without_tiles() {
     tract_onnx::tract_core::tract_linalg::knobs::TRACT_CPU_ISA.set(Some("-amx-int8,-amx-bf16".into()));
 }
 
-/// What a plan answers. The registers rest after each of its operators.
-pub(crate) fn run(plan: &Arc<TypedRunnableModel>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-    plan.spawn()?.run_plan_with_eval(inputs, |context, state, node, inputs| {
-        let outputs = plan::eval(context, state, node, inputs);
-        rest();
-        outputs
+/// What a plan answers in this state. The registers rest after each of its operators; `at` is the number of the one that was begun last,
+/// which tells of a panic where it was.
+pub(crate) fn run(state: &mut TypedSimpleState, inputs: TVec<TValue>, at: &Cell<usize>) -> TractResult<TVec<TValue>> {
+    state.run_plan_with_eval(inputs, |context, state, node, inputs| {
+        at.set(node.id);
+        rested(|| plan::eval(context, state, node, inputs))
     })
+}
+
+/// What this answers; then the registers rest.
+pub(crate) fn rested<T>(answer: impl FnOnce() -> T) -> T {
+    let answer = answer();
+    rest();
+    answer
 }
 
 /// What is compiled twice: for processors that multiply and add in one step, and for others.

@@ -6,7 +6,7 @@
 
 use super::kernel::Built;
 use crate::model::{quick, registers};
-use std::{collections::HashMap, sync::Arc};
+use std::{cell::Cell, collections::HashMap, sync::Arc};
 use tract_onnx::{
     model::{ParseResult, ParsingContext},
     pb::{GraphProto, NodeProto},
@@ -65,6 +65,12 @@ pub(super) fn conditional(context: &ParsingContext<'_>, node: &NodeProto) -> Bui
     let branches = [branch("then_branch")?, branch("else_branch")?];
     ensure!(node.output.iter().all(|name| !name.is_empty()), "an output of If has no name");
     Ok((Box::new(If(branches)), names))
+}
+
+/// The graphs of both branches, if this is such an operator.
+pub(super) fn bodies(op: &mut dyn Op) -> Vec<&mut InferenceModel> {
+    op.downcast_mut::<If>()
+        .map_or_else(Vec::new, |branches| branches.0.iter_mut().map(|branch| &mut branch.body).collect())
 }
 
 impl Branch {
@@ -259,7 +265,8 @@ impl Op for Choice {
 impl EvalOp for Choice {
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let taken = usize::from(!is_true(&inputs[0])?);
-        registers::run(&self.plans[taken], self.reads[taken].iter().map(|at| inputs[*at].clone()).collect())
+        let inputs = self.reads[taken].iter().map(|at| inputs[*at].clone()).collect();
+        registers::run(&mut self.plans[taken].spawn()?, inputs, &Cell::default())
     }
 
     op_out_of_plan!();

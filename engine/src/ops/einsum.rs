@@ -227,26 +227,52 @@ struct Products {
     name: &'static str,
 }
 
+/// Products that are summed in one call: more would take minutes.
+const MOST_PRODUCTS: u64 = 1 << 34;
+/// Places that are listed for each input, but for those along a single dimension, which are as many as the input is long.
+const MOST_LISTED: usize = 1 << 16;
+
 /// Where the values lie that make one value of the output, and which those of the next are: for every input, steps along the output's
-/// dimensions, and the places of all that is summed.
+/// dimensions, along the first of those that are summed, and the places of all that is summed along the others.
 struct Places {
     shape: Vec<usize>,
     steps: Vec<Vec<usize>>,
-    summed: Vec<Vec<usize>>,
+    outer: Vec<usize>,
+    outer_steps: Vec<Vec<usize>>,
+    listed: Vec<Vec<usize>>,
     terms: usize,
 }
 
 impl Products {
+    /// Refuses what would be summed for too long.
+    fn bounded(&self, shapes: &[TVec<TDim>]) -> TractResult<()> {
+        let sizes = self.axes.sizes(shapes)?;
+        let known = sizes.values().filter_map(|size| u64::try_from(size.to_i64().ok()?).ok());
+        let products = known.fold(1, u64::saturating_mul);
+        ensure!(
+            products <= MOST_PRODUCTS,
+            "would sum {products} products, more than {MOST_PRODUCTS}: multiply two inputs at a time, or send less at once"
+        );
+        Ok(())
+    }
+
     fn places(&self, shapes: &[&[usize]]) -> TractResult<Places> {
         let dims: Vec<TVec<TDim>> =
             shapes.iter().map(|shape| shape.iter().map(|size| TDim::from(*size)).collect()).collect();
+        self.bounded(&dims)?;
         let sizes = self.axes.sizes(&dims)?;
         let size =
             |names: &[Name]| names.iter().map(|name| Ok(sizes[name].to_usize()?)).collect::<TractResult<Vec<_>>>();
         let over: Vec<Name> = sizes.keys().copied().filter(|name| !self.axes.output.contains(name)).collect();
         let (shape, over_sizes) = (size(&self.axes.output)?, size(&over)?);
-        let terms = volume(&over_sizes)?;
-        let (mut steps, mut summed) = (Vec::new(), Vec::new());
+        // As many of the last dimensions as make a short list, and one at the least.
+        let mut first_listed = over.len().saturating_sub(1);
+        while first_listed > 0 && volume(&over_sizes[first_listed - 1..])? <= MOST_LISTED {
+            first_listed -= 1;
+        }
+        let (outer, inner) = over_sizes.split_at(first_listed);
+        let terms = volume(inner)?;
+        let (mut steps, mut outer_steps, mut listed) = (Vec::new(), Vec::new(), Vec::new());
         for (names, own) in self.axes.inputs.iter().zip(shapes) {
             let by = strides(own);
             // A diagonal steps along both of its dimensions, what stretches along none.
@@ -254,13 +280,19 @@ impl Products {
                 (0..own.len()).filter(|at| names[*at] == *wanted && own[*at] != 1).map(|at| by[at]).sum()
             };
             steps.push(self.axes.output.iter().map(step).collect());
-            let along: Vec<usize> = over.iter().map(step).collect();
+            outer_steps.push(over[..first_listed].iter().map(step).collect());
+            let along: Vec<usize> = over[first_listed..].iter().map(step).collect();
             let mut places = Vec::with_capacity(terms);
-            walk(&over_sizes, |_, at| places.push(at.iter().zip(&along).map(|(at, step)| at * step).sum()));
-            summed.push(places);
+            walk(inner, |_, at| places.push(reached(at, &along)));
+            listed.push(places);
         }
-        Ok(Places { shape, steps, summed, terms })
+        Ok(Places { shape, steps, outer: outer.to_vec(), outer_steps, listed, terms })
     }
+}
+
+/// The place that so many of these steps lead to.
+fn reached(at: &[usize], steps: &[usize]) -> usize {
+    at.iter().zip(steps).map(|(at, step)| at * step).sum()
 }
 
 impl Places {
@@ -268,17 +300,19 @@ impl Places {
         let mut sums = Vec::new();
         let mut first = vec![0; inputs.len()];
         walk(&self.shape, |_, at| {
-            for (first, steps) in first.iter_mut().zip(&self.steps) {
-                *first = at.iter().zip(steps).map(|(at, step)| at * step).sum();
-            }
             let mut sum = zero;
-            for term in 0..self.terms {
-                let mut product = one;
-                for (number, values) in inputs.iter().enumerate() {
-                    product = multiply(product, values[first[number] + self.summed[number][term]]);
+            walk(&self.outer, |_, outer| {
+                for ((first, steps), outer_steps) in first.iter_mut().zip(&self.steps).zip(&self.outer_steps) {
+                    *first = reached(at, steps) + reached(outer, outer_steps);
                 }
-                sum = add(sum, product);
-            }
+                for term in 0..self.terms {
+                    let mut product = one;
+                    for (number, values) in inputs.iter().enumerate() {
+                        product = multiply(product, values[first[number] + self.listed[number][term]]);
+                    }
+                    sum = add(sum, product);
+                }
+            });
             sums.push(sum);
         });
         sums
@@ -304,6 +338,7 @@ impl Kernel for Products {
     fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         let shapes: Vec<TVec<TDim>> = inputs.iter().map(|input| input.shape.clone()).collect();
         let shape = self.axes.shape(&shapes)?;
+        self.bounded(&shapes)?;
         let datum = inputs.first().map_or(DatumType::F32, |input| input.datum);
         let known = is_summed_by_tract(datum) || matches!(datum, DatumType::I64 | DatumType::U32 | DatumType::U64);
         ensure!(known, "takes floats and whole numbers of 32 or 64 bits, got {datum:?}");

@@ -1,7 +1,7 @@
 //! `Gemm`: `alpha · A · B + beta · C`, with either matrix turned round. tract has it for single precision only; 16 bits are computed as
 //! 32 here, as onnxruntime does.
 
-use super::kernel::Built;
+use super::{arithmetic, kernel::Built};
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
@@ -43,6 +43,9 @@ impl Gemm {
     fn scaled(&self, name: String, model: &mut TypedModel, wire: OutletId, factor: f32) -> TractResult<OutletId> {
         if factor == 1.0 {
             return Ok(wire);
+        }
+        if arithmetic::is_extreme(factor.into()) {
+            return Ok(model.wire_node(name, arithmetic::times(factor.into()), &[wire])?[0]);
         }
         let fact = model.outlet_fact(wire)?;
         let factor = tensor0(factor).cast_to_dt(fact.datum_type)?.into_owned().broadcast_into_rank(fact.rank())?;

@@ -143,7 +143,7 @@ pub(super) fn place(node: &NodeProto, input: usize) -> Option<usize> {
 const MAX_BYTES: u64 = 512 << 20;
 
 #[derive(Clone)]
-struct Node {
+pub(super) struct Node {
     kernel: Arc<dyn Kernel>,
     /// Which of its outputs the graph names.
     wanted: Arc<[usize]>,

@@ -5,6 +5,7 @@ use super::{
     labels::Labels,
     post::{Post, logistic, probit},
 };
+use crate::model::registers::{self, Steps};
 use tract_onnx::{
     pb::NodeProto,
     prelude::{DatumType, Tensor, TractResult},
@@ -13,6 +14,8 @@ use tract_onnx::{
 
 /// How many outputs are summed at once: a multiple of every vector register's width.
 const LANES: usize = 8;
+/// How many rows: each sum waits for the one before, so that several have to be in hand.
+const ROWS: usize = 8;
 
 /// `x · w + b` for several outputs.
 #[derive(Debug)]
@@ -64,22 +67,58 @@ impl Sums {
         let (rows, _) = matrix(input)?;
         let (values, outputs) = (floats(input)?, self.outputs());
         let mut sums = vec![0f32; rows * outputs];
-        for (row, sums) in values.chunks_exact(self.columns).zip(sums.chunks_exact_mut(outputs)) {
-            let blocks = sums.chunks_mut(LANES).zip(self.intercepts.chunks(LANES));
-            for ((sums, intercepts), weights) in blocks.zip(&self.weights) {
-                let mut lanes = [0f32; LANES];
-                for (value, weights) in row.iter().zip(weights) {
-                    for (lane, weight) in lanes.iter_mut().zip(weights) {
-                        *lane += value * weight;
+        registers::by_steps(Weighing { of: self, values: &values, sums: &mut sums });
+        Ok(sums)
+    }
+}
+
+/// The sums of several rows in the making.
+struct Weighing<'a> {
+    of: &'a Sums,
+    values: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl Steps for Weighing<'_> {
+    #[inline(always)]
+    fn all<const ONCE: bool>(self) {
+        let Sums { weights, intercepts, columns } = self.of;
+        let outputs = intercepts.len();
+        let some = self.values.chunks(ROWS * columns).zip(self.sums.chunks_mut(ROWS * outputs));
+        for (values, sums) in some {
+            // The last row stands for those that are not there.
+            let last = values.len() / columns - 1;
+            let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &values[row.min(last) * columns..][..*columns]);
+            for ((first, intercepts), weights) in (0..outputs).step_by(LANES).zip(intercepts.chunks(LANES)).zip(weights)
+            {
+                let several = match last {
+                    0 => weighed::<1, ONCE>([rows[0]], weights).map(|only| [only; ROWS])[0],
+                    _ => weighed::<ROWS, ONCE>(rows, weights),
+                };
+                for (sums, lanes) in sums.chunks_exact_mut(outputs).zip(several) {
+                    for ((sum, lane), intercept) in sums[first..].iter_mut().zip(lanes).zip(intercepts) {
+                        *sum = lane + intercept;
                     }
-                }
-                for ((sum, lane), intercept) in sums.iter_mut().zip(lanes).zip(intercepts) {
-                    *sum = lane + intercept;
                 }
             }
         }
-        Ok(sums)
     }
+}
+
+/// The rows' products with these weights, summed in the order of the columns.
+#[inline(always)]
+fn weighed<const N: usize, const ONCE: bool>(rows: [&[f32]; N], weights: &[[f32; LANES]]) -> [[f32; LANES]; N] {
+    let mut sums = [[0f32; LANES]; N];
+    let rows = rows.map(|row| &row[..weights.len()]);
+    for (column, weights) in weights.iter().enumerate() {
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let value = row[column];
+            for (sum, weight) in sums.iter_mut().zip(weights) {
+                *sum = if ONCE { value.mul_add(*weight, *sum) } else { *sum + value * weight };
+            }
+        }
+    }
+    sums
 }
 
 /// The class with the greatest sum; of two classes with one sum, the second where it is above 0.

@@ -2,13 +2,14 @@
 
 use super::{
     einsum::{Axes, Equation, is_summed_by_tract, sum},
-    kernel::{Built, Fact},
+    kernel::{Built, Fact, place},
     stock_expansion,
 };
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
     prelude::{DatumType, TractResult},
+    tract_core::ops::{cast::cast, change_axes::wire_with_rank_broadcast, math},
     tract_hir::internal::{
         AxisOp, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TDim, TVec, TensorProxy,
         TypedModel, bail, ensure, expand,
@@ -73,14 +74,38 @@ impl Expansion for MatMul {
     }
 }
 
-/// `MatMulInteger`: tract's of matrices; a vector is a matrix of one row or column, which falls away again.
+/// `MatMulInteger`: tract's of matrices; a vector is a matrix of one row or column, which falls away again. Where a zero point has as many
+/// dimensions as what it belongs to, it is taken off first, and what is left are products of whole numbers.
 #[derive(Debug, Clone)]
 struct MatMulInteger {
     stock: Box<dyn Expansion>,
+    /// Where the zero points are among the inputs.
+    zeros: [Option<usize>; 2],
 }
 
 pub(super) fn mat_mul_integer(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    Ok((expand(MatMulInteger { stock: stock_expansion("MatMulInteger", context, node)? }), Vec::new()))
+    let zeros = [2, 3].map(|at| place(node, at));
+    Ok((expand(MatMulInteger { stock: stock_expansion("MatMulInteger", context, node)?, zeros }), Vec::new()))
+}
+
+impl MatMulInteger {
+    /// Whole numbers of 32 bits less their zero points.
+    fn moved(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        let whole = |model: &mut TypedModel, part: &str, input: OutletId| -> TractResult<OutletId> {
+            Ok(model.wire_node(format!("{prefix}.{part}"), cast(DatumType::I32), &[input])?[0])
+        };
+        let mut moved = TVec::new();
+        for (at, zero) in self.zeros.iter().enumerate() {
+            let mut side = whole(model, &format!("whole-{at}"), inputs[at])?;
+            if let Some(zero) = zero {
+                let zero = whole(model, &format!("zero-{at}"), inputs[*zero])?;
+                let name = format!("{prefix}.moved-{at}");
+                side = wire_with_rank_broadcast(name, model, math::sub(), &[side, zero])?[0];
+            }
+            moved.push(side);
+        }
+        Ok(moved)
+    }
 }
 
 impl Expansion for MatMulInteger {
@@ -106,6 +131,12 @@ impl Expansion for MatMulInteger {
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
         let ranks = [model.outlet_fact(inputs[0])?.rank(), model.outlet_fact(inputs[1])?.rank()];
+        for zero in self.zeros.into_iter().flatten() {
+            if model.outlet_fact(inputs[zero])?.rank() > 1 {
+                let moved = self.moved(prefix, model, inputs)?;
+                return sum(MatMul::axes(ranks)?, "MatMulInteger", prefix, model, &moved);
+            }
+        }
         if !ranks.contains(&1) {
             return self.stock.wire(prefix, model, inputs);
         }
@@ -121,5 +152,27 @@ impl Expansion for MatMulInteger {
             product = model.wire_node(name, AxisOp::Rm(axis), &product)?;
         }
         Ok(product)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Limits, Model, Tensor, fixtures, tensor_proto::to_proto};
+    use tract_onnx::pb::tensor_proto::DataType;
+
+    /// A zero point for each column of each matrix, as `MatMulInteger` takes it off before it multiplies.
+    #[test]
+    fn each_of_several_matrices_may_have_zero_points_of_its_own() {
+        let mut proto = fixtures::single("MatMulInteger", vec![fixtures::value("x", DataType::Uint8, &[-1, 2, 2])]);
+        let graph = proto.graph.as_mut().unwrap();
+        graph.node[0].input.extend(["w", "", "z"].map(str::to_owned));
+        graph.output[0] = fixtures::value("y", DataType::Int32, &[-1]);
+        let weights = Tensor::new([2, 2, 1], vec![7u8, 9, 3, 200]).unwrap();
+        let zeros = Tensor::new([2, 1, 1], vec![5u8, 100]).unwrap();
+        graph.initializer = vec![to_proto(&weights, "w"), to_proto(&zeros, "z")];
+        let model = Model::load(&fixtures::bytes(&proto), &Limits::default()).unwrap();
+        let rows = Tensor::new([2, 2, 2], vec![1u8, 2, 3, 4, 1, 2, 3, 4]).unwrap();
+        let expected = vec![2 + 2 * 4, 3 * 2 + 4 * 4, -97 + 2 * 100, 3 * -97 + 4 * 100];
+        assert_eq!(model.run(&[rows]).unwrap(), [Tensor::new([2, 2, 1], expected).unwrap()]);
     }
 }

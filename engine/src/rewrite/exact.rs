@@ -4,7 +4,7 @@
 //! are exact in any order where 255 times the sum of the weights' distances from theirs stays below that; where it does not, the products
 //! are summed in parts that do. Weights must be known.
 
-use super::int;
+use super::{fresh::Fresh, int};
 use crate::{tensor::Data, tensor_proto::from_proto};
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, tensor_proto::DataType};
@@ -13,11 +13,28 @@ use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, tensor_
 const EXACT: u64 = (1 << 24) / 255;
 /// Sums in more parts than this are left to whole numbers.
 const MOST_PARTS: usize = 8;
-/// Weights of a graph that are said so, for each takes four bytes instead of one.
+/// Weights of a file that are said so, for each takes four bytes instead of one.
 const MOST_WEIGHTS: usize = 32 << 20;
+/// Weights of a file that are looked at, those included that then stay as they are.
+const MOST_SEEN: usize = 256 << 20;
+
+/// What is kept of a convolution.
+const WINDOWS: [&str; 6] = ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"];
+/// Longest list among that.
+const MOST_NUMBERS: usize = 128;
+
+/// What is left of a file's bounds.
+struct Left {
+    said: usize,
+    seen: usize,
+}
 
 /// Says each such product otherwise, in nested graphs too. One whose weights are not known to the graph that it is in stays.
-pub(super) fn exact(graph: &mut GraphProto) {
+pub(super) fn exact(graph: &mut GraphProto, fresh: &mut Fresh) {
+    in_graph(graph, fresh, &mut Left { said: MOST_WEIGHTS, seen: MOST_SEEN });
+}
+
+fn in_graph(graph: &mut GraphProto, fresh: &mut Fresh, left: &mut Left) {
     let given: HashSet<&str> = graph.input.iter().map(|input| &*input.name).collect();
     let constants = graph.initializer.iter().filter(|tensor| !given.contains(&*tensor.name));
     let constants: HashMap<&str, &TensorProto> = constants.map(|tensor| (&*tensor.name, tensor)).collect();
@@ -28,20 +45,17 @@ pub(super) fn exact(graph: &mut GraphProto) {
         .filter_map(|node| node.output.get(2).cloned())
         .chain(constants.values().filter(|tensor| tensor.dims.iter().all(|dim| *dim == 1)).map(|t| t.name.clone()))
         .collect();
-    let mut weights_left = MOST_WEIGHTS;
     let (mut nodes, mut tensors) = (Vec::new(), Vec::new());
-    for node in &graph.node {
-        let said = Product::of(node, &constants, &single, &mut weights_left).map(|product| product.said(node));
-        match said {
+    for mut node in std::mem::take(&mut graph.node) {
+        let nested = node.attribute.iter_mut().flat_map(|given| given.g.iter_mut().chain(&mut given.graphs));
+        nested.for_each(|graph| in_graph(graph, fresh, left));
+        match Product::of(&node, &constants, &single, left).and_then(|product| product.said(&node, fresh)) {
             Some((of_node, of_tensors)) => {
                 nodes.extend(of_node);
                 tensors.extend(of_tensors);
             }
-            None => nodes.push(node.clone()),
+            None => nodes.push(node),
         }
-    }
-    for node in &mut nodes {
-        node.attribute.iter_mut().flat_map(|given| given.g.iter_mut().chain(&mut given.graphs)).for_each(exact);
     }
     graph.node = nodes;
     graph.initializer.extend(tensors);
@@ -64,7 +78,7 @@ impl Product {
         node: &NodeProto,
         constants: &HashMap<&str, &TensorProto>,
         single: &HashSet<String>,
-        weights_left: &mut usize,
+        left: &mut Left,
     ) -> Option<Self> {
         let is_conv = super::is_core(node, "ConvInteger");
         if !is_conv && !super::is_core(node, "MatMulInteger") {
@@ -77,9 +91,10 @@ impl Product {
         let stored = constants.get(input(1)?.as_str())?;
         let dims = stored.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect::<Option<Vec<usize>>>()?;
         let total = dims.iter().try_fold(1usize, |total, dim| total.checked_mul(*dim))?;
-        if dims.len() < 2 || total == 0 || total > *weights_left || (is_conv && dims.len() < 3) {
+        if dims.len() < 2 || total == 0 || total > left.said.min(left.seen) || (is_conv && dims.len() < 3) {
             return None;
         }
+        left.seen -= total;
         let mut weights = values(stored)?;
         if let Some(zero) = input(3) {
             let zeros = values(constants.get(zero.as_str())?)?;
@@ -103,7 +118,7 @@ impl Product {
             ends: Vec::new(),
         };
         product.part(if has_groups { 1 } else { MOST_PARTS })?;
-        *weights_left -= total;
+        left.said -= total;
         Some(product)
     }
 
@@ -133,10 +148,12 @@ impl Product {
         (self.ends.len() <= most).then_some(())
     }
 
-    fn said(self, node: &NodeProto) -> (Vec<NodeProto>, Vec<TensorProto>) {
-        let mut said = Said { name: format!("exact.{}", node.output[0]), nodes: Vec::new(), tensors: Vec::new() };
+    /// None where the node has no output, or nothing to multiply by the weights.
+    fn said(self, node: &NodeProto, fresh: &mut Fresh) -> Option<(Vec<NodeProto>, Vec<TensorProto>)> {
+        let output = node.output.first().filter(|name| !name.is_empty())?;
+        let mut said = Said { name: fresh.name("exact", output), nodes: Vec::new(), tensors: Vec::new() };
         let float = i64::from(i32::from(DataType::Float));
-        let mut x = said.node("Cast", vec![node.input[0].clone()], "x", vec![int("to", float)]);
+        let mut x = said.node("Cast", vec![node.input.first()?.clone()], "x", vec![int("to", float)]);
         if let Some(zero) = node.input.get(2).filter(|zero| !zero.is_empty()) {
             let zero = said.node("Cast", vec![zero.clone()], "zero", vec![int("to", float)]);
             let none = said.shape("none", Vec::new());
@@ -144,13 +161,16 @@ impl Product {
             let zero = said.node("Reshape", vec![zero, none], "zero.plain", Vec::new());
             x = said.node("Sub", vec![x, zero], "x.moved", Vec::new());
         }
-        let mut sum = None;
-        let mut from = 0;
+        let windows = |given: &&AttributeProto| self.operator == "Conv" && WINDOWS.contains(&&*given.name);
+        let attributes: Vec<_> = node.attribute.iter().filter(windows).cloned().collect();
+        if attributes.iter().any(|given| given.ints.len() > MOST_NUMBERS) {
+            return None;
+        }
+        let (mut sum, mut from) = (None, 0);
         for (at, to) in self.ends.iter().copied().enumerate() {
             let part = if self.ends.len() == 1 { x.clone() } else { said.slice(&x, from..to, self.axes.1, at) };
             let weights = said.weights(&self, from..to, at);
-            let product =
-                said.node(self.operator, vec![part, weights], &format!("product.{at}"), node.attribute.clone());
+            let product = said.node(self.operator, vec![part, weights], &format!("product.{at}"), attributes.clone());
             let to_whole = vec![int("to", i64::from(i32::from(DataType::Int32)))];
             let whole = said.node("Cast", vec![product], &format!("whole.{at}"), to_whole);
             sum = Some(match sum {
@@ -162,7 +182,7 @@ impl Product {
         if let Some(last) = said.nodes.last_mut() {
             last.output.clone_from(&node.output);
         }
-        (said.nodes, said.tensors)
+        Some((said.nodes, said.tensors))
     }
 }
 
@@ -233,5 +253,53 @@ fn values(tensor: &TensorProto) -> Option<Vec<i16>> {
         Data::U8(values) => Some(values.iter().map(|value| i16::from(*value)).collect()),
         Data::I8(values) => Some(values.iter().map(|value| i16::from(*value)).collect()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Tensor, fixtures::node, tensor_proto::to_proto};
+
+    /// Products of `x` and 2 × 2 weights, one in each of so many nested graphs.
+    fn nested(count: usize) -> GraphProto {
+        let weights = to_proto(&Tensor::new([2, 2], vec![1u8; 4]).unwrap(), "w");
+        let inner = GraphProto {
+            node: vec![node("MatMulInteger", &["x", "w"], &["y"])],
+            initializer: vec![weights],
+            ..GraphProto::default()
+        };
+        let given = AttributeProto { g: Some(inner), ..AttributeProto::default() };
+        let mut outer = node("If", &["c"], &["z"]);
+        outer.attribute = vec![given; count];
+        GraphProto { node: vec![outer], ..GraphProto::default() }
+    }
+
+    /// How many of the products stay as they are.
+    fn whole(graph: &GraphProto) -> usize {
+        let inner = graph.node[0].attribute.iter().filter_map(|given| given.g.as_ref());
+        inner.flat_map(|graph| &graph.node).filter(|node| node.op_type == "MatMulInteger").count()
+    }
+
+    #[test]
+    fn nested_graphs_have_one_bound_between_them() {
+        for (said, seen, stay) in [(100, 100, 0), (11, 100, 1), (100, 7, 2)] {
+            let mut graph = nested(3);
+            let mut fresh = Fresh::of(&graph);
+            in_graph(&mut graph, &mut fresh, &mut Left { said, seen });
+            assert_eq!(whole(&graph), stay, "{said} {seen}");
+        }
+    }
+
+    #[test]
+    fn a_product_without_an_output_stays() {
+        for operator in ["MatMulInteger", "ConvInteger"] {
+            let weights = to_proto(&Tensor::new([2, 2, 1], vec![1u8; 4]).unwrap(), "w");
+            let (node, initializer) = (vec![node(operator, &["x", "w"], &[])], vec![weights]);
+            let before = GraphProto { node, initializer, ..GraphProto::default() };
+            let mut graph = before.clone();
+            exact(&mut graph, &mut Fresh::of(&before));
+            assert_eq!(graph, before);
+        }
     }
 }

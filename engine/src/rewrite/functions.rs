@@ -2,6 +2,7 @@
 //!
 //! Source: ONNX IR specification, "Functions". Two bounds hold whatever a file says: operators in all, and bytes of what is copied.
 
+use super::fresh::Fresh;
 use crate::{
     check::operator_name,
     decode,
@@ -9,9 +10,11 @@ use crate::{
     limits::Limits,
 };
 use prost::Message;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
 
+/// Most memory that copies of functions' operators take, in bytes, and all that the limits leave where that is less.
+const MOST_COPIED: u64 = 128 << 20;
 /// Functions call functions so deep.
 const DEEPEST: usize = 16;
 
@@ -59,11 +62,10 @@ pub(super) fn inline(proto: &mut ModelProto, bytes: &[u8], limits: &Limits) -> R
         }
     }
     let opset = opset(&proto.opset_import);
-    let mut inliner = Inliner { functions: &functions, opset, limits, calls: 0, operators: 0, bytes: 0 };
-    match proto.graph.as_mut() {
-        Some(graph) => inliner.graph(graph, 0),
-        None => Ok(()),
-    }
+    let Some(graph) = proto.graph.as_mut() else { return Ok(()) };
+    let fresh = Fresh::of(graph);
+    let mut inliner = Inliner { functions: &functions, opset, limits, fresh, operators: 0, bytes: 0 };
+    inliner.graph(graph, 0)
 }
 
 /// How many names the operators and the graphs within them use.
@@ -92,7 +94,7 @@ struct Inliner<'a> {
     functions: &'a Functions,
     opset: Option<i64>,
     limits: &'a Limits,
-    calls: usize,
+    fresh: Fresh,
     operators: usize,
     bytes: u64,
 }
@@ -124,8 +126,7 @@ impl Inliner<'_> {
             return Ok(());
         };
         self.admit(&node, function, depth)?;
-        self.calls += 1;
-        let call = Call::new(&node, function, self.calls)?;
+        let call = Call::new(&node, function, self.fresh.name("call", function.proto.name()))?;
         for inner in &function.proto.node {
             self.node(call.node(inner)?, to, depth + 1)?;
         }
@@ -145,8 +146,9 @@ impl Inliner<'_> {
         let longest = node.input.iter().chain(&node.output).map(String::len).max().unwrap_or(0) as u64;
         let copied = function.bytes.saturating_add(function.names.saturating_mul(longest));
         self.bytes = self.bytes.saturating_add(copied);
-        if self.bytes > self.limits.decoded_bytes {
-            let (got, limit) = (self.bytes, self.limits.decoded_bytes);
+        let limit = self.limits.decoded_bytes.min(MOST_COPIED);
+        if self.bytes > limit {
+            let got = self.bytes;
             return Err(LoadError::TooLarge { what: "the operators of functions, in bytes,".into(), got, limit });
         }
         let wanted = opset(&function.proto.opset_import);
@@ -163,12 +165,12 @@ impl Inliner<'_> {
 struct Call<'a> {
     node: &'a NodeProto,
     function: &'a Function,
-    number: usize,
+    name: String,
     names: HashMap<&'a str, &'a str>,
 }
 
 impl<'a> Call<'a> {
-    fn new(node: &'a NodeProto, function: &'a Function, number: usize) -> Result<Self, LoadError> {
+    fn new(node: &'a NodeProto, function: &'a Function, name: String) -> Result<Self, LoadError> {
         let FunctionProto { input, output, .. } = &function.proto;
         if node.input.len() > input.len() || node.output.len() > output.len() {
             let (name, fits) = (brief(&operator_name(node)), [input.len(), output.len()]);
@@ -182,20 +184,20 @@ impl<'a> Call<'a> {
         // An output that nobody takes has a name all the same, and what goes through as it is keeps the input's.
         let outputs = given(output, &node.output).filter(|(_, actual)| !actual.is_empty());
         let names = outputs.chain(given(input, &node.input)).collect();
-        Ok(Self { node, function, number, names })
+        Ok(Self { node, function, name, names })
     }
 
     fn name(&self, inner: &str) -> String {
         match self.names.get(inner) {
             _ if inner.is_empty() => String::new(),
             Some(outer) => (*outer).to_owned(),
-            None => format!("call.{}.{inner}", self.number),
+            None => format!("{}.{inner}", self.name),
         }
     }
 
     fn node(&self, inner: &NodeProto) -> Result<NodeProto, LoadError> {
         let mut node = inner.clone();
-        node.name = format!("call.{}.{}", self.number, inner.name);
+        node.name = format!("{}.{}", self.name, inner.name);
         self.rename(&mut node)?;
         Ok(node)
     }
@@ -240,10 +242,11 @@ impl<'a> Call<'a> {
     /// The outputs that are inputs of the function.
     fn passed_through(&self) -> Vec<NodeProto> {
         let FunctionProto { input, output, .. } = &self.function.proto;
+        let inputs: HashSet<&String> = input.iter().collect();
         let through = output
             .iter()
             .zip(&self.node.output)
-            .filter(|(formal, actual)| input.contains(formal) && !actual.is_empty());
+            .filter(|(formal, actual)| inputs.contains(formal) && !actual.is_empty());
         through
             .map(|(formal, actual)| NodeProto {
                 op_type: "Identity".into(),
@@ -308,7 +311,7 @@ mod tests {
         assert!(made.functions.is_empty());
         let graph = made.graph.unwrap();
         let wires: Vec<_> = graph.node.iter().map(|node| (&*node.op_type, &*node.input[0], &*node.output[0])).collect();
-        assert_eq!(wires, [("Neg", "x", "call.1.h"), ("Abs", "call.1.h", "y")]);
+        assert_eq!(wires, [("Neg", "x", "~call.1.Double.h"), ("Abs", "~call.1.Double.h", "y")]);
     }
 
     #[test]

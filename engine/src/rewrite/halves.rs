@@ -1,17 +1,18 @@
 //! Inputs and outputs of 16-bit floats, which no caller can send: they are floats of 32 bits outside. Inputs are cast on their way in,
 //! outputs as they leave the engine.
 
-use super::int;
+use super::{fresh::Fresh, int};
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::{GraphProto, NodeProto, ValueInfoProto, tensor_proto::DataType, type_proto::Value};
 
 /// Says the graph's inputs and outputs to be of 32 bits, with casts between inputs and what is inside.
 pub(super) fn halves(graph: &mut GraphProto) {
     let filled: HashSet<String> = graph.initializer.iter().map(|tensor| tensor.name.clone()).collect();
+    let mut fresh = Fresh::of(graph);
     let (mut inner, mut casts) = (HashMap::new(), Vec::new());
     for input in graph.input.iter_mut().filter(|input| !filled.contains(&input.name)) {
         if widened(input) {
-            let name = format!("half.{}", input.name);
+            let name = fresh.name("half", &input.name);
             casts.push(cast(&input.name, &name));
             inner.insert(input.name.clone(), name);
         }

@@ -1,25 +1,25 @@
 //! Sums that are normalised at once, as onnxruntime's optimiser writes them for transformers, said as sums and normalisations: tract
 //! forgets the bias of one and wants the shift of the other.
 
-use super::int;
+use super::{fresh::Fresh, int};
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, attribute_proto::AttributeType};
 
 /// Where neither attribute nor graph says what is added to a variance.
 const EPSILON: f32 = 1e-12;
 
 /// Says each such operator otherwise. One whose means or deviations are asked for stays, and is refused by name.
-pub(super) fn norms(graph: &mut GraphProto) {
+pub(super) fn norms(graph: &mut GraphProto, fresh: &mut Fresh) {
     for mut node in std::mem::take(&mut graph.node) {
         let inner = node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
-        inner.for_each(norms);
-        match said(&node) {
+        inner.for_each(|graph| norms(graph, fresh));
+        match said(&node, fresh) {
             Some(nodes) => graph.node.extend(nodes),
             None => graph.node.push(node),
         }
     }
 }
 
-fn said(node: &NodeProto) -> Option<Vec<NodeProto>> {
+fn said(node: &NodeProto, fresh: &mut Fresh) -> Option<Vec<NodeProto>> {
     let operator = match &*node.op_type {
         "SkipLayerNormalization" => "LayerNormalization",
         "SkipSimplifiedLayerNormalization" => "SimplifiedLayerNormalization",
@@ -35,7 +35,7 @@ fn said(node: &NodeProto) -> Option<Vec<NodeProto>> {
         "LayerNormalization" => (given(&node.input, 3), given(&node.input, 4)),
         _ => (None, given(&node.input, 3)),
     };
-    let sum = asked(3).unwrap_or_else(|| format!("{output}.sum"));
+    let sum = asked(3).unwrap_or_else(|| fresh.name("sum", &output));
     let plain = |op_type: &str, input: Vec<String>, output: &str| NodeProto {
         op_type: op_type.into(),
         input,
@@ -44,7 +44,7 @@ fn said(node: &NodeProto) -> Option<Vec<NodeProto>> {
     };
     let mut nodes = Vec::new();
     if let Some(bias) = bias {
-        let part = format!("{sum}.part");
+        let part = fresh.name("part", &output);
         nodes.extend([plain("Add", vec![x, skip], &part), plain("Add", vec![part.clone(), bias], &sum)]);
     } else {
         nodes.push(plain("Add", vec![x, skip], &sum));
@@ -76,7 +76,8 @@ mod tests {
             ..NodeProto::default()
         };
         let mut graph = GraphProto { node: vec![node], ..GraphProto::default() };
-        norms(&mut graph);
+        let mut fresh = Fresh::of(&graph);
+        norms(&mut graph, &mut fresh);
         graph.node.into_iter().map(|node| node.op_type).collect()
     }
 

@@ -4,7 +4,7 @@
 //! Products are summed as whole numbers and scaled once, as onnxruntime does; what goes by values one by one is computed in
 //! floats between a `DequantizeLinear` and a `QuantizeLinear`.
 
-use super::int;
+use super::{first_output, fresh::Fresh, int};
 use std::collections::HashMap;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType,
@@ -12,7 +12,7 @@ use tract_onnx::pb::{
 
 /// Says every such operator of the graph, and of those nested in it, otherwise. What cannot be said so stays, and is refused by name or
 /// left to tract.
-pub(super) fn quantised(graph: &mut GraphProto, opset: i64) {
+pub(super) fn quantised(graph: &mut GraphProto, opset: i64, fresh: &mut Fresh) {
     let several: HashMap<String, usize> = graph
         .initializer
         .iter()
@@ -22,9 +22,9 @@ pub(super) fn quantised(graph: &mut GraphProto, opset: i64) {
     let nodes = std::mem::take(&mut graph.node);
     for mut node in nodes {
         for inner in node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
-            quantised(inner, opset);
+            quantised(inner, opset, fresh);
         }
-        let mut said = Said::new(&node, &several);
+        let mut said = Said::new(fresh.name("quantised", first_output(&node)), &several);
         if said.node(&node, opset).is_some() {
             let Said { nodes, tensors, .. } = said;
             graph.node.extend(nodes);
@@ -71,8 +71,7 @@ fn ints(name: &str, ints: &[i64]) -> AttributeProto {
 }
 
 impl<'a> Said<'a> {
-    fn new(node: &NodeProto, several: &'a HashMap<String, usize>) -> Self {
-        let name = node.output.iter().find(|name| !name.is_empty()).cloned().unwrap_or_default();
+    fn new(name: String, several: &'a HashMap<String, usize>) -> Self {
         Self { several, name, nodes: Vec::new(), tensors: Vec::new() }
     }
 
@@ -122,7 +121,7 @@ impl<'a> Said<'a> {
     }
 
     fn named(&self, part: &str) -> String {
-        format!("quantised.{}.{part}", self.name)
+        format!("{}.{part}", self.name)
     }
 
     /// A node of one output, which is given back.
@@ -350,7 +349,8 @@ mod tests {
             ..NodeProto::default()
         };
         let mut graph = GraphProto { node: vec![node], ..GraphProto::default() };
-        quantised(&mut graph, opset);
+        let mut fresh = Fresh::of(&graph);
+        quantised(&mut graph, opset, &mut fresh);
         graph
     }
 

@@ -129,7 +129,7 @@ async fn test(folder: &Folder, rules: Rules, itself: Option<&Itself>) -> (Vec<Ve
     // A fraction of a second more would be no bound that a person means.
     let cpu_seconds = wall.as_secs().max(1);
     let Said { bytes, end } =
-        confined::run(Order { work: Work::Cases(header), files, cpu_seconds, wall }, itself).await;
+        confined::run(&Order { work: Work::Cases(header), files, cpu_seconds, wall }, itself).await;
     let (mut verdicts, mut lacking) = (BTreeMap::new(), Vec::new());
     for line in bytes.split(|byte| *byte == b'\n') {
         match serde_json::from_slice::<Line>(line) {

@@ -59,7 +59,7 @@ pub(super) struct Report {
 
 /// Checks a version, in a process of its own.
 pub(super) async fn run(subject: Subject, itself: Option<&Itself>) -> Report {
-    let Said { bytes, end } = confined::run(order(subject), itself).await;
+    let Said { bytes, end } = confined::run(&order(subject), itself).await;
     let report = end.and_then(|()| serde_json::from_slice(&bytes).context("its report is malformed"));
     report.unwrap_or_else(|error| {
         let words = format!("the process that ran the model gave no report: {error:#}");

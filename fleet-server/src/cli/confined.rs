@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tern_engine::sandbox::{self, Confinement};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{cases, check, draft};
+use super::{cases, check, draft, inspect};
 use crate::wording::size;
 
 /// Two versions may be tried, one after the other, where a probe has one; the second one's file lies beside the first.
@@ -34,8 +34,11 @@ pub(super) const WALL: Duration = sandbox::TRIAL_WALL.saturating_mul(VERSIONS as
 const MEMORY_BYTES: u64 = sandbox::TRIAL_MEMORY_BYTES + (256 << 20);
 /// Stdio and some air.
 const DESCRIPTORS: u64 = 16;
-/// Most that is read of what a child says, in bytes.
-const MAX_SAID: u64 = 64 << 20;
+/// Most that is read of what a child says, in bytes: the answers of a bundle's golden vectors in base64, and some air.
+const MAX_SAID: u64 = 96 << 20;
+/// What to do about a model that takes too long.
+const TOO_SLOW: &str =
+    "make the model smaller, and compute ahead what is constant in it: devices give a version no more time";
 /// The hidden command that the child runs.
 const COMMAND: &str = "run-confined";
 
@@ -64,6 +67,8 @@ impl Itself {
 /// What a child is to do, without the files.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Work {
+    /// Say what a file says about itself.
+    Facts,
     /// Check a version that somebody proposes.
     Version(check::Header),
     /// Run a model's test cases.
@@ -75,6 +80,7 @@ pub(super) enum Work {
 impl Work {
     fn carry_out(self, files: Vec<Vec<u8>>, inside: Inside, to: &mut dyn Write) -> anyhow::Result<()> {
         match self {
+            Self::Facts => inspect::carry_out(&files, to),
             Self::Version(header) => check::carry_out(header, files, inside, to),
             Self::Cases(header) => cases::carry_out(header, files, inside, to),
             Self::Trial(header) => draft::carry_out(header, files, inside, to),
@@ -141,25 +147,27 @@ pub(super) struct Said {
 }
 
 /// Has a child do the work; only where there is none to be had, and only in tests, this process does.
-pub(super) async fn run(order: Order, itself: Option<&Itself>) -> Said {
+pub(super) async fn run(order: &Order, itself: Option<&Itself>) -> Said {
     let Some(itself) = itself else { return unconfined(order) };
     let mut bytes = Vec::new();
-    let end = match tokio::time::timeout(order.wall, in_child(&order, itself, &mut bytes)).await {
+    let end = match tokio::time::timeout(order.wall, in_child(order, itself, &mut bytes)).await {
         Ok(end) => end,
-        Err(_) => Err(anyhow::anyhow!("it took longer than {} s", order.wall.as_secs())),
+        Err(_) => Err(anyhow::anyhow!("it took longer than {} s: {TOO_SLOW}", order.wall.as_secs())),
     };
     Said { bytes, end }
 }
 
 #[cfg(test)]
-fn unconfined(order: Order) -> Said {
+fn unconfined(order: &Order) -> Said {
     let mut bytes = Vec::new();
-    let end = order.work.carry_out(order.files, Inside::default(), &mut bytes);
+    let work = serde_json::to_vec(&order.work).and_then(|work| serde_json::from_slice::<Work>(&work));
+    let end = work.map_err(anyhow::Error::from);
+    let end = end.and_then(|work| work.carry_out(order.files.clone(), Inside::default(), &mut bytes));
     Said { bytes, end }
 }
 
 #[cfg(not(test))]
-fn unconfined(_: Order) -> Said {
+fn unconfined(_: &Order) -> Said {
     let why = "this program cannot find its own file to start itself again, so the model was not run";
     Said { bytes: Vec::new(), end: Err(anyhow::anyhow!(why)) }
 }
@@ -186,18 +194,25 @@ async fn in_child(order: &Order, itself: &Itself, said: &mut Vec<u8>) -> anyhow:
     let mut output = output.take(MAX_SAID);
     let (_, read) = tokio::join!(send, output.read_to_end(said));
     read.context("read what it says")?;
+    ensure!((said.len() as u64) < MAX_SAID, "it said more than the {} that are read of it", size(MAX_SAID));
     let status = child.wait().await.context("wait for its end")?;
-    ensure!(status.success(), "the process that ran the model ended with {status}{}", likely_cause(status.signal()));
+    ensure!(
+        status.success(),
+        "the process that ran the model ended with {status}{}",
+        likely_cause(status.signal(), order)
+    );
     Ok(())
 }
 
 /// Why a process that is confined most likely got a signal, with what to do about it.
-fn likely_cause(signal: Option<i32>) -> String {
+fn likely_cause(signal: Option<i32>, order: &Order) -> String {
     match signal.and_then(Signal::from_named_raw) {
         Some(Signal::ABORT) => {
             format!(": most likely it asked for more than the {} that it may have", size(MEMORY_BYTES))
         }
-        Some(Signal::XCPU) => ": it took more processor time than it may have".into(),
+        Some(Signal::XCPU) => {
+            format!(": it took more than the {} s of processor time that it may have: {TOO_SLOW}", order.cpu_seconds)
+        }
         Some(Signal::SYS) => ": it asked the kernel for something that it may not have".into(),
         _ => String::new(),
     }
@@ -289,15 +304,17 @@ mod tests {
     #[tokio::test]
     async fn one_that_dies_or_hangs_is_told_with_what_it_said_before() {
         let end = |said: &Said| format!("{:#}", said.end.as_ref().unwrap_err());
-        let dies = run(order(WALL), Some(&Itself::other("/bin/sh", &["-c", "echo begun; kill -9 $$"]))).await;
+        let dies = run(&order(WALL), Some(&Itself::other("/bin/sh", &["-c", "echo begun; kill -9 $$"]))).await;
         assert_eq!(dies.bytes, b"begun\n");
         assert!(end(&dies).contains("signal: 9"), "{}", end(&dies));
-        let aborts = run(order(WALL), Some(&Itself::other("/bin/sh", &["-c", "kill -ABRT $$"]))).await;
+        let aborts = run(&order(WALL), Some(&Itself::other("/bin/sh", &["-c", "kill -ABRT $$"]))).await;
         assert!(end(&aborts).contains("asked for more than the 1.3 GB"), "{}", end(&aborts));
         let hangs = Itself::other("/bin/sh", &["-c", "exec sleep 600"]);
-        let hangs = run(order(Duration::from_millis(100)), Some(&hangs)).await;
+        let hangs = run(&order(Duration::from_millis(100)), Some(&hangs)).await;
         assert!(end(&hangs).starts_with("it took longer than"), "{}", end(&hangs));
-        let none = run(order(WALL), Some(&Itself::other("/nonexistent", &[]))).await;
+        let endless = run(&order(WALL), Some(&Itself::other("/bin/sh", &["-c", "exec cat /dev/zero"]))).await;
+        assert!(end(&endless).starts_with("it said more than the"), "{}", end(&endless));
+        let none = run(&order(WALL), Some(&Itself::other("/nonexistent", &[]))).await;
         assert!(end(&none).starts_with("start the process"), "{}", end(&none));
     }
 }

@@ -25,11 +25,15 @@ use tern_engine::{
     Declared, Dim, Inspection, Limits, Tensor,
     golden::{self, Case, Tolerance},
 };
-use tern_protocol::{digest::Digest, ids::ModelName, manifest::is_plain_path};
+use tern_protocol::{
+    digest::Digest,
+    ids::ModelName,
+    manifest::{MAX_FILES, is_plain_path},
+};
 
 pub(super) use trial::{Header, carry_out};
 
-use super::{args, confined::Itself, output::Printer};
+use super::{args, confined::Itself, inspect, output::Printer};
 use crate::{
     bundle::{DESCRIPTION, MIN_GOLDEN_SETS},
     disk::{self, Access},
@@ -55,11 +59,12 @@ const SET: &str = "test_data_set_";
 
 pub(super) async fn run(order: &args::Check, itself: Option<&Itself>, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     let place = Place::of(order)?;
-    let limits = Limits::default();
-    let bytes = disk::read(&order.model, limits.file_bytes).with_context(|| format!("reading {}", place.shown()))?;
+    let bytes =
+        disk::read(&order.model, Limits::default().file_bytes).with_context(|| format!("reading {}", place.shown()))?;
     let bytes = bytes.with_context(|| format!("there is no file {}", place.shown()))?;
-    let facts = tern_engine::inspect(&bytes, &limits).with_context(|| place.shown())?;
+    let (facts, bytes) = inspect::facts(bytes, itself).await.with_context(|| place.shown())?;
     runnable(&facts, printer)?;
+    packable(&facts)?;
     let inputs = inputs(&facts.inputs, &order.dimensions)?;
     let reference = read_reference(order).await?;
     let table = reference.as_ref().map(|(table, _)| table);
@@ -215,6 +220,19 @@ fn runnable(facts: &Inspection, printer: &mut Printer<'_>) -> anyhow::Result<()>
         bail!("the engine lacks {}", what.join(", "));
     }
     facts.refusal.as_ref().map_or(Ok(()), |why| bail!("the engine refuses the model: {why}"))
+}
+
+/// Ends where the golden vectors would be more files than a bundle has.
+fn packable(facts: &Inspection) -> anyhow::Result<()> {
+    let (inputs, outputs) = (facts.inputs.len(), facts.outputs.len());
+    // Beside them there is the model, and may be a card and a reference profile.
+    let files = (inputs + outputs).saturating_mul(MIN_GOLDEN_SETS).saturating_add(3);
+    ensure!(
+        files <= MAX_FILES,
+        "the model has {inputs} inputs and {outputs} outputs, and {MIN_GOLDEN_SETS} golden vectors of them are more than the \
+         {MAX_FILES} files of a bundle: have it take and give fewer tensors"
+    );
+    Ok(())
 }
 
 /// The inputs as they will be served: only rows stay open. `sizes` are those of other dimensions that the file leaves open.

@@ -1,18 +1,63 @@
-//! `tern model inspect`: what an ONNX file says about itself. The file is decoded within bounds; nothing of it runs.
+//! `tern model inspect`: what an ONNX file says about itself. Nothing of it runs, and even so it is read in a process of its own, see
+//! [`confined`](super::confined).
 
-use anyhow::Context;
-use tern_engine::{Declared, Inspection, Limits, Opset, Quantisation};
+use std::io::Write;
 
-use super::{args, output::Printer};
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use tern_engine::{Declared, Inspection, Limits, Opset, Quantisation, sandbox};
+
+use super::{
+    args,
+    confined::{self, Itself, Order, Said, Work, say},
+    output::Printer,
+};
 use crate::{disk, wording::size};
 
-pub(super) fn run(order: &args::Inspect, printer: &mut Printer<'_>) -> anyhow::Result<()> {
-    let limits = Limits::default();
+/// What the child says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Told {
+    Facts(Box<Inspection>),
+    Refused(String),
+}
+
+pub(super) async fn run(
+    order: &args::Inspect,
+    itself: Option<&Itself>,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<()> {
     let place = || order.file.display().to_string();
-    let bytes = disk::read(&order.file, limits.file_bytes).with_context(|| format!("reading {}", place()))?;
+    let bytes =
+        disk::read(&order.file, Limits::default().file_bytes).with_context(|| format!("reading {}", place()))?;
     let bytes = bytes.with_context(|| format!("there is no file {}", place()))?;
-    let facts = tern_engine::inspect(&bytes, &limits).with_context(place)?;
+    let (facts, _) = facts(bytes, itself).await.with_context(place)?;
     printer.result(&facts, |p| tell(&facts, p))
+}
+
+/// The facts of a model file, and the file again.
+///
+/// # Errors
+/// Where it is no model, or takes the process down that reads it.
+pub(super) async fn facts(model: Vec<u8>, itself: Option<&Itself>) -> anyhow::Result<(Inspection, Vec<u8>)> {
+    let (cpu_seconds, wall) = (sandbox::TRIAL_CPU_SECONDS, sandbox::TRIAL_WALL);
+    let mut order = Order { work: Work::Facts, files: vec![model], cpu_seconds, wall };
+    let Said { bytes, end } = confined::run(&order, itself).await;
+    end?;
+    match serde_json::from_slice(&bytes).context("what was found in the file is malformed")? {
+        Told::Facts(facts) => Ok((*facts, order.files.swap_remove(0))),
+        Told::Refused(why) => bail!("{why}"),
+    }
+}
+
+/// The child's part.
+pub(super) fn carry_out(files: &[Vec<u8>], to: &mut dyn Write) -> anyhow::Result<()> {
+    let bytes = files.first().context("the model is missing")?;
+    let told = match tern_engine::inspect(bytes, &Limits::default()) {
+        Ok(facts) => Told::Facts(Box::new(facts)),
+        Err(error) => Told::Refused(error.to_string()),
+    };
+    Ok(say(&told, to)?)
 }
 
 fn tell(facts: &Inspection, printer: &mut Printer<'_>) -> anyhow::Result<()> {

@@ -6,17 +6,20 @@ use std::{io::Write, time::Duration};
 use anyhow::{Context, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
-use tern_engine::{Limits, Model, Tensor, tensor_from_pb, tensor_to_pb};
+use tern_engine::{Limits, Model, Tensor, sandbox, tensor_from_pb, tensor_to_pb};
 
 use crate::{
     cli::confined::{self, Inside, Itself, Order, Said, Work, say},
     clock::Moment,
+    wording::size,
 };
 
 /// Measuring ends after this even where calls are left.
 const MEASURING: Duration = Duration::from_secs(2);
 /// No more rows are judged after this.
 const JUDGING: Duration = Duration::from_secs(20);
+/// Most bytes of answers, as files: a device takes no more of golden vectors.
+const MAX_ANSWERS: usize = 64 << 20;
 /// Most calls that are measured.
 const CALLS: usize = 2_000;
 
@@ -84,7 +87,7 @@ pub(in crate::cli) fn carry_out(
         Err(error) => return Ok(say(&refused(error.into()), to)?),
     };
     say(&Line::Loaded(micros(start.elapsed())), to)?;
-    let (mut measured, running) = (Vec::new(), Moment::now());
+    let (mut measured, mut said, running) = (Vec::new(), 0, Moment::now());
     for (at, inputs) in header.cases.iter().enumerate() {
         if at >= header.measured && running.elapsed() > JUDGING {
             break;
@@ -93,8 +96,15 @@ pub(in crate::cli) fn carry_out(
             files.by_ref().take(*inputs).map(|bytes| tensor_from_pb(&bytes)).collect::<Result<_, _>>()?;
         match model.run(&inputs) {
             Ok(outputs) => {
-                let text = |tensor: &Tensor| STANDARD.encode(tensor_to_pb(tensor, ""));
-                say(&Line::Answer(outputs.iter().map(text).collect()), to)?;
+                let files: Vec<_> = outputs.iter().map(|tensor| tensor_to_pb(tensor, "")).collect();
+                said += files.iter().map(Vec::len).sum::<usize>();
+                if said > MAX_ANSWERS && at >= header.measured {
+                    break;
+                }
+                if said > MAX_ANSWERS {
+                    return Ok(say(&refused(too_long(header.measured)), to)?);
+                }
+                say(&Line::Answer(files.iter().map(|file| STANDARD.encode(file)).collect()), to)?;
             }
             Err(error) => return Ok(say(&refused(error.into()), to)?),
         }
@@ -105,6 +115,13 @@ pub(in crate::cli) fn carry_out(
     let (p50_us, p99_us, calls) = measure(&model, &measured)?;
     let peak_rss_bytes = inside.memory.peak_bytes().saturating_sub(before);
     Ok(say(&Line::Figures(Figures { p50_us, p99_us, calls, peak_rss_bytes }), to)?)
+}
+
+fn too_long(vectors: usize) -> anyhow::Error {
+    anyhow::anyhow!(
+        "its answers to {vectors} golden vectors take more than {}, which devices do not take: give it smaller outputs",
+        size(MAX_ANSWERS as u64)
+    )
 }
 
 fn measure(model: &Model, cases: &[Vec<Tensor>]) -> anyhow::Result<(u64, u64, usize)> {
@@ -144,8 +161,10 @@ pub(super) async fn run(
 ) -> anyhow::Result<Tried> {
     let header = Header { cases: cases.iter().map(Vec::len).collect(), measured };
     let files = [model].into_iter().chain(cases.iter().flatten().map(|tensor| tensor_to_pb(tensor, ""))).collect();
-    let order = Order { work: Work::Trial(header), files, cpu_seconds: confined::CPU_SECONDS, wall: confined::WALL };
-    let Said { bytes, end } = confined::run(order, itself).await;
+    // As a device tries a version, and the time that rows with right answers are given.
+    let cpu_seconds = sandbox::TRIAL_CPU_SECONDS + JUDGING.as_secs();
+    let order = Order { work: Work::Trial(header), files, cpu_seconds, wall: sandbox::TRIAL_WALL + JUDGING };
+    let Said { bytes, end } = confined::run(&order, itself).await;
     let (mut tried, mut is_whole) = (
         Tried {
             answers: Vec::new(),

@@ -121,6 +121,15 @@ fn dimensions_that_the_file_leaves_open_are_said_by_people() {
 }
 
 #[test]
+fn answers_longer_than_a_device_takes_are_refused_at_once() {
+    let desk = Desk::new();
+    desk.file("relu.onnx", &profile::relu_of(b"\x12\x05width"));
+    let refused = desk.check(NO_PYTHON, &["--dim", "width=1048576"]);
+    assert!(refused.refused().contains("its answers to 16 golden vectors take more than"), "{}", refused.err);
+    assert!(!desk.written());
+}
+
+#[test]
 fn a_reference_gives_ranges_and_figures() {
     let desk = Desk::new();
     let reference = desk.file("rows.csv", rows().as_bytes());

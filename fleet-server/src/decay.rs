@@ -6,8 +6,8 @@
 //! they changed together with the cursor, in one transaction, and says on MQTT what is kept: so each row counts exactly
 //! once, whenever the server is killed.
 //!
-//! Windows of a version without a reference profile are not judged, and its status says so. First form: no objective, since
-//! no manifest names one yet.
+//! Windows of a version without a reference profile are not judged, and its status says so. What is promised of a version, its
+//! objective, stands in the profile.
 
 pub mod alone;
 pub mod beside;
@@ -25,7 +25,7 @@ pub mod watch;
 pub mod windows;
 
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 use tern_protocol::twin::ModelState;
+use tern_stats::calendar::Coverage;
 
 /// Time from `now` to `then`, such as `12 s ago` or `in 6 d`.
 pub(crate) fn relative(then: Timestamp, now: Timestamp) -> String {
@@ -94,9 +95,48 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// Stretches of the year that are told one by one.
+const STRETCHES: usize = 4;
+
+/// The days of the year that a reference saw, such as `5 Mar to 30 Aug`. The year is a circle: what goes on over New Year is
+/// one stretch.
+pub(crate) fn days_of_year(covered: &Coverage) -> String {
+    let mut stretches = covered.ranges().to_vec();
+    if let (Some([0, _]), Some([_, (364..)])) = (stretches.first(), stretches.last())
+        && stretches.len() > 1
+    {
+        let first = stretches.remove(0);
+        let last = stretches.pop();
+        stretches.extend(last.map(|last| [last[0], first[1]]));
+    }
+    // The name of a day in a year that is no leap year: phases lie within a day of the calendar's anyway.
+    let name = |day: u16| {
+        let new_year = jiff::civil::date(1970, 1, 1);
+        new_year.saturating_add(jiff::Span::new().days(day.min(364))).strftime("%-d %b").to_string()
+    };
+    let tell =
+        |[from, to]: &[u16; 2]| if from == to { name(*from) } else { format!("{} to {}", name(*from), name(*to)) };
+    let mut told: Vec<_> = stretches.iter().take(STRETCHES).map(tell).collect();
+    if stretches.len() > STRETCHES {
+        told.push(format!("{} more", stretches.len() - STRETCHES));
+    }
+    told.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_of_the_year_are_told_as_stretches_and_new_year_ends_none() {
+        let told = |days: &[std::ops::RangeInclusive<u16>]| days_of_year(&Coverage::of(days.iter().cloned().flatten()));
+        assert_eq!(told(&[63..=241]), "5 Mar to 30 Aug");
+        assert_eq!(told(&[0..=50, 320..=365]), "17 Nov to 20 Feb");
+        assert_eq!(told(&[0..=50, 100..=100, 320..=364]), "11 Apr, 17 Nov to 20 Feb");
+        assert_eq!((told(&[]), told(&[0..=365])), (String::new(), "1 Jan to 31 Dec".into()));
+        let many = [20..=21, 60..=61, 100..=101, 140..=141, 180..=181, 220..=221];
+        assert!(told(&many).ends_with("21 May to 22 May, 2 more"), "{}", told(&many));
+    }
 
     #[test]
     fn times_are_told_in_the_unit_that_fits() {

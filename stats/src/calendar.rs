@@ -191,6 +191,11 @@ impl Coverage {
         self.0.is_empty()
     }
 
+    /// The days that were seen, 0 to 365: ranges, both ends included, in order.
+    pub fn ranges(&self) -> &[[u16; 2]] {
+        &self.0
+    }
+
     /// Whether a day was seen, or lies within a week of one where the days span the year; the year is a circle.
     pub fn holds(&self, day: u16) -> bool {
         let (day, slack) = (i32::from(day), if self.spans_year() { i32::from(SLACK) } else { 0 });

@@ -72,7 +72,8 @@ impl Control {
     /// level that the detector will alarm at.
     ///
     /// The slope is shrunk to 1: `(cov + k) / (var + k)`, `k` the residual variance over 0.15 squared, which is the
-    /// posterior mean under a normal prior. A score seen too rarely goes on as if the devices were alike.
+    /// posterior mean under a normal prior. Of a score seen too rarely what is learned `before` stays, and without that it goes on
+    /// as if the devices were alike.
     ///
     /// # Errors
     /// [`Refusal::Learning`] before 50 windows; [`Refusal::Shape`] where a window is of another shape.
@@ -82,6 +83,7 @@ impl Control {
         design: &Design,
         devices: usize,
         alarm: f64,
+        before: Option<&Self>,
     ) -> Result<Self, Refusal> {
         if history.len() < MIN_WINDOWS {
             return Err(Refusal::Learning { have: history.len(), need: MIN_WINDOWS });
@@ -107,8 +109,9 @@ impl Control {
             };
             let seen = residuals.iter().flatten().count() >= series::MIN_SEEN;
             let fitted = if seen { series::fit(&residuals, design, &terms) } else { None };
-            match fitted {
-                Some(fitted) => (control.slopes[k], control.scores[k]) = (slope, fitted),
+            let known = || before.and_then(|before| Some((*before.slopes.get(k)?, before.scores.get(k)?.clone())));
+            match fitted.map(|fitted| (slope, fitted)).or_else(known) {
+                Some(learned) => (control.slopes[k], control.scores[k]) = learned,
                 None => control.scores[k].beta = vec![0.0; design.columns()],
             }
         }
@@ -224,11 +227,15 @@ mod tests {
         let past =
             |i| Past { own: vec![reading(wave(i, 37) + 0.1 * wave(i, 53) + 3.0)], medians: vec![Some(wave(i, 37))] };
         let history: Vec<_> = (0..80).map(past).collect();
-        let learn = |n: usize| Control::learn(&[profile()], &history[..n], &Design::level(n), 8, 8e3);
+        let learn = |n: usize| Control::learn(&[profile()], &history[..n], &Design::level(n), 8, 8e3, None);
         assert_eq!(learn(49), Err(Refusal::Learning { have: 49, need: 50 }));
         let control = learn(80).unwrap();
         assert!(control.is_sound(1) && !control.is_sound(2));
         assert!((control.scores[0].beta[0] - 3.0).abs() < 0.1 && control.scores[0].sigma < 0.2);
+        let unseen = vec![Past { own: vec![None], medians: vec![Some(1.0)] }; 50];
+        let again = |before| Control::learn(&[profile()], &unseen, &Design::level(50), 8, 8e3, before).unwrap();
+        assert_eq!(again(Some(&control)), control, "what was learned stays");
+        assert_eq!((again(None).slopes[0], again(None).scores[0].beta[0]), (1.0, 0.0), "alike");
         let back: Control = serde_json::from_str(&serde_json::to_string(&control).unwrap()).unwrap();
         assert_eq!(back, control);
     }

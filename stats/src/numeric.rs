@@ -18,6 +18,8 @@ pub const CLIP: f64 = 8.0;
 pub const DIFFERENCE_CLIP: f64 = 6.0;
 /// A value is out of range beyond the reference's range widened by this share of it on both sides.
 pub const RANGE_MARGIN: f64 = 0.25;
+/// A standard deviation of less than this share of the values is their rounding: ten thousand times that of a 64-bit float.
+const ROUNDING: f64 = 1e-12;
 
 /// What a device needs to know of a reference to count against it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,7 +40,8 @@ impl Ruler {
     /// The ruler of a sample, in any order; `None` where no value is finite.
     ///
     /// The standard deviation is that of the values clipped to their 0.1 and 99.9 percentiles, so that a rare error
-    /// code (-9999) cannot set the scale. A constant gets a millionth of its size: any change of it is then large.
+    /// code (-9999) cannot set the scale. A constant gets a millionth of its size: any change of it is then large. What varies by
+    /// more than rounding is none, however large it is.
     pub fn of_sample(values: &[f64]) -> Option<Self> {
         let mut sorted: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
@@ -52,7 +55,8 @@ impl Ruler {
         let sd = (shifted().map(|x| (x - mean).powi(2) / count).sum::<f64>()).sqrt();
         let edges = Edges::of_sample(&sorted, CELLS);
         let median = math::median(&mut sorted)?;
-        let sd = math::rounded(sd.max(median.abs() * 1e-6).max(1e-9), 6);
+        let is_constant = sd <= median.abs() * ROUNDING;
+        let sd = math::rounded(if is_constant { median.abs() * 1e-6 } else { sd }.max(1e-9), 6);
         Some(Self { edges, median, sd, min, max })
     }
 
@@ -277,6 +281,18 @@ mod tests {
         [0.0, 0.0, f64::MAX].iter().for_each(|x| finest.update(Some(*x)));
         let sums = finest.take();
         assert_eq!((sums.s1, sums.sd_sum, sums.flat), (8.0, 6.0, 1));
+    }
+
+    #[test]
+    fn the_scale_is_the_spread_at_any_level_and_a_constants_is_a_millionth() {
+        let noise = |i: u32| f64::from(i * 37 % 101) / 50.0 - 1.0;
+        let at = |level: f64, spread: f64| {
+            Ruler::of_sample(&(0..1010).map(|i| level + spread * noise(i)).collect::<Vec<_>>()).unwrap().sd
+        };
+        for level in [1e6, 1e7, -1e9] {
+            assert!((at(level, 1.0) - at(0.0, 1.0)).abs() < 1e-5, "{level}: {}", at(level, 1.0));
+            assert_eq!((at(level, 0.0), at(level, level * 1e-15)), (level.abs() * 1e-6, level.abs() * 1e-6));
+        }
     }
 
     #[test]

@@ -164,6 +164,7 @@ impl Window {
                 name: feature.name.clone(),
                 is_category: matches!(feature.kind, tern_stats::profile::Kind::Categorical(_)),
                 smallest: feature.mde,
+                season: told::season(profile.calendar.as_ref(), &feature.covered),
             });
             Sees {
                 windows: profile.windows.into(),

@@ -192,6 +192,20 @@ fn a_refusal_that_is_past_is_not_shown_as_one_that_stands() {
 }
 
 #[test]
+fn a_model_says_which_days_of_the_year_its_profile_knows() {
+    let place = place("/models/demo/meter-digits");
+    let page = pages::page(&shown(view(&place)), &place, at(0), None).into_string();
+    let row = |name: &str| {
+        let (_, rest) = page.split_once(name).unwrap_or_else(|| panic!("{name} on {page}"));
+        rest.split_once("</tr>").unwrap().0.to_owned()
+    };
+    let (all, part) = (row("sight-mean(image)"), row("sight-contrast(image)"));
+    assert!(all.contains("<td>all</td>"), "{all}");
+    assert!(part.contains("5 Mar to 30 Aug") && part.contains("only: on others little is looked for"), "{part}");
+    assert!(page.contains("none: its rows had no times"));
+}
+
+#[test]
 fn a_model_without_a_profile_says_that_nothing_would_be_seen() {
     let place = place("/models/demo/meter-digits");
     let View::Model(mut view) = view(&place) else { panic!("a model") };

@@ -195,6 +195,19 @@ pub struct Sight {
     /// The smallest constant change found in about ten windows, in reference standard deviations; none where the profile
     /// names none.
     pub smallest: Option<f64>,
+    /// What of the year its reference knows.
+    pub season: Season,
+}
+
+/// What of the year a reference knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Season {
+    /// All of it.
+    Whole,
+    /// These days, for people.
+    Part(String),
+    /// Nothing: its rows had no times.
+    Timeless,
 }
 
 /// A rollout in a list.

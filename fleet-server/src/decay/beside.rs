@@ -19,7 +19,10 @@ pub struct Beside {
     state: State,
     learned: Option<Control>,
     /// Quiet windows until something is learned from them, again: of each, its own readings and then the medians; NaN for none.
-    /// They are written down with every round of every device, so they are as small as they can be.
+    /// They are written down with every round of every device, so they are as small as they can be; [`Judge::beside`] leaves
+    /// the profile's level out of them, so 32 bits lose nothing that counts.
+    ///
+    /// [`Judge::beside`]: super::judge::Judge::beside
     history: Vec<f32>,
 }
 
@@ -70,7 +73,7 @@ impl Beside {
         let past = past(&std::mem::take(&mut self.history), scores);
         let design = Design::level(past.len());
         // What cannot be learned from is let go, and what was learned before stays.
-        if let Ok(control) = Control::learn(scores, &past, &design, cohort, threshold) {
+        if let Ok(control) = Control::learn(scores, &past, &design, cohort, threshold, self.learned.as_ref()) {
             self.learned = Some(control);
             self.state = State::new(scores.len());
         }
@@ -95,3 +98,6 @@ fn past(history: &[f32], scores: &[ScoreProfile]) -> Vec<Past> {
     };
     windows.map(window).collect()
 }
+
+#[cfg(test)]
+mod tests;

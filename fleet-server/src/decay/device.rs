@@ -228,14 +228,20 @@ impl DeviceWatch {
         });
     }
 
-    /// Holds the newest window against the medians of its cohort of `cohort` devices, in a fleet of `devices`.
-    pub fn beside(&mut self, judge: &Judge, medians: &[Vec<Option<f64>>], cohort: usize, devices: usize, when: When) {
-        let Some(newest) = &self.newest else { return };
+    /// Holds the newest window, [`Newest::beside`] of which is `own`, against the medians of its cohort of `cohort` devices, in
+    /// a fleet of `devices`.
+    pub fn beside(
+        &mut self,
+        judge: &Judge,
+        own: &Readings,
+        medians: &[Vec<Option<f64>>],
+        (cohort, devices): (usize, usize),
+        when: When,
+    ) {
         let threshold = judge.profile().threshold(devices);
         let is_quiet = self.marks.is_empty();
         let when = When { window: self.windows, ..when };
-        let readings = newest.beside(judge);
-        let features = judge.compared().zip(&readings).zip(medians).zip(&mut self.company);
+        let features = judge.compared().zip(own).zip(medians).zip(&mut self.company);
         let mut left = Vec::new();
         for (index, (((scores, own), medians), company)) in features.enumerate() {
             let outcome = company.observe(scores, own, medians, (cohort, threshold), &mut left);

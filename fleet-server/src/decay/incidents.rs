@@ -146,16 +146,18 @@ fn summary(verdict: &Verdict) -> String {
         }
         IncidentKind::DeviceFault => format!("{who} differ from the reference in {what}; nothing blames the device"),
         IncidentKind::PopulationChange => format!("{who}: {what} changed from the reference"),
-        IncidentKind::ObjectiveBreached => "more errors than promised".into(),
-        IncidentKind::ModelBroken => {
-            let first = verdict.evidence.first();
-            let percent =
-                |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share));
-            let (seen, allowed) = (first.and_then(|e| e.share), first.and_then(|e| e.limit));
-            format!("{} of labels were errors where the confidence allows for {}", percent(seen), percent(allowed))
-        }
+        IncidentKind::ObjectiveBreached => errors(verdict, "the objective"),
+        IncidentKind::ModelBroken => errors(verdict, "the confidence"),
         IncidentKind::LatencyOrErrors => format!("inferences fail on {who}"),
     }
+}
+
+/// What labels said of what `allows` for a share of errors.
+fn errors(verdict: &Verdict, allows: &str) -> String {
+    let first = verdict.evidence.first();
+    let percent = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share));
+    let (seen, allowed) = (first.and_then(|e| e.share), first.and_then(|e| e.limit));
+    format!("{} of labels were errors where {allows} allows for {}", percent(seen), percent(allowed))
 }
 
 /// Names for people: the first few, and how many more there are.

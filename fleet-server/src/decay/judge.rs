@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use tern_stats::{
+    calendar::Row,
+    cohort,
     labels::Labels,
-    profile::{FeatureProfile, Kind, Profile, ScoreProfile, Unit},
+    profile::{Confidence, FeatureProfile, Kind, Profile, ScoreProfile, Unit},
     scores::{Reader, Reading, Score},
     window::{Sums, Window},
 };
@@ -55,13 +57,15 @@ impl Judge {
 
     /// Readings of a window whose middle is `middle` as it is held to those of other devices.
     ///
-    /// Days and weeks keep their season: a profile for all has nobody's own, and of what it would leave of a device whose
-    /// swing is another the cohort's median says nothing, while of the whole it is a line. Windows by rows of one round lie at
-    /// several times, so theirs is taken out. Location and spread are left out: they go by cells, which end where the
-    /// reference does, for each device at another time of the year.
+    /// Days and weeks lose the profile's level and keep their season: a profile for all has nobody's own, and of what it would
+    /// leave of a device whose swing is another the cohort's median says nothing, while of the whole it is a line. A day or
+    /// week of no known time is none of the round's: nothing is left of it. Windows by rows of one round lie at several times,
+    /// so their season is taken out too. Location and spread are left out: they go by cells, which end where the reference
+    /// does, for each device at another time of the year.
     pub fn beside(&self, readings: &Readings, middle: f64) -> Readings {
         let mut beside = match self.profile.unit {
-            Unit::Day | Unit::Week => readings.clone(),
+            Unit::Day | Unit::Week if middle.is_finite() => self.less(readings, &Row::LEVEL),
+            Unit::Day | Unit::Week => readings.iter().map(|readings| vec![None; readings.len()]).collect(),
             Unit::Rows => self.centred(readings, middle),
         };
         for (readings, feature) in beside.iter_mut().zip(self.watched()) {
@@ -75,18 +79,43 @@ impl Judge {
     /// Readings of a window whose middle is `middle` less what the profile leads to expect at that time. None are left where
     /// a season goes by a time that is not known.
     pub fn centred(&self, readings: &Readings, middle: f64) -> Readings {
-        let row = self.profile.row(middle);
+        self.less(readings, &self.profile.row(middle))
+    }
+
+    fn less(&self, readings: &Readings, row: &Row) -> Readings {
         let less =
-            |own: Reading, score: &ScoreProfile| Some(score.centred(own, &row)).filter(|left| left.value.is_finite());
+            |own: Reading, score: &ScoreProfile| Some(score.centred(own, row)).filter(|left| left.value.is_finite());
         let of = |(readings, feature): (&Vec<Option<Reading>>, &FeatureProfile)| {
             readings.iter().zip(&feature.scores).map(|(own, score)| own.and_then(|own| less(own, score))).collect()
         };
         readings.iter().zip(self.watched()).map(of).collect()
     }
 
+    /// The medians of a cohort's readings as they are [held](Self::beside) to one another, by feature and score.
+    pub fn medians<'r>(&self, cohort: impl Iterator<Item = &'r Readings>) -> Vec<Vec<Option<f64>>> {
+        let cohort: Vec<_> = cohort.collect();
+        let of = |feature: usize| {
+            let column: Vec<_> = cohort.iter().map(|readings| &readings[feature][..]).collect();
+            let mut out = Vec::new();
+            // Readings of one judge are of one shape; without a median nothing is concluded.
+            if cohort::medians(&column, &mut out).is_err() {
+                out.clear();
+            }
+            out
+        };
+        (0..self.features()).map(of).collect()
+    }
+
     /// Confidence bins that labels are counted in; 0 where the profile has none.
     pub fn bins(&self) -> usize {
         self.profile.confidence.as_ref().map_or(0, |confidence| confidence.bins.len())
+    }
+
+    /// The confidences that errors are held to. One bin tells nothing about confidence: the objective speaks for it, where there
+    /// is one.
+    pub fn confidence(&self) -> Option<&Confidence> {
+        let speaks = |confidence: &&Confidence| confidence.bins.len() > 1 || self.profile.objective.is_none();
+        self.profile.confidence.as_ref().filter(speaks)
     }
 
     /// A window that was counted under this profile, with a bin for each of the profile's; none of another. One that does

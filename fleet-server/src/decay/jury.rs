@@ -1,4 +1,4 @@
-//! Which labels of a round count: no device alone may say that the model is broken, or that it is not.
+//! Which labels of a round count: no device alone may say that the model is broken or below its promise, or that it is not.
 //!
 //! A device counts for no more labels than twice the lower median of all that returned some; that rests on how many there
 //! are, never on what they say, so the bets stay fair. And of three devices or more, the evidence is the lesser of that of
@@ -8,6 +8,7 @@
 
 use tern_protocol::ids::DeviceId;
 use tern_stats::{
+    ShapeMismatch,
     calibration::{self, TOLERANCE},
     labels::{Labels, Mixture, Verdict, merge_labels},
     profile::Confidence,
@@ -18,6 +19,39 @@ use tern_stats::{
 const FEWEST: usize = 3;
 /// How many times the lower median a device may count for.
 const MOST_TIMES: u64 = 2;
+
+/// What labels are held to.
+#[derive(Debug, Clone, Copy)]
+pub enum Promise<'a> {
+    /// In each bin of confidence, the errors that were seen there when the model was good.
+    Confidence(&'a Confidence),
+    /// One error rate for all labels, whatever the model said of itself.
+    Objective(f64),
+}
+
+impl Promise<'_> {
+    /// Errors that it allows for.
+    pub fn allowed(&self, labels: &[Labels]) -> f64 {
+        match self {
+            Self::Confidence(confidence) => {
+                let bins = confidence.bins.iter().zip(labels);
+                bins.map(|(bin, own)| (bin.error_rate() + TOLERANCE) * own.n as f64).sum()
+            }
+            Self::Objective(rate) => rate * slo::total(labels).n as f64,
+        }
+    }
+
+    fn observe(&self, state: &mut Mixture, labels: &[Labels], arl: f64) -> Result<Verdict, ShapeMismatch> {
+        match self {
+            Self::Confidence(confidence) => calibration::observe(state, confidence, labels, TOLERANCE, arl),
+            Self::Objective(rate) => Ok(slo::observe(state, *rate, slo::total(labels), arl)),
+        }
+    }
+
+    fn excess(&self, juror: &Juror) -> f64 {
+        slo::total(&juror.labels).errors as f64 - self.allowed(&juror.labels)
+    }
+}
 
 /// The labels of one device in a round.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,21 +72,21 @@ pub struct Said {
 }
 
 /// Weighs the labels of a round; none where there are none.
-pub fn weigh(state: &mut Mixture, confidence: &Confidence, mut jury: Vec<Juror>, arl: f64) -> Option<Said> {
+pub fn weigh(state: &mut Mixture, promise: Promise<'_>, mut jury: Vec<Juror>, arl: f64) -> Option<Said> {
     jury.retain(|juror| slo::total(&juror.labels).n > 0);
     level(&mut jury);
-    let all = sum(confidence, jury.iter())?;
+    let all = sum(jury.iter())?;
     let mut doubting = state.clone();
-    let said = calibration::observe(state, confidence, &all, TOLERANCE, arl).ok()?;
+    let said = promise.observe(state, &all, arl).ok()?;
     let said = Said { verdict: said, labels: all };
     if jury.len() < FEWEST {
         return Some(said);
     }
-    let worst = jury.iter().enumerate().max_by(|a, b| excess(confidence, a.1).total_cmp(&excess(confidence, b.1)));
+    let worst = jury.iter().enumerate().max_by(|a, b| promise.excess(a.1).total_cmp(&promise.excess(b.1)));
     let worst = worst.map(|(index, _)| index)?;
     let others = jury.iter().enumerate().filter(|(index, _)| *index != worst).map(|(_, juror)| juror);
-    let others = sum(confidence, others)?;
-    let doubted = calibration::observe(&mut doubting, confidence, &others, TOLERANCE, arl).ok()?;
+    let others = sum(others)?;
+    let doubted = promise.observe(&mut doubting, &others, arl).ok()?;
     if doubted.evidence >= said.verdict.evidence {
         return Some(said);
     }
@@ -60,23 +94,12 @@ pub fn weigh(state: &mut Mixture, confidence: &Confidence, mut jury: Vec<Juror>,
     Some(Said { verdict: doubted, labels: others })
 }
 
-/// Errors that the confidence allows for.
-pub fn allowed(confidence: &Confidence, labels: &[Labels]) -> f64 {
-    confidence.bins.iter().zip(labels).map(|(bin, own)| (bin.error_rate() + TOLERANCE) * own.n as f64).sum()
-}
-
-fn excess(confidence: &Confidence, juror: &Juror) -> f64 {
-    slo::total(&juror.labels).errors as f64 - allowed(confidence, &juror.labels)
-}
-
-fn sum<'a>(confidence: &Confidence, jury: impl Iterator<Item = &'a Juror>) -> Option<Vec<Labels>> {
-    let mut sum = vec![Labels::default(); confidence.bins.len()];
-    let mut is_empty = true;
+fn sum<'a>(mut jury: impl Iterator<Item = &'a Juror>) -> Option<Vec<Labels>> {
+    let mut sum = jury.next()?.labels.clone();
     for juror in jury {
         merge_labels(&mut sum, &juror.labels).ok()?;
-        is_empty = false;
     }
-    (!is_empty).then_some(sum)
+    Some(sum)
 }
 
 /// Brings those that returned far more labels than others down to what one device may count for.
@@ -114,10 +137,15 @@ mod tests {
         Juror { device: format!("cam-{index}").parse().unwrap(), labels: vec![Labels { n, errors }] }
     }
 
-    /// The round of the first alarm, in 60 rounds of `jury`.
+    /// The round of the first alarm, in 60 rounds of `jury`, by confidence and by an objective of as much.
     fn alarm(jury: impl Fn(u64) -> Vec<Juror>) -> Option<u64> {
-        let mut state = Mixture::default();
-        (0..60).find(|round| weigh(&mut state, &confidence(), jury(*round), ARL).unwrap().verdict.alarm)
+        let (known, mut states) = (confidence(), [Mixture::default(), Mixture::default()]);
+        let [first, second] = [Promise::Confidence(&known), Promise::Objective(0.06)].map(|promise| {
+            let state = &mut states[usize::from(matches!(promise, Promise::Objective(_)))];
+            (0..60).find(|round| weigh(state, promise, jury(*round), ARL).unwrap().verdict.alarm)
+        });
+        assert_eq!(first.is_some(), second.is_some(), "{first:?} {second:?}");
+        first.max(second)
     }
 
     fn with(one: Juror, errors: u64) -> Vec<Juror> {
@@ -148,6 +176,8 @@ mod tests {
     fn one_or_two_are_believed() {
         assert!(alarm(|_| vec![juror(0, 40, 20)]).is_some());
         assert!(alarm(|_| vec![juror(0, 40, 20), juror(1, 40, 20)]).is_some());
-        assert!(weigh(&mut Mixture::default(), &confidence(), vec![juror(0, 0, 0)], ARL).is_none());
+        for promise in [Promise::Confidence(&confidence()), Promise::Objective(0.06)] {
+            assert!(weigh(&mut Mixture::default(), promise, vec![juror(0, 0, 0)], ARL).is_none());
+        }
     }
 }

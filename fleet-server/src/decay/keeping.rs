@@ -25,7 +25,7 @@ use crate::{
 pub type Policy = Arc<dyn Fn(IncidentKind, &Incident, Change) -> Vec<(&'static str, &'static str)> + Send + Sync>;
 
 /// A stored row as the detector takes it.
-pub fn committed(row: TelemetryRow) -> Committed {
+fn committed(row: TelemetryRow) -> Committed {
     let item = match postcard::take_from_bytes::<Item>(&row.item) {
         Ok((item, [])) => Some(item),
         Ok(_) | Err(_) => {
@@ -74,6 +74,17 @@ pub fn restore(state: DetectorState, standard: impl Fn(&ModelVersion) -> Standar
         }
     }
     detector
+}
+
+/// Takes in a batch of rows, and then the time up to `until` in milliseconds since 1970 where no row says it; returns what is to be
+/// written in one transaction.
+pub fn batch(detector: &mut Detector, rows: Vec<TelemetryRow>, until: Option<i64>, policy: &Policy) -> Advance {
+    let (from, mut touched) = (detector.cursor, Touched::default());
+    rows.into_iter().map(committed).for_each(|row| detector.take(row, &mut touched));
+    if let Some(until) = until {
+        detector.pass(until, &mut touched);
+    }
+    advance(detector, from, touched, policy)
 }
 
 /// What a batch changed, to be written in one transaction.

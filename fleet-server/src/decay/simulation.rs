@@ -5,15 +5,19 @@
 use std::sync::Arc;
 
 use tern_protocol::report::v1::{Correction, Item};
-use tern_stats::window::Window;
+use tern_stats::{
+    cells::Edges,
+    profile::{Bin, Confidence},
+    window::Window,
+};
 
 use super::{
     detector::{Committed, Standard, Subject, Touched},
     keeping::{self, Policy},
 };
-use crate::forms::incident::{Cause, IncidentKind, Resolution, Severity};
+use crate::forms::incident::{Cause, IncidentKind, Layer, Resolution, Severity};
 
-mod fleet;
+pub(crate) mod fleet;
 use fleet::*;
 
 #[test]
@@ -100,17 +104,73 @@ fn a_change_that_comes_to_all_at_once_accuses_nobody_on_the_way() {
     }
 }
 
+/// What labels say of a model that is wrong more often than its confidence and its publisher allow for.
+const WRONG: [(IncidentKind, Severity); 2] =
+    [(IncidentKind::ObjectiveBreached, Severity::Alarm), (IncidentKind::ModelBroken, Severity::Critical)];
+
+/// Kinds and severities that were opened, in the order of kinds, and the round of the last.
+fn wrong(fleet: &Fleet) -> (Vec<(IncidentKind, Severity)>, usize) {
+    let opened = fleet.opened();
+    let mut kinds: Vec<_> = opened.iter().map(|(_, kind, severity)| (*kind, *severity)).collect();
+    kinds.sort();
+    (kinds, opened.iter().map(|(round, _, _)| *round).max().unwrap_or(0))
+}
+
 #[test]
-fn wrong_labels_say_that_the_model_is_broken_and_nothing_else() {
+fn wrong_labels_say_that_the_model_is_broken_and_breaches_its_objective_and_nothing_else() {
     for seed in 70..74 {
         let mut fleet = Fleet::new(seed, 8);
         fleet.rounds(20, clean);
         fleet.rounds(10, |_| Harm { broken: 0.2, ..Harm::default() });
-        let opened = fleet.opened();
-        println!("seed {seed}: {opened:?} {:?}", fleet.open().first().map(|(_, incident)| &incident.summary));
-        assert_eq!(opened.len(), 1);
-        assert_eq!((opened[0].1, opened[0].2), (IncidentKind::ModelBroken, Severity::Critical));
-        assert!(opened[0].0 - 20 <= 3);
+        let (kinds, last) = wrong(&fleet);
+        for (kind, incident) in fleet.open() {
+            println!("seed {seed}: {kind:?} {}", incident.summary);
+        }
+        assert_eq!(kinds, WRONG);
+        assert!(last - 20 <= 3, "{:?}", fleet.opened());
+        fleet.rounds(15, clean);
+        assert_eq!(fleet.open().len(), 0);
+        assert_eq!(fleet.ended(IncidentKind::ObjectiveBreached), [Resolution::Quiet]);
+    }
+}
+
+#[test]
+fn harder_inputs_that_the_confidence_knows_breach_the_objective_and_break_no_model() {
+    for seed in 75..79 {
+        let mut fleet = Fleet::new(seed, 8);
+        fleet.rounds(20, clean);
+        assert_eq!(fleet.opened(), []);
+        fleet.rounds(20, |_| Harm { harder: 1.5, ..Harm::default() });
+        let open = fleet.open();
+        println!("seed {seed}: {:?} {}", fleet.opened(), open[0].1.summary);
+        let kinds: Vec<_> = open.iter().map(|(kind, incident)| (*kind, incident.severity, incident.cause)).collect();
+        assert_eq!(kinds, [(IncidentKind::ObjectiveBreached, Severity::Alarm, Cause::Model)]);
+        let piece = &open[0].1.evidence[0];
+        let (_, watch) = fleet.detector.subjects[&fleet.model].watching.as_ref().unwrap();
+        let objective = fleet.detector.subjects[&fleet.model].figures().objective.unwrap();
+        assert!(piece.layer == Layer::Slo && piece.device.is_none() && piece.share > piece.limit, "{piece:?}");
+        assert!((piece.limit.unwrap() - objective).abs() < 1e-9 && watch.broken.is_none());
+        assert!(fleet.opened()[0].0 - 20 <= 3);
+    }
+}
+
+#[test]
+fn a_profile_of_one_confidence_bin_is_held_to_its_objective_alone_and_one_without_an_objective_to_its_bin() {
+    for (objective, kind) in [(Some(0.12), IncidentKind::ObjectiveBreached), (None, IncidentKind::ModelBroken)] {
+        let mut fleet = Fleet::new(64, 8);
+        let mut profile = (*fleet.profile).clone();
+        let bins = &profile.confidence.as_ref().unwrap().bins;
+        let all = bins.iter().fold((0, 0), |(n, errors), bin| (n + bin.n, errors + bin.errors));
+        let bins = vec![Bin { n: all.0, errors: all.1 }];
+        profile.confidence = Some(Confidence { edges: Edges::new(vec![]).unwrap(), bins });
+        profile.objective = objective;
+        profile.check().unwrap();
+        fleet.profile = Arc::new(profile);
+        fleet.watch();
+        fleet.rounds(20, clean);
+        assert_eq!(fleet.opened(), []);
+        fleet.rounds(10, |_| Harm { broken: 0.2, ..Harm::default() });
+        assert_eq!(fleet.opened().iter().map(|(_, kind, _)| *kind).collect::<Vec<_>>(), [kind]);
     }
 }
 
@@ -139,7 +199,7 @@ fn late_labels_count_where_their_device_is_now() {
         }
         fleet.round(clean);
     }
-    assert_eq!(fleet.opened().iter().map(|o| o.1).collect::<Vec<_>>(), [IncidentKind::ModelBroken]);
+    assert_eq!(wrong(&fleet).0, WRONG);
 }
 
 #[test]

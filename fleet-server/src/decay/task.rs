@@ -15,7 +15,7 @@ use tern_protocol::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    detector::{Committed, Detector, Standard, Subject, Touched},
+    detector::{Detector, Standard, Subject},
     keeping::{self, Policy},
 };
 use crate::{
@@ -104,12 +104,8 @@ async fn step(fleet: &Arc<Fleet>, detector: &mut Detector, policy: &Policy, said
     let (mut working, policy) = (std::mem::take(detector), policy.clone());
     let (working, step) = fleet
         .blocking(move |_| {
-            let mut touched = Touched::default();
-            rows.into_iter().map(keeping::committed).for_each(|row: Committed| working.take(row, &mut touched));
-            if count < BATCH as usize {
-                working.pass(now, &mut touched);
-            }
-            let step = keeping::advance(&working, from, touched, &policy);
+            let until = (count < BATCH as usize).then_some(now);
+            let step = keeping::batch(&mut working, rows, until, &policy);
             (working, step)
         })
         .await?;

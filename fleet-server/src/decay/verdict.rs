@@ -10,7 +10,8 @@
 //!    fault**, naming exactly those. That they are also off alone, or pull the fleet's mean, adds nothing.
 //! 4. A minority that breaks hard rules where there is no cohort: **data quality**, cause unattributed.
 //! 5. A minority that is off alone only: a notice, local or seasonal.
-//! 6. Labels against confidence: **model broken**. Failing inferences: **latency or errors**.
+//! 6. Labels against confidence: **model broken**. Labels against the publisher's rate: **objective breached**, beside whatever
+//!    else there is: it says what users suffer and not why. Failing inferences: **latency or errors**.
 //!
 //! A change that comes to all begins in the middle of a round: some of its windows closed before. So a mark accuses a device
 //! or the fleet's mean only one round after it was first made; rule 1 and 2 by majority need no such wait. Marks last for
@@ -27,7 +28,7 @@ use super::{
     device::DeviceWatch,
     judge::Judge,
     marks::{Ground, Mark},
-    watch::Watch,
+    watch::{Errors, Watch},
 };
 use crate::forms::incident::{Cause, Evidence, IncidentKind, Layer, Severity};
 
@@ -249,26 +250,12 @@ fn population_change(watch: &Watch, scene: &Scene<'_>, supply: &[usize]) -> Opti
 pub fn on_answers(watch: &Watch, judge: &Judge) -> Vec<Verdict> {
     let scene = Scene::of(watch, judge);
     let mut verdicts = Vec::new();
-    if let Some(broken) = &watch.broken {
-        let mut pieces = vec![evidence(Layer::Calibration, None, None, &broken.ground, broken.at)];
-        let worst = broken.devices.iter().filter(|(_, labels)| labels.errors > 0).take(MOST_EVIDENCE - 1);
-        pieces.extend(worst.clone().map(|(device, labels)| {
-            let share = labels.errors as f64 / labels.n.max(1) as f64;
-            let ground = Ground { limit: None, ..Ground::of_share("errors", share, 0.0, labels.n) };
-            evidence(Layer::Calibration, Some(device), None, &ground, broken.at)
-        }));
-        let mut devices: Vec<_> = worst.map(|(device, _)| device.clone()).collect();
-        devices.sort();
-        verdicts.push(Verdict {
-            kind: IncidentKind::ModelBroken,
-            severity: Severity::Critical,
-            cause: Cause::Model,
-            devices,
-            of: scene.active,
-            features: Vec::new(),
-            since: broken.since,
-            evidence: pieces,
-        });
+    let of_labels = [
+        (&watch.broken, Layer::Calibration, IncidentKind::ModelBroken, Severity::Critical),
+        (&watch.breached, Layer::Slo, IncidentKind::ObjectiveBreached, Severity::Alarm),
+    ];
+    for (errors, layer, kind, severity) in of_labels {
+        verdicts.extend(errors.as_ref().map(|errors| on_labels(errors, layer, kind, severity, scene.active)));
     }
     let mut failing = Vec::new();
     for (name, device, _) in &scene.devices {
@@ -277,6 +264,21 @@ pub fn on_answers(watch: &Watch, judge: &Judge) -> Vec<Verdict> {
     }
     verdicts.extend(scene.verdict(IncidentKind::LatencyOrErrors, Severity::Alarm, Cause::Service, &failing));
     verdicts
+}
+
+/// More errors than allowed, with the devices that returned most of them.
+fn on_labels(errors: &Errors, layer: Layer, kind: IncidentKind, severity: Severity, of: usize) -> Verdict {
+    let mut pieces = vec![evidence(layer, None, None, &errors.ground, errors.at)];
+    let worst = errors.devices.iter().filter(|(_, labels)| labels.errors > 0).take(MOST_EVIDENCE - 1);
+    pieces.extend(worst.clone().map(|(device, labels)| {
+        let share = labels.errors as f64 / labels.n.max(1) as f64;
+        let ground = Ground { limit: None, ..Ground::of_share("errors", share, 0.0, labels.n) };
+        evidence(layer, Some(device), None, &ground, errors.at)
+    }));
+    let mut devices: Vec<_> = worst.map(|(device, _)| device.clone()).collect();
+    devices.sort();
+    let (cause, since) = (Cause::Model, errors.since);
+    Verdict { kind, severity, cause, devices, of, features: Vec::new(), since, evidence: pieces }
 }
 
 fn devices(signs: &[Sign<'_>]) -> Vec<DeviceId> {

@@ -16,7 +16,9 @@
 //! commits: who reads the same rows again comes to the same end.
 //!
 //! Labels are weighed over the fleet, by round, and not by device: a device returns few, the question is about the model
-//! that all of them share, and one bet on all is found earlier than many on each. A device that is at fault is left out,
+//! that all of them share, and one bet on all is found earlier than many on each. They are held to the confidences, which says
+//! whether the model is broken, and to the objective, which says whether it errs more than was promised, for whatever reason in
+//! the world or in the model; neither waits for the other. A device that is at fault is left out of both,
 //! since wrong answers to a broken lens say nothing about the model. That choice rests on inputs, never on whether a label
 //! was an error, so the bets stay fair. Nor does one device decide alone: see [`super::jury`]. Figures by device are evidence
 //! for people only.
@@ -30,6 +32,7 @@ use tern_stats::{
     design::LEVEL,
     labels::{Labels, Mixture},
     pooled,
+    profile::FeatureProfile,
     step::State,
     window::Window,
 };
@@ -52,11 +55,11 @@ pub const ACTIVE_ROUNDS: u64 = 4;
 /// Devices that were silent for this long are forgotten: 30 days, in milliseconds.
 const FORGOTTEN_MS: i64 = 30 * 86_400_000;
 /// Format of [`Watch`] and [`DeviceWatch`] where they are written down.
-pub const FORMAT: u16 = 4;
+pub const FORMAT: u16 = 6;
 
-/// What labels said.
+/// More errors than allowed, as labels said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Broken {
+pub struct Errors {
     /// When it was first said.
     pub since: i64,
     /// When it was last said.
@@ -82,8 +85,10 @@ pub struct Watch {
     pub late: u64,
     /// What the fleet's mean says, by feature.
     pub marks: Marks,
-    /// What the labels say.
-    pub broken: Option<Broken>,
+    /// What the labels say of the confidences.
+    pub broken: Option<Errors>,
+    /// What they say of the objective.
+    pub breached: Option<Errors>,
     /// Features of the population change that is on.
     pub changed: Vec<usize>,
     /// Features that most devices lack values of.
@@ -93,6 +98,7 @@ pub struct Watch {
     pace: Pace,
     pooled: Vec<State>,
     calibration: Mixture,
+    objective: Mixture,
     label_rounds: u64,
     labels: Labels,
     estimate: Option<State>,
@@ -112,12 +118,14 @@ impl Watch {
             late: 0,
             marks: Marks::default(),
             broken: None,
+            breached: None,
             changed: Vec::new(),
             short: Vec::new(),
             faulty: Vec::new(),
             pace: Pace::default(),
             pooled: judge.watched().map(|feature| feature.detector()).collect(),
             calibration: Mixture::default(),
+            objective: Mixture::default(),
             label_rounds: 0,
             labels: Labels::default(),
             estimate: judge.profile().estimate.as_ref().map(|_| State::new(1)),
@@ -138,6 +146,7 @@ impl Watch {
         self.pooled.len() == judge.features()
             && pooled.all(|(state, feature)| state.is_sound(feature.scores.len()))
             && self.calibration.is_sound()
+            && self.objective.is_sound()
             && self.marks.is_sound(judge.features())
             && self.changed.iter().chain(&self.short).all(|feature| *feature < judge.features())
             && self.estimate.is_some() == judge.profile().estimate.is_some()
@@ -234,15 +243,19 @@ impl Watch {
 
     /// What is shown of it.
     pub fn figures(&self, judge: &Judge) -> WatchFigures {
+        let has_times = judge.profile().calendar.is_some();
+        let covered = |feature: &FeatureProfile| has_times.then(|| feature.covered.spans_year());
         WatchFigures {
             rounds: self.round,
             window_rows: judge.window_rows(),
             estimated_error: self.estimated,
             labels: self.labels.n,
             label_errors: self.labels.errors,
+            objective: judge.profile().objective,
             unfit: self.unfit,
             late: self.late,
             mde: judge.watched().map(|feature| (feature.name.clone(), feature.mde)).collect(),
+            covered: judge.watched().map(|feature| (feature.name.clone(), covered(feature))).collect(),
         }
     }
 
@@ -270,20 +283,19 @@ impl Watch {
     /// Each device against its cohort.
     fn beside(&mut self, judge: &Judge, when: When) {
         let (round, devices) = (self.round, self.active().count());
-        let mut cohorts: BTreeMap<&str, Vec<Readings>> = BTreeMap::new();
-        for (_, watch) in self.active() {
+        let mut cohorts: BTreeMap<String, BTreeMap<DeviceId, Readings>> = BTreeMap::new();
+        for (device, watch) in self.active() {
             if let Some(newest) = &watch.newest {
-                cohorts.entry(&watch.class).or_default().push(newest.beside(judge));
+                cohorts.entry(watch.class.clone()).or_default().insert(device.clone(), newest.beside(judge));
             }
         }
-        cohorts.retain(|_, cohort| cohort.len() >= cohort::MIN_DEVICES);
-        let medians: BTreeMap<String, _> = cohorts
-            .into_iter()
-            .map(|(class, cohort)| (class.to_owned(), (cohort.len(), medians(&cohort, judge.features()))))
-            .collect();
-        for watch in self.devices.values_mut().filter(|watch| took_part(watch, round)) {
-            if let Some((size, medians)) = medians.get(&watch.class) {
-                watch.beside(judge, medians, *size, devices, when);
+        for (class, cohort) in cohorts.iter().filter(|(_, cohort)| cohort.len() >= cohort::MIN_DEVICES) {
+            let medians = judge.medians(cohort.values());
+            let theirs = self.devices.iter_mut().filter(|(_, watch)| watch.class == *class && took_part(watch, round));
+            for (device, watch) in theirs {
+                if let Some(own) = cohort.get(device) {
+                    watch.beside(judge, own, &medians, (cohort.len(), devices), when);
+                }
             }
         }
     }
@@ -346,17 +358,4 @@ fn is_active(watch: &DeviceWatch, round: u64) -> bool {
 
 fn took_part(watch: &DeviceWatch, round: u64) -> bool {
     watch.newest.as_ref().is_some_and(|newest| newest.round == round)
-}
-
-fn medians(cohort: &[Readings], features: usize) -> Vec<Vec<Option<f64>>> {
-    let of = |feature: usize| {
-        let column: Vec<_> = cohort.iter().map(|readings| &readings[feature][..]).collect();
-        let mut out = Vec::new();
-        // Readings of one judge are of one shape; without a median nothing is concluded.
-        if cohort::medians(&column, &mut out).is_err() {
-            out.clear();
-        }
-        out
-    };
-    (0..features).map(of).collect()
 }

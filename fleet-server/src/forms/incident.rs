@@ -74,6 +74,7 @@ words! { Layer, "Which detector speaks.",
     Concurrent = "concurrent", "a feature of one device against its cohort";
     Pooled = "pooled", "a feature's mean over the fleet against the reference";
     Calibration = "calibration", "labels against the errors that the confidence allows for";
+    Slo = "slo", "labels against the error rate that the publisher promised";
     Estimate = "estimate", "the errors that the confidences lead to expect; advisory";
     Service = "service", "share of inferences that failed";
 }
@@ -230,6 +231,9 @@ pub struct WatchFigures {
     /// Predictions that they contradict.
     #[serde(default)]
     pub label_errors: u64,
+    /// Error rate that the publisher promised, 0 to 1; none where the profile promises none.
+    #[serde(default)]
+    pub objective: Option<f64>,
     /// Windows left out because they were counted under another profile.
     #[serde(default)]
     pub unfit: u64,
@@ -240,6 +244,10 @@ pub struct WatchFigures {
     /// "no decay".
     #[serde(default)]
     pub mde: Vec<(String, Option<f64>)>,
+    /// Whether the reference spans the year, by feature: outside the days that it saw little is looked for; none where it had
+    /// no times.
+    #[serde(default)]
+    pub covered: Vec<(String, Option<bool>)>,
 }
 
 /// The payload of `_fleet/model/<team>/<model>`.

@@ -321,3 +321,6 @@ fn write_run(connection: &Connection, run: &RunState) -> Result<(), StoreError> 
     ])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

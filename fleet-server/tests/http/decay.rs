@@ -8,7 +8,7 @@ use tern_fleet_server::{
     disk,
     forms::{
         Assigned, Page,
-        incident::{IncidentKind, IncidentRow, Severity},
+        incident::{IncidentKind, IncidentRow, Layer, Severity},
     },
     hooks,
 };
@@ -16,7 +16,11 @@ use tern_protocol::{
     digest::Digest,
     report::v1::{Feature, Feedback, Item, Window},
 };
-use tern_stats::{categorical, numeric, profile::Kind, window::Sums};
+use tern_stats::{
+    categorical, numeric,
+    profile::{Kind, Profile},
+    window::Sums,
+};
 
 use super::{
     MODEL, assign,
@@ -29,6 +33,8 @@ struct Camera {
     numbers: numeric::Accumulator,
     labels: categorical::Accumulator,
     contract: Digest,
+    /// Rows per confidence bin, and labels that come back.
+    answers: (Vec<u64>, Vec<Feedback>),
     row: u32,
     number: u64,
 }
@@ -42,7 +48,8 @@ impl Camera {
         };
         let (numbers, labels) =
             (numeric::Accumulator::new(ruler.clone()), categorical::Accumulator::new(names.clone()));
-        Self { numbers, labels, contract, row: 0, number: 0 }
+        let answers = (vec![5, 5], vec![Feedback::default(); 2]);
+        Self { numbers, labels, contract, answers, row: 0, number: 0 }
     }
 
     fn window(&mut self, stuck: bool) -> Item {
@@ -57,8 +64,8 @@ impl Camera {
             contract: self.contract,
             features: vec![Feature::from(Sums::Numeric(self.numbers.take()))],
             outputs: vec![Feature::from(Sums::Categorical(self.labels.take()))],
-            confidence: vec![5, 5],
-            feedback: vec![Feedback::default(); 2],
+            confidence: self.answers.0.clone(),
+            feedback: self.answers.1.clone(),
             ..window(self.number)
         }))
     }
@@ -161,6 +168,38 @@ async fn a_stuck_sensor_becomes_one_incident_that_is_told_seen_and_resolved() {
     .await;
     assert_eq!(figures["versions"][0]["status"], "watching");
     assert!(figures["versions"][0]["figures"]["mde"][0][1].is_number());
+    assert_eq!(figures["versions"][0]["figures"]["covered"][0], json!(["mean(x)", null]), "its rows had no times");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_that_the_confidence_knows_of_breach_the_objective_alone() {
+    let rig = Rig::start().await;
+    let promised = Profile { objective: Some(0.2), ..profile() };
+    let uploads = watching(&serde_json::to_vec(&promised).unwrap());
+    let mut camera = Camera::new(contract(&uploads));
+    rig.publish_bundle(MODEL, uploads).await.reply.empty();
+    let device = rig.enrol("cam-1").await;
+    assign(&rig, MODEL, "*").await.ok::<Assigned>();
+    let mut mqtt = reporter(&rig, &device).await;
+
+    // All is sure, and one in a hundred is wrong.
+    camera.answers = (vec![0, 10], vec![Feedback::default(), Feedback { n: 10, errors: 0 }]);
+    camera.sends(&mut mqtt, &device, 6, false).await;
+    eventually(async || (rig.metric("tern_detection_windows_total").await == 6).then_some(())).await;
+    assert_eq!(incidents(&rig, "").await, []);
+    // Nothing is sure any more, and half of it is wrong, as it always was where nothing is sure.
+    camera.answers = (vec![10, 0], vec![Feedback { n: 10, errors: 5 }, Feedback::default()]);
+    camera.sends(&mut mqtt, &device, 8, false).await;
+    let open = eventually(async || incidents(&rig, "?state=open").await.pop()).await;
+    assert_eq!((open.kind, open.severity), (IncidentKind::ObjectiveBreached, Severity::Alarm));
+    let first = &open.evidence[0];
+    assert_eq!((first.layer, first.share, first.limit), (Layer::Slo, Some(0.5), Some(0.2)));
+    assert_eq!(open.summary, "50.0 % of labels were errors where the objective allows for 20.0 %");
+    eventually(async || (rig.metric("tern_detection_windows_total").await == 14).then_some(())).await;
+    assert_eq!(incidents(&rig, "").await.len(), 1, "the confidence knows how often it errs");
+    assert_eq!(rig.metric("tern_incidents_open{kind=\"objective-breached\"}").await, 1);
+    let watch = rig.server().fleet().store.watches(None).await.unwrap().remove(0);
+    assert_eq!((watch.figures.objective, watch.figures.labels, watch.figures.label_errors), (Some(0.2), 140, 40));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

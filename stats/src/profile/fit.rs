@@ -307,16 +307,18 @@ fn profiles(
         .collect())
 }
 
-/// What the objective allows beyond the held-out error rate: the least of these, each one and a half to two times the
+/// What the objective allows beyond the upper limit of the held-out error rate: the least of these, each one and a half to two times the
 /// one before, that the baseline's own windows leave quiet. Errors come in waves, and a promise that good times break is none.
 const ALLOWANCES: [f64; 8] = [0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3];
+/// Normal quantile of that limit: a held-out rate is an estimate, and of forty honest ones one lies beyond it.
+const UPPER: f64 = 1.96;
 /// Share of the alarm level that the baseline's own errors may reach.
 const OBJECTIVE_SHARE: f64 = 0.1;
 
 /// The largest error rate to accept.
 fn objective(known: &Confidence, baseline: &Baseline<'_>) -> f64 {
     let errors = known.bins.iter().fold(0, |sum: u64, bin| sum.saturating_add(bin.errors));
-    let rate = errors as f64 / (known.n() as f64).max(1.0);
+    let rate = upper(errors, known.n());
     let is_quiet = |allowance: &f64| {
         let mut state = crate::labels::Mixture::default();
         baseline.windows.iter().all(|window| {
@@ -326,6 +328,14 @@ fn objective(known: &Confidence, baseline: &Baseline<'_>) -> f64 {
     };
     let allowance = ALLOWANCES.into_iter().find(is_quiet).unwrap_or(ALLOWANCES[ALLOWANCES.len() - 1]);
     math::rounded((rate + allowance).min(1.0), 4)
+}
+
+/// The upper limit of the rate that `errors` of `n` are drawn with, by its score at [`UPPER`] (Wilson 1927).
+fn upper(errors: u64, n: u64) -> f64 {
+    let (n, square) = ((n as f64).max(1.0), UPPER * UPPER);
+    let p = (errors as f64 / n).min(1.0);
+    let spread = (p * (1.0 - p) / n + square / (4.0 * n * n)).sqrt();
+    (p + square / (2.0 * n) + UPPER * spread) / (1.0 + square / n)
 }
 
 /// How the error rate expected from the confidences varied over the baseline.
@@ -416,6 +426,26 @@ mod tests {
             assert_eq!(fit(&rate), Err(Refusal::BadRate), "{arl}");
         }
         assert!(matches!(Spec::numeric("a", &[f64::NAN]), Err(Refusal::NeverSeen { .. })));
+    }
+
+    #[test]
+    fn the_objective_lies_beyond_what_few_labels_and_waves_of_errors_leave_open() {
+        // scipy 1.17, binomtest(errors, n).proportion_ci(0.95, "wilson").high.
+        for (errors, n, limit) in [(4, 357, 0.0284506), (2000, 20_000, 0.1042348), (0, 10, 0.2775328), (10, 10, 1.0)] {
+            assert!((upper(errors, n) - limit).abs() < 2e-5, "{errors} of {n}: {}", upper(errors, n));
+        }
+        let known = |n, errors| Confidence {
+            edges: crate::cells::Edges::new(vec![]).unwrap(),
+            bins: vec![super::super::Bin { n, errors }],
+        };
+        let baseline = |windows: &[Window], n, errors| objective(&known(n, errors), &Baseline::new(&[], windows));
+        assert_eq!(baseline(&[], 100_000, 10_000), math::rounded(upper(10_000, 100_000) + 0.01, 4));
+        let wave = |i: u64| {
+            let labels = crate::labels::Labels { n: 100, errors: if (i / 10).is_multiple_of(2) { 4 } else { 16 } };
+            Window { labels: vec![labels], ..Window::default() }
+        };
+        let waves: Vec<_> = (0..60).map(wave).collect();
+        assert_eq!(baseline(&waves, 100_000, 10_000), math::rounded(upper(10_000, 100_000) + 0.03, 4), "waves of 16 %");
     }
 
     #[test]

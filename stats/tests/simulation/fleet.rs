@@ -92,7 +92,7 @@ impl<'a> Fleet<'a> {
         let threshold = self.profile.threshold(DEVICES);
         for (control, history) in self.controls.iter_mut().zip(&self.history) {
             let design = Design::level(history.len());
-            *control = Control::learn(scores, history, &design, DEVICES, threshold).unwrap();
+            *control = Control::learn(scores, history, &design, DEVICES, threshold, None).unwrap();
         }
         self.residuals.iter_mut().for_each(|state| *state = State::new(scores.len()));
     }

@@ -10,7 +10,7 @@ use tern_stats::{
 };
 
 use super::{cutter::Closed, said::Kind};
-use crate::forms::incident::Severity;
+use crate::{decay::judge::Judge, forms::incident::Severity};
 
 /// The detectors on answers.
 pub(super) struct Answers {
@@ -32,16 +32,16 @@ impl Answers {
     /// Weighs a window, in a fleet of `devices`.
     pub(super) fn observe(
         &mut self,
-        profile: &Profile,
+        judge: &Judge,
         closed: &Closed,
         devices: usize,
         mut say: impl FnMut(Kind, String, f64, Severity),
     ) {
+        let profile = judge.profile();
         let Some(confidence) = &profile.confidence else { return };
         let threshold = profile.arl * devices as f64;
         let labels = &closed.window.labels;
-        // One bin tells nothing about confidence: the objective speaks for it.
-        if confidence.bins.len() > 1 {
+        if let Some(confidence) = judge.confidence() {
             let said = calibration::observe(&mut self.calibration, confidence, labels, TOLERANCE, threshold);
             if let Some(verdict) = said.ok().filter(|verdict| verdict.alarm) {
                 say(Kind::Calibration, "errors-by-confidence+".into(), verdict.evidence, Severity::Critical);

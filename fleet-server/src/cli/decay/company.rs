@@ -2,7 +2,8 @@
 //!
 //! All devices of a stream are one cohort, as whoever asks for it states. A round is a day or week; of windows by rows the
 //! stretch of time that one takes, or its number where there are no times. [`Judge::beside`] says what is compared.
-//! Only readings are kept, until the end of the stream: 48 bytes a score.
+//! Only readings are kept, until the end of the stream: 24 bytes a score. What is held to others is worked out of them round by
+//! round, as on the server.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +13,6 @@ use std::{
 use anyhow::ensure;
 use tern_stats::{
     calendar::DAY,
-    cohort,
     design::LEVEL,
     pooled,
     profile::{Profile, ScoreProfile, Unit},
@@ -37,10 +37,7 @@ struct Entry {
     number: u64,
     start: Option<String>,
     middle: f64,
-    /// What it is held to other devices by.
-    beside: Readings,
-    /// Less what its profile leads to expect.
-    centred: Readings,
+    readings: Readings,
 }
 
 /// What all devices said, window by window.
@@ -64,8 +61,7 @@ impl Company {
         }
         let profile = judge.profile();
         let (start, middle) = (start.map(str::to_owned), closed.middle);
-        let (beside, centred) = (judge.beside(readings, middle), judge.centred(readings, middle));
-        let entry = Entry { number: *number, start, middle, beside, centred };
+        let entry = Entry { number: *number, start, middle, readings: (*readings).clone() };
         self.rounds
             .entry(round(profile, closed.start, closed.middle, *number))
             .or_default()
@@ -90,7 +86,7 @@ impl Company {
         let mut fleet = Fleet::new(&first, &self.judges);
         for (number, round) in (0..).zip(self.rounds.values()) {
             fleet.concurrent(round, &self.judges, &self.loud, to)?;
-            fleet.pooled(number, round, to)?;
+            fleet.pooled(number, round, &self.judges, to)?;
         }
         Ok(())
     }
@@ -145,21 +141,22 @@ impl Fleet {
         loud: &BTreeSet<(String, u64)>,
         to: &mut impl Listener,
     ) -> anyhow::Result<()> {
-        let medians = (0..self.judge.features()).map(|feature| {
-            let mut medians = Vec::new();
-            let each: Vec<_> = round.values().map(|entry| &entry.beside[feature][..]).collect();
-            cohort::medians(&each, &mut medians).map(|()| medians)
+        let held = round.iter().filter_map(|(device, entry)| {
+            let own = judges.get(device)?.beside(&entry.readings, entry.middle);
+            Some((device, own))
         });
-        let medians: Vec<_> = medians.collect::<Result<_, _>>()?;
+        let held: BTreeMap<_, _> = held.collect();
+        let medians = self.judge.medians(held.values());
         let threshold = self.judge.profile().threshold(self.devices);
         let mut left = Vec::new();
         for (device, entry) in round {
-            let (Some(beside), Some(judge)) = (self.beside.get_mut(device), judges.get(device)) else { continue };
+            let known = self.beside.get_mut(device).zip(judges.get(device)).zip(held.get(device));
+            let Some(((beside, judge), own)) = known else { continue };
             if loud.contains(&(device.clone(), entry.number)) {
                 self.last_loud.insert(device.clone(), entry.number);
             }
             let is_quiet = self.last_loud.get(device).is_none_or(|last| entry.number >= last + QUIET);
-            let features = judge.watched().zip(judge.compared()).zip(&entry.beside);
+            let features = judge.watched().zip(judge.compared()).zip(own);
             for ((((feature, scores), own), medians), beside) in features.zip(&medians).zip(beside) {
                 let outcome = beside.observe(scores, own, medians, (round.len(), threshold), &mut left);
                 if let Some((outcome, crossing)) = outcome.and_then(|o| Some((o, o.alarm?))) {
@@ -183,13 +180,22 @@ impl Fleet {
     }
 
     /// The mean of all devices against what they were like.
-    fn pooled(&mut self, number: u64, round: &BTreeMap<String, Entry>, to: &mut impl Listener) -> anyhow::Result<()> {
+    fn pooled(
+        &mut self,
+        number: u64,
+        round: &BTreeMap<String, Entry>,
+        judges: &BTreeMap<String, Arc<Judge>>,
+        to: &mut impl Listener,
+    ) -> anyhow::Result<()> {
         let threshold = self.judge.profile().threshold(1);
         let calendar = self.judge.profile().calendar;
         let Some(entry) = round.values().next() else { return Ok(()) };
+        let centred =
+            |(device, entry): (&String, &Entry)| Some(judges.get(device)?.centred(&entry.readings, entry.middle));
+        let all: Vec<_> = round.iter().filter_map(centred).collect();
         let mut means = Vec::new();
         for (index, (feature, (scores, state))) in self.judge.watched().zip(&mut self.mean).enumerate() {
-            let each: Vec<_> = round.values().map(|entry| &entry.centred[index][..]).collect();
+            let each: Vec<_> = all.iter().map(|readings| &readings[index][..]).collect();
             pooled::means(&each, &mut means)?;
             if !feature.is_in_season(calendar.as_ref(), entry.middle) {
                 feature.freeze(&mut means);

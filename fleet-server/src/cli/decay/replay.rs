@@ -252,7 +252,7 @@ impl Run {
                 }
             }
         });
-        answers.observe(profile, closed, self.devices, |kind, score, evidence, severity| {
+        answers.observe(judge, closed, self.devices, |kind, score, evidence, severity| {
             say(None, kind, score, evidence, severity);
         });
         alarms.iter().try_for_each(|alarm| to.alarm(alarm))?;

@@ -14,6 +14,7 @@ use tern_protocol::{
 };
 use tern_stats::{
     cells::Edges,
+    labels::Labels,
     profile::{Refusal, Spec},
     recorder::{Recorder, Value},
     window::Window,
@@ -34,6 +35,8 @@ struct Seen {
     inputs: Vec<Vec<Kept>>,
     outputs: Vec<Vec<Kept>>,
     confidence: Option<f64>,
+    /// Whether the answer was wrong, where there is a label.
+    wrong: Option<bool>,
 }
 
 /// All rows so far.
@@ -79,9 +82,10 @@ impl<'m> Sight<'m> {
             rows.output(0, at, &mut self.scratch, |value| values.push(Kept::of(value)));
             seen.outputs.push(values);
         }
+        seen.wrong = row.label.as_ref().map(|label| is_wrong(&self.watch, &rows, label, &mut self.scratch));
         let is_new = self.known.insert(Digest::of(row.line.as_bytes()));
-        if let (true, Some(label), Some(confidence)) = (is_new, &row.label, seen.confidence) {
-            self.predictions.push((confidence, is_wrong(&self.watch, &rows, label, &mut self.scratch)));
+        if let (true, Some(wrong), Some(confidence)) = (is_new, seen.wrong, seen.confidence) {
+            self.predictions.push((confidence, wrong));
         }
         self.rows.push(seen);
         Ok(())
@@ -126,13 +130,17 @@ impl<'m> Sight<'m> {
     pub(super) fn windows(&self, rows: usize, specs: &(Vec<Spec>, Vec<Spec>), edges: Option<&Edges>) -> Vec<Window> {
         let mut recorder = Recorder::new(&specs.0, &specs.1, edges);
         let window = |rows: &[Seen]| {
+            let mut labels = vec![Labels::default(); edges.map_or(0, Edges::cells)];
             for row in rows {
                 let sides = (row.inputs.iter().enumerate(), row.outputs.iter().enumerate());
                 sides.0.for_each(|(at, values)| values.iter().for_each(|v| recorder.feature(at, v.lent())));
                 sides.1.for_each(|(at, values)| values.iter().for_each(|v| recorder.output(at, v.lent())));
-                recorder.end_row(row.confidence);
+                let bin = recorder.end_row(row.confidence);
+                if let (Some(labels), Some(wrong)) = (labels.get_mut(bin), row.wrong) {
+                    *labels = Labels { n: labels.n + 1, errors: labels.errors + u64::from(wrong) };
+                }
             }
-            recorder.take()
+            Window { labels, ..recorder.take() }
         };
         self.rows.chunks_exact(rows).map(window).collect()
     }

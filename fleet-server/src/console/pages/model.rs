@@ -8,7 +8,7 @@ use crate::{
     console::{
         chart,
         parts::{self, section, table},
-        view::{BlindSpots, Listed, ModelView, Running},
+        view::{BlindSpots, Listed, ModelView, Running, Season},
     },
     forms::VersionRow,
     wording::{count, plain},
@@ -92,13 +92,18 @@ fn blind_spots(spots: Option<&BlindSpots>) -> Markup {
             (format!("{:.0}", known.window_rows)) " rows. A change smaller than below, or one that lasts fewer than about ten windows, is likely to pass unseen. "
             "One device alarms for nothing once in about " (format!("{:.0}", known.false_alarm_every)) " windows, in expectation."
         }
-        (table("blind", parts::shown(&known.features, "watched feature", rest), &["Feature", "Smallest lasting change that is found"], html! {
+        (table("blind", parts::shown(&known.features, "watched feature", rest), &["Feature", "Smallest lasting change that is found", "Days of the year that it knows"], html! {
             @for sight in &known.features.rows { tr data-key={"sight-" (plain(&sight.name, 80))} {
                 th scope="row" { (parts::word(&sight.name)) }
                 td { @match sight.smallest {
                     Some(smallest) => { (format!("{smallest:.2}")) " reference standard deviations" },
                     None if sight.is_category => "no figure for categories",
                     None => (parts::mark("warn", "unknown: the profile names none")),
+                } }
+                td { @match &sight.season {
+                    Season::Whole => "all",
+                    Season::Part(days) => { (parts::mark("warn", days)) " only: on others little is looked for" },
+                    Season::Timeless => "none: its rows had no times, and a season passes for a change",
                 } }
             } }
         }))

@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use tern_protocol::ids::ModelVersion;
+use tern_stats::calendar::{Calendar, Coverage};
 
 use super::super::{
     chart::Chart,
     view::{
-        EvidenceLine, Figures, IncidentLine, IncidentView, Listed, RolloutDevice, RolloutLine, RolloutView, Severity,
-        StageLine, VerdictLine,
+        EvidenceLine, Figures, IncidentLine, IncidentView, Listed, RolloutDevice, RolloutLine, RolloutView, Season,
+        Severity, StageLine, VerdictLine,
     },
 };
 use crate::{
@@ -27,6 +28,15 @@ pub(super) fn figures(version: ModelVersion, tally: &ingest::Tally) -> Figures {
         windows: tally.windows,
         labels: tally.labels,
         label_errors: tally.label_errors,
+    }
+}
+
+/// What of the year a feature's reference knows.
+pub(super) fn season(calendar: Option<&Calendar>, covered: &Coverage) -> Season {
+    match calendar {
+        None => Season::Timeless,
+        Some(_) if covered.spans_year() => Season::Whole,
+        Some(_) => Season::Part(wording::days_of_year(covered)),
     }
 }
 

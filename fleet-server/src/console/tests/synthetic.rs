@@ -205,7 +205,12 @@ fn incident_view() -> IncidentView {
 }
 
 fn model_view() -> ModelView {
-    let sight = |name: &str, smallest, is_category| Sight { name: name.into(), is_category, smallest };
+    let sight = |name: &str, smallest: Option<f64>, season| Sight {
+        name: name.into(),
+        is_category: smallest.is_none(),
+        smallest,
+        season,
+    };
     ModelView {
         model: "demo/meter-digits".parse().unwrap(),
         versions: list(vec![version()]),
@@ -218,7 +223,11 @@ fn model_view() -> ModelView {
                 windows: 60,
                 window_rows: 200.0,
                 false_alarm_every: 1000.0,
-                features: list(vec![sight("mean(image)", Some(0.62), false), sight(HOSTILE, None, true)]),
+                features: list(vec![
+                    sight("mean(image)", Some(0.62), Season::Whole),
+                    sight("contrast(image)", Some(0.7), Season::Part("5 Mar to 30 Aug".into())),
+                    sight(HOSTILE, None, Season::Timeless),
+                ]),
             }),
         }),
         charts: vec![chart("error")],

@@ -25,22 +25,22 @@ use crate::{
 };
 
 /// Rows of a detection window; a report has a quarter of them.
-pub(super) const ROWS: usize = 200;
+pub(crate) const ROWS: usize = 200;
 
-pub(super) const REPORT: usize = 50;
+pub(crate) const REPORT: usize = 50;
 
 /// Inputs are normal, with standard deviation 1.
-pub(super) const FEATURES: [&str; 3] = ["mean", "contrast", "sharpness"];
+pub(crate) const FEATURES: [&str; 3] = ["mean", "contrast", "sharpness"];
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
-pub(super) struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xA076_1D64_78BD_642F)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -48,48 +48,50 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    pub(super) fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         ((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     }
 
-    pub(super) fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
     }
 }
 
 /// What is wrong with a device.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Harm {
+pub(crate) struct Harm {
     /// Added to `contrast` and, halved, to `sharpness`.
-    pub(super) shift: f64,
+    pub(crate) shift: f64,
     /// Whether `mean` stands still.
-    pub(super) stuck: bool,
+    pub(crate) stuck: bool,
     /// Share of values of `mean` that are missing.
-    pub(super) missing: f64,
+    pub(crate) missing: f64,
     /// Chance of an error beside what the confidence allows for.
-    pub(super) broken: f64,
+    pub(crate) broken: f64,
+    /// How much harder the inputs are, in logits of the error: the confidence knows it.
+    pub(crate) harder: f64,
     /// Share of inferences that fail.
-    pub(super) failing: f64,
+    pub(crate) failing: f64,
 }
 
-pub(super) struct Predicted {
-    pub(super) confidence: f64,
-    pub(super) wrong: bool,
+pub(crate) struct Predicted {
+    pub(crate) confidence: f64,
+    pub(crate) wrong: bool,
 }
 
-pub(super) fn predict(rng: &mut Rng, broken: f64) -> Predicted {
-    let error = 1.0 / (1.0 + (2.75 - 1.2 * rng.normal()).exp());
-    Predicted { confidence: 1.0 - error, wrong: rng.uniform() < error.max(broken) }
+pub(crate) fn predict(rng: &mut Rng, harm: Harm) -> Predicted {
+    let error = 1.0 / (1.0 + (2.75 - harm.harder - 1.2 * rng.normal()).exp());
+    Predicted { confidence: 1.0 - error, wrong: rng.uniform() < error.max(harm.broken) }
 }
 
-pub(super) struct Source {
-    pub(super) rng: Rng,
-    pub(super) sums: Vec<Accumulator>,
-    pub(super) number: u64,
+pub(crate) struct Source {
+    pub(crate) rng: Rng,
+    pub(crate) sums: Vec<Accumulator>,
+    pub(crate) number: u64,
 }
 
 impl Source {
-    pub(super) fn new(seed: u64, profile: &Profile) -> Self {
+    pub(crate) fn new(seed: u64, profile: &Profile) -> Self {
         let rulers = profile.features.iter().filter_map(|feature| match &feature.kind {
             Kind::Numeric(ruler) => Some(Accumulator::new(ruler.clone())),
             Kind::Categorical(_) => None,
@@ -98,7 +100,7 @@ impl Source {
     }
 
     /// A report window of `rows` rows, of which a third come back with labels at once.
-    pub(super) fn window(&mut self, profile: &Profile, rows: usize, harm: Harm) -> Window {
+    pub(crate) fn window(&mut self, profile: &Profile, rows: usize, harm: Harm) -> Window {
         let confidence = profile.confidence.as_ref().unwrap();
         let mut window = Window {
             rows: rows as u64,
@@ -112,7 +114,7 @@ impl Source {
             let mean = (self.rng.uniform() >= harm.missing).then_some(mean);
             let all = [mean, Some(values[1] + harm.shift), Some(values[2] + harm.shift / 2.0)];
             self.sums.iter_mut().zip(all).for_each(|(sums, value)| sums.update(value));
-            let predicted = predict(&mut self.rng, harm.broken);
+            let predicted = predict(&mut self.rng, harm);
             let bin = confidence.edges.index(predicted.confidence);
             window.confidence[bin] += 1;
             if row % 3 == 0 {
@@ -125,13 +127,13 @@ impl Source {
     }
 }
 
-pub(super) fn profile(seed: u64) -> Arc<Profile> {
+pub(crate) fn profile(seed: u64) -> Arc<Profile> {
     let mut rng = Rng::new(seed);
     let sample: Vec<f64> = (0..20_000).map(|_| rng.normal()).collect();
     let specs: Vec<Spec> = FEATURES.iter().map(|name| Spec::numeric(name, &sample).unwrap()).collect();
     let held_out: Vec<(f64, bool)> = (0..20_000)
         .map(|_| {
-            let predicted = predict(&mut rng, 0.0);
+            let predicted = predict(&mut rng, Harm::default());
             (predicted.confidence, predicted.wrong)
         })
         .collect();
@@ -164,31 +166,31 @@ pub(super) fn profile(seed: u64) -> Arc<Profile> {
 }
 
 /// A fleet that reports into a detector.
-pub(super) struct Fleet {
-    pub(super) profile: Arc<Profile>,
-    pub(super) detector: Detector,
-    pub(super) sources: Vec<Source>,
-    pub(super) model: ModelVersion,
-    pub(super) log: Vec<(usize, IncidentKind, Incident, Change)>,
-    pub(super) rounds: usize,
-    pub(super) id: i64,
-    pub(super) order: Rng,
+pub(crate) struct Fleet {
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) detector: Detector,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) model: ModelVersion,
+    pub(crate) log: Vec<(usize, IncidentKind, Incident, Change)>,
+    pub(crate) rounds: usize,
+    pub(crate) id: i64,
+    pub(crate) order: Rng,
 }
 
-pub(super) fn version(text: &str) -> ModelVersion {
+pub(crate) fn version(text: &str) -> ModelVersion {
     text.parse().unwrap()
 }
 
-pub(super) fn name(index: usize) -> DeviceId {
+pub(crate) fn name(index: usize) -> DeviceId {
     format!("cam-{index}").parse().unwrap()
 }
 
-pub(super) fn names(indices: &[usize]) -> Vec<DeviceId> {
+pub(crate) fn names(indices: &[usize]) -> Vec<DeviceId> {
     indices.iter().map(|index| name(*index)).collect()
 }
 
 impl Fleet {
-    pub(super) fn new(seed: u64, devices: usize) -> Self {
+    pub(crate) fn new(seed: u64, devices: usize) -> Self {
         let profile = profile(seed);
         let mut fleet = Self {
             detector: Detector::default(),
@@ -204,12 +206,12 @@ impl Fleet {
         fleet
     }
 
-    pub(super) fn watch(&mut self) {
+    pub(crate) fn watch(&mut self) {
         let subject = Subject::new(Standard::Profile(self.profile.clone()));
         self.detector.subjects.insert(self.model.clone(), subject);
     }
 
-    pub(super) fn commit(&mut self, device: usize, item: Item) -> Committed {
+    pub(crate) fn commit(&mut self, device: usize, item: Item) -> Committed {
         self.id += 1;
         Committed {
             id: self.id,
@@ -220,7 +222,7 @@ impl Fleet {
         }
     }
 
-    pub(super) fn take(&mut self, row: Committed) {
+    pub(crate) fn take(&mut self, row: Committed) {
         let mut touched = Touched::default();
         self.detector.take(row, &mut touched);
         let round = self.rounds;
@@ -228,7 +230,7 @@ impl Fleet {
             .extend(touched.changes.into_iter().map(|(_, kind, incident, change, _)| (round, kind, incident, change)));
     }
 
-    pub(super) fn report(&mut self, device: usize, harm: Harm) -> Committed {
+    pub(crate) fn report(&mut self, device: usize, harm: Harm) -> Committed {
         let profile = self.profile.clone();
         let window = self.sources[device].window(&profile, REPORT, harm);
         self.sources[device].number += 1;
@@ -238,7 +240,7 @@ impl Fleet {
     }
 
     /// Four reports of each device, in an order that changes: about one detection window each.
-    pub(super) fn round(&mut self, harm: impl Fn(usize) -> Harm) {
+    pub(crate) fn round(&mut self, harm: impl Fn(usize) -> Harm) {
         for _ in 0..ROWS / REPORT {
             let mut devices: Vec<usize> = (0..self.sources.len()).collect();
             for i in (1..devices.len()).rev() {
@@ -252,26 +254,26 @@ impl Fleet {
         self.rounds += 1;
     }
 
-    pub(super) fn rounds(&mut self, count: usize, harm: impl Fn(usize) -> Harm) {
+    pub(crate) fn rounds(&mut self, count: usize, harm: impl Fn(usize) -> Harm) {
         (0..count).for_each(|_| self.round(&harm));
     }
 
-    pub(super) fn open(&self) -> Vec<(IncidentKind, &Incident)> {
+    pub(crate) fn open(&self) -> Vec<(IncidentKind, &Incident)> {
         self.detector.subjects.values().flat_map(|s| s.open.iter().map(|(kind, incident)| (*kind, incident))).collect()
     }
 
-    pub(super) fn opened(&self) -> Vec<(usize, IncidentKind, Severity)> {
+    pub(crate) fn opened(&self) -> Vec<(usize, IncidentKind, Severity)> {
         let opened = self.log.iter().filter(|(_, _, _, change)| *change == Change::Opened);
         opened.map(|(round, kind, incident, _)| (*round, *kind, incident.severity)).collect()
     }
 
-    pub(super) fn ended(&self, kind: IncidentKind) -> Vec<Resolution> {
+    pub(crate) fn ended(&self, kind: IncidentKind) -> Vec<Resolution> {
         let of = self.log.iter().filter(|(_, of, _, _)| *of == kind);
         of.filter_map(|(_, _, _, change)| if let Change::Resolved(why) = change { Some(*why) } else { None }).collect()
     }
 }
 
-pub(super) fn wire(window: Window, number: u64, model: &ModelVersion, failed: u64) -> Item {
+pub(crate) fn wire(window: Window, number: u64, model: &ModelVersion, failed: u64) -> Item {
     Item::Window(Box::new(v1::Window {
         number,
         model: model.name.clone(),
@@ -294,20 +296,20 @@ pub(super) fn wire(window: Window, number: u64, model: &ModelVersion, failed: u6
     }))
 }
 
-pub(super) fn event() -> v1::Event {
+pub(crate) fn event() -> v1::Event {
     v1::Event { at_ms: 1, generation: Generation(1), kind: v1::EventKind::WorkerRestarted { cause: String::new() } }
 }
 
-pub(super) fn shifted(devices: &'static [usize], shift: f64) -> impl Fn(usize) -> Harm {
+pub(crate) fn shifted(devices: &'static [usize], shift: f64) -> impl Fn(usize) -> Harm {
     move |device| if devices.contains(&device) { Harm { shift, ..Harm::default() } } else { Harm::default() }
 }
 
-pub(super) fn clean(_: usize) -> Harm {
+pub(crate) fn clean(_: usize) -> Harm {
     Harm::default()
 }
 
 /// The detector as it is after a kill: written down, read back.
-pub(super) fn restarted(fleet: &Fleet, policy: &Policy) -> Detector {
+pub(crate) fn restarted(fleet: &Fleet, policy: &Policy) -> Detector {
     let mut all = Touched::default();
     for (model, subject) in &fleet.detector.subjects {
         all.versions.insert(model.clone());

@@ -1,48 +1,47 @@
 //! What a round of devices says of the model's answers: labels against confidence, and errors that confidences lead to expect.
 
 use tern_protocol::ids::DeviceId;
-use tern_stats::{estimate, slo};
+use tern_stats::{estimate, labels::Labels, slo};
 
 use super::{
     super::{
         judge::Judge,
-        jury::{self, Juror},
+        jury::{self, Juror, Promise, Said},
         marks::{Ground, QUIET, When},
     },
-    Broken, Watch, took_part,
+    Errors, Watch, took_part,
 };
 use crate::forms::incident::Layer;
 
 impl Watch {
     pub(super) fn weigh_labels(&mut self, judge: &Judge, when: When) {
-        let Some(confidence) = &judge.profile().confidence else { return };
         let counts = |device: &DeviceId| !self.faulty.contains(device);
         let here = self.devices.iter().filter(|(device, _)| counts(device));
         let jury: Vec<_> =
             here.map(|(device, own)| Juror { device: device.clone(), labels: own.judged.clone() }).collect();
-        let mut by_device: Vec<_> = jury
-            .iter()
-            .map(|juror| (juror.device.clone(), slo::total(&juror.labels)))
-            .filter(|(_, l)| l.n > 0)
-            .collect();
-        let Some(said) = jury::weigh(&mut self.calibration, confidence, jury, judge.profile().arl) else { return };
+        let by_device = jury.iter().map(|juror| (juror.device.clone(), slo::total(&juror.labels)));
+        let mut by_device: Vec<_> = by_device.filter(|(_, labels)| labels.n > 0).collect();
+        if by_device.is_empty() {
+            return;
+        }
         self.label_rounds += 1;
         for (_, own) in &by_device {
             self.labels.n = self.labels.n.saturating_add(own.n);
             self.labels.errors = self.labels.errors.saturating_add(own.errors);
         }
-        let verdict = said.verdict;
-        if verdict.alarm {
-            let total = slo::total(&said.labels);
-            let of = total.n.max(1) as f64;
-            let (share, limit) = (total.errors as f64 / of, jury::allowed(confidence, &said.labels) / of);
-            let ground = Ground::of_share("errors", share, limit, total.n);
-            let ground = Ground { strength: Some(verdict.evidence), ..ground };
-            by_device.sort_by(|a, b| b.1.errors.cmp(&a.1.errors).then_with(|| a.0.cmp(&b.0)));
-            let since = self.broken.as_ref().map_or(when.at, |broken| broken.since);
-            self.broken = Some(Broken { since, at: when.at, last: self.label_rounds, ground, devices: by_device });
-        } else if self.broken.as_ref().is_some_and(|broken| broken.last + QUIET <= self.label_rounds) {
-            self.broken = None;
+        by_device.sort_by(|a, b| b.1.errors.cmp(&a.1.errors).then_with(|| a.0.cmp(&b.0)));
+        let promises = [
+            (judge.confidence().map(Promise::Confidence), &mut self.calibration, &mut self.broken),
+            (judge.profile().objective.map(Promise::Objective), &mut self.objective, &mut self.breached),
+        ];
+        for (promise, state, errors) in promises {
+            let Some(promise) = promise else { continue };
+            let Some(said) = jury::weigh(state, promise, jury.clone(), judge.profile().arl) else { continue };
+            if said.verdict.alarm {
+                *errors = Some(found(errors.as_ref(), promise, &said, self.label_rounds, when.at, &by_device));
+            } else if errors.as_ref().is_some_and(|known| known.last + QUIET <= self.label_rounds) {
+                *errors = None;
+            }
         }
     }
 
@@ -72,4 +71,21 @@ impl Watch {
             self.marks.set(0, Layer::Estimate, ground, when);
         }
     }
+}
+
+/// What an alarm in the round with labels number `last` adds to what was `known`.
+fn found(
+    known: Option<&Errors>,
+    promise: Promise<'_>,
+    said: &Said,
+    last: u64,
+    at: i64,
+    by_device: &[(DeviceId, Labels)],
+) -> Errors {
+    let total = slo::total(&said.labels);
+    let of = total.n.max(1) as f64;
+    let (share, limit) = (total.errors as f64 / of, promise.allowed(&said.labels) / of);
+    let ground = Ground::of_share("errors", share, limit, total.n);
+    let ground = Ground { strength: Some(said.verdict.evidence), ..ground };
+    Errors { since: known.map_or(at, |known| known.since), at, last, ground, devices: by_device.to_vec() }
 }

@@ -207,6 +207,11 @@ impl Profile {
         self.calendar.map_or(Row::LEVEL, |calendar| calendar.row(middle))
     }
 
+    /// Bins that labels are counted in: those of the confidences, one where only an objective asks for labels, else none.
+    pub fn label_bins(&self) -> usize {
+        self.confidence.as_ref().map_or(usize::from(self.objective.is_some()), |confidence| confidence.bins.len())
+    }
+
     fn columns(&self) -> usize {
         self.calendar.map_or(1, |calendar| calendar.columns())
     }

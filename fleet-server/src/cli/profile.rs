@@ -77,7 +77,7 @@ pub(super) fn run(order: &args::Profile, printer: &mut Printer<'_>) -> anyhow::R
         window_rows: profile.rows,
         arl: profile.arl,
         watched: profile.watched().map(fact).collect(),
-        labelled_rows: profile.confidence.as_ref().map_or(0, Confidence::n),
+        labelled_rows: sight.labelled(),
         warnings: warnings(order, &sight, &profile),
     };
     printer.result(&fitted, |p| tell(&fitted, p))
@@ -154,7 +154,8 @@ fn warnings(order: &args::Profile, sight: &Sight<'_>, profile: &Profile) -> Vec<
     }
     match &profile.confidence {
         None if order.label.is_some() => {
-            warnings.push("no confidence is a number, or the contract names none: labels tell nothing".into());
+            warnings
+                .push("no confidence is a number, or the contract names none: labels tell errors and no more".into());
         }
         None => warnings.push("no labels: a broken model will not be told from harder inputs".into()),
         Some(confidence) if confidence.n() < ROWS_A_BIN * confidence.bins.len() as u64 => {

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use tern_stats::{
     labels::{Labels, merge_labels},
-    profile::Profile,
+    step::{self, Crossing},
     window::Window,
 };
 
@@ -75,6 +75,21 @@ pub enum Outcome {
     Late,
 }
 
+/// A detection window that its device's own detectors have judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// Its middle, in seconds since 1970; NaN where nobody knows.
+    pub middle: f64,
+    /// What it says.
+    pub readings: Readings,
+    /// Rows per confidence bin.
+    pub confidence: Vec<u64>,
+    /// Labels, in as many bins as the profile counts them in.
+    pub labels: Vec<Labels>,
+    /// What the device's own detectors said of its features.
+    pub said: Vec<(usize, Said)>,
+}
+
 /// A device under watch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceWatch {
@@ -110,10 +125,10 @@ impl DeviceWatch {
             in_round: 0,
             seen: 0,
             newest: None,
-            judged: vec![Labels::default(); judge.bins()],
+            judged: judge.no_labels(),
             marks: Marks::default(),
             open: Windows::new(judge.window_rows()),
-            late: vec![Labels::default(); judge.bins()],
+            late: judge.no_labels(),
             service: Service::default(),
             alone: Alone::new(judge),
             company: judge.watched().map(Beside::new).collect(),
@@ -125,8 +140,8 @@ impl DeviceWatch {
         let scores = || judge.watched().map(|feature| feature.scores.len());
         self.open.is_sound(judge.window_rows())
             && self.company.len() == judge.features()
-            && self.judged.len() == judge.bins()
-            && self.late.len() == judge.bins()
+            && self.judged.len() == judge.profile().label_bins()
+            && self.late.len() == judge.profile().label_bins()
             && self.marks.is_sound(judge.features())
             && self.newest.as_ref().is_none_or(|newest| newest.readings.len() == judge.features())
             && self.alone.is_sound(judge)
@@ -176,20 +191,28 @@ impl DeviceWatch {
         }
     }
 
-    fn judge(&mut self, judge: &Judge, mut full: Full, devices: usize, when: When) {
-        if judge.bins() > 0 {
-            let (late, labels) = (vec![Labels::default(); judge.bins()], &mut full.window.labels);
-            let late = std::mem::replace(&mut self.late, late);
-            // Bins of one judge are as many, so the error has no cause left.
-            let _ = merge_labels(labels, &late).and_then(|()| merge_labels(&mut self.judged, labels));
+    fn judge(&mut self, judge: &Judge, full: Full, devices: usize, when: When) {
+        let (readings, threshold) = (judge.read(&full.window), judge.profile().threshold(devices));
+        if full.is_after_gap {
+            self.alone.gap();
         }
+        let mut said = Vec::new();
+        self.alone.observe(judge, &full.window, &readings, full.middle, threshold, |index, of| said.push((index, of)));
+        let Window { confidence, labels, .. } = full.window;
+        self.conclude(judge, Seen { middle: full.middle, readings, confidence, labels, said }, when);
+    }
+
+    /// Takes in the next window, which the device's own detectors have judged.
+    pub fn conclude(&mut self, judge: &Judge, seen: Seen, when: When) {
+        let Seen { middle, readings, confidence, mut labels, said } = seen;
+        let late = std::mem::replace(&mut self.late, judge.no_labels());
+        // Bins of one judge are as many, so the error has no cause left.
+        let _ = merge_labels(&mut labels, &late).and_then(|()| merge_labels(&mut self.judged, &labels));
         self.windows += 1;
         self.in_round = self.in_round.saturating_add(1);
-        let when = When { window: self.windows, ..when };
-        let readings = judge.read(&full.window);
-        self.alone(judge, &full, &readings, devices, when);
-        let middle = Some(full.middle).filter(|middle| middle.is_finite());
-        self.newest = Some(Newest { round: when.round, middle, readings, confidence: full.window.confidence });
+        self.mark(&said, When { window: self.windows, ..when });
+        let middle = Some(middle).filter(|middle| middle.is_finite());
+        self.newest = Some(Newest { round: when.round, middle, readings, confidence });
         self.marks.age(self.windows);
     }
 
@@ -208,28 +231,26 @@ impl DeviceWatch {
         self.service = Service::default();
     }
 
-    /// Its own features against the reference.
-    fn alone(&mut self, judge: &Judge, full: &Full, readings: &Readings, devices: usize, when: When) {
-        let (threshold, marks) = (judge.profile().threshold(devices), &mut self.marks);
+    /// Marks what its features showed against the reference.
+    fn mark(&mut self, said: &[(usize, Said)], when: When) {
         let mut broken = None;
-        if full.is_after_gap {
-            self.alone.gap();
+        for (index, said) in said {
+            match said {
+                // The first rule that a feature breaks stands for all: without values the others mean little.
+                Said::Hard(..) if broken == Some(index) => {}
+                Said::Hard(breach, values) => {
+                    broken = Some(index);
+                    self.marks.set(*index, Layer::Hard, Ground::of_breach(breach, *values), when);
+                }
+                Said::Step(outcome, crossing) => {
+                    self.marks.set(*index, Layer::Step, Ground::of_crossing(outcome, crossing), when);
+                }
+            }
         }
-        self.alone.observe(judge, &full.window, readings, full.middle, threshold, |index, said| match said {
-            // The first rule that a feature breaks stands for all: without values the others mean little.
-            Said::Hard(..) if broken == Some(index) => {}
-            Said::Hard(breach, values) => {
-                broken = Some(index);
-                marks.set(index, Layer::Hard, Ground::of_breach(&breach, values), when);
-            }
-            Said::Step(outcome, crossing) => {
-                marks.set(index, Layer::Step, Ground::of_crossing(&outcome, &crossing), when);
-            }
-        });
     }
 
     /// Holds the newest window, [`Newest::beside`] of which is `own`, against the medians of its cohort of `cohort` devices, in
-    /// a fleet of `devices`.
+    /// a fleet of `devices`; says which features crossed.
     pub fn beside(
         &mut self,
         judge: &Judge,
@@ -237,6 +258,7 @@ impl DeviceWatch {
         medians: &[Vec<Option<f64>>],
         (cohort, devices): (usize, usize),
         when: When,
+        mut say: impl FnMut(usize, step::Outcome, Crossing),
     ) {
         let threshold = judge.profile().threshold(devices);
         let is_quiet = self.marks.is_empty();
@@ -247,6 +269,7 @@ impl DeviceWatch {
             let outcome = company.observe(scores, own, medians, (cohort, threshold), &mut left);
             if let Some((outcome, crossing)) = outcome.and_then(|o| Some((o, o.alarm?))) {
                 self.marks.set(index, Layer::Concurrent, Ground::of_crossing(&outcome, &crossing), when);
+                say(index, outcome, crossing);
             } else if is_quiet {
                 company.remember(scores, own, medians, (cohort, threshold));
             }
@@ -254,8 +277,8 @@ impl DeviceWatch {
     }
 
     /// The newest window was counted in its round; a new one begins.
-    pub fn close_round(&mut self, profile: &Profile) {
+    pub fn close_round(&mut self, judge: &Judge) {
         self.in_round = 0;
-        self.judged = vec![Labels::default(); profile.confidence.as_ref().map_or(0, |c| c.bins.len())];
+        self.judged = judge.no_labels();
     }
 }

@@ -1,15 +1,47 @@
 //! A version's profile made ready to read windows with.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use tern_protocol::ids::DeviceId;
 use tern_stats::{
     calendar::Row,
     cohort,
     labels::Labels,
     profile::{Confidence, FeatureProfile, Kind, Profile, ScoreProfile, Unit},
     scores::{Reader, Reading, Score},
+    slo,
     window::{Sums, Window},
 };
+
+/// Who judges which device: one judge for all, as a version has one profile; or one for each, as recordings may, beside one
+/// for what they have in common.
+#[derive(Debug)]
+pub struct Judges<'a> {
+    common: &'a Judge,
+    own: BTreeMap<DeviceId, &'a Judge>,
+}
+
+impl<'a> Judges<'a> {
+    /// One for all.
+    pub fn one(common: &'a Judge) -> Self {
+        Self { common, own: BTreeMap::new() }
+    }
+
+    /// One for each device that has its `own`, and one for all that they are together.
+    pub fn each(common: &'a Judge, own: BTreeMap<DeviceId, &'a Judge>) -> Self {
+        Self { common, own }
+    }
+
+    /// Of what devices have in common.
+    pub fn common(&self) -> &'a Judge {
+        self.common
+    }
+
+    /// Of a device.
+    pub fn of(&self, device: &DeviceId) -> &'a Judge {
+        self.own.get(device).copied().unwrap_or(self.common)
+    }
+}
 
 /// What a window says of every watched feature: a reading for each score.
 pub type Readings = Vec<Vec<Option<Reading>>>;
@@ -28,6 +60,24 @@ impl Judge {
         let readers = profile.watched().map(Reader::new).collect();
         let compared = profile.watched().map(|f| f.scores.iter().map(ScoreProfile::of_centred).collect()).collect();
         Self { profile, readers, compared }
+    }
+
+    /// What several judges have in common, of features like `first`'s: the mean over their devices is held, score by score, to
+    /// the profile that varied most, so to no more than any of them. It knows no labels: each answers for its own.
+    pub fn shared<'j>(first: &Self, all: impl Iterator<Item = &'j Self>) -> Self {
+        let profile = Profile { confidence: None, objective: None, estimate: None, ..(*first.profile).clone() };
+        let mut shared = Self::new(Arc::new(profile));
+        let spread = |score: &ScoreProfile| score.sigma * (1.0 + score.tau);
+        for (widest, own) in all
+            .flat_map(|judge| judge.compared.iter().enumerate())
+            .flat_map(|(feature, scores)| scores.iter().enumerate().map(move |(score, own)| ((feature, score), own)))
+        {
+            let known = shared.compared.get_mut(widest.0).and_then(|scores| scores.get_mut(widest.1));
+            if let Some(known) = known.filter(|known| spread(own) > spread(known)) {
+                *known = own.clone();
+            }
+        }
+        shared
     }
 
     /// The profile.
@@ -106,9 +156,14 @@ impl Judge {
         (0..self.features()).map(of).collect()
     }
 
-    /// Confidence bins that labels are counted in; 0 where the profile has none.
+    /// Bins of confidence; 0 where the profile has none.
     pub fn bins(&self) -> usize {
         self.profile.confidence.as_ref().map_or(0, |confidence| confidence.bins.len())
+    }
+
+    /// No labels, in the bins that the profile [counts](Profile::label_bins) them in.
+    pub fn no_labels(&self) -> Vec<Labels> {
+        vec![Labels::default(); self.profile.label_bins()]
     }
 
     /// The confidences that errors are held to. One bin tells nothing about confidence: the objective speaks for it, where there
@@ -118,15 +173,20 @@ impl Judge {
         self.profile.confidence.as_ref().filter(speaks)
     }
 
-    /// A window that was counted under this profile, with a bin for each of the profile's; none of another. One that does
+    /// A window that was counted under this profile, with a bin for each that the profile counts in; none of another. One that does
     /// not fit must not open a detection window, or it would keep out all that follow.
     pub fn fit(&self, mut window: Window) -> Option<Window> {
         let bins = self.bins();
         if bins == 0 || window.confidence.is_empty() {
             window.confidence = vec![0; bins];
         }
-        if bins == 0 || window.labels.is_empty() {
-            window.labels = vec![Labels::default(); bins];
+        if window.labels.is_empty() {
+            window.labels = self.no_labels();
+        } else if bins == 0 {
+            // Without bins of confidence an objective asks how many labels came and how many were errors, and no more.
+            let all = slo::total(&window.labels);
+            window.labels = self.no_labels();
+            window.labels.iter_mut().for_each(|sum| *sum = all);
         }
         self.fits(&window).then_some(window)
     }
@@ -138,7 +198,7 @@ impl Judge {
         kinds(&self.profile.features, &window.features)
             && kinds(&self.profile.outputs, &window.outputs)
             && window.confidence.len() == self.bins()
-            && window.labels.len() == self.bins()
+            && window.labels.len() == self.profile.label_bins()
     }
 
     /// The readings of a window that [fits](Self::fit).

@@ -155,14 +155,19 @@ fn harder_inputs_that_the_confidence_knows_breach_the_objective_and_break_no_mod
 }
 
 #[test]
-fn a_profile_of_one_confidence_bin_is_held_to_its_objective_alone_and_one_without_an_objective_to_its_bin() {
-    for (objective, kind) in [(Some(0.12), IncidentKind::ObjectiveBreached), (None, IncidentKind::ModelBroken)] {
+fn a_profile_of_one_confidence_bin_or_none_is_held_to_its_objective_alone_and_one_without_an_objective_to_its_bin() {
+    let (breached, broken) = (IncidentKind::ObjectiveBreached, IncidentKind::ModelBroken);
+    for (objective, has_bin, kind) in
+        [(Some(0.12), true, breached), (Some(0.12), false, breached), (None, true, broken)]
+    {
         let mut fleet = Fleet::new(64, 8);
         let mut profile = (*fleet.profile).clone();
         let bins = &profile.confidence.as_ref().unwrap().bins;
         let all = bins.iter().fold((0, 0), |(n, errors), bin| (n + bin.n, errors + bin.errors));
         let bins = vec![Bin { n: all.0, errors: all.1 }];
-        profile.confidence = Some(Confidence { edges: Edges::new(vec![]).unwrap(), bins });
+        // Without a bin devices count labels in one all the same, and no rows by confidence.
+        profile.confidence = has_bin.then(|| Confidence { edges: Edges::new(vec![]).unwrap(), bins });
+        profile.estimate = None;
         profile.objective = objective;
         profile.check().unwrap();
         fleet.profile = Arc::new(profile);
@@ -171,6 +176,11 @@ fn a_profile_of_one_confidence_bin_is_held_to_its_objective_alone_and_one_withou
         assert_eq!(fleet.opened(), []);
         fleet.rounds(10, |_| Harm { broken: 0.2, ..Harm::default() });
         assert_eq!(fleet.opened().iter().map(|(_, kind, _)| *kind).collect::<Vec<_>>(), [kind]);
+        let policy: Policy = Arc::new(|_, _, _| Vec::new());
+        let bytes = |detector: &super::detector::Detector| {
+            postcard::to_stdvec(detector.device(&fleet.model, &name(0)).unwrap()).unwrap()
+        };
+        assert!(bytes(&restarted(&fleet, &policy)) == bytes(&fleet.detector), "it is written down and read back");
     }
 }
 

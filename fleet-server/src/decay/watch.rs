@@ -33,13 +33,13 @@ use tern_stats::{
     labels::{Labels, Mixture},
     pooled,
     profile::FeatureProfile,
-    step::State,
+    step::{self, Crossing, State},
     window::Window,
 };
 
 use super::{
-    device::{DeviceWatch, Outcome, Report, Service},
-    judge::{Judge, Readings},
+    device::{DeviceWatch, Outcome, Report, Seen, Service},
+    judge::{Judge, Judges, Readings},
     marks::{Ground, Marks, When},
     pace::Pace,
     verdict::{self, Verdict},
@@ -70,6 +70,15 @@ pub struct Errors {
     pub ground: Ground,
     /// Labels and errors by device in that round, most errors first; evidence for people.
     pub devices: Vec<(DeviceId, Labels)>,
+}
+
+/// What crossed its threshold in a round, for whoever listens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Heard<'a> {
+    /// Scores of a feature, of a device or of the mean of all; of the estimated error the number of the feature says nothing.
+    Scores(Layer, Option<&'a DeviceId>, usize, step::Outcome, Crossing),
+    /// Labels; log10 of the detector over its threshold.
+    Labels(Layer, f64),
 }
 
 /// A version under watch. Its devices are written down one by one.
@@ -187,7 +196,15 @@ impl Watch {
             return None;
         }
         self.pace.end(at, here, active);
-        Some(self.close(judge, at))
+        Some(self.close(&Judges::one(judge), at, |_| {}))
+    }
+
+    /// Takes in a detection window of the open round that its device's own detectors have judged, as recordings hold them.
+    pub fn conclude(&mut self, judge: &Judge, device: &DeviceId, seen: Seen, at: i64) {
+        let when = When { round: self.round, window: 0, at };
+        let fresh = || DeviceWatch::new(judge, String::new());
+        self.devices.entry(device.clone()).or_insert_with(fresh).conclude(judge, seen, when);
+        self.windows += 1;
     }
 
     /// Closes the days and weeks that are final `at`, the oldest first; each is a round. Returns the verdicts of each.
@@ -202,7 +219,7 @@ impl Watch {
                 watch.close(judge, end, devices, When { round, window: 0, at });
                 self.windows += 1;
             }
-            rounds.push(self.close(judge, at));
+            rounds.push(self.close(&Judges::one(judge), at, |_| {}));
         }
         rounds
     }
@@ -259,18 +276,19 @@ impl Watch {
         }
     }
 
-    fn close(&mut self, judge: &Judge, at: i64) -> Vec<Verdict> {
-        let when = When { round: self.round, window: self.round, at };
-        self.beside(judge, when);
-        self.together(judge, when);
+    /// Ends the round: holds devices against one another, and all against the reference, and says what crossed.
+    pub fn close(&mut self, judges: &Judges<'_>, at: i64, mut say: impl FnMut(Heard<'_>)) -> Vec<Verdict> {
+        let (when, judge) = (When { round: self.round, window: self.round, at }, judges.common());
+        self.beside(judges, when, &mut say);
+        self.together(judges, when, &mut say);
         self.marks.age(self.round);
         let mut verdicts = verdict::on_inputs(self, judge);
         self.settle(&verdicts, judge);
-        self.weigh_labels(judge, when);
-        self.estimate(judge, when);
+        self.weigh_labels(judge, when, &mut say);
+        self.estimate(judge, when, &mut say);
         verdicts.extend(verdict::on_answers(self, judge));
         self.round += 1;
-        self.devices.values_mut().for_each(|watch| watch.close_round(judge.profile()));
+        self.devices.iter_mut().for_each(|(device, watch)| watch.close_round(judges.of(device)));
         verdicts
     }
 
@@ -281,30 +299,38 @@ impl Watch {
     }
 
     /// Each device against its cohort.
-    fn beside(&mut self, judge: &Judge, when: When) {
+    fn beside(&mut self, judges: &Judges<'_>, when: When, say: &mut impl FnMut(Heard<'_>)) {
         let (round, devices) = (self.round, self.active().count());
         let mut cohorts: BTreeMap<String, BTreeMap<DeviceId, Readings>> = BTreeMap::new();
         for (device, watch) in self.active() {
             if let Some(newest) = &watch.newest {
-                cohorts.entry(watch.class.clone()).or_default().insert(device.clone(), newest.beside(judge));
+                cohorts
+                    .entry(watch.class.clone())
+                    .or_default()
+                    .insert(device.clone(), newest.beside(judges.of(device)));
             }
         }
         for (class, cohort) in cohorts.iter().filter(|(_, cohort)| cohort.len() >= cohort::MIN_DEVICES) {
-            let medians = judge.medians(cohort.values());
+            let medians = judges.common().medians(cohort.values());
             let theirs = self.devices.iter_mut().filter(|(_, watch)| watch.class == *class && took_part(watch, round));
             for (device, watch) in theirs {
                 if let Some(own) = cohort.get(device) {
-                    watch.beside(judge, own, &medians, (cohort.len(), devices), when);
+                    let mut heard = |index, outcome, crossing| {
+                        say(Heard::Scores(Layer::Concurrent, Some(device), index, outcome, crossing))
+                    };
+                    watch.beside(judges.of(device), own, &medians, (cohort.len(), devices), when, &mut heard);
                 }
             }
         }
     }
 
     /// The mean of all that took part.
-    fn together(&mut self, judge: &Judge, when: When) {
+    fn together(&mut self, judges: &Judges<'_>, when: When, say: &mut impl FnMut(Heard<'_>)) {
+        let judge = judges.common();
         let (round, middle, calendar) = (self.round, self.middle(), judge.profile().calendar);
-        let newest = self.devices.values().filter(|watch| took_part(watch, round)).filter_map(|w| w.newest.as_ref());
-        let all: Vec<Readings> = newest.map(|newest| newest.centred(judge)).collect();
+        let here = self.devices.iter().filter(|(_, watch)| took_part(watch, round));
+        let newest = here.filter_map(|(device, watch)| Some((device, watch.newest.as_ref()?)));
+        let all: Vec<Readings> = newest.map(|(device, newest)| newest.centred(judges.of(device))).collect();
         if all.len() < pooled::MIN_DEVICES {
             return;
         }
@@ -320,6 +346,7 @@ impl Watch {
             });
             if let Some((outcome, crossing)) = outcome.ok().and_then(|o| Some((o, o.alarm?))) {
                 self.marks.set(index, Layer::Pooled, Ground::of_crossing(&outcome, &crossing), when);
+                say(Heard::Scores(Layer::Pooled, None, index, outcome, crossing));
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::{
     design::Design,
     estimate,
     hard::Limits,
+    labels::{Labels, Mixture},
     math,
     numeric::Ruler,
     scores::{Reader, Score},
@@ -84,7 +85,7 @@ pub struct Baseline<'a> {
     pub features: &'a [Spec],
     /// Watched outputs.
     pub outputs: &'a [Spec],
-    /// Held-out errors by confidence.
+    /// Held-out errors by confidence. Without them the objective is fitted to the windows' own labels, where there are any.
     pub confidence: Option<Confidence>,
     /// The windows, in time order, counted by `features` and `outputs`; one without rows where time is missing between
     /// its neighbours.
@@ -167,7 +168,7 @@ pub fn fit(baseline: &Baseline<'_>) -> Result<Profile, Refusal> {
         features: side(baseline.features, |window| &window.features)?,
         outputs: side(baseline.outputs, |window| &window.outputs)?,
         confidence: baseline.confidence.clone(),
-        objective: baseline.confidence.as_ref().map(|known| objective(known, baseline)),
+        objective: objective(baseline),
         estimate: estimated(baseline, &ground)?,
     })
 }
@@ -315,19 +316,26 @@ const UPPER: f64 = 1.96;
 /// Share of the alarm level that the baseline's own errors may reach.
 const OBJECTIVE_SHARE: f64 = 0.1;
 
-/// The largest error rate to accept.
-fn objective(known: &Confidence, baseline: &Baseline<'_>) -> f64 {
-    let errors = known.bins.iter().fold(0, |sum: u64, bin| sum.saturating_add(bin.errors));
-    let rate = upper(errors, known.n());
+/// The largest error rate to accept; none where nothing says how often the model was wrong. Confidences are not needed.
+fn objective(baseline: &Baseline<'_>) -> Option<f64> {
+    let known = match &baseline.confidence {
+        Some(known) => known.bins.iter().map(|bin| Labels { n: bin.n, errors: bin.errors }).collect::<Vec<_>>(),
+        None => baseline.windows.iter().map(|window| slo::total(&window.labels)).collect(),
+    };
+    let known = slo::total(&known);
+    if known.n == 0 {
+        return None;
+    }
+    let rate = upper(known.errors, known.n);
     let is_quiet = |allowance: &f64| {
-        let mut state = crate::labels::Mixture::default();
+        let mut state = Mixture::default();
         baseline.windows.iter().all(|window| {
             let labels = slo::total(&window.labels);
             slo::observe(&mut state, rate + allowance, labels, baseline.arl).evidence <= OBJECTIVE_SHARE.log10()
         })
     };
     let allowance = ALLOWANCES.into_iter().find(is_quiet).unwrap_or(ALLOWANCES[ALLOWANCES.len() - 1]);
-    math::rounded((rate + allowance).min(1.0), 4)
+    Some(math::rounded((rate + allowance).min(1.0), 4))
 }
 
 /// The upper limit of the rate that `errors` of `n` are drawn with, by its score at [`UPPER`] (Wilson 1927).
@@ -438,14 +446,20 @@ mod tests {
             edges: crate::cells::Edges::new(vec![]).unwrap(),
             bins: vec![super::super::Bin { n, errors }],
         };
-        let baseline = |windows: &[Window], n, errors| objective(&known(n, errors), &Baseline::new(&[], windows));
+        let baseline = |windows: &[Window], n, errors| {
+            objective(&Baseline { confidence: Some(known(n, errors)), ..Baseline::new(&[], windows) }).unwrap()
+        };
         assert_eq!(baseline(&[], 100_000, 10_000), math::rounded(upper(10_000, 100_000) + 0.01, 4));
         let wave = |i: u64| {
-            let labels = crate::labels::Labels { n: 100, errors: if (i / 10).is_multiple_of(2) { 4 } else { 16 } };
+            let labels = Labels { n: 100, errors: if (i / 10).is_multiple_of(2) { 4 } else { 16 } };
             Window { labels: vec![labels], ..Window::default() }
         };
         let waves: Vec<_> = (0..60).map(wave).collect();
         assert_eq!(baseline(&waves, 100_000, 10_000), math::rounded(upper(10_000, 100_000) + 0.03, 4), "waves of 16 %");
+        // Without confidences the windows' own labels say how often the model was wrong: here 600 of 6,000.
+        let errors_alone = objective(&Baseline::new(&[], &waves));
+        assert_eq!(errors_alone, Some(math::rounded(upper(600, 6000) + 0.03, 4)));
+        assert_eq!(objective(&Baseline::new(&[], &[])), None, "no label, no promise");
     }
 
     #[test]

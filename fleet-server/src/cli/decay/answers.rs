@@ -6,10 +6,13 @@ use tern_stats::{
     labels::Mixture,
     profile::Profile,
     slo,
-    step::{Direction, State},
+    step::State,
 };
 
-use super::{cutter::Closed, said::Kind};
+use super::{
+    cutter::Closed,
+    said::{ERRORS, ERRORS_BY_CONFIDENCE, Kind, estimated},
+};
 use crate::{decay::judge::Judge, forms::incident::Severity};
 
 /// The detectors on answers.
@@ -38,22 +41,21 @@ impl Answers {
         mut say: impl FnMut(Kind, String, f64, Severity),
     ) {
         let profile = judge.profile();
-        let Some(confidence) = &profile.confidence else { return };
         let threshold = profile.arl * devices as f64;
         let labels = &closed.window.labels;
         if let Some(confidence) = judge.confidence() {
             let said = calibration::observe(&mut self.calibration, confidence, labels, TOLERANCE, threshold);
             if let Some(verdict) = said.ok().filter(|verdict| verdict.alarm) {
-                say(Kind::Calibration, "errors-by-confidence+".into(), verdict.evidence, Severity::Critical);
+                say(Kind::Calibration, ERRORS_BY_CONFIDENCE.into(), verdict.evidence, Severity::Critical);
             }
         }
         if let Some(rate) = profile.objective {
             let verdict = slo::observe(&mut self.objective, rate, slo::total(labels), threshold);
             if verdict.alarm {
-                say(Kind::Slo, "errors+".into(), verdict.evidence, Severity::Alarm);
+                say(Kind::Slo, ERRORS.into(), verdict.evidence, Severity::Alarm);
             }
         }
-        let Some(usual) = &profile.estimate else { return };
+        let Some((usual, confidence)) = profile.estimate.as_ref().zip(profile.confidence.as_ref()) else { return };
         let calendar = profile.calendar.as_ref();
         if !profile.features.iter().any(|feature| feature.is_in_season(calendar, closed.middle)) {
             return;
@@ -62,8 +64,7 @@ impl Answers {
         let (row, usual) = (profile.row(closed.middle), std::slice::from_ref(usual));
         let outcome = self.estimate.observe(usual, &[Some(expected.reading())], row.as_slice(), threshold);
         if let Some((outcome, crossing)) = outcome.ok().and_then(|outcome| Some((outcome, outcome.alarm?))) {
-            let sign = if crossing.direction == Direction::Up { '+' } else { '-' };
-            say(Kind::Estimate, format!("estimated-error{sign}"), outcome.evidence, Severity::Notice);
+            say(Kind::Estimate, estimated(&crossing), outcome.evidence, Severity::Notice);
         }
     }
 }

@@ -153,15 +153,14 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    /// Windows of features that are counted by `recorder`, with labels in `bins`.
+    /// Windows of features as `specs` have them, with labels in the bins of the confidences; in one where there are none.
     pub(super) fn new(plan: Plan, specs: &[Spec], edges: Option<&Edges>) -> Self {
-        Self::over(plan, Recorder::new(specs, &[], edges), edges.map_or(0, Edges::cells))
+        Self::over(plan, Recorder::new(specs, &[], edges), edges.map_or(1, Edges::cells))
     }
 
     /// Windows as `profile` has them.
     pub(super) fn of(profile: &Profile) -> Self {
-        let bins = profile.confidence.as_ref().map_or(0, |confidence| confidence.bins.len());
-        Self::over(Plan::of(profile), Recorder::of(profile), bins)
+        Self::over(Plan::of(profile), Recorder::of(profile), profile.label_bins())
     }
 
     fn over(plan: Plan, recorder: Recorder, bins: usize) -> Self {

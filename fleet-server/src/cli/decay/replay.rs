@@ -49,8 +49,8 @@ pub(super) struct Judged<'a> {
     pub(super) readings: &'a Readings,
     /// When the window began, for people and programs.
     pub(super) start: Option<&'a str>,
-    /// Whether nothing was said of it.
-    pub(super) is_quiet: bool,
+    /// What the device's own detectors said of it.
+    pub(super) said: &'a [(usize, Said)],
 }
 
 /// Who listens to what a replay says.
@@ -69,14 +69,12 @@ pub(super) trait Listener {
 pub(super) struct Outcome {
     pub(super) windows: u64,
     pub(super) judges: Vec<Arc<Judge>>,
-    /// Whether there are devices enough to be held against one another.
-    pub(super) is_cohort: bool,
 }
 
 pub(super) fn run(order: &Replay, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     let mut telling = Telling { printer, alarms: 0, company: order.cohort.then(Company::default) };
     let outcome = replay(&order.against, order.cohort, &mut telling)?;
-    if let Some(company) = telling.company.take().filter(|_| outcome.is_cohort) {
+    if let Some(company) = telling.company.take() {
         company.compare(&mut telling)?;
     }
     if outcome.windows == 0 {
@@ -123,7 +121,9 @@ pub(super) fn replay(against: &Against, cohort: bool, to: &mut impl Listener) ->
     let mut table = Table::open(&against.stream)?;
     let roles = Roles::of(&table, &against.columns)?;
     let mut streams: BTreeMap<String, Stream> = BTreeMap::new();
-    let mut run = Run { devices: count.max(1), is_cohort, windows: 0 };
+    // One profile for all is one model for all, as a server has it: their labels are weighed together, with the rounds.
+    let are_together = cohort && matches!(standards, Standards::One(_));
+    let mut run = Run { devices: count.max(1), is_cohort, are_together, windows: 0 };
     while table.next()? {
         let device = roles.device.map_or(Ok(""), |at| table.cell(at))?;
         if !streams.contains_key(device) {
@@ -153,7 +153,7 @@ pub(super) fn replay(against: &Against, cohort: bool, to: &mut impl Listener) ->
         judges.push(judge.clone());
     }
     judges.dedup_by(|a, b| Arc::ptr_eq(a, b));
-    Ok(Outcome { windows: run.windows, judges, is_cohort })
+    Ok(Outcome { windows: run.windows, judges })
 }
 
 /// The devices of a stream; none where no column names them.
@@ -178,8 +178,10 @@ fn unwatched(table: &Table, roles: &Roles, profile: &Profile, to: &mut impl List
     if !more.is_empty() {
         to.note(&format!("columns that the profile does not watch: {more:?}"))?;
     }
-    if roles.label.is_some() && profile.confidence.is_none() {
+    if roles.label.is_some() && profile.label_bins() == 0 {
         to.note("the profile was fitted without labels: they are not judged")?;
+    } else if roles.label.is_some() && profile.confidence.is_none() {
+        to.note("without confidences labels are held to the objective alone")?;
     }
     Ok(())
 }
@@ -207,6 +209,7 @@ impl Stream {
 struct Run {
     devices: usize,
     is_cohort: bool,
+    are_together: bool,
     windows: u64,
 }
 
@@ -237,28 +240,31 @@ impl Run {
             });
         };
         let threshold = profile.threshold(self.devices);
-        alone.observe(judge, &closed.window, &readings, closed.middle, threshold, |index, said| {
-            let feature = &profile.features[index];
+        let mut said = Vec::new();
+        alone.observe(judge, &closed.window, &readings, closed.middle, threshold, |index, of| said.push((index, of)));
+        for (index, said) in &said {
+            let feature = &profile.features[*index];
             let name = Some(feature.name.as_str());
             match said {
                 Said::Hard(breach, _) => {
-                    let (score, evidence) = hard(&breach);
+                    let (score, evidence) = hard(breach);
                     say(name, Kind::Hard, score, evidence, Severity::Alarm);
                 }
                 Said::Step(outcome, crossing) => {
                     // Where devices are held against one another, one that is off alone is local or seasonal at first.
                     let severity = if self.is_cohort { Severity::Notice } else { Severity::Alarm };
-                    say(name, Kind::Step, super::said::score(feature, &crossing), outcome.evidence, severity);
+                    say(name, Kind::Step, super::said::score(feature, crossing), outcome.evidence, severity);
                 }
             }
-        });
-        answers.observe(judge, closed, self.devices, |kind, score, evidence, severity| {
-            say(None, kind, score, evidence, severity);
-        });
+        }
+        if !self.are_together {
+            answers.observe(judge, closed, self.devices, |kind, score, evidence, severity| {
+                say(None, kind, score, evidence, severity);
+            });
+        }
         alarms.iter().try_for_each(|alarm| to.alarm(alarm))?;
-        let is_quiet = alarms.is_empty();
         let (device, start) = (device.as_deref().unwrap_or(""), start.as_deref());
-        to.judged(&Judged { device, judge, number, closed, readings: &readings, start, is_quiet });
+        to.judged(&Judged { device, judge, number, closed, readings: &readings, start, said: &said });
         Ok(())
     }
 }

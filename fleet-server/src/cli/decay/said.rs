@@ -149,6 +149,15 @@ pub(super) fn score(feature: &FeatureProfile, crossing: &Crossing) -> String {
     format!("{}{sign}", name(feature, crossing.score))
 }
 
+/// More errors than the confidences allow for, and than the objective does.
+pub(super) const ERRORS_BY_CONFIDENCE: &str = "errors-by-confidence+";
+pub(super) const ERRORS: &str = "errors+";
+
+/// Which way the expected error rate went.
+pub(super) fn estimated(crossing: &Crossing) -> String {
+    format!("estimated-error{}", if crossing.direction == Direction::Up { '+' } else { '-' })
+}
+
 /// Which rule was broken, and by how much.
 pub(super) fn hard(breach: &Breach) -> (String, f64) {
     (format!("{}+", rule_name(breach.rule)), (breach.share / breach.limit).log10())

@@ -11,7 +11,7 @@ use tern_stats::profile::Profile;
 
 use super::{cutter::Plan, fit};
 use crate::{
-    cli::args::decay::{Against, Cut},
+    cli::args::decay::{Against, Columns, Cut},
     decay::judge::Judge,
     disk,
 };
@@ -23,8 +23,7 @@ pub(super) enum Standards {
     Each {
         folder: PathBuf,
         cut: Cut,
-        /// Features that are left out of each.
-        ignored: Vec<String>,
+        columns: Columns,
         /// The one that was read first: the others must have its rules.
         first: Option<Arc<Judge>>,
     },
@@ -45,22 +44,22 @@ impl Standards {
                 "{} is a folder of profiles by device: name the column of devices by --device-column",
                 place.display()
             );
-            let (folder, cut, ignored) = (place.into(), cut.clone(), columns.ignore.clone());
-            return Ok((Self::Each { folder, cut, ignored, first: None }, Vec::new()));
+            let (folder, cut, columns) = (place.into(), cut.clone(), columns.clone());
+            return Ok((Self::Each { folder, cut, columns, first: None }, Vec::new()));
         }
-        Ok((Self::One(read(place, cut, &columns.ignore)?), Vec::new()))
+        Ok((Self::One(read(place, cut, columns)?), Vec::new()))
     }
 
     /// The profile of a device, read anew at each call.
     pub(super) fn judge(&mut self, device: &str) -> anyhow::Result<Arc<Judge>> {
         match self {
             Self::One(judge) => Ok(judge.clone()),
-            Self::Each { folder, cut, ignored, first } => {
+            Self::Each { folder, cut, columns, first } => {
                 ensure!(
                     !device.is_empty() && !device.starts_with('.') && !device.contains(['/', '\\', '\0']),
                     "device {device:?} cannot name a file of the folder of profiles"
                 );
-                let judge = read(&folder.join(format!("{device}.json")), cut, ignored)?;
+                let judge = read(&folder.join(format!("{device}.json")), cut, columns)?;
                 let first = first.get_or_insert_with(|| judge.clone());
                 ensure!(
                     rules(judge.profile()) == rules(first.profile()),
@@ -79,15 +78,21 @@ fn rules(profile: &Profile) -> (Plan, f64) {
     (Plan { calendar, ..plan }, profile.arl)
 }
 
-/// The profile in a file, without the features of columns that are `ignored`.
-fn read(file: &Path, cut: &Cut, ignored: &[String]) -> anyhow::Result<Arc<Judge>> {
+/// The profile in a file, without the features of ignored columns and without confidences where no column holds any.
+fn read(file: &Path, cut: &Cut, columns: &Columns) -> anyhow::Result<Arc<Judge>> {
     let place = || file.display().to_string();
     let bytes = disk::read(file, reference::MAX_BYTES as u64).with_context(|| format!("reading {}", place()))?;
     let bytes = bytes.with_context(|| format!("there is no profile {}", place()))?;
     let mut profile: Profile = serde_json::from_slice(&bytes).with_context(|| format!("{} is no profile", place()))?;
     agree(&profile, cut).with_context(place)?;
+    if columns.confidence_column.is_none()
+        && profile.confidence.as_ref().is_some_and(|confidence| confidence.bins.len() > 1)
+    {
+        // Rows that do not say how sure the model was are no rows of which it was unsure: the objective is left.
+        (profile.confidence, profile.estimate) = (None, None);
+    }
     let watched = profile.features.len();
-    profile.features.retain(|feature| !ignored.contains(&feature.name));
+    profile.features.retain(|feature| !columns.ignore.contains(&feature.name));
     ensure!(watched == 0 || !profile.features.is_empty(), "--ignore leaves out all that {} watches", place());
     judge(profile).with_context(place)
 }

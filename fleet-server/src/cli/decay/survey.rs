@@ -181,7 +181,7 @@ struct Pace {
 pub(super) struct Survey {
     /// The features, in the file's order.
     pub(super) specs: Vec<Spec>,
-    /// Errors by confidence.
+    /// Errors by confidence, where there are confidences.
     pub(super) confidence: Option<Confidence>,
     /// How its rows become windows.
     pub(super) plan: Plan,
@@ -205,8 +205,8 @@ pub(super) fn survey(table: &mut Table, roles: &Roles, cut: &Cut) -> anyhow::Res
         for (column, at) in columns.iter_mut().zip(&features) {
             column.take(table.cell(*at)?, table.line());
         }
-        if let Answer { confidence, wrong: Some(wrong) } = answer(table, roles)? {
-            predictions.add((if roles.confidence.is_some() { confidence } else { Some(1.0) }, wrong));
+        if let Answer { confidence: Some(confidence), wrong: Some(wrong) } = answer(table, roles)? {
+            predictions.add((confidence, wrong));
         }
         let Some(time) = roles.time.map(|at| table.time(at)).transpose()? else { continue };
         let device = roles.device.map_or(Ok(""), |at| table.cell(at))?;
@@ -231,11 +231,9 @@ pub(super) fn survey(table: &mut Table, roles: &Roles, cut: &Cut) -> anyhow::Res
     if let Some(calendar) = &mut plan.calendar {
         calendar.longest_step = Some(longest).filter(|step| *step > 0.0);
     }
-    let predictions: Vec<_> =
-        predictions.kept.iter().map(|(confidence, wrong)| (confidence.unwrap_or(f64::NAN), *wrong)).collect();
     Ok(Survey {
         specs: columns.into_iter().map(Column::spec).collect::<anyhow::Result<_>>()?,
-        confidence: Confidence::of_sample(&predictions),
+        confidence: Confidence::of_sample(&predictions.kept),
         plan,
     })
 }

@@ -49,6 +49,8 @@ pub(super) struct Sight<'m> {
     known: HashSet<Digest>,
     /// Confidence and whether it was wrong, of each different row.
     predictions: Vec<(f64, bool)>,
+    /// Different rows with a label.
+    labelled: u64,
 }
 
 impl<'m> Sight<'m> {
@@ -62,7 +64,15 @@ impl<'m> Sight<'m> {
         ensure!(inputs == named(&contract.inputs), "the model takes {inputs:?}: make [[contract.inputs]] agree");
         ensure!(outputs == named(&contract.outputs), "the model gives {outputs:?}: make [[contract.outputs]] agree");
         let (watch, scratch) = (Watch::new(contract), Scratch::default());
-        Ok(Self { model, watch, scratch, rows: Vec::new(), known: HashSet::new(), predictions: Vec::new() })
+        Ok(Self {
+            model,
+            watch,
+            scratch,
+            rows: Vec::new(),
+            known: HashSet::new(),
+            predictions: Vec::new(),
+            labelled: 0,
+        })
     }
 
     /// Runs the model on `row` and keeps what is watched.
@@ -84,6 +94,7 @@ impl<'m> Sight<'m> {
         }
         seen.wrong = row.label.as_ref().map(|label| is_wrong(&self.watch, &rows, label, &mut self.scratch));
         let is_new = self.known.insert(Digest::of(row.line.as_bytes()));
+        self.labelled += u64::from(is_new && seen.wrong.is_some());
         if let (true, Some(wrong), Some(confidence)) = (is_new, seen.wrong, seen.confidence) {
             self.predictions.push((confidence, wrong));
         }
@@ -105,6 +116,11 @@ impl<'m> Sight<'m> {
     /// evidence, however often it was drawn.
     pub(super) fn predictions(&self) -> &[(f64, bool)] {
         &self.predictions
+    }
+
+    /// How many different rows have a label.
+    pub(super) fn labelled(&self) -> u64 {
+        self.labelled
     }
 
     /// Watched inputs, then watched outputs, with cells and categories taken from the rows.
@@ -130,7 +146,7 @@ impl<'m> Sight<'m> {
     pub(super) fn windows(&self, rows: usize, specs: &(Vec<Spec>, Vec<Spec>), edges: Option<&Edges>) -> Vec<Window> {
         let mut recorder = Recorder::new(&specs.0, &specs.1, edges);
         let window = |rows: &[Seen]| {
-            let mut labels = vec![Labels::default(); edges.map_or(0, Edges::cells)];
+            let mut labels = vec![Labels::default(); edges.map_or(1, Edges::cells)];
             for row in rows {
                 let sides = (row.inputs.iter().enumerate(), row.outputs.iter().enumerate());
                 sides.0.for_each(|(at, values)| values.iter().for_each(|v| recorder.feature(at, v.lent())));

@@ -228,6 +228,59 @@ fn labels_tell_a_broken_model() {
     assert_eq!(first("slo")["severity"], "alarm");
 }
 
+#[test]
+fn errors_alone_are_held_to_the_objective_and_rows_without_confidences_are_not_unsure_ones() {
+    let rows = |seed, count: usize, chance: f64, sure: &str| {
+        let mut noise = Noise(seed);
+        (0..count).fold("x,label,prediction,confidence\n".to_owned(), |mut text, i| {
+            let label = if noise.normal() > chance { "1" } else { "2" };
+            let sure = if sure.is_empty() { format!("{}", 0.5 + 0.1 * (i % 5) as f64) } else { sure.into() };
+            writeln!(text, "{:.4},{label},2,{sure}", noise.normal()).unwrap();
+            text
+        })
+    };
+    // One in ten beyond 1.28 deviations, one in five beyond .84.
+    let bench = Bench::new(&[
+        ("ref.csv", &rows(11, 20_000, 1.28, "")),
+        ("unsure.csv", &rows(11, 20_000, 1.28, "NaN")),
+        ("live.csv", &rows(12, 20_000, 1.28, "")),
+        ("broken.csv", &rows(13, 8_000, 0.84, "")),
+    ]);
+    let labels = "--label-column label --prediction-column prediction";
+    let fit = |reference: &str, more: &str| {
+        let line = format!("fit --reference {reference} {labels}{more} --window rows:200 -o p.json");
+        assert_eq!(bench.decay(&line).code, 0);
+        serde_json::from_slice::<Value>(&bench.read("p.json").unwrap()).unwrap()
+    };
+    let run = |stream: &str, columns: &str| {
+        let outcome = bench.decay(&format!("replay --profile p.json --stream {stream} {columns} --json"));
+        (lines(&outcome).0, outcome.err)
+    };
+    let kinds = |alarms: &[Value]| -> Vec<String> {
+        let mut kinds: Vec<_> = alarms.iter().map(|alarm| alarm["kind"].as_str().unwrap().to_owned()).collect();
+        kinds.sort();
+        kinds.dedup();
+        kinds
+    };
+    for (reference, more) in [("ref.csv", " --ignore confidence"), ("unsure.csv", " --confidence-column confidence")] {
+        let profile = fit(reference, more);
+        assert!(profile["confidence"].is_null() && profile["objective"].as_f64().is_some_and(|o| o > 0.1 && o < 0.16));
+        let columns = format!("{labels} --ignore confidence");
+        let (alarms, told) = run("broken.csv", &columns);
+        assert_eq!((kinds(&alarms), &alarms[0]["score"]), (vec!["slo".to_owned()], &json!("errors+")));
+        assert!(alarms[0]["window"].as_u64().unwrap() <= 3, "{}", alarms[0]);
+        assert!(told.contains("held to the objective alone"), "{told}");
+        assert_eq!(run("live.csv", &columns).0, Vec::<Value>::new());
+    }
+    // A profile of confidences, a stream whose column of them is not named: no row of it is an unsure one.
+    fit("ref.csv", " --confidence-column confidence");
+    assert_eq!(run("live.csv", "--ignore label,prediction,confidence").0, Vec::<Value>::new());
+    assert_eq!(run("live.csv", &format!("{labels} --ignore confidence")).0, Vec::<Value>::new());
+    assert_eq!(kinds(&run("broken.csv", &format!("{labels} --ignore confidence")).0), ["slo"]);
+    let all = run("broken.csv", &format!("{labels} --confidence-column confidence")).0;
+    assert_eq!(kinds(&all), ["calibration", "slo"]);
+}
+
 /// Rows of so many devices whose weather is common; `bias` by device and day.
 fn fleet(seed: u64, devices: usize, from: i64, days: i64, bias: impl Fn(usize, i64) -> f64) -> String {
     let mut noise = Noise(seed);

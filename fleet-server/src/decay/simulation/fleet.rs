@@ -8,6 +8,7 @@ use tern_protocol::{
     report::v1::{self, Clock, ErrorCount, ErrorKind, Item, System, Violations},
 };
 use tern_stats::{
+    cells::Edges,
     labels::Labels,
     numeric::Accumulator,
     profile::{Baseline, Confidence, Kind, Profile, Spec, fit},
@@ -101,11 +102,11 @@ impl Source {
 
     /// A report window of `rows` rows, of which a third come back with labels at once.
     pub(crate) fn window(&mut self, profile: &Profile, rows: usize, harm: Harm) -> Window {
-        let confidence = profile.confidence.as_ref().unwrap();
+        let edges = profile.confidence.as_ref().map(|confidence| &confidence.edges);
         let mut window = Window {
             rows: rows as u64,
-            confidence: vec![0; confidence.bins.len()],
-            labels: vec![Labels::default(); confidence.bins.len()],
+            confidence: vec![0; edges.map_or(0, Edges::cells)],
+            labels: vec![Labels::default(); edges.map_or(1, Edges::cells)],
             ..Window::default()
         };
         for row in 0..rows {
@@ -115,8 +116,8 @@ impl Source {
             let all = [mean, Some(values[1] + harm.shift), Some(values[2] + harm.shift / 2.0)];
             self.sums.iter_mut().zip(all).for_each(|(sums, value)| sums.update(value));
             let predicted = predict(&mut self.rng, harm);
-            let bin = confidence.edges.index(predicted.confidence);
-            window.confidence[bin] += 1;
+            let bin = edges.map_or(0, |edges| edges.index(predicted.confidence));
+            window.confidence.iter_mut().skip(bin).take(1).for_each(|rows| *rows += 1);
             if row % 3 == 0 {
                 window.labels[bin].n += 1;
                 window.labels[bin].errors += u64::from(predicted.wrong);

@@ -9,12 +9,12 @@ use super::{
         jury::{self, Juror, Promise, Said},
         marks::{Ground, QUIET, When},
     },
-    Errors, Watch, took_part,
+    Errors, Heard, Watch, took_part,
 };
 use crate::forms::incident::Layer;
 
 impl Watch {
-    pub(super) fn weigh_labels(&mut self, judge: &Judge, when: When) {
+    pub(super) fn weigh_labels(&mut self, judge: &Judge, when: When, say: &mut impl FnMut(Heard<'_>)) {
         let counts = |device: &DeviceId| !self.faulty.contains(device);
         let here = self.devices.iter().filter(|(device, _)| counts(device));
         let jury: Vec<_> =
@@ -31,13 +31,14 @@ impl Watch {
         }
         by_device.sort_by(|a, b| b.1.errors.cmp(&a.1.errors).then_with(|| a.0.cmp(&b.0)));
         let promises = [
-            (judge.confidence().map(Promise::Confidence), &mut self.calibration, &mut self.broken),
-            (judge.profile().objective.map(Promise::Objective), &mut self.objective, &mut self.breached),
+            (judge.confidence().map(Promise::Confidence), Layer::Calibration, &mut self.calibration, &mut self.broken),
+            (judge.profile().objective.map(Promise::Objective), Layer::Slo, &mut self.objective, &mut self.breached),
         ];
-        for (promise, state, errors) in promises {
+        for (promise, layer, state, errors) in promises {
             let Some(promise) = promise else { continue };
             let Some(said) = jury::weigh(state, promise, jury.clone(), judge.profile().arl) else { continue };
             if said.verdict.alarm {
+                say(Heard::Labels(layer, said.verdict.evidence));
                 *errors = Some(found(errors.as_ref(), promise, &said, self.label_rounds, when.at, &by_device));
             } else if errors.as_ref().is_some_and(|known| known.last + QUIET <= self.label_rounds) {
                 *errors = None;
@@ -46,7 +47,7 @@ impl Watch {
     }
 
     /// Advisory: a figure, and evidence beside a population change; it opens nothing by itself.
-    pub(super) fn estimate(&mut self, judge: &Judge, when: When) {
+    pub(super) fn estimate(&mut self, judge: &Judge, when: When, say: &mut impl FnMut(Heard<'_>)) {
         let Some(confidence) = &judge.profile().confidence else { return };
         let round = self.round;
         let mut rows = vec![0u64; judge.bins()];
@@ -69,6 +70,7 @@ impl Watch {
         if let Some((outcome, crossing)) = outcome.ok().and_then(|o| Some((o, o.alarm?))) {
             let ground = Ground { share: Some(estimate.error), ..Ground::of_crossing(&outcome, &crossing) };
             self.marks.set(0, Layer::Estimate, ground, when);
+            say(Heard::Scores(Layer::Estimate, None, 0, outcome, crossing));
         }
     }
 }

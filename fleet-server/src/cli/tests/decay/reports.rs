@@ -11,6 +11,7 @@ use tern_protocol::{
 use tern_stats::{
     calendar::DAY,
     course::skipped,
+    labels::Labels,
     profile::Profile,
     recorder::{Recorder, Value as Cell},
 };
@@ -22,6 +23,7 @@ use crate::{
         incidents::{Change, Incident},
         keeping::{self, Policy},
         marks::Mark,
+        watch::Errors,
     },
     forms::incident::{IncidentKind, Layer},
     store::{DetectorState, OpenIncident},
@@ -42,6 +44,7 @@ struct Sent {
 struct Agent {
     device: DeviceId,
     recorder: Recorder,
+    labels: Vec<Labels>,
     step: f64,
     start: f64,
     last: Option<f64>,
@@ -52,10 +55,12 @@ impl Agent {
     fn new(device: &str, profile: &Profile) -> Self {
         let step = profile.calendar.and_then(|calendar| calendar.step).unwrap_or(f64::INFINITY);
         let device = device.parse().unwrap();
-        Self { device, recorder: Recorder::of(profile), step, start: 0.0, last: None, sent: Vec::new() }
+        let labels = vec![Labels::default(); profile.label_bins()];
+        Self { device, recorder: Recorder::of(profile), labels, step, start: 0.0, last: None, sent: Vec::new() }
     }
 
-    fn row(&mut self, time: f64, cells: &[&str]) {
+    /// A row of watched cells; with a label whether it was an error, and how sure the model was.
+    fn row(&mut self, time: f64, cells: &[&str], answer: Option<(bool, f64)>) {
         // A window opens with a row, and closes an hour later.
         if time >= self.start + HOUR {
             self.close();
@@ -69,7 +74,10 @@ impl Agent {
             let value = if at == 0 { Cell::Number(cell.parse().ok()) } else { Cell::Category(Some(cell)) };
             self.recorder.feature(at, value);
         }
-        self.recorder.end_row(None);
+        let bin = self.recorder.end_row(answer.map(|(_, confidence)| confidence));
+        if let (Some(labels), Some((wrong, _))) = (self.labels.get_mut(bin), answer) {
+            *labels = Labels { n: labels.n + 1, errors: labels.errors + u64::from(wrong) };
+        }
     }
 
     fn close(&mut self) {
@@ -94,8 +102,8 @@ impl Agent {
             latency: Vec::new(),
             features: window.features.into_iter().map(Into::into).collect(),
             outputs: Vec::new(),
-            confidence: Vec::new(),
-            feedback: Vec::new(),
+            confidence: window.confidence,
+            feedback: self.labels.iter_mut().map(std::mem::take).map(Into::into).collect(),
             system: System::default(),
         };
         self.sent.push(Sent { device: self.device.clone(), window, received: self.start + HOUR + SLACK });
@@ -110,13 +118,19 @@ fn model() -> ModelVersion {
 fn reports(text: &str, profile: &Profile) -> Vec<Sent> {
     let mut lines = text.lines();
     let names: Vec<&str> = lines.next().unwrap().split(',').collect();
-    let has_device = names[0] == "device";
+    let (has_device, has_answer) = (names[0] == "device", names.ends_with(&["label", "prediction", "confidence"]));
     let mut agents: BTreeMap<String, Agent> = BTreeMap::new();
     for line in lines {
         let cells: Vec<&str> = line.split(',').collect();
         let (device, cells) = if has_device { (cells[0], &cells[1..]) } else { ("d0", &cells[..]) };
         let agent = agents.entry(device.to_owned()).or_insert_with(|| Agent::new(device, profile));
-        agent.row(cells[0].parse::<jiff::Timestamp>().unwrap().as_second() as f64, &cells[1..]);
+        let time = cells[0].parse::<jiff::Timestamp>().unwrap().as_second() as f64;
+        match cells[1..] {
+            [ref cells @ .., label, prediction, confidence] if has_answer => {
+                agent.row(time, cells, Some((label != prediction, confidence.parse().unwrap())));
+            }
+            ref cells => agent.row(time, cells, None),
+        }
     }
     let mut sent: Vec<Sent> = agents
         .into_values()
@@ -171,14 +185,15 @@ impl Server {
         let item = Some(Item::Window(Box::new(sent.window.clone())));
         let received = (sent.received * 1000.0) as i64;
         let row = Committed { id: self.id, device: sent.device.clone(), model: model(), received, item };
-        self.act(|detector, touched| detector.take(row, touched));
+        self.act(received, |detector, touched| detector.take(row, touched));
     }
 
     fn pass(&mut self, at: f64) {
-        self.act(|detector, touched| detector.pass((at * 1000.0) as i64, touched));
+        let at = (at * 1000.0) as i64;
+        self.act(at, |detector, touched| detector.pass(at, touched));
     }
 
-    fn act(&mut self, act: impl FnOnce(&mut Detector, &mut Touched)) {
+    fn act(&mut self, at: i64, act: impl FnOnce(&mut Detector, &mut Touched)) {
         let before = (self.figures().rounds, self.windows());
         let mut touched = Touched::default();
         act(&mut self.detector, &mut touched);
@@ -199,6 +214,13 @@ impl Server {
         if round > before.0 {
             let marks = watch.marks.iter().filter(|(_, _, mark)| mark.last == before.0);
             all.extend(marks.map(|mark| self.told(before.0, None, mark)));
+            for (kind, score, errors) in
+                [("calibration", "errors-by-confidence+", &watch.broken), ("slo", "errors+", &watch.breached)]
+            {
+                let new = errors.iter().filter(|errors| errors.at == at);
+                let strength = |errors: &Errors| errors.ground.strength.unwrap();
+                all.extend(new.map(|new| ((before.0, None, String::new(), kind, score.to_owned()), strength(new))));
+            }
         }
         self.heard.extend(all);
     }
@@ -214,6 +236,7 @@ impl Server {
             Layer::Step => "step",
             Layer::Concurrent => "concurrent",
             Layer::Pooled => "pooled",
+            Layer::Estimate => "estimate",
             other => panic!("{other:?}"),
         };
         let ground = &mark.ground;
@@ -221,7 +244,7 @@ impl Server {
         let score = ground.measure.replace("category-0", "category:off").replace("category-1", "category:on");
         let share = || Some((ground.share? / ground.limit?).log10());
         let evidence = ground.strength.or_else(share).unwrap();
-        let feature = self.profile.features[feature].name.clone();
+        let feature = if kind == "estimate" { String::new() } else { self.profile.features[feature].name.clone() };
         ((window, device.map(|device| device.to_string()), feature, kind, format!("{score}{sign}")), evidence)
     }
 
@@ -266,9 +289,11 @@ fn replayed(outcome: &Outcome, is_one: bool) -> (BTreeMap<Heard, f64>, u64) {
     let mut heard: BTreeMap<Heard, f64> = BTreeMap::new();
     for alarm in alarms {
         let text = |key: &str| alarm[key].as_str().map(str::to_owned);
-        let kind = ["hard", "step", "concurrent", "pooled"].into_iter().find(|kind| alarm["kind"] == *kind).unwrap();
+        let known = ["hard", "step", "concurrent", "pooled", "calibration", "slo", "estimate"];
+        let kind = known.into_iter().find(|kind| alarm["kind"] == *kind).unwrap();
         let device = if is_one { Some("d0".to_owned()) } else { text("device") };
-        let key = (alarm["window"].as_u64().unwrap(), device, text("feature").unwrap(), kind, text("score").unwrap());
+        let feature = text("feature").unwrap_or_default();
+        let key = (alarm["window"].as_u64().unwrap(), device, feature, kind, text("score").unwrap());
         let is_second =
             |known: &Heard| kind == "hard" && (known.0, &known.1, &known.2, known.3) == (key.0, &key.1, &key.2, kind);
         if !heard.keys().any(is_second) {
@@ -377,19 +402,80 @@ fn devices_are_held_against_one_another_day_by_day() {
     let mut server = Server::new(&profile);
     server.run(&reports(&live, &profile));
     assert_eq!(server.detector.subjects[&model()].windows(), windows);
-    let calm = |heard: &BTreeMap<Heard, f64>| -> BTreeMap<Heard, f64> {
-        // Once everything changes, incidents forget what was said of devices before: the ways part.
-        heard.iter().filter(|(heard, _)| heard.0 < 60).map(|(heard, evidence)| (heard.clone(), *evidence)).collect()
-    };
-    assert!(calm(&theirs).keys().any(|heard| heard.3 == "concurrent" && heard.1.as_deref() == Some("d3")));
-    agree(&calm(&server.heard), &calm(&theirs));
-    let pooled = |heard: &BTreeMap<Heard, f64>| heard.keys().find(|heard| heard.3 == "pooled").cloned();
-    assert!(pooled(&theirs).is_some());
-    assert_eq!(pooled(&server.heard), pooled(&theirs));
+    assert!(theirs.keys().any(|heard| heard.3 == "concurrent" && heard.1.as_deref() == Some("d3")));
+    assert!(theirs.keys().any(|heard| heard.3 == "pooled"));
+    agree(&server.heard, &theirs);
     let faults: Vec<_> = server.log.iter().filter(|(_, _, change)| *change == Change::Opened).collect();
     let [(fault, incident, _), (change, ..)] = &faults[..] else { panic!("{faults:?}") };
     assert_eq!((*fault, *change), (IncidentKind::DeviceFault, IncidentKind::PopulationChange));
     assert_eq!(incident.devices, ["d3".parse().unwrap()]);
+}
+
+/// Rows with answers of ten devices: one in ten is wrong, and of a device and day that `errs` more.
+fn answers(
+    seed: u64,
+    from: i64,
+    days: i64,
+    bias: impl Fn(usize, i64) -> f64,
+    errs: impl Fn(usize, i64) -> f64,
+) -> String {
+    let mut noise = Noise(seed + 50);
+    let rows = fleet(seed, 10, from, days, bias);
+    let mut lines = rows.lines();
+    let mut text = format!("{},label,prediction,confidence\n", lines.next().unwrap());
+    let row = |at: usize| ((at % 10), from + (at / 240) as i64);
+    for (at, line) in lines.enumerate() {
+        let (device, day) = row(at);
+        let (sure, normal) = (0.5 + 0.09 * (at % 5) as f64, noise.normal());
+        // Wrong in a tenth of the cases: beyond 1.28 deviations.
+        let label = if normal > 1.28 - errs(device, day) { "2" } else { "1" };
+        writeln!(text, "{line},{label},1,{sure:.2}").unwrap();
+    }
+    text
+}
+
+#[test]
+fn labels_are_weighed_over_the_fleet_by_a_replay_as_by_the_server() {
+    // Two are off, and most of their answers are wrong; later those of all are wrong more often.
+    let bias = |device: usize, day: i64| if day >= 395 && matches!(device, 3 | 4) { 2.0 } else { 0.0 };
+    let errs = |device: usize, day: i64| match (day, device) {
+        (440.., 0..=2 | 5..) => 0.7,
+        (395.., 3 | 4) => 1.5,
+        // One device alone, whose inputs are as ever.
+        (370..380, 7) => 3.0,
+        _ => 0.0,
+    };
+    let reference = answers(14, 0, 240, |_, _| 0.0, |_, _| 0.0);
+    let live = answers(15, 365, 100, bias, errs);
+    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &live)]);
+    for confidences in [" --confidence-column confidence", " --ignore confidence"] {
+        let columns =
+            format!(" --device-column device --label-column label --prediction-column prediction{confidences}");
+        let profile = fitted(&bench, &columns);
+        let line = format!("replay --profile p.json --stream live.csv --time-column time{columns} --cohort --json");
+        let (theirs, windows) = replayed(&bench.decay(&line), false);
+        let mut server = Server::new(&profile);
+        let mut sent = reports(&live, &profile);
+        if profile.confidence.is_none() {
+            sent.iter_mut().for_each(|sent| sent.window.confidence.clear());
+        }
+        server.run(&sent);
+        assert_eq!(server.detector.subjects[&model()].windows(), windows);
+        let of_labels: Vec<_> = theirs.keys().filter(|heard| matches!(heard.3, "slo" | "calibration")).collect();
+        println!("{confidences}: {of_labels:?}");
+        for heard in theirs.keys().filter(|heard| heard.1.is_some()) {
+            println!("  {heard:?}");
+        }
+        agree(&server.heard, &theirs);
+        let rounds =
+            |kind: &str| of_labels.iter().filter(|heard| heard.3 == kind).map(|heard| heard.0).collect::<Vec<_>>();
+        assert!(rounds("slo").iter().any(|round| (75..85).contains(round)), "all: {:?}", rounds("slo"));
+        assert!(rounds("slo").iter().all(|round| *round >= 30), "one alone breaks nothing: {:?}", rounds("slo"));
+        assert_eq!(rounds("calibration").is_empty(), profile.confidence.is_none());
+        for (kind, incident, change) in server.log.iter().filter(|l| l.2 != Change::Refreshed) {
+            println!("  {kind:?} {change:?} {}", incident.summary);
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod distances;
 mod exact;
 mod fresh;
 mod functions;
+mod fused;
 mod halves;
 mod norms;
 mod quantised;
@@ -14,6 +15,7 @@ use crate::{check, error::LoadError, guard::guarded, limits::Limits, ops::is_pla
 use distances::distances;
 use exact::exact;
 use fresh::Fresh;
+use fused::fused;
 use halves::halves;
 use norms::norms;
 use quantised::quantised;
@@ -58,6 +60,7 @@ fn each(proto: &mut ModelProto) {
         texts(graph);
         distances(graph);
         norms(graph, fresh);
+        fused(graph, opset, fresh);
         quantised(graph, opset, fresh);
         exact(graph, fresh);
         backwards(graph, opset, fresh);

@@ -246,9 +246,20 @@ fn constants(graph: &GraphProto, limits: &Limits) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Refuses windows of pools and convolutions that no image has: tract lists every place of them while it loads.
+/// Refuses windows of pools and convolutions that no image has: tract lists every place of them while it loads, and divides by their
+/// steps.
 fn window(node: &NodeProto) -> Result<(), LoadError> {
     const MOST: u64 = 1 << 20;
+    let lists = node.attribute.iter().filter(|given| matches!(&*given.name, "kernel_shape" | "strides" | "dilations"));
+    for list in lists {
+        if let Some(side) = list.ints.iter().find(|side| **side < 1) {
+            let (operator, output) =
+                (brief(&operator_name(node)), brief(node.output.first().map_or("", String::as_str)));
+            let what =
+                format!("{operator} into `{output}` has {side} among its {}: export it with 1 or more", list.name);
+            return Err(LoadError::malformed(what));
+        }
+    }
     let Some(shape) = node.attribute.iter().find(|attribute| attribute.name == "kernel_shape") else { return Ok(()) };
     let got = shape.ints.iter().fold(1u64, |all, side| all.saturating_mul(u64::try_from(*side).unwrap_or(0)));
     if got > MOST {
@@ -432,6 +443,19 @@ mod tests {
         assert_eq!(of(1024), Ok(()));
         for side in [1025, i64::MAX] {
             assert!(matches!(of(side), Err(LoadError::TooLarge { what, .. }) if what.contains("MaxPool")), "{side}");
+        }
+    }
+
+    #[test]
+    fn a_window_without_places_or_steps_is_refused_by_name() {
+        for (list, side) in [("kernel_shape", 0), ("strides", 0), ("dilations", -1), ("strides", i64::MIN)] {
+            let said = detail(verdict(|graph| {
+                let mut given = fixtures::integer(list, 0);
+                given.ints = vec![2, side];
+                graph.node[0].op_type = "AveragePool".into();
+                graph.node[0].attribute = vec![given];
+            }));
+            assert_eq!(said, format!("AveragePool into `h` has {side} among its {list}: export it with 1 or more"));
         }
     }
 

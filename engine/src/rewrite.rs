@@ -4,15 +4,18 @@ mod distances;
 mod exact;
 mod fresh;
 mod functions;
+mod fused;
 mod halves;
 mod norms;
 mod quantised;
 mod texts;
+mod widened;
 
 use crate::{check, error::LoadError, guard::guarded, limits::Limits, ops::is_plain_recurrent};
 use distances::distances;
 use exact::exact;
 use fresh::Fresh;
+use fused::fused;
 use halves::halves;
 use norms::norms;
 use quantised::quantised;
@@ -22,6 +25,7 @@ use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
     tensor_proto::DataType,
 };
+use widened::widened;
 
 /// What else needs to know of the file: functions are gone, and no input or output is of 16-bit floats. `bytes` are the file.
 ///
@@ -52,9 +56,11 @@ fn each(proto: &mut ModelProto) {
     if let Some(graph) = proto.graph.as_mut() {
         let fresh = &mut Fresh::of(graph);
         zip_maps(graph);
+        widened(graph, opset, fresh);
         texts(graph);
         distances(graph);
         norms(graph, fresh);
+        fused(graph, opset, fresh);
         quantised(graph, opset, fresh);
         exact(graph, fresh);
         backwards(graph, opset, fresh);

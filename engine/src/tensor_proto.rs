@@ -44,26 +44,28 @@ pub enum TensorFileError {
 /// # Errors
 /// [`TensorFileError`] if the bytes are no such message, or hold a type or a place of data that is not supported.
 pub fn tensor_from_pb(bytes: &[u8]) -> Result<Tensor, TensorFileError> {
-    from_proto(wide(decode::tensor(bytes, DECODED_BYTES).map_err(|what| malformed(&what))?)?)
+    let mut proto = decode::tensor(bytes, DECODED_BYTES).map_err(|what| malformed(&what))?;
+    widen(&mut proto)?;
+    from_proto(proto)
 }
 
-/// Floats of 16 bits as floats of 32; anything else as it is.
-fn wide(proto: TensorProto) -> Result<TensorProto, TensorFileError> {
-    if proto.data_type != DataType::Float16 as i32 || is_external(&proto) {
-        return Ok(proto);
+/// Makes floats of 16 bits floats of 32; anything else stays as it is.
+///
+/// # Errors
+/// Where the values are not such numbers.
+pub(crate) fn widen(proto: &mut TensorProto) -> Result<(), TensorFileError> {
+    if proto.data_type != DataType::Float16 as i32 || is_external(proto) {
+        return Ok(());
     }
     let halves: Vec<u16> = match raw(DType::U16, &proto.raw_data)? {
         Data::U16(halves) if !halves.is_empty() => halves,
         _ => narrowed(&proto.int32_data)?,
     };
-    let float_data = halves.into_iter().map(|half| f16::from_bits(half).to_f32()).collect();
-    Ok(TensorProto {
-        data_type: DataType::Float as i32,
-        raw_data: Default::default(),
-        int32_data: Vec::new(),
-        float_data,
-        ..proto
-    })
+    proto.float_data = halves.into_iter().map(|half| f16::from_bits(half).to_f32()).collect();
+    proto.data_type = DataType::Float as i32;
+    proto.raw_data = Default::default();
+    proto.int32_data = Vec::new();
+    Ok(())
 }
 
 /// Numbers in a type that has room for fewer.

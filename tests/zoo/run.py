@@ -33,7 +33,6 @@ FAR = {
     "net_attention_qdq_each": (0.03, QDQ),
     "net_cnn_qdq": (0.004, QDQ),
     "net_cnn_qdq_each": (0.004, QDQ),
-    "net_half": (0.001, "half precision; sums are rounded in another order"),
     "net_mlp_qdq": (0.004, QDQ),
     "net_mlp_qdq_each": (0.004, QDQ),
     "net_mobile_qdq_each": (0.004, QDQ),

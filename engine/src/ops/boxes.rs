@@ -70,12 +70,17 @@ impl Sides {
     }
 }
 
+/// The greater score first, what is no number last: an order of all floats, without which a sort may panic.
+fn better(a: f32, b: f32) -> Ordering {
+    b.partial_cmp(&a).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+}
+
 impl Best {
     /// The boxes of one class, the best first.
     fn of_class(boxes: &[Sides], scores: &[f32], most: usize, overlap: f32, least: Option<f32>) -> Vec<usize> {
         let is_good = |at: &usize| least.is_none_or(|least| scores[*at] > least);
         let mut candidates: Vec<usize> = (0..boxes.len()).filter(is_good).collect();
-        candidates.sort_by(|a, b| scores[*b].partial_cmp(&scores[*a]).unwrap_or(Ordering::Equal));
+        candidates.sort_by(|a, b| better(scores[*a], scores[*b]));
         let mut kept: Vec<usize> = Vec::new();
         for at in candidates {
             if kept.len() == most {
@@ -144,5 +149,23 @@ impl Kernel for Best {
         }
         let rows = found.len() / 3;
         Ok(vec![tensor1(&found).into_shape(&[rows, 3])?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_that_are_no_numbers_come_last() {
+        let score = |at: usize| if at.is_multiple_of(3) { f32::NAN } else { ((at * 7919) % 101) as f32 };
+        let scores: Vec<f32> = (0..500).map(score).collect();
+        let boxes: Vec<Sides> = (0..500u16).map(|at| Sides { x: [at.into(), at.into()], y: [0.0, 1.0] }).collect();
+        let kept = Best::of_class(&boxes, &scores, 500, 0.5, None);
+        assert_eq!(kept.len(), 500);
+        let numbers = scores.iter().filter(|score| !score.is_nan()).count();
+        assert!(kept[..numbers].is_sorted_by(|a, b| scores[*a] >= scores[*b]));
+        assert!(kept[numbers..].iter().all(|at| scores[*at].is_nan()));
+        assert_eq!(Best::of_class(&boxes, &scores, 500, 0.5, Some(-1.0)).len(), numbers);
     }
 }

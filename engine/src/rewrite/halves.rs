@@ -1,5 +1,5 @@
 //! Inputs and outputs of 16-bit floats, which no caller can send: they are floats of 32 bits outside. Inputs are cast on their way in,
-//! outputs as they leave the engine.
+//! outputs as they leave the engine. What is between is for `widened`.
 
 use super::{fresh::Fresh, int};
 use std::collections::{HashMap, HashSet};
@@ -11,14 +11,17 @@ pub(super) fn halves(graph: &mut GraphProto) {
     let mut fresh = Fresh::of(graph);
     let (mut inner, mut casts) = (HashMap::new(), Vec::new());
     for input in graph.input.iter_mut().filter(|input| !filled.contains(&input.name)) {
-        if widened(input) {
+        if widen(input) {
             let name = fresh.name("half", &input.name);
-            casts.push(cast(&input.name, &name));
+            // Through an operator that takes 16 bits, so that what callers give is rounded in any case.
+            let cast_name = fresh.name("half", &input.name);
+            casts.push(cast(&input.name, &cast_name));
+            casts.push(identity(&cast_name, &name));
             inner.insert(input.name.clone(), name);
         }
     }
     graph.output.iter_mut().for_each(|output| {
-        widened(output);
+        widen(output);
     });
     if inner.is_empty() {
         return;
@@ -28,7 +31,7 @@ pub(super) fn halves(graph: &mut GraphProto) {
 }
 
 /// Whether this was of 16 bits; it is of 32 then.
-fn widened(value: &mut ValueInfoProto) -> bool {
+pub(super) fn widen(value: &mut ValueInfoProto) -> bool {
     let Some(Value::TensorType(tensor)) = value.r#type.as_mut().and_then(|declared| declared.value.as_mut()) else {
         return false;
     };
@@ -45,6 +48,15 @@ fn cast(from: &str, into: &str) -> NodeProto {
         input: vec![from.to_owned()],
         output: vec![into.to_owned()],
         attribute: vec![int("to", i32::from(DataType::Float16).into())],
+        ..NodeProto::default()
+    }
+}
+
+fn identity(from: &str, into: &str) -> NodeProto {
+    NodeProto {
+        op_type: "Identity".into(),
+        input: vec![from.to_owned()],
+        output: vec![into.to_owned()],
         ..NodeProto::default()
     }
 }

@@ -52,6 +52,26 @@ def blocks(m):
     fused(m, "GatherBlockQuantized", "rows", at, "y0", "w i s", table, gather_axis=0, quantize_axis=1, block_size=16, bits=4)
 
 
+def products(m):
+    x, w, c = m.floats(5, 6, seed=530), m.floats(6, 4, seed=531), m.floats(4, seed=532)
+    ends = {"Relu": {}, "Sigmoid": {}, "Tanh": {}, "LeakyRelu": {"activation_alpha": .2}, "HardSigmoid": {"activation_alpha": .3, "activation_beta": .4}}
+    for name, given in ends.items():
+        fused(m, "FusedGemm", name.lower(), {"x": x}, "y0", "x w c", {"w": w, "c": c}, activation=name, **given)
+    fused(m, "FusedGemm", "turned", {"x": x}, "y0", "x w c", {"w": w.T.copy(), "c": c}, activation="Relu", transB=1, alpha=.5, beta=2.)
+    image, k, b = m.floats(2, 3, 6, 7, seed=533), m.floats(4, 3, 3, 3, seed=534), m.floats(4, seed=535)
+    lists = {"LeakyRelu": [.2], "HardSigmoid": [.3, .4], "Clip": [-.5, .75]}
+    for name in ("Relu", "Sigmoid", "Tanh", *lists):
+        more = {"activation_params": lists[name]} if name in lists else {}
+        fused(m, "FusedConv", name.lower(), {"x": image}, "y0", "x k b", {"k": k, "b": b}, activation=name, pads=[1, 0, 1, 0], strides=[2, 1], **more)
+    fused(m, "FusedConv", "sum", {"x": image}, "y0", "x k b z", {"k": k, "b": b, "z": m.floats(2, 4, 4, 5, seed=536)}, activation="Relu", is_open=False)
+    fused(m, "FusedConv", "sum_no_bias", {"x": image}, "y0", "x k  z", {"k": k, "z": m.floats(2, 4, 4, 5, seed=536)}, activation="Relu", is_open=False)
+    for name, (a, b) in {"rows": ((5, 6), (6, 4)), "stack": ((2, 3, 5, 6), (2, 3, 6, 4)), "stretched": ((2, 1, 5, 6), (3, 6, 4))}.items():
+        a, b = m.floats(*a, seed=537), m.floats(*b, seed=538)
+        for ta, tb in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            left, right = (np.swapaxes(value, -1, -2).copy() if turned else value for value, turned in ((a, ta), (b, tb)))
+            fused(m, "FusedMatMul", f"{name}_{ta}{tb}", {"x": left, "z": right}, "y0", "x z", transA=ta, transB=tb, alpha=.125 if ta or tb else 1., is_open=False)
+
+
 def add(m):
-    for make in (activations, norms, blocks):
+    for make in (activations, norms, blocks, products):
         make(m)

@@ -23,7 +23,7 @@ pub(super) enum Standards {
     Each {
         folder: PathBuf,
         cut: Cut,
-        columns: Columns,
+        columns: Box<Columns>,
         /// The one that was read first: the others must have its rules.
         first: Option<Arc<Judge>>,
     },
@@ -44,7 +44,7 @@ impl Standards {
                 "{} is a folder of profiles by device: name the column of devices by --device-column",
                 place.display()
             );
-            let (folder, cut, columns) = (place.into(), cut.clone(), columns.clone());
+            let (folder, cut, columns) = (place.into(), cut.clone(), Box::new(columns.clone()));
             return Ok((Self::Each { folder, cut, columns, first: None }, Vec::new()));
         }
         Ok((Self::One(read(place, cut, columns)?), Vec::new()))

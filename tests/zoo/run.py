@@ -28,7 +28,6 @@ REFUSED = {
 # Models that answer otherwise than onnxruntime: how far the farthest value of a case may lie off, and why.
 QDQ = "onnxruntime's optimiser computes in whole numbers what the file says in floats; see docs/engine.md"
 FAR = {
-    "ddddocr_old": (0.15, "21 layers quantise at run time, and a last bit of a sigmoid moves one value at the tenth by a quantum"),
     "net_attention_qdq": (0.03, QDQ),
     "net_attention_qdq_each": (0.03, QDQ),
     "net_cnn_qdq": (0.004, QDQ),

@@ -81,7 +81,7 @@ fn changed_bytes(rig: &mut Rig) {
 /// One bit in each of many places of each file that a device reads on its way to a version; of the lower bits, for another
 /// makes a small letter of a signature a capital one, and hexadecimal text says the same in both.
 fn every_part(rig: &mut Rig) {
-    const PLACES: usize = 150;
+    const PLACES: usize = 40;
     for (place, kind) in (0..PLACES).flat_map(|place| (0..6).map(move |kind| (place, kind))) {
         let evil = rig.evil();
         let publication = rig.publication(&[&evil]);

@@ -9,7 +9,8 @@ mod form;
 pub(crate) mod plans;
 pub(crate) mod quick;
 pub(crate) mod registers;
-mod runner;
+pub(crate) mod runner;
+mod spread;
 
 use crate::{
     check, convert, decode,

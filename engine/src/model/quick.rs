@@ -4,6 +4,7 @@
 //!
 //! tract also sums whole numbers in 32 bits and sorts with an order that is none where values are not numbers; these do not.
 
+use super::spread::Spread;
 use std::{borrow::Cow, cmp::Ordering, sync::Arc};
 use tract_onnx::{
     prelude::{Datum, DatumType, TractResult, TypedFact, TypedModel, tvec},
@@ -99,16 +100,20 @@ pub(crate) fn exchange(model: &mut TypedModel) -> TractResult<()> {
             model.node_mut(at).op = Box::new(OptScan::new(Arc::new(scan)));
             continue;
         }
-        let quick = match model.node_input_facts(at)?.first() {
-            Some(fact) => choose(&*model.node(at).op, fact),
-            None => None,
-        };
-        if let Some((way, runs)) = quick {
-            let node = model.node_mut(at);
-            node.op = Box::new(Quick { replaced: node.op.clone(), way, runs });
+        let exchanged = exchanged(&model.node(at).op, &model.node_input_facts(at)?);
+        if let Some(op) = exchanged {
+            model.node_mut(at).op = op;
         }
     }
     Ok(())
+}
+
+#[expect(clippy::borrowed_box, reason = "is cloned")]
+fn exchanged(op: &Box<dyn TypedOp>, inputs: &[&TypedFact]) -> Option<Box<dyn TypedOp>> {
+    if let Some((way, runs)) = inputs.first().and_then(|fact| choose(&**op, fact)) {
+        return Some(Box::new(Quick { replaced: op.clone(), way, runs }));
+    }
+    Some(Box::new(Spread::of(&**op, inputs)?))
 }
 
 fn choose(op: &dyn TypedOp, input: &TypedFact) -> Option<(Way, Vec<Along>)> {
@@ -334,7 +339,7 @@ macro_rules! number {
 }
 number!(f32, a, b => a + b; f64, a, b => a + b; i32, a, b => a.wrapping_add(b); i64, a, b => a.wrapping_add(b));
 
-fn plain<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
+pub(super) fn plain<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
     tensor.try_as_plain_ram()?.as_slice()
 }
 

@@ -11,50 +11,67 @@ use tract_onnx::{
     tract_core::plan::EvalContext,
 };
 
-/// Runs one plan, for any number of threads.
-pub(crate) enum Runner {
-    /// A graph of one operator, as most forests are, needs no plan.
-    Alone(Alone),
-    Plan {
-        plan: Arc<TypedRunnableModel>,
-        /// States that no call uses now, as many as calls ever ran at the same time.
-        spare: Mutex<Vec<TypedSimpleState>>,
-        /// Whether no operator remembers anything, so that one call's state does for another.
-        is_forgetful: bool,
-    },
+/// A plan that any number of threads run.
+#[derive(Debug)]
+pub(crate) struct Pooled {
+    plan: Arc<TypedRunnableModel>,
+    /// States that no call uses now, as many as calls ever ran at the same time.
+    spare: Mutex<Vec<TypedSimpleState>>,
+    /// Whether no operator remembers anything, so that one call's state does for another.
+    is_forgetful: bool,
 }
 
-impl Runner {
+impl Pooled {
     pub(crate) fn new(model: TypedModel) -> TractResult<Self> {
-        if let Some(alone) = Alone::of(&model) {
-            return Ok(Self::Alone(alone));
-        }
         let plan = model.into_runnable()?;
         let is_forgetful = plan.spawn()?.op_states.iter().all(Option::is_none);
-        Ok(Self::Plan { plan, spare: Mutex::default(), is_forgetful })
+        Ok(Self { plan, spare: Mutex::default(), is_forgetful })
+    }
+
+    pub(crate) fn model(&self) -> &TypedModel {
+        self.plan.model()
     }
 
     /// What the plan answers. A state in which a call failed or panicked is used no more.
     /// `at` is the operator that was begun last.
     pub(crate) fn run(&self, inputs: TVec<TValue>, at: &Cell<usize>) -> TractResult<TVec<TValue>> {
-        match self {
-            Self::Alone(alone) => alone.run(&inputs),
-            Self::Plan { plan, is_forgetful: false, .. } => registers::run(&mut plan.spawn()?, inputs, at),
-            Self::Plan { plan, spare, .. } => {
-                let state = lock(spare).pop();
-                let mut state = state.map_or_else(|| plan.spawn(), Ok)?;
-                let outputs = registers::run(&mut state, inputs, at)?;
-                lock(spare).push(state);
-                Ok(outputs)
-            }
+        if !self.is_forgetful {
+            return registers::run(&mut self.plan.spawn()?, inputs, at);
         }
+        let state = lock(&self.spare).pop();
+        let mut state = state.map_or_else(|| self.plan.spawn(), Ok)?;
+        let outputs = registers::run(&mut state, inputs, at)?;
+        lock(&self.spare).push(state);
+        Ok(outputs)
     }
 }
 
+/// Runs one plan, for any number of threads.
+pub(crate) enum Runner {
+    /// A graph of one operator, as most forests are, needs no plan.
+    Alone(Alone),
+    Plan(Pooled),
+}
+
 impl Runner {
+    pub(crate) fn new(model: TypedModel) -> TractResult<Self> {
+        match Alone::of(&model) {
+            Some(alone) => Ok(Self::Alone(alone)),
+            None => Pooled::new(model).map(Self::Plan),
+        }
+    }
+
+    /// What the plan answers; `at` is the operator that was begun last.
+    pub(crate) fn run(&self, inputs: TVec<TValue>, at: &Cell<usize>) -> TractResult<TVec<TValue>> {
+        match self {
+            Self::Alone(alone) => alone.run(&inputs),
+            Self::Plan(plan) => plan.run(inputs, at),
+        }
+    }
+
     /// The name of an operator of the plan, and what it is.
     pub(crate) fn operator(&self, at: usize) -> Option<(String, String)> {
-        let Self::Plan { plan, .. } = self else { return None };
+        let Self::Plan(plan) = self else { return None };
         let node = plan.model().nodes.get(at)?;
         Some((brief(&node.name), node.op.name().into_owned()))
     }

@@ -5,12 +5,11 @@
 //! shapes, takes the model down.
 
 use super::kernel::Built;
-use crate::model::{quick, registers};
+use crate::model::{quick, runner::Pooled};
 use std::{cell::Cell, collections::HashMap, sync::Arc};
 use tract_onnx::{
     model::{ParseResult, ParsingContext},
     pb::{GraphProto, NodeProto},
-    prelude::{IntoRunnable, TypedRunnableModel},
     tract_hir::internal::{
         DatumType, EvalContext, EvalOp, Factoid, InferenceFact, InferenceModel, InferenceModelExt, InferenceNode,
         InferenceOp, Op, OutletId, SpecialOps, StaticName, TValue, TVec, Tensor, TractResult, TypedFact, TypedModel,
@@ -134,7 +133,7 @@ impl Branch {
         node: &InferenceNode,
         target: &TypedModel,
         inputs: &[OutletId],
-    ) -> TractResult<(Arc<TypedRunnableModel>, TVec<TypedFact>)> {
+    ) -> TractResult<(Arc<Pooled>, TVec<TypedFact>)> {
         let mut branch = self.clone();
         let known = inputs.iter().map(|input| target.outlet_fact(*input).map(InferenceFact::from));
         let mut known: Vec<InferenceFact> = known.collect::<TractResult<_>>()?;
@@ -145,7 +144,7 @@ impl Branch {
         quick::exchange(&mut body)?;
         let facts = (0..body.outputs.len()).map(|at| body.output_fact(at).map(TypedFact::without_value));
         let facts = facts.collect::<TractResult<_>>()?;
-        Ok((body.into_runnable()?, facts))
+        Ok((Arc::new(Pooled::new(body)?), facts))
     }
 }
 
@@ -235,7 +234,7 @@ impl InferenceOp for If {
 /// The operator where only a call tells which branch is taken.
 #[derive(Debug, Clone)]
 pub(super) struct Choice {
-    plans: [Arc<TypedRunnableModel>; 2],
+    plans: [Arc<Pooled>; 2],
     reads: [Vec<usize>; 2],
     facts: TVec<TypedFact>,
 }
@@ -266,7 +265,7 @@ impl EvalOp for Choice {
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let taken = usize::from(!is_true(&inputs[0])?);
         let inputs = self.reads[taken].iter().map(|at| inputs[*at].clone()).collect();
-        registers::run(&mut self.plans[taken].spawn()?, inputs, &Cell::default())
+        self.plans[taken].run(inputs, &Cell::default())
     }
 
     op_out_of_plan!();

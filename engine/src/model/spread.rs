@@ -190,7 +190,7 @@ impl EvalOp for Spread {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use tract_onnx::{prelude::DatumExt, tract_core::ops::math};
+    use tract_onnx::tract_core::ops::math;
 
     #[test]
     fn what_lies_alike_is_one_dimension() {
@@ -206,6 +206,7 @@ mod tests {
         fn the_answer_is_that_of_the_operator_replaced(
             dimensions in prop::collection::vec((1usize..5, any::<bool>(), any::<bool>()), 1..5),
             way in 0usize..4,
+            datum in prop::sample::select(vec![DatumType::F32, DatumType::F64]),
         ) {
             let shape = |is_left: bool| -> Vec<usize> {
                 dimensions.iter().map(|(length, left, right)| if if is_left { *left } else { *right } { 1 } else { *length }).collect()
@@ -213,11 +214,11 @@ mod tests {
             let tensor = |shape: &[usize], from: f32| -> Tensor {
                 let count = u16::try_from(shape.iter().product::<usize>()).unwrap();
                 let values: Vec<f32> = (0..count).map(|value| f32::from(value) * 0.7 + from).collect();
-                Tensor::from_shape(shape, &values).unwrap()
+                Tensor::from_shape(shape, &values).unwrap().cast_to_dt(datum).unwrap().into_owned()
             };
             let (left, right) = (tensor(&shape(true), -1.3), tensor(&shape(false), 0.9));
             let replaced = [math::add(), math::sub(), math::mul(), math::div()][way].clone();
-            let facts = [&left, &right].map(|tensor| f32::fact(tensor.shape()));
+            let facts = [&left, &right].map(|tensor| TypedFact::dt_shape(datum, tensor.shape()));
             prop_assume!(left.shape() != right.shape());
             let spread = Spread::of(&replaced, &[&facts[0], &facts[1]]).unwrap();
             let inputs: TVec<TValue> = tvec![left.into(), right.into()];

@@ -147,6 +147,16 @@ fn first_output(node: &NodeProto) -> &str {
     node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str)
 }
 
+/// A constant of one number, of no dimensions.
+fn scalar(name: &str, value: f32) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        data_type: DataType::Float.into(),
+        float_data: vec![value],
+        ..TensorProto::default()
+    }
+}
+
 /// An attribute of one whole number.
 fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: AttributeType::Int.into(), i: value, ..AttributeProto::default() }

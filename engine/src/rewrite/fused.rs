@@ -1,10 +1,8 @@
 //! What onnxruntime's optimiser fuses and writes into the files that it saves, said as the operators that it was made of: a product or a
 //! convolution with what is done to each of its values, and a product of matrices that are turned round and scaled.
 
-use super::{first_output, fresh::Fresh};
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType,
-};
+use super::{first_output, fresh::Fresh, scalar};
+use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType};
 
 /// Says each such operator otherwise, in nested graphs too. A form that is not known stays, and is refused by name.
 pub(super) fn fused(graph: &mut GraphProto, opset: i64, fresh: &mut Fresh) {
@@ -125,12 +123,7 @@ impl Said {
 
     fn number(&mut self, part: &str, value: f32) -> String {
         let name = format!("{}.{part}", self.name);
-        self.tensors.push(TensorProto {
-            name: name.clone(),
-            data_type: DataType::Float.into(),
-            float_data: vec![value],
-            ..TensorProto::default()
-        });
+        self.tensors.push(scalar(&name, value));
         name
     }
 

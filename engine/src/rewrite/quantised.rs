@@ -4,7 +4,7 @@
 //! Products are summed as whole numbers and scaled once, as onnxruntime does; what goes by values one by one is computed in
 //! floats between a `DequantizeLinear` and a `QuantizeLinear`.
 
-use super::{first_output, fresh::Fresh, int};
+use super::{first_output, fresh::Fresh, int, scalar};
 use std::collections::HashMap;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType,
@@ -221,12 +221,7 @@ impl<'a> Said<'a> {
 
     fn constant(&mut self, part: &str, value: f32) -> String {
         let name = self.named(part);
-        self.tensors.push(TensorProto {
-            name: name.clone(),
-            data_type: DataType::Float.into(),
-            float_data: vec![value],
-            ..TensorProto::default()
-        });
+        self.tensors.push(scalar(&name, value));
         name
     }
 

@@ -166,6 +166,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds")]
+#[expect(clippy::disallowed_methods, reason = "scratch files")]
 fn compare(other: &mut Other, folder: &Path, rows: Option<usize>, scratch: &Path) -> Option<String> {
     let model = Model::load(&fs::read(folder.join("model.onnx")).ok()?, &Limits::default()).ok()?;
     let mut files = inputs(folder);

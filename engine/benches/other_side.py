@@ -1,4 +1,5 @@
-"""The other side of the bench `onnxruntime`: answers each line on standard input, whose words tabulators part, with a number.
+"""The other side of the bench `onnxruntime`: answers each line on standard input, whose words tabulators part, with a number, or
+`no` where onnxruntime raised an error, which is told on standard error.
 
     model ROWS FILE INPUT ...   loads a model and its inputs, of which each call gets the next ROWS rows; all of them for 0
     calls COUNT                 makes so many calls; the number is their processor time in nanoseconds
@@ -17,7 +18,6 @@ from onnx import numpy_helper
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 options.log_severity_level = 3
-call, turns = None, None
 
 
 def bound(session, feed):
@@ -35,30 +35,38 @@ def bound(session, feed):
     return binding
 
 
+def load(count, path, files):
+    """What makes a call, and the arguments of one after the other."""
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    values = {}
+    for spec, file in zip(session.get_inputs(), files):
+        with open(file, "rb") as file:
+            values[spec.name] = numpy_helper.to_array(onnx.TensorProto.FromString(file.read()))
+    starts = range(0, len(next(iter(values.values()))), count) if count else [0]
+    feeds = [
+        {name: np.ascontiguousarray(value[start:start + count] if count else value) for name, value in values.items()}
+        for start in starts
+    ]
+    is_plain = all("seq" not in output.type and "string" not in output.type for output in session.get_outputs())
+    is_plain = is_plain and all(value.dtype.kind not in "OU" for value in values.values())
+    bindings = [bound(session, feed) for feed in feeds] if is_plain else [None]
+    if all(bindings):
+        return session.run_with_iobinding, itertools.cycle([(binding,) for binding in bindings])
+    return session.run, itertools.cycle([(None, feed) for feed in feeds])
+
+
+call, turns = None, None
 for line in sys.stdin:
     verb, count, *files = line.rstrip("\n").split("\t")
-    count = int(count)
-    if verb == "model":
-        session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
-        values = {}
-        for spec, path in zip(session.get_inputs(), files[1:]):
-            with open(path, "rb") as file:
-                values[spec.name] = numpy_helper.to_array(onnx.TensorProto.FromString(file.read()))
-        starts = range(0, len(next(iter(values.values()))), count) if count else [0]
-        feeds = [
-            {name: np.ascontiguousarray(value[start:start + count] if count else value) for name, value in values.items()}
-            for start in starts
-        ]
-        is_plain = all("seq" not in output.type and "string" not in output.type for output in session.get_outputs())
-        is_plain = is_plain and all(value.dtype.kind not in "OU" for value in values.values())
-        bindings = [bound(session, feed) for feed in feeds] if is_plain else [None]
-        if all(bindings):
-            call, turns = session.run_with_iobinding, itertools.cycle([(binding,) for binding in bindings])
-        else:
-            call, turns = session.run, itertools.cycle([(None, feed) for feed in feeds])
-        print(0, flush=True)
-        continue
-    begun = time.thread_time_ns()
-    for arguments in itertools.islice(turns, count):
-        call(*arguments)
-    print(time.thread_time_ns() - begun, flush=True)
+    try:
+        if verb == "model":
+            call, turns = load(int(count), files[0], files[1:])
+            print(0, flush=True)
+            continue
+        begun = time.thread_time_ns()
+        for arguments in itertools.islice(turns, int(count)):
+            call(*arguments)
+        print(time.thread_time_ns() - begun, flush=True)
+    except Exception as error:  # onnxruntime's own have no common class
+        print(error, file=sys.stderr)
+        print("no", flush=True)

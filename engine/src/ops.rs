@@ -11,6 +11,7 @@ mod columns;
 mod cumsum;
 mod curves;
 mod dequantize;
+mod dots;
 mod einsum;
 mod elements;
 mod encode;
@@ -43,7 +44,6 @@ mod windows;
 
 use branch::Choice;
 use kernel::{Built, operator, wrap};
-pub(crate) use recurrent::is_plain as is_plain_recurrent;
 use std::sync::OnceLock;
 pub(crate) use text::KEEPS_ROWS;
 use tract_onnx::{

@@ -11,7 +11,7 @@ mod quantised;
 mod texts;
 mod widened;
 
-use crate::{check, error::LoadError, guard::guarded, limits::Limits, ops::is_plain_recurrent};
+use crate::{check, error::LoadError, guard::guarded, limits::Limits};
 use distances::distances;
 use exact::exact;
 use fresh::Fresh;
@@ -63,7 +63,6 @@ fn each(proto: &mut ModelProto) {
         fused(graph, opset, fresh);
         quantised(graph, opset, fresh);
         exact(graph, fresh);
-        backwards(graph, opset, fresh);
         pools(graph);
         upsamples(graph, fresh);
         greatest(graph, opset, fresh);
@@ -83,62 +82,6 @@ fn zip_maps(graph: &mut GraphProto) {
     for output in graph.output.iter_mut().filter(|output| zipped.contains(&output.name)) {
         // A sequence of maps, which no tensor is.
         output.r#type = None;
-    }
-}
-
-/// A recurrent node of tract's that goes backwards alone, which tract takes for one that goes forwards: here it goes forwards over a reversed
-/// sequence, and its answers are reversed again. Before opset 10 nothing reverses a sequence: such a node loses its name, and is refused.
-fn backwards(graph: &mut GraphProto, opset: i64, fresh: &mut Fresh) {
-    let nodes = std::mem::take(&mut graph.node);
-    for mut node in nodes {
-        for inner in node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
-            backwards(inner, opset, fresh);
-        }
-        let recurrent = matches!(&*node.domain, "" | "ai.onnx")
-            && matches!(&*node.op_type, "LSTM" | "GRU" | "RNN")
-            && is_plain_recurrent(&node)
-            && !node.input.is_empty();
-        let direction = node.attribute.iter().position(|a| a.name == "direction" && a.s == b"reverse");
-        let (true, Some(direction)) = (recurrent, direction) else {
-            graph.node.push(node);
-            continue;
-        };
-        if opset < 10 {
-            node.op_type = format!("{} backwards before opset 10", node.op_type);
-            graph.node.push(node);
-            continue;
-        }
-        node.attribute.remove(direction);
-        let axis = node.attribute.iter().find(|a| a.name == "layout").map_or(0, |a| a.i);
-        let name = fresh.name("backwards", first_output(&node));
-        for (part, value) in [("from", -1), ("to", i64::from(i32::MIN)), ("axis", axis), ("by", -1)] {
-            graph.initializer.push(TensorProto {
-                name: format!("{name}.{part}"),
-                data_type: DataType::Int64.into(),
-                dims: vec![1],
-                int64_data: vec![value],
-                ..TensorProto::default()
-            });
-        }
-        let reversed = |from: String, to: String| NodeProto {
-            name: format!("{to}.reversed"),
-            op_type: "Slice".into(),
-            input: std::iter::once(from)
-                .chain(["from", "to", "axis", "by"].map(|part| format!("{name}.{part}")))
-                .collect(),
-            output: vec![to],
-            ..NodeProto::default()
-        };
-        let input = std::mem::replace(&mut node.input[0], format!("{name}.x"));
-        graph.node.push(reversed(input, format!("{name}.x")));
-        let every = node.output.first().cloned().unwrap_or_default();
-        if !every.is_empty() {
-            node.output[0] = format!("{name}.y");
-        }
-        graph.node.push(node);
-        if !every.is_empty() {
-            graph.node.push(reversed(format!("{name}.y"), every));
-        }
     }
 }
 
@@ -236,48 +179,6 @@ fn pools(graph: &mut GraphProto) {
 mod tests {
     use super::*;
 
-    fn going(direction: &str) -> GraphProto {
-        let direction =
-            AttributeProto { name: "direction".into(), s: direction.as_bytes().to_vec(), ..AttributeProto::default() };
-        let node = NodeProto {
-            op_type: "GRU".into(),
-            input: vec!["x".into(), "w".into(), "r".into()],
-            output: vec!["y".into(), "h".into()],
-            attribute: vec![direction],
-            ..NodeProto::default()
-        };
-        GraphProto { node: vec![node], ..GraphProto::default() }
-    }
-
-    fn turned(graph: &mut GraphProto, opset: i64) {
-        let mut fresh = Fresh::of(graph);
-        backwards(graph, opset, &mut fresh);
-    }
-
-    fn operators(graph: &GraphProto) -> Vec<&str> {
-        graph.node.iter().map(|node| &*node.op_type).collect()
-    }
-
-    #[test]
-    fn a_backward_node_goes_forward_between_two_reversals() {
-        let mut graph = going("reverse");
-        turned(&mut graph, 17);
-        assert_eq!(operators(&graph), ["Slice", "GRU", "Slice"]);
-        assert_eq!(graph.node[0].input[0], "x");
-        assert_eq!(graph.node[1].input[0], graph.node[0].output[0]);
-        assert_eq!(graph.node[1].output[1], "h", "the last state is the same");
-        assert!(graph.node[1].attribute.is_empty(), "it goes forwards");
-        assert_eq!(graph.node[2].output, ["y"]);
-        assert_eq!(graph.initializer.len(), 4);
-    }
-
-    #[test]
-    fn a_backward_node_of_a_file_that_cannot_reverse_is_refused_by_name() {
-        let mut graph = going("reverse");
-        turned(&mut graph, 9);
-        assert_eq!(operators(&graph), ["GRU backwards before opset 10"]);
-    }
-
     fn pool(auto_pad: &str, dilations: Vec<i64>) -> NodeProto {
         let rule = AttributeProto { name: "auto_pad".into(), s: auto_pad.into(), ..AttributeProto::default() };
         let dilations = AttributeProto { name: "dilations".into(), ints: dilations, ..AttributeProto::default() };
@@ -300,14 +201,5 @@ mod tests {
         assert_eq!(attributes(&pool("NOTSET", vec![2, 2])), ["auto_pad", "dilations", "pads"]);
         assert_eq!(pool("NOTSET", vec![2, 2]).op_type, "MaxPool");
         assert_eq!(pool("SAME_LOWER", vec![1, 2]).op_type, "MaxPool with auto_pad and dilations (export it with pads)");
-    }
-
-    #[test]
-    fn nodes_that_go_other_ways_stay_as_they_are() {
-        for direction in ["forward", "bidirectional"] {
-            let mut graph = going(direction);
-            turned(&mut graph, 17);
-            assert_eq!(graph, going(direction));
-        }
     }
 }

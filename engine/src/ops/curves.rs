@@ -103,6 +103,11 @@ impl Steps for Along<'_> {
     }
 }
 
+/// Tanh of each.
+pub(super) fn tanh_all(values: &mut [f32]) {
+    registers::by_steps(Along { curve: Curve::Tanh, values });
+}
+
 impl ElementWise<f32> for Curve {
     fn name(&self) -> &'static str {
         // Names settle ties between kernels; there are none.

@@ -1,9 +1,11 @@
-//! `LSTM`, `GRU` and `RNN` in the forms that tract passes over in silence, answering as if they were the plain ones: other activations,
-//! `clip`, `input_forget`, sequences of unlike lengths; and in one that it does not run. Plain forms are left to tract.
+//! `LSTM`, `GRU` and `RNN`: all forms of them for few sequences at once, and for any number those that tract passes over in silence,
+//! answering as if they were the plain ones: other activations, `clip`, `input_forget`, sequences of unlike lengths. Plain forms for
+//! many sequences are left to tract.
 //!
 //! Formulas: the operators' pages in the ONNX reference.
 
 mod activation;
+mod plain;
 mod weights;
 
 use super::kernel::{Built, Fact, Kernel, expect, place, values, wrap};
@@ -82,37 +84,11 @@ pub(super) fn gru(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 }
 
 fn either(context: &ParsingContext<'_>, node: &NodeProto, name: &'static str, cell: Cell) -> Built {
-    if is_plain(node) {
-        return super::stock(name)?(context, node);
+    let own = Recurrent::read(node, name, cell)?;
+    if plain::is_plain(node, cell.activations()) {
+        return plain::either(context, node, own);
     }
-    Ok((wrap(node, Recurrent::read(node, name, cell)?), Vec::new()))
-}
-
-/// Whether tract's own operator answers this node rightly.
-pub(crate) fn is_plain(node: &NodeProto) -> bool {
-    let plain: &[&str] = match &*node.op_type {
-        "LSTM" => Cell::Lstm.activations(),
-        "GRU" => Cell::Gru { is_late: false }.activations(),
-        _ => Cell::Rnn.activations(),
-    };
-    let is_usual = |attribute: &tract_onnx::pb::AttributeProto| match &*attribute.name {
-        "activations" => {
-            let names = attribute.strings.iter().zip(plain.iter().cycle());
-            names.into_iter().all(|(name, plain)| name.eq_ignore_ascii_case(plain.as_bytes()))
-        }
-        "clip" => false,
-        "input_forget" => attribute.i == 0,
-        _ => true,
-    };
-    node.attribute.iter().all(is_usual) && place(node, 4).is_none() && !is_clashing(node)
-}
-
-/// An `LSTM` of one direction that starts from nothing and gives its last memory: tract mixes up its states as soon as there are two
-/// sequences.
-fn is_clashing(node: &NodeProto) -> bool {
-    let is_two_way = node.attribute.iter().any(|each| each.name == "direction" && each.s == b"bidirectional");
-    let gives_memory = node.output.get(2).is_some_and(|name| !name.is_empty());
-    node.op_type == "LSTM" && !is_two_way && gives_memory && place(node, 5).is_none() && place(node, 6).is_none()
+    Ok((wrap(node, own), Vec::new()))
 }
 
 impl Recurrent {

@@ -3,8 +3,11 @@
 //! Chang and Lin, "LIBSVM: a library for support vector machines" (2011), sections 4 and 8; the probabilities of several classes are
 //! the second approach of Wu, Lin and Weng, "Probability estimates for multi-class classification by pairwise coupling" (2004).
 
+mod vectors;
+
 use super::{
-    kernel::{Fact, Kernel, NUMBERS, expect, floats, matrix, one},
+    dots::dot,
+    kernel::{Fact, Kernel, floats, matrix},
     labels::Labels,
     linear::greatest,
     post::{Post, logistic},
@@ -14,80 +17,7 @@ use tract_onnx::{
     prelude::{DatumType, Tensor, TractResult},
     tract_hir::internal::{anyhow, bail, ensure},
 };
-
-/// How alike two vectors are.
-#[derive(Debug, Clone, Copy)]
-enum Likeness {
-    Linear,
-    Poly { gamma: f32, coef0: f32, degree: f32 },
-    Rbf { gamma: f32 },
-    Sigmoid { gamma: f32, coef0: f32 },
-}
-
-impl Likeness {
-    fn read(node: &NodeProto) -> TractResult<Self> {
-        let params = node.get_attr_opt_vec::<f32>("kernel_params")?.unwrap_or_default();
-        let [gamma, coef0, degree] = match *params {
-            [] => [0.0; 3],
-            [gamma, coef0, degree] => [gamma, coef0, degree],
-            _ => bail!("kernel_params has {} values, not 3", params.len()),
-        };
-        Ok(match node.get_attr_opt::<&str>("kernel_type")?.unwrap_or("LINEAR") {
-            "LINEAR" => Self::Linear,
-            "POLY" => Self::Poly { gamma, coef0, degree },
-            "RBF" => Self::Rbf { gamma },
-            "SIGMOID" => Self::Sigmoid { gamma, coef0 },
-            other => bail!("kernel_type `{other}` is not known"),
-        })
-    }
-
-    fn of(self, a: &[f32], b: &[f32]) -> f32 {
-        match self {
-            Self::Linear => dot(a, b),
-            Self::Poly { gamma, coef0, degree } => (gamma * dot(a, b) + coef0).powf(degree),
-            Self::Rbf { gamma } => {
-                let apart: f32 = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum();
-                (-gamma * apart).exp()
-            }
-            Self::Sigmoid { gamma, coef0 } => (gamma * dot(a, b) + coef0).tanh(),
-        }
-    }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-/// What is multiplied with a row.
-#[derive(Debug)]
-struct Vectors {
-    likeness: Likeness,
-    /// Vector by vector.
-    values: Vec<f32>,
-    columns: usize,
-}
-
-impl Vectors {
-    fn new(likeness: Likeness, values: Vec<f32>, count: usize) -> TractResult<Self> {
-        ensure!(count > 0 && !values.is_empty(), "has no vectors");
-        ensure!(values.len().is_multiple_of(count), "{count} vectors have {} values", values.len());
-        let columns = values.len() / count;
-        Ok(Self { likeness, values, columns })
-    }
-
-    fn admit(&self, inputs: &[Fact]) -> TractResult<Fact> {
-        let input = one(inputs)?;
-        expect(input, &NUMBERS)?;
-        let (rows, columns) = input.columns()?;
-        ensure!(columns == self.columns, "has vectors of {} columns, got {columns}", self.columns);
-        Ok(Fact::new(DatumType::F32, [rows]))
-    }
-
-    /// How alike the row is to each vector.
-    fn likenesses(&self, row: &[f32]) -> Vec<f32> {
-        self.values.chunks_exact(self.columns).map(|vector| self.likeness.of(row, vector)).collect()
-    }
-}
+use vectors::{Likeness, Vectors};
 
 /// One class against another each, or each by a weighted sum.
 #[derive(Debug)]
@@ -124,7 +54,7 @@ pub(super) fn classifier(node: &NodeProto) -> TractResult<Classifier> {
     if counts.is_empty() {
         let rho = *rho.first().ok_or_else(|| anyhow!("has no rho"))?;
         let is_positive = coefficients.iter().all(|coefficient| *coefficient >= 0.0);
-        let vectors = Vectors::new(Likeness::Linear, coefficients, classes)?;
+        let vectors = Vectors::new(Likeness::Linear, &coefficients, classes)?;
         return Ok(Classifier { vectors, labels, post, mode: Mode::Sums { rho, is_positive } });
     }
     ensure!(counts.len() == classes && classes > 1, "{classes} classes have {} vectors_per_class", counts.len());
@@ -147,7 +77,7 @@ pub(super) fn classifier(node: &NodeProto) -> TractResult<Classifier> {
         curves.is_some() || pairs > 1 || post != Post::Probit,
         "has PROBIT over a single score, which has no agreed meaning"
     );
-    let vectors = Vectors::new(Likeness::read(node)?, read("support_vectors")?, total)?;
+    let vectors = Vectors::new(Likeness::read(node)?, &read("support_vectors")?, total)?;
     Ok(Classifier { vectors, labels, post, mode: Mode::Pairs { coefficients, starts, rho, curves } })
 }
 
@@ -304,9 +234,9 @@ pub(super) fn regressor(node: &NodeProto) -> TractResult<Regressor> {
     let count = usize::try_from(count).map_err(|_| anyhow!("n_supports is {count}"))?;
     let (vectors, coefficients) = if count > 0 {
         ensure!(coefficients.len() == count, "{count} vectors have {} coefficients", coefficients.len());
-        (Vectors::new(Likeness::read(node)?, vectors, count)?, Some(coefficients))
+        (Vectors::new(Likeness::read(node)?, &vectors, count)?, Some(coefficients))
     } else {
-        (Vectors::new(Likeness::Linear, coefficients, 1)?, None)
+        (Vectors::new(Likeness::Linear, &coefficients, 1)?, None)
     };
     Ok(Regressor { vectors, coefficients, rho, is_one_class })
 }

@@ -11,6 +11,7 @@
 
 pub mod alone;
 pub mod beside;
+pub mod calls;
 pub mod detector;
 pub mod device;
 pub mod incidents;

@@ -83,6 +83,14 @@ impl Window {
         self.features.iter().chain(&self.outputs)
     }
 
+    /// Whether it holds nothing at all, not even places to count in: nothing was answered.
+    pub fn is_blank(&self) -> bool {
+        self.rows == 0
+            && self.watched().next().is_none()
+            && self.confidence.is_empty()
+            && self.labels.iter().all(|labels| labels.n == 0)
+    }
+
     /// Empties it; the shape stays.
     pub fn clear(&mut self) {
         self.rows = 0;

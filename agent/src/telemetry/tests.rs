@@ -139,6 +139,32 @@ fn labels_alone_open_no_window_where_theirs_is_known() {
 }
 
 #[test]
+fn a_window_in_which_every_request_failed_is_told_with_its_failures_and_no_value() {
+    let mut telemetry = machine();
+    let errors = || vec![ErrorCount { kind: ErrorKind::Engine, count: 4 }];
+    let nothing = tern_stats::window::Window {
+        features: vec![Sums::Numeric(Numeric::empty(2))],
+        confidence: vec![0, 0],
+        ..Default::default()
+    };
+    // Of a version with a profile, and of one whose worker could not read it.
+    for (version, sums) in [("1.0.0", nothing), ("1.1.0", Default::default())] {
+        for number in 1..=3 {
+            let failed = Increment { errors: errors(), sums: sums.clone(), ..empty(1, number) };
+            telemetry.take(&subject(version), &failed, &at(number));
+        }
+    }
+    let todo = telemetry.tick(&at(3700), steady);
+    let closed = todo.record.unwrap().closed;
+    assert_eq!(closed.len(), 2);
+    for (window, features) in closed.iter().zip([1, 0]) {
+        assert_eq!((window.inferences, window.rows, window.features.len()), (0, 0, features));
+        assert_eq!(window.errors, [ErrorCount { kind: ErrorKind::Engine, count: 12 }]);
+        is_sendable(window);
+    }
+}
+
+#[test]
 fn increments_of_an_older_worker_count_without_number_and_sums() {
     let mut telemetry = machine();
     let plain = Increment { sums: Default::default(), latency: vec![], ..increment(1, 0, 7) };

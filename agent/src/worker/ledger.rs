@@ -306,13 +306,12 @@ mod tests {
         assert_eq!((folded.rows, folded.predicted.len()), (2, 0));
     }
 
-    #[test]
-    fn values_across_a_hole_are_no_neighbours() {
-        let contract: Contract = serde_json::from_value(serde_json::json!({
+    /// A contract of one watched number, and a profile of it whose rows come once a minute.
+    fn profiled() -> (Contract, Profile) {
+        let contract = serde_json::from_value(serde_json::json!({
             "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 1], "features": [{"name": "a"}]}],
             "outputs": [],
-        }))
-        .unwrap();
+        }));
         let values: Vec<f64> = (0..600).map(|i| f64::from(i * 37 % 101)).collect();
         let spec = Spec::numeric("x.a", &values).unwrap();
         let window = |chunk: &[f64]| {
@@ -326,6 +325,25 @@ mod tests {
         let windows: Vec<_> = values.chunks(10).map(window).collect();
         let mut profile = fit(&Baseline::new(std::slice::from_ref(&spec), &windows)).unwrap();
         profile.calendar = Some(Calendar { step: Some(60.0), ..Calendar::plain(0) });
+        (contract.unwrap(), profile)
+    }
+
+    #[test]
+    fn where_nothing_is_answered_failures_are_told_with_sums_of_no_value() {
+        let (contract, profile) = profiled();
+        let (ledger, counters) = (Ledger::new(Watch::new(&contract), Some(&profile)), Counters::default());
+        counters.failed(ErrorKind::Engine);
+        counters.failed(ErrorKind::Deadline);
+        let told = due(&ledger, &counters, &Predictions::default());
+        let [failed] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((failed.inferences, failed.rows, failed.errors.len()), (0, 0, 2));
+        let Sums::Numeric(sums) = &failed.sums.features[0] else { panic!("numbers") };
+        assert_eq!((sums.rows(), sums.cells.is_empty()), (0, false));
+    }
+
+    #[test]
+    fn values_across_a_hole_are_no_neighbours() {
+        let (contract, profile) = profiled();
         let ledger = Ledger::new(Watch::new(&contract), Some(&profile));
         let mut at = Moment::now();
         // Answers of three rows each: after 2 minutes, 4.5, and 6.

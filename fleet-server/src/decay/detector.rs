@@ -17,7 +17,8 @@ use tern_protocol::{
 use tern_stats::{labels::Labels, profile::Profile};
 
 use super::{
-    device::{DeviceWatch, Service},
+    calls::Service,
+    device::DeviceWatch,
     incidents::{self, Change, Incident, Open},
     judge::Judge,
     verdict::Verdict,
@@ -107,6 +108,16 @@ impl Subject {
         }
     }
 
+    /// Counts how the inferences of a row's window ended, and brings the incident of failing ones in line.
+    fn serve(&mut self, row: &Committed, class: &str, service: Service, touched: &mut Touched) {
+        let Some((judge, watch)) = &mut self.watching else { return };
+        let Some(verdict) = watch.serve(judge, (&row.device, class), service, row.received) else { return };
+        let change = incidents::settle(&mut self.open, IncidentKind::LatencyOrErrors, verdict);
+        touched
+            .changes
+            .extend(change.map(|(kind, incident, change)| (row.model.clone(), kind, incident, change, row.received)));
+    }
+
     /// Detection windows judged.
     pub fn windows(&self) -> u64 {
         self.watching.as_ref().map_or(0, |(_, watch)| watch.windows)
@@ -191,8 +202,9 @@ impl Detector {
                 return Vec::new();
             };
             let (device, counted) = ((&row.device, class), (sums, times(window)));
-            watch.take(judge, device, counted, service(window), row.received).into_iter().collect()
+            watch.take(judge, device, counted, row.received).into_iter().collect()
         });
+        subject.serve(row, class, service(window), touched);
         if self.device(&row.model, &row.device).is_some() {
             touched.devices.insert((row.model.clone(), row.device.clone()));
         }

@@ -12,14 +12,12 @@ use tern_stats::{
 use super::{
     alone::{Alone, Said},
     beside::Beside,
+    calls::Calls,
     judge::{Judge, Readings},
     marks::{Ground, Marks, When},
     windows::{Full, Taken, Windows},
 };
 use crate::forms::incident::Layer;
-
-/// Share of inferences that may fail. No baseline says what is usual: one in twenty is no noise in any service.
-const FAILED_LIMIT: f64 = 0.05;
 
 /// The newest detection window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,15 +42,6 @@ impl Newest {
     pub fn centred(&self, judge: &Judge) -> Readings {
         judge.centred(&self.readings, self.middle.unwrap_or(f64::NAN))
     }
-}
-
-/// Inferences by how they ended, since the last time that they were looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Service {
-    /// Answered.
-    pub answered: u64,
-    /// Not answered for the engine's, the deadline's or the output's sake.
-    pub failed: u64,
 }
 
 /// A report window and its times.
@@ -107,10 +96,11 @@ pub struct DeviceWatch {
     pub judged: Vec<Labels>,
     /// What its detectors said lately.
     pub marks: Marks,
+    /// How its inferences ended.
+    pub calls: Calls,
     open: Windows,
     /// Labels that came late, for the open detection window.
     late: Vec<Labels>,
-    service: Service,
     #[serde(rename = "steps")]
     alone: Alone,
     company: Vec<Beside>,
@@ -127,9 +117,9 @@ impl DeviceWatch {
             newest: None,
             judged: judge.no_labels(),
             marks: Marks::default(),
+            calls: Calls::default(),
             open: Windows::new(judge.window_rows()),
             late: judge.no_labels(),
-            service: Service::default(),
             alone: Alone::new(judge),
             company: judge.watched().map(Beside::new).collect(),
         }
@@ -158,16 +148,8 @@ impl DeviceWatch {
 
     /// Takes in a report window that [fits](Judge::fit), with its times where they can be believed. Where it fills a
     /// detection window, that is judged.
-    pub fn take(
-        &mut self,
-        judge: &Judge,
-        report: &Report<'_>,
-        service: Service,
-        devices: usize,
-        when: When,
-    ) -> Outcome {
+    pub fn take(&mut self, judge: &Judge, report: &Report<'_>, devices: usize, when: When) -> Outcome {
         self.seen = when.at;
-        self.serve(judge, service, when);
         match self.open.take(judge.profile(), report.window, report.times, when.at as f64 / 1000.0) {
             Taken::Open => Outcome::Open,
             Taken::Late => Outcome::Late,
@@ -216,21 +198,6 @@ impl DeviceWatch {
         self.marks.age(self.windows);
     }
 
-    fn serve(&mut self, judge: &Judge, more: Service, when: When) {
-        self.service.answered = self.service.answered.saturating_add(more.answered);
-        self.service.failed = self.service.failed.saturating_add(more.failed);
-        let all = self.service.answered.saturating_add(self.service.failed);
-        if all < judge.window_rows() {
-            return;
-        }
-        let share = self.service.failed as f64 / all as f64;
-        if share > FAILED_LIMIT {
-            let ground = Ground::of_share("failed", share, FAILED_LIMIT, all);
-            self.marks.set(0, Layer::Service, ground, When { window: self.windows, ..when });
-        }
-        self.service = Service::default();
-    }
-
     /// Marks what its features showed against the reference.
     fn mark(&mut self, said: &[(usize, Said)], when: When) {
         let mut broken = None;
@@ -261,7 +228,7 @@ impl DeviceWatch {
         mut say: impl FnMut(usize, step::Outcome, Crossing),
     ) {
         let threshold = judge.profile().threshold(devices);
-        let is_quiet = self.marks.is_empty();
+        let is_quiet = self.marks.is_empty() && self.calls.marks.is_empty();
         let when = When { window: self.windows, ..when };
         let features = judge.compared().zip(own).zip(medians).zip(&mut self.company);
         let mut left = Vec::new();

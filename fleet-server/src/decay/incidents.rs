@@ -81,20 +81,34 @@ pub fn reconcile(open: &mut Open, verdicts: Vec<Verdict>) -> Vec<(IncidentKind, 
         let why = if gave_way { Resolution::Superseded } else { Resolution::Quiet };
         changes.extend(resolve(open, kind, why));
     }
-    for (kind, verdict) in latest {
-        let new = Incident::of(verdict);
-        let change = match open.get(&kind) {
-            None => Change::Opened,
-            Some(known) => compare(known, &new),
-        };
-        let kept = match open.remove(&kind) {
-            Some(known) => known.with(new),
-            None => new,
-        };
-        open.insert(kind, kept.clone());
-        changes.push((kind, kept, change));
-    }
+    changes.extend(latest.into_values().map(|verdict| keep(open, verdict)));
     changes
+}
+
+/// Brings the open incident of one kind in line with the verdict on it between rounds, if anything is said of it.
+pub fn settle(
+    open: &mut Open,
+    kind: IncidentKind,
+    verdict: Option<Verdict>,
+) -> Option<(IncidentKind, Incident, Change)> {
+    match verdict {
+        Some(verdict) => Some(keep(open, verdict)),
+        None => resolve(open, kind, Resolution::Quiet),
+    }
+}
+
+/// Opens the incident of a verdict, or brings it up to date.
+fn keep(open: &mut Open, verdict: Verdict) -> (IncidentKind, Incident, Change) {
+    let (kind, new) = (verdict.kind, Incident::of(verdict));
+    let (kept, change) = match open.remove(&kind) {
+        None => (new, Change::Opened),
+        Some(known) => {
+            let change = compare(&known, &new);
+            (known.with(new), change)
+        }
+    };
+    open.insert(kind, kept.clone());
+    (kind, kept, change)
 }
 
 /// Ends every incident of a version that no device reports under any more.

@@ -137,7 +137,7 @@ impl Marks {
 
     /// Forgets a feature.
     pub fn forget_feature(&mut self, feature: usize) {
-        self.0.retain(|(of, layer), _| usize::from(*of) != feature || *layer == Layer::Service);
+        self.0.retain(|(of, _), _| usize::from(*of) != feature);
     }
 
     /// Feature, layer and mark of all.
@@ -152,6 +152,6 @@ impl Marks {
 
     /// Whether the numbers are those of `features` features.
     pub fn is_sound(&self, features: usize) -> bool {
-        self.0.keys().all(|(feature, layer)| *layer == Layer::Service || usize::from(*feature) < features)
+        self.0.keys().all(|(feature, _)| usize::from(*feature) < features)
     }
 }

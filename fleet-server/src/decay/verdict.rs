@@ -11,7 +11,7 @@
 //! 4. A minority that breaks hard rules where there is no cohort: **data quality**, cause unattributed.
 //! 5. A minority that is off alone only: a notice, local or seasonal.
 //! 6. Labels against confidence: **model broken**. Labels against the publisher's rate: **objective breached**, beside whatever
-//!    else there is: it says what users suffer and not why. Failing inferences: **latency or errors**.
+//!    else there is: it says what users suffer and not why. Failing inferences: **latency or errors**, between rounds too.
 //!
 //! A change that comes to all begins in the middle of a round: some of its windows closed before. So a mark accuses a device
 //! or the fleet's mean only one round after it was first made; rule 1 and 2 by majority need no such wait. Marks last for
@@ -102,8 +102,8 @@ impl<'a> Scene<'a> {
     fn signs(&self, wanted: impl Fn(&Sign<'_>, bool) -> bool) -> Vec<Sign<'a>> {
         let mut signs = Vec::new();
         for (name, watch, in_cohort) in &self.devices {
-            let marks = watch.marks.iter().filter(|(_, layer, _)| *layer != Layer::Service);
-            let all = marks.map(|(feature, layer, mark)| Sign { device: Some(*name), feature, layer, mark });
+            let all =
+                watch.marks.iter().map(|(feature, layer, mark)| Sign { device: Some(*name), feature, layer, mark });
             signs.extend(all.filter(|sign| wanted(sign, *in_cohort)));
         }
         signs
@@ -257,13 +257,18 @@ pub fn on_answers(watch: &Watch, judge: &Judge) -> Vec<Verdict> {
     for (errors, layer, kind, severity) in of_labels {
         verdicts.extend(errors.as_ref().map(|errors| on_labels(errors, layer, kind, severity, scene.active)));
     }
-    let mut failing = Vec::new();
-    for (name, device, _) in &scene.devices {
-        let marks = device.marks.iter().filter(|(_, layer, _)| *layer == Layer::Service);
-        failing.extend(marks.map(|(feature, layer, mark)| Sign { device: Some(*name), feature, layer, mark }));
-    }
-    verdicts.extend(scene.verdict(IncidentKind::LatencyOrErrors, Severity::Alarm, Cause::Service, &failing));
+    verdicts.extend(on_calls(watch, judge));
     verdicts
+}
+
+/// The verdict on inferences that failed. It asks for no device that is active: where none answers, none is.
+pub fn on_calls(watch: &Watch, judge: &Judge) -> Option<Verdict> {
+    let scene = Scene::of(watch, judge);
+    let marks = scene.devices.iter().flat_map(|(name, device, _)| device.calls.marks.iter().map(|mark| (*name, mark)));
+    let signs: Vec<_> =
+        marks.map(|(name, (feature, layer, mark))| Sign { device: Some(name), feature, layer, mark }).collect();
+    let verdict = scene.verdict(IncidentKind::LatencyOrErrors, Severity::Alarm, Cause::Service, &signs)?;
+    Some(Verdict { of: scene.devices.len(), ..verdict })
 }
 
 /// More errors than allowed, with the devices that returned most of them.

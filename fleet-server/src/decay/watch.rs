@@ -38,7 +38,7 @@ use tern_stats::{
 };
 
 use super::{
-    device::{DeviceWatch, Outcome, Report, Seen, Service},
+    device::{DeviceWatch, Outcome, Report, Seen},
     judge::{Judge, Judges, Readings},
     marks::{Ground, Marks, When},
     pace::Pace,
@@ -55,7 +55,7 @@ pub const ACTIVE_ROUNDS: u64 = 4;
 /// Devices that were silent for this long are forgotten: 30 days, in milliseconds.
 const FORGOTTEN_MS: i64 = 30 * 86_400_000;
 /// Format of [`Watch`] and [`DeviceWatch`] where they are written down.
-pub const FORMAT: u16 = 6;
+pub const FORMAT: u16 = 7;
 
 /// More errors than allowed, as labels said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -169,9 +169,11 @@ impl Watch {
         judge: &Judge,
         (device, class): (&DeviceId, &str),
         (window, times): (Window, Option<(f64, f64)>),
-        service: Service,
         at: i64,
     ) -> Option<Vec<Verdict>> {
+        if window.is_blank() {
+            return None;
+        }
         let Some(window) = judge.fit(window) else {
             self.unfit += 1;
             return None;
@@ -179,7 +181,7 @@ impl Watch {
         let devices = self.active().count().max(1);
         let when = When { round: self.round, window: 0, at };
         let watch = self.devices.entry(device.clone()).or_insert_with(|| DeviceWatch::new(judge, class.to_owned()));
-        let outcome = watch.take(judge, &Report { window: &window, times }, service, devices, when);
+        let outcome = watch.take(judge, &Report { window: &window, times }, devices, when);
         let (in_round, round) = (watch.in_round, self.round);
         self.late += u64::from(outcome == Outcome::Late);
         if outcome != Outcome::Judged {

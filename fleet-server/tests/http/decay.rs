@@ -14,7 +14,7 @@ use tern_fleet_server::{
 };
 use tern_protocol::{
     digest::Digest,
-    report::v1::{Feature, Feedback, Item, Window},
+    report::v1::{ErrorCount, ErrorKind, Feature, Feedback, Item, Window},
 };
 use tern_stats::{
     categorical, numeric,
@@ -29,18 +29,18 @@ use super::{
 };
 
 /// Reports of ten rows of one device whose sensor may stand still.
-struct Camera {
+pub(super) struct Camera {
     numbers: numeric::Accumulator,
     labels: categorical::Accumulator,
     contract: Digest,
     /// Rows per confidence bin, and labels that come back.
-    answers: (Vec<u64>, Vec<Feedback>),
+    pub(super) answers: (Vec<u64>, Vec<Feedback>),
     row: u32,
-    number: u64,
+    pub(super) number: u64,
 }
 
 impl Camera {
-    fn new(contract: Digest) -> Self {
+    pub(super) fn new(contract: Digest) -> Self {
         let profile = profile();
         let (Kind::Numeric(ruler), Kind::Categorical(names)) = (&profile.features[0].kind, &profile.outputs[0].kind)
         else {
@@ -52,7 +52,7 @@ impl Camera {
         Self { numbers, labels, contract, answers, row: 0, number: 0 }
     }
 
-    fn window(&mut self, stuck: bool) -> Item {
+    pub(super) fn window(&mut self, stuck: bool) -> Item {
         for _ in 0..10 {
             self.row += 1;
             let value = f64::from(self.row * 37 % 101);
@@ -66,6 +66,22 @@ impl Camera {
             outputs: vec![Feature::from(Sums::Categorical(self.labels.take()))],
             confidence: self.answers.0.clone(),
             feedback: self.answers.1.clone(),
+            ..window(self.number)
+        }))
+    }
+
+    /// A window of ten requests that the engine failed: its worker counts in the places of the profile, and no value.
+    pub(super) fn failed(&mut self) -> Item {
+        self.number += 1;
+        Item::Window(Box::new(Window {
+            contract: self.contract,
+            inferences: 0,
+            rows: 0,
+            errors: vec![ErrorCount { kind: ErrorKind::Engine, count: 10 }],
+            features: vec![Feature::from(Sums::Numeric(self.numbers.take()))],
+            outputs: vec![Feature::from(Sums::Categorical(self.labels.take()))],
+            confidence: vec![0, 0],
+            feedback: vec![Feedback::default(); 2],
             ..window(self.number)
         }))
     }
@@ -200,6 +216,27 @@ async fn errors_that_the_confidence_knows_of_breach_the_objective_alone() {
     assert_eq!(rig.metric("tern_incidents_open{kind=\"objective-breached\"}").await, 1);
     let watch = rig.server().fleet().store.watches(None).await.unwrap().remove(0);
     assert_eq!((watch.figures.objective, watch.figures.labels, watch.figures.label_errors), (Some(0.2), 140, 40));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_whose_every_inference_fails_is_an_incident_from_its_first_report_on() {
+    let rig = Rig::start().await;
+    let uploads = watching(&serde_json::to_vec(&profile()).unwrap());
+    let mut camera = Camera::new(contract(&uploads));
+    rig.publish_bundle(MODEL, uploads).await.reply.empty();
+    let device = rig.enrol("cam-1").await;
+    assign(&rig, MODEL, "*").await.ok::<Assigned>();
+    let mut mqtt = reporter(&rig, &device).await;
+    let item = camera.failed();
+    assert_eq!(told(&mut mqtt, &device, report([(1, item)])).await, 1);
+    let open = eventually(async || incidents(&rig, "?state=open").await.pop()).await;
+    assert_eq!((open.kind, open.severity), (IncidentKind::LatencyOrErrors, Severity::Alarm));
+    assert_eq!(open.summary, "inferences fail on 1 of 1 device (cam-1)");
+    assert_eq!((open.evidence[0].share, open.evidence[0].of), (Some(1.0), Some(10)));
+    camera.sends(&mut mqtt, &device, 10, false).await;
+    let ended = eventually(async || incidents(&rig, "?state=resolved").await.pop()).await;
+    assert_eq!(ended.number, open.number);
+    assert_eq!(incidents(&rig, "").await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -240,6 +240,19 @@ impl Fleet {
         self.commit(device, item)
     }
 
+    /// What a worker counts where nothing was answered: sums of no values, or none at all where it could not read its profile.
+    pub(crate) fn failed(&mut self, device: usize, calls: u64, is_blind: bool) -> Committed {
+        let (profile, source) = (self.profile.clone(), &mut self.sources[device]);
+        let window = if is_blind {
+            Window { labels: vec![Labels::default()], ..Window::default() }
+        } else {
+            source.window(&profile, 0, Harm::default())
+        };
+        source.number += 1;
+        let item = wire(window, source.number, &self.model, calls);
+        self.commit(device, item)
+    }
+
     /// Four reports of each device, in an order that changes: about one detection window each.
     pub(crate) fn round(&mut self, harm: impl Fn(usize) -> Harm) {
         for _ in 0..ROWS / REPORT {

@@ -1,19 +1,38 @@
-//! What a round of devices says of the model's answers: labels against confidence, and errors that confidences lead to expect.
+//! What devices say of the model's answers: whether there are any, and by rounds labels against confidence, and errors that
+//! confidences lead to expect.
 
 use tern_protocol::ids::DeviceId;
 use tern_stats::{estimate, labels::Labels, slo};
 
 use super::{
     super::{
+        calls::Service,
+        device::DeviceWatch,
         judge::Judge,
         jury::{self, Juror, Promise, Said},
         marks::{Ground, QUIET, When},
+        verdict::{self, Verdict},
     },
     Errors, Heard, Watch, took_part,
 };
 use crate::forms::incident::Layer;
 
 impl Watch {
+    /// Counts how inferences of a device ended. Returns the verdict on those of all devices where there were enough to look at:
+    /// it waits for no round, since where nothing is answered none ends.
+    pub fn serve(
+        &mut self,
+        judge: &Judge,
+        (device, class): (&DeviceId, &str),
+        service: Service,
+        at: i64,
+    ) -> Option<Option<Verdict>> {
+        let when = When { round: self.round, window: 0, at };
+        let watch = self.devices.entry(device.clone()).or_insert_with(|| DeviceWatch::new(judge, class.to_owned()));
+        watch.seen = at;
+        watch.calls.take(service, judge.window_rows(), when).then(|| verdict::on_calls(self, judge))
+    }
+
     pub(super) fn weigh_labels(&mut self, judge: &Judge, when: When, say: &mut impl FnMut(Heard<'_>)) {
         let counts = |device: &DeviceId| !self.faulty.contains(device);
         let here = self.devices.iter().filter(|(device, _)| counts(device));

@@ -81,13 +81,17 @@ impl Server {
     /// One window of each device, in reports of their own.
     async fn report(&mut self, harm: impl Fn(usize) -> Harm) {
         for device in 0..DEVICES {
-            let rows: Vec<Committed> = (0..4).map(|_| self.fleet.report(device, harm(device))).collect();
-            let at = Timestamp::from_millisecond(rows[0].received).unwrap();
-            let (device, stream) = (rows[0].device.clone(), Stream([device as u8; 16]));
-            let rows = rows.into_iter().map(row).collect();
-            let batch = Batch { device, stream, rows };
-            assert_eq!(self.store.commit_report(batch, at).await.unwrap().unwrap().new, 4);
+            let rows = (0..4).map(|_| self.fleet.report(device, harm(device))).collect();
+            self.commit(device, rows).await;
         }
+    }
+
+    /// Commits rows of one device as those of a report.
+    async fn commit(&mut self, device: usize, rows: Vec<Committed>) {
+        let at = Timestamp::from_millisecond(rows[0].received).unwrap();
+        let (count, device, stream) = (rows.len() as u64, rows[0].device.clone(), Stream([device as u8; 16]));
+        let batch = Batch { device, stream, rows: rows.into_iter().map(row).collect() };
+        assert_eq!(self.store.commit_report(batch, at).await.unwrap().unwrap().new, count);
     }
 
     /// Works through what was reported; `kill` says after which steps everything is lost. Returns how often it was.
@@ -193,4 +197,24 @@ async fn detection_that_is_killed_at_any_batch_goes_on_to_the_same_incidents() {
     assert!(expected.iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
     assert_eq!(cut.incidents().await, incidents, "numbers, times, evidence and hooks");
     assert_eq!(kept(&cut).await, kept(&whole).await, "and what comes next");
+}
+
+#[tokio::test]
+async fn an_outage_is_an_incident_of_its_own_from_reports_without_a_value() {
+    for is_blind in [false, true] {
+        let mut server = Server::start().await;
+        for number in 0..4 {
+            for device in 0..DEVICES {
+                let rows = vec![server.fleet.failed(device, 50, is_blind)];
+                server.commit(device, rows).await;
+            }
+            // What each batch counted is there after a kill.
+            server.detect(|| (number % 2 == 0).then_some(Kill::After)).await;
+        }
+        let incidents = server.incidents().await;
+        let [incident] = &incidents[..] else { panic!("blind {is_blind}: {incidents:?}") };
+        assert_eq!((incident.kind, incident.devices.len()), (IncidentKind::LatencyOrErrors, DEVICES));
+        assert_eq!(incident.summary, "inferences fail on 8 of 8 devices");
+        assert_eq!((incident.evidence[0].share, incident.evidence[0].of), (Some(1.0), Some(50)));
+    }
 }

@@ -44,6 +44,7 @@ mod softmax;
 mod squeeze;
 mod svm;
 mod text;
+mod transposed;
 mod tree;
 mod windows;
 
@@ -129,6 +130,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("Clip", arithmetic::clip);
     register.insert("Compress", found::compress);
     register.insert("ConstantOfShape", picks::constant_of_shape);
+    register.insert("ConvTranspose", transposed::conv);
     register.insert("CumSum", cumsum::running);
     operator!(register, "DeformConv", images::deform_conv);
     register.insert("DequantizeLinear", dequantize::linear);

@@ -18,6 +18,7 @@ use super::{
 use crate::forms::incident::{Cause, IncidentKind, Layer, Resolution, Severity};
 
 pub(crate) mod fleet;
+mod labels;
 mod outage;
 use fleet::*;
 

@@ -206,7 +206,6 @@ impl DeviceWatch {
         self.mark(&said, When { window: self.windows, ..when });
         let middle = Some(middle).filter(|middle| middle.is_finite());
         self.newest = Some(Newest { round: when.round, middle, readings, confidence });
-        self.marks.age(self.windows);
     }
 
     /// The round in which its scores began to be far out, if they were lately.

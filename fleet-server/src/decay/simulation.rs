@@ -19,6 +19,7 @@ use crate::forms::incident::{Cause, IncidentKind, Layer, Resolution, Severity};
 
 pub(crate) mod fleet;
 mod labels;
+mod marks;
 mod outage;
 use fleet::*;
 

@@ -284,7 +284,9 @@ impl Watch {
         let (when, judge) = (When { round: self.round, window: self.round, at }, judges.common());
         self.beside(judges, when, &mut say);
         self.together(judges, when, &mut say);
+        // After all that may say them again, or what lasts is nobody's for a round.
         self.marks.age(self.round);
+        self.devices.values_mut().for_each(|watch| watch.marks.age(watch.windows));
         let mut verdicts = verdict::on_inputs(self, judge);
         self.settle(&verdicts, judge);
         self.weigh_labels(judge, when, &mut say);

@@ -3,6 +3,9 @@
 //!
 //!     TERN_ZOO=zoo TERN_PYTHON=venv/bin/python cargo bench --workspace --bench onnxruntime
 //!
+//! Each call gets other rows, as on a device: over the same few again and again, a processor foretells each turn of a tree that is
+//! walked by jumps. Their values are drawn column by column from those of the case.
+//!
 //! onnxruntime is called from Python with bound inputs and outputs; what a call costs there is in its figure and shows in the row of
 //! the smallest model. The ratio is the median over the pairs of blocks: below 1 the engine is faster.
 
@@ -13,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
-use tern_engine::{Limits, Model, Tensor, TensorSpec, tensor_from_pb};
+use tern_engine::{Limits, Model, Tensor, TensorSpec, tensor_from_pb, tensor_to_pb};
 
 /// Pairs of blocks for each figure.
 const PAIRS: usize = 21;
@@ -23,6 +26,11 @@ const FEW_PAIRS: usize = 5;
 const BLOCK: u64 = 3_000_000;
 /// A call that is worth few repetitions, in nanoseconds.
 const LONG: u64 = 50_000_000;
+/// Calls before their rows are the first ones again, fewer where these are large. With more of them what Python holds for each no
+/// longer stays near.
+const CALLS: usize = 64;
+/// Values of an input over all of those calls, at the most.
+const VALUES: usize = 4_000_000;
 
 /// Nanoseconds that this thread has run.
 fn thread_time() -> u64 {
@@ -88,27 +96,66 @@ fn inputs(folder: &Path) -> Vec<PathBuf> {
     Some(of(1)).filter(|files| !files.is_empty()).unwrap_or_else(|| of(0))
 }
 
-/// `rows` rows of a tensor, from the beginning again where it has fewer.
-fn rows_of(tensor: &Tensor, rows: usize) -> Tensor {
+/// `rows` rows, each value that of its column in some row of the tensor.
+fn drawn(tensor: &Tensor, rows: usize) -> Tensor {
     let mut shape = tensor.shape().to_vec();
     let own = shape.first().copied().unwrap_or(1).max(1);
     let width = tensor.data().len() / own;
     shape[0] = rows;
-    macro_rules! cycled {
+    // A linear congruential generator with the constants of Knuth's MMIX: the same draws in every run.
+    let mut state = 1u64;
+    let mut row = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).expect("31 bits") % own
+    };
+    macro_rules! drawn {
         ($($variant:ident),*) => {
             match tensor.data() {
-                $(tern_engine::Data::$variant(values) => values.iter().cycle().take(rows * width).cloned().collect::<Vec<_>>().into()),*
+                $(tern_engine::Data::$variant(values) => {
+                    (0..rows * width).map(|at| values[row() * width + at % width].clone()).collect::<Vec<_>>().into()
+                })*
             }
         };
     }
-    let data: tern_engine::Data = cycled!(Bool, U8, U16, U32, U64, I8, I16, I32, I64, F32, F64, Bytes);
+    let data: tern_engine::Data = drawn!(Bool, U8, U16, U32, U64, I8, I16, I32, I64, F32, F64, Bytes);
     Tensor::new(shape, data).expect("whole rows")
 }
 
-fn calls(model: &Model, feed: &[Tensor], calls: u64) -> u64 {
+/// A tensor's rows in parts of `rows`.
+fn parts(tensor: &Tensor, rows: usize) -> Vec<Tensor> {
+    let mut shape = tensor.shape().to_vec();
+    let size = tensor.data().len() / shape[0] * rows;
+    shape[0] = rows;
+    macro_rules! parts {
+        ($($variant:ident),*) => {
+            match tensor.data() {
+                $(tern_engine::Data::$variant(values) => values
+                    .chunks(size)
+                    .map(|part| Tensor::new(shape.clone(), tern_engine::Data::from(part.to_vec())).expect("whole rows"))
+                    .collect(),)*
+            }
+        };
+    }
+    parts!(Bool, U8, U16, U32, U64, I8, I16, I32, I64, F32, F64, Bytes)
+}
+
+/// What the calls are given, one after the other, and then the first again.
+struct Feeds {
+    feeds: Vec<Vec<Tensor>>,
+    next: usize,
+}
+
+impl Feeds {
+    fn next(&mut self) -> &[Tensor] {
+        self.next = (self.next + 1) % self.feeds.len();
+        &self.feeds[self.next]
+    }
+}
+
+fn calls(model: &Model, feeds: &mut Feeds, calls: u64) -> u64 {
     let begun = thread_time();
     for _ in 0..calls {
-        std::hint::black_box(model.run(std::hint::black_box(feed)).expect("an answer"));
+        std::hint::black_box(model.run(std::hint::black_box(feeds.next())).expect("an answer"));
     }
     thread_time() - begun
 }
@@ -119,27 +166,37 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds")]
-fn compare(other: &mut Other, folder: &Path, rows: Option<usize>) -> Option<String> {
+#[expect(clippy::disallowed_methods, reason = "scratch files")]
+fn compare(other: &mut Other, folder: &Path, rows: Option<usize>, scratch: &Path) -> Option<String> {
     let model = Model::load(&fs::read(folder.join("model.onnx")).ok()?, &Limits::default()).ok()?;
-    let files = inputs(folder);
+    let mut files = inputs(folder);
     let feed = files.iter().map(|file| tensor_from_pb(&fs::read(file).ok()?).ok()).collect::<Option<Vec<_>>>()?;
-    let feed: Vec<Tensor> = match rows {
-        Some(rows) => feed.iter().map(|tensor| rows_of(tensor, rows)).collect(),
-        None => feed,
-    };
+    let mut feeds = vec![feed];
+    if let Some(rows) = rows {
+        let widest = feeds[0].iter().map(|tensor| tensor.data().len() / tensor.shape()[0].max(1)).max()?;
+        let count = CALLS.min(VALUES / (widest * rows).max(1)).max(1);
+        let long: Vec<Tensor> = feeds[0].iter().map(|tensor| drawn(tensor, count * rows)).collect();
+        for (at, tensor) in long.iter().enumerate() {
+            files[at] = scratch.join(format!("input_{at}.pb"));
+            fs::write(&files[at], tensor_to_pb(tensor, "")).ok()?;
+        }
+        let parts: Vec<Vec<Tensor>> = long.iter().map(|tensor| parts(tensor, rows)).collect();
+        feeds = (0..count).map(|at| parts.iter().map(|parts| parts[at].clone()).collect()).collect();
+    }
+    let mut feeds = Feeds { feeds, next: 0 };
     let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
     let model_file = folder.join("model.onnx");
     other.ask(&format!("model\t{}\t{}\t{}", rows.unwrap_or(0), model_file.display(), files.join("\t")))?;
     // Plans are made, both sides are warm, and as many calls as make a block are counted.
-    calls(&model, &feed, 1);
-    let warm = if calls(&model, &feed, 1) > LONG { 1 } else { 20 };
-    let (ours, theirs) = (calls(&model, &feed, warm) / warm, other.run(warm)? / warm);
+    calls(&model, &mut feeds, 1);
+    let warm = if calls(&model, &mut feeds, 1) > LONG { 1 } else { 20 };
+    let (ours, theirs) = (calls(&model, &mut feeds, warm) / warm, other.run(warm)? / warm);
     let (mine, yours) = (BLOCK / ours.max(1) + 1, BLOCK / theirs.max(1) + 1);
     let count = if ours.max(theirs) > LONG { FEW_PAIRS } else { PAIRS };
     let mut pairs = Vec::with_capacity(count);
     for _ in 0..count {
         let theirs = other.run(yours)? as f64 / yours as f64;
-        pairs.push((calls(&model, &feed, mine) as f64 / mine as f64, theirs));
+        pairs.push((calls(&model, &mut feeds, mine) as f64 / mine as f64, theirs));
     }
     let ratio = median(pairs.iter().map(|(ours, theirs)| ours / theirs).collect());
     let ours = median(pairs.iter().map(|(ours, _)| *ours).collect()) / 1000.0;
@@ -157,6 +214,7 @@ fn main() {
         return println!("name folders of models in TERN_ZOO; tests/zoo/make.py makes one");
     }
     let mut other = Other::start();
+    let scratch = tempfile::tempdir().expect("a folder of its own");
     println!("{:<40} {:>5} {:>12} {:>12} {:>8}", "model", "rows", "onnxruntime", "engine, us", "ratio");
     for folder in &folders {
         let fixed = Model::load(&fs::read(folder.join("model.onnx")).expect("a model"), &Limits::default());
@@ -170,7 +228,7 @@ fn main() {
             }
         };
         for rows in choices {
-            let line = compare(&mut other, folder, rows);
+            let line = compare(&mut other, folder, rows, scratch.path());
             println!("{}", line.unwrap_or_else(|| format!("{}: no figure", folder.display())));
         }
     }

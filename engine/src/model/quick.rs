@@ -10,11 +10,12 @@ use tract_onnx::{
     prelude::{Datum, DatumType, TractResult, TypedFact, TypedModel, tvec},
     tract_core::{
         internal::{
-            EvalContext, EvalOp, IntoTensor, Op, StaticName, TValue, TVec, Tensor, TypedOp, as_op, bail, ensure,
-            op_as_typed_op, op_out_of_plan,
+            EvalContext, EvalOp, IntoTensor, Op, OutletId, StaticName, TValue, TVec, Tensor, TypedOp, as_op, bail,
+            ensure, op_as_typed_op, op_out_of_plan,
         },
         ops::{
             array::Topk,
+            konst::Const,
             nn::{Reduce, Reducer, Softmax, SoftmaxKind},
             scan::OptScan,
         },
@@ -100,12 +101,29 @@ pub(crate) fn exchange(model: &mut TypedModel) -> TractResult<()> {
             model.node_mut(at).op = Box::new(OptScan::new(Arc::new(scan)));
             continue;
         }
+        if let Some(value) = model.node(at).op.downcast_ref::<Const>().and_then(|constant| in_order(constant.val())) {
+            let value = Arc::new(value);
+            model.node_mut(at).op = Box::new(Const::new(Arc::clone(&value))?);
+            model.set_outlet_fact(OutletId::new(at, 0), TypedFact::try_from(value)?)?;
+            continue;
+        }
         let exchanged = exchanged(&model.node(at).op, &model.node_input_facts(at)?);
         if let Some(op) = exchanged {
             model.node_mut(at).op = op;
         }
     }
     Ok(())
+}
+
+/// The same values with the strides of their shape. An axis of length 1 that tract has put in has a stride of its own, for which its
+/// operators leave their quick ways.
+fn in_order(value: &Tensor) -> Option<Tensor> {
+    let is_in_order = value.strides() == &*Tensor::natural_strides(value.shape());
+    let is_whole = value.datum_type().is_copy() && value.len() == value.shape().iter().product::<usize>();
+    if is_in_order || !is_whole {
+        return None;
+    }
+    value.clone().into_shape(&[value.len()]).ok()?.into_shape(value.shape()).ok()
 }
 
 #[expect(clippy::borrowed_box, reason = "is cloned")]
@@ -345,4 +363,32 @@ pub(super) fn plain<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
 
 fn tensor<T: Datum + Copy>(values: &[T], shape: &[usize]) -> TractResult<TValue> {
     Ok(Tensor::from_shape(shape, values)?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_onnx::{prelude::*, tract_core::ops::math::sub, tract_hir::internal::SpecialOps};
+
+    #[test]
+    fn a_constant_that_was_given_an_axis_has_the_strides_of_its_shape() -> TractResult<()> {
+        let less: Vec<f32> = (0u8..64).map(f32::from).collect();
+        let mut constant = tensor1(&less);
+        constant.insert_axis(0)?;
+        assert_ne!(constant.strides(), &*Tensor::natural_strides(constant.shape()));
+        let mut model = TypedModel::default();
+        let input = model.add_source("input", f32::fact([3, 64]))?;
+        let constant = model.add_const("constant", constant)?;
+        let difference = model.wire_node("difference", sub(), &[input, constant])?;
+        model.select_output_outlets(&difference)?;
+        let mut model = model.into_optimized()?;
+        exchange(&mut model)?;
+        let constants: Vec<_> = model.nodes.iter().filter_map(|node| node.op.downcast_ref::<Const>()).collect();
+        assert_eq!(constants.len(), 1);
+        assert_eq!(constants[0].val().strides(), [64, 1]);
+        let input: Vec<f32> = less.iter().cycle().take(192).map(|value| value + 0.5).collect();
+        let answer = model.into_runnable()?.run(tvec![tensor(&input, &[3, 64])?])?;
+        assert_eq!(plain::<f32>(&answer[0])?, [0.5; 192]);
+        Ok(())
+    }
 }

@@ -4,6 +4,7 @@
 //! Formulas: the operators' pages in the ONNX reference.
 
 mod activation;
+mod clash;
 mod weights;
 
 use super::kernel::{Built, Fact, Kernel, expect, place, values, wrap};
@@ -82,10 +83,13 @@ pub(super) fn gru(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 }
 
 fn either(context: &ParsingContext<'_>, node: &NodeProto, name: &'static str, cell: Cell) -> Built {
-    if is_plain(node) {
+    if !is_plain(node) {
+        return Ok((wrap(node, Recurrent::read(node, name, cell)?), Vec::new()));
+    }
+    if !gives_memory(node) {
         return super::stock(name)?(context, node);
     }
-    Ok((wrap(node, Recurrent::read(node, name, cell)?), Vec::new()))
+    clash::apart(context, node, wrap(node, Recurrent::read(node, name, cell)?))
 }
 
 /// Whether tract's own operator answers this node rightly.
@@ -111,8 +115,11 @@ pub(crate) fn is_plain(node: &NodeProto) -> bool {
 /// sequences.
 fn is_clashing(node: &NodeProto) -> bool {
     let is_two_way = node.attribute.iter().any(|each| each.name == "direction" && each.s == b"bidirectional");
-    let gives_memory = node.output.get(2).is_some_and(|name| !name.is_empty());
-    node.op_type == "LSTM" && !is_two_way && gives_memory && place(node, 5).is_none() && place(node, 6).is_none()
+    !is_two_way && gives_memory(node) && place(node, 5).is_none() && place(node, 6).is_none()
+}
+
+fn gives_memory(node: &NodeProto) -> bool {
+    node.op_type == "LSTM" && node.output.get(2).is_some_and(|name| !name.is_empty())
 }
 
 impl Recurrent {

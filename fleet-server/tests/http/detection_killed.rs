@@ -56,8 +56,8 @@ const PHASES: [(usize, Deed); 5] =
     [(6, Deed::Well), (5, Deed::Stuck(&[2, 5])), (5, Deed::Wrong), (13, Deed::Well), (4, Deed::Failing(&[3]))];
 
 fn item(camera: &mut Camera, device: usize, deed: Deed) -> Item {
-    let sure = |errors| (vec![0, 10], vec![Feedback::default(), Feedback { n: 10, errors }]);
-    camera.answers = sure(if matches!(deed, Deed::Wrong) { 5 } else { 0 });
+    let errors = if matches!(deed, Deed::Wrong) { 5 } else { 0 };
+    camera.answers = (vec![0, 10], vec![Feedback::default(), Feedback { n: 10, errors }]);
     match deed {
         Deed::Well => camera.window(false),
         Deed::Stuck(on) => camera.window(on.contains(&device)),
@@ -245,8 +245,7 @@ async fn play(one_in: Option<u64>) -> (End, usize) {
     let mut kills = 0;
     for (rounds, deed) in PHASES {
         for _ in 0..rounds {
-            for device in 0..DEVICES {
-                let camera = &mut cameras[device];
+            for (device, camera) in cameras.iter_mut().enumerate() {
                 let item = item(camera, device, deed);
                 let kill = one_in.filter(|one_in| drawn(*one_in) == 0).map(|_| Duration::from_micros(drawn(6_000)));
                 kills += usize::from(kill.is_some());

@@ -86,6 +86,10 @@ fn steps(model: &mut TypedModel, at: usize) -> TractResult<()> {
 fn needed(spec: &PoolSpec, shape: &[usize]) -> TractResult<Option<TVec<usize>>> {
     let shape = spec.data_format.shape(shape)?;
     let sides = shape.hw_dims();
+    let lists = [Some(spec.kernel_shape.len()), spec.strides.as_ref().map(|steps| steps.len())];
+    if lists.into_iter().flatten().any(|length| length != sides.len()) {
+        return Ok(None);
+    }
     let paddings = spec.computed_padding(sides);
     let is_needless = |axis: usize| {
         let padding = &paddings[axis];

@@ -7,7 +7,10 @@
 mod repeated;
 
 use super::kernel::{Built, values};
-use crate::model::{runner::Pooled, settle};
+use crate::{
+    error::brief,
+    model::{runner::Pooled, settle},
+};
 pub(super) use repeated::Repeated;
 use std::{
     cell::Cell,
@@ -362,6 +365,12 @@ impl InferenceOp for Loop {
         }
         let takes = settled.settle(&mut body, &known, |_| true)?;
         let body = settle::optimised(body.into_typed()?)?;
+        let open =
+            body.nodes.iter().find(|node| node.outputs.iter().any(|made| made.fact.shape.as_concrete().is_none()));
+        if let Some(open) = open {
+            let (name, inner) = (brief(&node.name), brief(&open.name));
+            bail!("the size of `{inner}` in the body of {name} is told by a call alone");
+        }
         let skipped = usize::from(rounds.is_none());
         let fact = |at: &usize| -> TractResult<TypedFact> {
             let made = body.output_fact(skipped + at)?.without_value();

@@ -91,7 +91,32 @@ def others(m):
     m.graph("ReduceMin", "of_shape", sizes, {"x": x}, [INT64], constants={"zero": np.array(0), "one": np.array(1)})
 
 
+def no_numbers(m):
+    """What is no number, where nearest neighbours weigh by distance and support vectors are asked for probabilities."""
+    x = m.floats(4, 3, seed=730)
+    x[1, 0], x[2, 1] = np.nan, np.inf
+    for operator in ("Max", "Min"):
+        for dtype, kind in ((np.float32, FLOAT), (np.float64, TensorProto.DOUBLE)):
+            tag = np.dtype(dtype).name
+            m.case(operator, f"nan_{tag}", {"x": x.astype(dtype)}, [kind], domain="", constants={"z": np.array(.1, dtype)})
+            m.case(operator, f"nan_first_{tag}", {"x": x.astype(dtype)}, [kind], domain="", constants={"z": x[3:].astype(dtype) * np.nan})
+        three = [node(operator, "z x v", "y0")]
+        m.graph(operator, "three", three, {"x": x}, [FLOAT], constants={"z": m.floats(3, seed=731), "v": np.array([[np.nan], [0], [1], [-1]], np.float32)},
+                is_open=False)
+        for dtype in (np.int32, np.int64, np.uint8, np.int8):
+            number = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+            m.case(operator, np.dtype(dtype).name, {"x": np.arange(12).reshape(4, 3).astype(dtype)}, [number], domain="",
+                   constants={"z": np.array([5, 6, 7], dtype)})
+    for classes in (2, 3):
+        draw, total, duels = m.rng(732), 2 * classes, classes * (classes - 1) // 2
+        m.case("SVMClassifier", f"nan_{classes}", {"x": x[:, :2].copy()}, [INT64, FLOAT], kernel_type="RBF", kernel_params=[.5, 0., 3.],
+               support_vectors=draw.normal(size=2 * total).tolist(), coefficients=draw.normal(size=(classes - 1) * total).tolist(),
+               vectors_per_class=[2] * classes, rho=draw.normal(size=duels).tolist(), classlabels_ints=list(range(classes)),
+               prob_a=(-np.abs(draw.normal(size=duels))).tolist(), prob_b=draw.normal(size=duels).tolist())
+
+
 def add(m):
     loops(m)
     states(m)
     others(m)
+    no_numbers(m)

@@ -18,7 +18,7 @@ use tract_onnx::{
 
 /// Of onnxruntime's own domain. tract looks operators up by name alone: any other of that domain, and of any other domain, would get the
 /// meaning of a namesake.
-const OF_ONNXRUNTIME: [&str; 12] = [
+const OF_ONNXRUNTIME: [&str; 13] = [
     "BiasGelu",
     "CDist",
     "DequantizeLinear",
@@ -30,6 +30,7 @@ const OF_ONNXRUNTIME: [&str; 12] = [
     "MurmurHash3",
     "QuantizeLinear",
     "QuickGelu",
+    "Range",
     "Tokenizer",
 ];
 

@@ -10,6 +10,7 @@ pub(crate) mod plans;
 pub(crate) mod quick;
 pub(crate) mod registers;
 pub(crate) mod runner;
+pub(crate) mod settle;
 mod spread;
 
 use crate::{
@@ -227,14 +228,23 @@ fn outputs(
     inputs: &[TensorSpec],
     plans: &Plans,
 ) -> Result<(Vec<TensorSpec>, Option<LoadError>), LoadError> {
-    let mut failed = None;
-    let plan = form::typical(inputs).into_iter().find_map(|shapes| match plans.of_shapes(shapes) {
-        Ok(plan) => Some(plan),
-        Err(error) => {
-            failed.get_or_insert(error);
-            None
+    let (mut failed, mut plan) = (None, None);
+    for shapes in form::typical(inputs) {
+        match plans.of_shapes(shapes) {
+            Ok(made) => {
+                plan = Some(made);
+                break;
+            }
+            // Others may fit; what is wrong with the file does not go away.
+            Err(error) => {
+                let is_of_shapes = matches!(error, LoadError::NotCompilable { .. });
+                failed.get_or_insert(error);
+                if !is_of_shapes {
+                    break;
+                }
+            }
         }
-    });
+    }
     let is_loose = !inputs.iter().all(TensorSpec::is_open_in_rows_only);
     if is_loose {
         plans.forget();

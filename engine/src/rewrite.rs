@@ -64,6 +64,7 @@ fn each(proto: &mut ModelProto) {
         quantised(graph, opset, fresh);
         exact(graph, fresh);
         pools(graph);
+        pads(graph, opset);
         upsamples(graph, fresh);
         greatest(graph, opset, fresh);
         check::name_apart(graph);
@@ -146,6 +147,19 @@ fn greatest(graph: &mut GraphProto, opset: i64, fresh: &mut Fresh) {
             ..TensorProto::default()
         });
         node.input.push(name);
+    }
+}
+
+/// A `Pad` that fills with no constant may be given one all the same, which counts for nothing; tract would fill with it.
+fn pads(graph: &mut GraphProto, opset: i64) {
+    for node in &mut graph.node {
+        let graphs =
+            node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
+        graphs.for_each(|graph| pads(graph, opset));
+        let mode = node.attribute.iter().find(|given| given.name == "mode").map_or(&b"constant"[..], |given| &given.s);
+        if opset >= 11 && is_core(node, "Pad") && mode != b"constant" {
+            node.input.get_mut(2).into_iter().for_each(String::clear);
+        }
     }
 }
 

@@ -12,6 +12,8 @@ mod claims;
 mod clones;
 #[path = "http/decay.rs"]
 mod decay;
+#[path = "http/detection_killed.rs"]
+mod detection_killed;
 #[path = "http/devices.rs"]
 mod devices;
 #[path = "http/identity.rs"]

@@ -130,6 +130,8 @@ pub struct Outcome {
     pub evidence: f64,
     /// The crossing, if there was one; the bets have started again then.
     pub alarm: Option<Crossing>,
+    /// Whether a score alone was beyond [`EXCESS_CLIP`]: more than one window may say, and less than an alarm.
+    pub is_far: bool,
 }
 
 /// A crossing of the threshold and what carries it.
@@ -151,12 +153,14 @@ pub(crate) struct Track {
 }
 
 impl Track {
-    /// Weighs one value of `weight` in (0, 1].
-    pub(crate) fn observe(&mut self, profile: &ScoreProfile, value: f64, weight: f64, row: &[f64]) {
+    /// Weighs one value of `weight` in (0, 1]; returns whether it is [far out](Outcome::is_far).
+    pub(crate) fn observe(&mut self, profile: &ScoreProfile, value: f64, weight: f64, row: &[f64]) -> bool {
         let residual = (value - design::expected(&profile.beta, row)).clamp(-RESIDUAL_BOUND, RESIDUAL_BOUND);
         let z = self.whitener.innovation(profile.phi, residual) / profile.sigma * weight;
+        let mut is_far = false;
         for (j, sign) in SIGNS.iter().enumerate() {
             let excess = (sign * z - profile.tau).clamp(-EXCESS_CLIP, EXCESS_CLIP);
+            is_far |= excess >= EXCESS_CLIP;
             // Sizes double, so each exponential is the square of the one before: two calls instead of ten.
             let mut start = (SIZES[0] * excess).exp();
             let mut ongoing = (SIZES[0] * (1.0 - profile.phi) * excess).exp();
@@ -167,6 +171,7 @@ impl Track {
                 ongoing *= ongoing;
             }
         }
+        is_far
     }
 
     pub(crate) fn gap(&mut self) {
@@ -227,16 +232,16 @@ impl State {
         if columns > row.len() {
             return Err(ShapeMismatch { what: "columns of the window", expected: columns, found: row.len() });
         }
-        let is_known = row.iter().all(|x| x.is_finite());
+        let (is_known, mut is_far) = (row.iter().all(|x| x.is_finite()), false);
         for ((track, profile), reading) in self.tracks.iter_mut().zip(scores).zip(readings) {
             match reading {
                 Some(reading) if is_known && reading.value.is_finite() => {
-                    track.observe(profile, reading.value, reading.weight(profile.rows), row);
+                    is_far |= track.observe(profile, reading.value, reading.weight(profile.rows), row);
                 }
                 _ => track.gap(),
             }
         }
-        Ok(self.judge(scores, threshold))
+        Ok(self.judge(scores, threshold, is_far))
     }
 
     /// At least one window is missing before the next: the next has no predecessor.
@@ -244,7 +249,7 @@ impl State {
         self.tracks.iter_mut().for_each(Track::gap);
     }
 
-    fn judge(&mut self, scores: &[ScoreProfile], threshold: f64) -> Outcome {
+    fn judge(&mut self, scores: &[ScoreProfile], threshold: f64, is_far: bool) -> Outcome {
         let bets = (BETS * self.tracks.len().max(1)) as f64;
         let level = self.tracks.iter().map(Track::total).sum::<f64>() / bets;
         match level.total_cmp(&self.level) {
@@ -258,7 +263,7 @@ impl State {
             self.tracks.iter_mut().for_each(|track| track.bets = Default::default());
             (self.level, self.rising) = (0.0, 0);
         }
-        Outcome { evidence: math::evidence(level, threshold), alarm }
+        Outcome { evidence: math::evidence(level, threshold), alarm, is_far }
     }
 
     fn strongest(&self, scores: &[ScoreProfile]) -> Option<Crossing> {

@@ -11,6 +11,8 @@ use crate::{
 const MOST_VALUES: usize = 64;
 /// What open dimensions that are not rows are tried at before any call, one after the other.
 const TYPICAL: [usize; 4] = [64, 1, 224, 512];
+/// Rows that are tried where rows alone are open: exporters call them open in graphs that are made for a few of them.
+const ROWS: [usize; 9] = [1, 2, 3, 4, 5, 8, 16, 32, 64];
 
 /// What a plan is made for.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,17 +79,24 @@ pub(crate) fn may_be_value(spec: &TensorSpec) -> bool {
     is_whole(spec.dtype) && spec.dims.len() < 2 && most <= MOST_VALUES
 }
 
-/// What is tried before any call: one row and, where more is open than rows, each of a few sizes.
+/// What is tried before any call: one row and, where more is open than rows, each of a few sizes; else other numbers of rows, if any is
+/// open.
 pub(crate) fn typical(specs: &[TensorSpec]) -> Vec<Vec<Vec<usize>>> {
-    let sizes = if specs.iter().all(TensorSpec::is_open_in_rows_only) { &TYPICAL[..1] } else { &TYPICAL };
+    let tried: Vec<(usize, usize)> = if !specs.iter().all(TensorSpec::is_open_in_rows_only) {
+        TYPICAL.map(|size| (1, size)).into()
+    } else if specs.iter().any(TensorSpec::is_batched) {
+        ROWS.map(|rows| (rows, 1)).into()
+    } else {
+        vec![(1, 1)]
+    };
     let row_names: Vec<&str> = specs.iter().filter_map(TensorSpec::rows_name).collect();
-    let shape = |spec: &TensorSpec, size: usize| {
+    let shape = |spec: &TensorSpec, (rows, size): (usize, usize)| {
         let dims = spec.dims.iter().zip(&spec.names).enumerate();
         dims.map(|(axis, (dim, name))| {
             let is_rows = axis == 0 || name.as_deref().is_some_and(|name| row_names.contains(&name));
-            dim.unwrap_or(if is_rows { 1 } else { size })
+            dim.unwrap_or(if is_rows { rows } else { size })
         })
         .collect()
     };
-    sizes.iter().map(|size| specs.iter().map(|spec| shape(spec, *size)).collect()).collect()
+    tried.into_iter().map(|sizes| specs.iter().map(|spec| shape(spec, sizes)).collect()).collect()
 }

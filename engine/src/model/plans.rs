@@ -11,7 +11,7 @@ use crate::{
     error::{LoadError, brief},
     guard::guarded,
     limits::Limits,
-    model::{quick, registers, runner::Runner},
+    model::{registers, runner::Runner, settle},
     ops,
     spec::TensorSpec,
     tensor::Tensor,
@@ -165,11 +165,7 @@ impl Plans {
         let typed = bounded::guarded(told(), || self.typed(template, form))?.map_err(failed)?;
         // Before anything else of it is computed.
         self.bounded(&typed)?;
-        let optimised = guarded(|| -> TractResult<TypedModel> {
-            let mut model = typed.into_optimized()?;
-            quick::exchange(&mut model)?;
-            Ok(model)
-        });
+        let optimised = guarded(|| settle::optimised(typed));
         let optimised = optimised.map_err(|what| LoadError::Panicked { what })?.map_err(failed)?;
         self.bounded(&optimised)?;
         let takes = form.values.iter().enumerate().filter(|(_, value)| value.is_none()).map(|(at, _)| at).collect();

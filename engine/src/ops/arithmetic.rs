@@ -212,6 +212,20 @@ fn is_whole(datum: DatumType) -> bool {
     datum.is_integer() && datum != DatumType::TDim
 }
 
+/// Where each value of a tensor comes from that is spread over a shape.
+pub(super) fn spread(tensor: &Tensor, shape: &[usize]) -> Vec<usize> {
+    let own: Vec<usize> =
+        std::iter::repeat_n(1, shape.len() - tensor.rank()).chain(tensor.shape().iter().copied()).collect();
+    let steps = strides(&own);
+    let mut at = Vec::new();
+    let place = |along: &[usize]| -> usize {
+        let steps = along.iter().zip(&own).zip(&steps);
+        steps.map(|((along, size), step)| if *size == 1 { 0 } else { along * step }).sum()
+    };
+    walk(shape, |_, along| at.push(place(along)));
+    at
+}
+
 /// A power of whole numbers by 64-bit floats, as onnxruntime computes it.
 #[derive(Debug)]
 struct Power;
@@ -229,22 +243,7 @@ impl Kernel for Power {
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
         let shape = multi_broadcast(&[inputs[0].shape(), inputs[1].shape()])?;
         ensure!(volume(&shape)? < 1 << 27, "gives too many values");
-        let spread = |tensor: &Tensor| -> TractResult<Vec<f64>> {
-            let own: Vec<usize> =
-                std::iter::repeat_n(1, shape.len() - tensor.rank()).chain(tensor.shape().iter().copied()).collect();
-            let steps = strides(&own);
-            let mut at = Vec::new();
-            let place = |along: &[usize]| -> usize {
-                along
-                    .iter()
-                    .zip(&own)
-                    .zip(&steps)
-                    .map(|((along, size), step)| if *size == 1 { 0 } else { along * step })
-                    .sum()
-            };
-            walk(&shape, |_, along| at.push(place(along)));
-            doubles(&picked(tensor, &at, &shape)?)
-        };
+        let spread = |tensor: &Tensor| doubles(&picked(tensor, &spread(tensor, &shape), &shape)?);
         let (bases, exponents) = (spread(inputs[0])?, spread(inputs[1])?);
         let powers: Vec<f64> = bases.iter().zip(&exponents).map(|(base, exponent)| base.powf(*exponent)).collect();
         #[expect(clippy::cast_possible_truncation, reason = "the nearest number that the type has")]

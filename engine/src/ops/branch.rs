@@ -5,7 +5,7 @@
 //! shapes, takes the model down.
 
 use super::kernel::Built;
-use crate::model::{quick, runner::Pooled};
+use crate::model::{runner::Pooled, settle};
 use std::{cell::Cell, collections::HashMap, sync::Arc};
 use tract_onnx::{
     model::{ParseResult, ParsingContext},
@@ -140,8 +140,7 @@ impl Branch {
         let mut outputs: Vec<InferenceFact> =
             node.outputs.iter().map(|output| output.fact.clone().without_value()).collect();
         branch.agree(&mut known, &mut outputs)?;
-        let mut body = branch.body.into_optimized()?;
-        quick::exchange(&mut body)?;
+        let body = settle::optimised(branch.body.into_typed()?)?;
         let facts = (0..body.outputs.len()).map(|at| body.output_fact(at).map(TypedFact::without_value));
         let facts = facts.collect::<TractResult<_>>()?;
         Ok((Arc::new(Pooled::new(body)?), facts))

@@ -174,7 +174,10 @@ impl Expansion for Reducing {
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
         ensure!(inputs.len() == 1 + usize::from(self.input), "takes values and axes, got {} inputs", inputs.len());
-        solver.equals(&inputs[0].datum_type, &outputs[0].datum_type)?;
+        solver.given(&inputs[0].datum_type, move |solver, datum| {
+            // tract has a type for sizes, which ONNX knows as whole numbers.
+            solver.equals(&outputs[0].datum_type, if datum == DatumType::TDim { DatumType::I64 } else { datum })
+        })?;
         solver.given(&inputs[0].shape, move |solver, shape| {
             if !self.input {
                 let axes = self.axes(shape.len(), None)?;
@@ -198,10 +201,14 @@ impl Expansion for Reducing {
             Some(Some(named)) => self.axes(fact.rank(), Some(named))?,
             None => self.axes(fact.rank(), None)?,
         };
+        let mut values = inputs[0];
+        if fact.datum_type == DatumType::TDim {
+            values = model.wire_node(format!("{prefix}.whole"), cast(DatumType::I64), &[values])?[0];
+        }
         let mut wire = match self.kind {
-            Kind::LogSumExp => log_of_sum(prefix, model, inputs[0], &axes)?,
-            Kind::Max => extreme(prefix, model, inputs[0], &axes, nn::Reducer::Max)?,
-            Kind::Min => extreme(prefix, model, inputs[0], &axes, nn::Reducer::Min)?,
+            Kind::LogSumExp => log_of_sum(prefix, model, values, &axes)?,
+            Kind::Max => extreme(prefix, model, values, &axes, nn::Reducer::Max)?,
+            Kind::Min => extreme(prefix, model, values, &axes, nn::Reducer::Min)?,
         };
         if !self.keep {
             for axis in axes.iter().rev() {

@@ -71,7 +71,11 @@ fn aligned(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let is_smoothed = node.get_attr_opt::<i64>("antialias")?.unwrap_or(0) != 0;
     let stock = super::stock_expansion("Resize", context, node)?;
     let (Some(scales), None) = (place(node, 2), place(node, 3)) else { return Ok((expand(Kept(stock)), Vec::new())) };
-    if !is_aligned || is_smoothed || context.onnx_operator_set_version < OPSET {
+    ensure!(
+        !(is_aligned && is_smoothed),
+        "Resize by scales with antialias and align_corners has other corners in onnxruntime: export it with sizes"
+    );
+    if !is_aligned || context.onnx_operator_set_version < OPSET {
         return Ok((expand(Kept(stock)), Vec::new()));
     }
     let sized = NodeProto {

@@ -173,7 +173,8 @@ fn iterate(q: &[f32], classes: usize) -> Vec<f32> {
     for _ in 0..classes.max(100) {
         let mut qp: Vec<f32> = q.chunks_exact(classes).map(|row| dot(row, &p)).collect();
         let mut pqp = dot(&p, &qp);
-        if qp.iter().all(|value| (value - pqp).abs() < enough) {
+        // What is no number is not too far, as in onnxruntime: a row with one is as like to any class.
+        if !qp.iter().any(|value| (value - pqp).abs() >= enough) {
             break;
         }
         for class in 0..classes {

@@ -105,6 +105,8 @@ fn gives_half(node: &NodeProto, at: usize, known: &HashSet<String>, bodies: &[Ve
         | "LessOrEqual"
         | "NonMaxSuppression"
         | "NonZero"
+        | "QLinearConv"
+        | "QLinearMatMul"
         | "QuantizeLinear"
         | "Shape"
         | "Size" => false,

@@ -22,6 +22,8 @@ pub enum Said {
     Hard(Breach, u64),
     /// A detector crossed its threshold.
     Step(Outcome, Crossing),
+    /// None did yet, and a score was far out.
+    Far,
 }
 
 /// The detectors of one device.
@@ -76,9 +78,10 @@ impl Alone {
                 feature.freeze(&mut in_season);
             }
             // Readings of one judge are of one shape; without an outcome nothing is concluded.
-            let outcome = state.observe(&feature.scores, &in_season, row.as_slice(), threshold);
-            if let Some((outcome, crossing)) = outcome.ok().and_then(|o| Some((o, o.alarm?))) {
-                say(index, Said::Step(outcome, crossing));
+            match state.observe(&feature.scores, &in_season, row.as_slice(), threshold) {
+                Ok(outcome @ Outcome { alarm: Some(crossing), .. }) => say(index, Said::Step(outcome, crossing)),
+                Ok(Outcome { is_far: true, .. }) => say(index, Said::Far),
+                Ok(_) | Err(_) => {}
             }
         }
     }

@@ -14,7 +14,7 @@ use super::{
     beside::Beside,
     calls::Calls,
     judge::{Judge, Readings},
-    marks::{Ground, Marks, When},
+    marks::{Ground, Marks, QUIET, When},
     windows::{Full, Taken, Windows},
 };
 use crate::forms::incident::Layer;
@@ -42,6 +42,15 @@ impl Newest {
     pub fn centred(&self, judge: &Judge) -> Readings {
         judge.centred(&self.readings, self.middle.unwrap_or(f64::NAN))
     }
+}
+
+/// A stretch of windows in which scores were far out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Far {
+    /// The round in which it began.
+    first_round: u64,
+    /// The count of windows at the newest.
+    last: u64,
 }
 
 /// A report window and its times.
@@ -98,6 +107,7 @@ pub struct DeviceWatch {
     pub marks: Marks,
     /// How its inferences ended.
     pub calls: Calls,
+    far: Option<Far>,
     open: Windows,
     /// Labels that came late, for the open detection window.
     late: Vec<Labels>,
@@ -118,6 +128,7 @@ impl DeviceWatch {
             judged: judge.no_labels(),
             marks: Marks::default(),
             calls: Calls::default(),
+            far: None,
             open: Windows::new(judge.window_rows()),
             late: judge.no_labels(),
             alone: Alone::new(judge),
@@ -195,7 +206,11 @@ impl DeviceWatch {
         self.mark(&said, When { window: self.windows, ..when });
         let middle = Some(middle).filter(|middle| middle.is_finite());
         self.newest = Some(Newest { round: when.round, middle, readings, confidence });
-        self.marks.age(self.windows);
+    }
+
+    /// The round in which its scores began to be far out, if they were lately.
+    pub fn far(&self) -> Option<u64> {
+        self.far.filter(|far| far.last + QUIET > self.windows).map(|far| far.first_round)
     }
 
     /// Marks what its features showed against the reference.
@@ -211,6 +226,10 @@ impl DeviceWatch {
                 }
                 Said::Step(outcome, crossing) => {
                     self.marks.set(*index, Layer::Step, Ground::of_crossing(outcome, crossing), when);
+                }
+                Said::Far => {
+                    let first_round = self.far().unwrap_or(when.round);
+                    self.far = Some(Far { first_round, last: when.window });
                 }
             }
         }

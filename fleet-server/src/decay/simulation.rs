@@ -18,6 +18,8 @@ use super::{
 use crate::forms::incident::{Cause, IncidentKind, Layer, Resolution, Severity};
 
 pub(crate) mod fleet;
+mod labels;
+mod marks;
 mod outage;
 use fleet::*;
 

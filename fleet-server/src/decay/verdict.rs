@@ -195,6 +195,24 @@ pub fn on_inputs(watch: &Watch, judge: &Judge) -> Vec<Verdict> {
     verdicts
 }
 
+/// Devices that concurrent control may yet set apart: those that began to be off, or far out, within [`PATIENCE`]. Where more than
+/// half are off there is no minority: all have changed, and nobody is waited for.
+pub fn pending(watch: &Watch, judge: &Judge) -> Vec<DeviceId> {
+    let scene = Scene::of(watch, judge);
+    let is_fresh = |first_round: u64| first_round + PATIENCE > scene.round;
+    let is_over = |feature| watch.changed.contains(&feature) || watch.short.contains(&feature);
+    let is_pending = |device: &DeviceWatch| {
+        let mut marks = device.marks.iter().filter(|(feature, ..)| !is_over(*feature));
+        marks.any(|(.., mark)| is_fresh(mark.first_round)) || device.far().is_some_and(is_fresh)
+    };
+    let off = watch.active().filter(|(_, device)| !device.marks.is_empty() || device.far().is_some()).count();
+    if scene.is_majority(off) {
+        return Vec::new();
+    }
+    let pending = scene.devices.iter().filter(|(_, device, in_cohort)| *in_cohort && is_pending(device));
+    pending.map(|(name, ..)| (*name).clone()).collect()
+}
+
 /// Features that more than half of the devices lack values of, or send unknown ones.
 fn short_supply(scene: &Scene<'_>) -> Vec<usize> {
     let signs = scene.signs(|sign, _| sign.mark.is_supply);

@@ -19,8 +19,9 @@
 //! that all of them share, and one bet on all is found earlier than many on each. They are held to the confidences, which says
 //! whether the model is broken, and to the objective, which says whether it errs more than was promised, for whatever reason in
 //! the world or in the model; neither waits for the other. A device that is at fault is left out of both,
-//! since wrong answers to a broken lens say nothing about the model. That choice rests on inputs, never on whether a label
-//! was an error, so the bets stay fair. Nor does one device decide alone: see [`super::jury`]. Figures by device are evidence
+//! since wrong answers to a broken lens say nothing about the model; so is one that has just begun to be off, for as long as
+//! concurrent control may yet set it apart. That choice rests on inputs, never on whether a label was an error, so the bets stay
+//! fair. Nor does one device decide alone: see [`super::jury`]. Figures by device are evidence
 //! for people only.
 
 use std::collections::BTreeMap;
@@ -55,7 +56,7 @@ pub const ACTIVE_ROUNDS: u64 = 4;
 /// Devices that were silent for this long are forgotten: 30 days, in milliseconds.
 const FORGOTTEN_MS: i64 = 30 * 86_400_000;
 /// Format of [`Watch`] and [`DeviceWatch`] where they are written down.
-pub const FORMAT: u16 = 7;
+pub const FORMAT: u16 = 8;
 
 /// More errors than allowed, as labels said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -283,7 +284,9 @@ impl Watch {
         let (when, judge) = (When { round: self.round, window: self.round, at }, judges.common());
         self.beside(judges, when, &mut say);
         self.together(judges, when, &mut say);
+        // After all that may say them again, or what lasts is nobody's for a round.
         self.marks.age(self.round);
+        self.devices.values_mut().for_each(|watch| watch.marks.age(watch.windows));
         let mut verdicts = verdict::on_inputs(self, judge);
         self.settle(&verdicts, judge);
         self.weigh_labels(judge, when, &mut say);

@@ -23,6 +23,7 @@ use tern_fleet_server::{
     config::Config,
     forms::{EnrolmentOrder, EnrolmentTicket, ManifestStored, TeamMetadata},
     keyfile,
+    ready::Addresses,
     repository::{OnlineKeys, solo},
     server::{InitOrder, Server, init},
 };
@@ -42,6 +43,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Rig {
     server: Option<Server>,
+    /// Where it listens, while it runs as a process of its own.
+    pub(crate) elsewhere: Option<Addresses>,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) ca: String,
     token: String,
@@ -101,7 +104,7 @@ impl Rig {
     async fn serve(folder: tempfile::TempDir, data_dir: std::path::PathBuf) -> Self {
         let text = |name: &str| std::fs::read_to_string(data_dir.join("operator").join(name)).unwrap();
         let (ca, token) = (text("ca.pem"), text("token").trim().to_owned());
-        let mut rig = Self { server: None, folder, ca, token };
+        let mut rig = Self { server: None, elsewhere: None, folder, ca, token };
         rig.server = Some(Server::start(rig.config()).await.unwrap());
         rig
     }
@@ -121,6 +124,10 @@ impl Rig {
 
     pub(crate) fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
+    }
+
+    fn addresses(&self) -> Addresses {
+        self.elsewhere.unwrap_or_else(|| self.server().addresses())
     }
 
     pub(crate) async fn stop(&mut self) {
@@ -161,7 +168,7 @@ impl Rig {
             HttpsConnectorBuilder::new().with_tls_config(self.tls(identity)).https_only().enable_http1().build();
         Caller {
             client: Client::builder(TokioExecutor::new()).build(connector),
-            base: format!("https://localhost:{}", self.server().addresses().https.port()),
+            base: format!("https://localhost:{}", self.addresses().https.port()),
             token: token.map(ToOwned::to_owned),
         }
     }
@@ -483,7 +490,7 @@ impl Mqtt {
     }
 
     pub(crate) fn connect(rig: &Rig, client_id: &str, identity: (&str, &KeyPair), will: Option<LastWill>) -> Self {
-        let port = rig.server().addresses().mqtt.port();
+        let port = rig.addresses().mqtt.port();
         let mut options = MqttOptions::new(client_id, "localhost", port);
         options.set_transport(Transport::tls_with_config(rig.tls(Some(identity)).into()));
         options.set_max_packet_size(8 << 20, 8 << 20);
@@ -505,21 +512,25 @@ impl Mqtt {
     }
 
     /// The next thing that `look` finds; panics where the connection ends before.
-    pub(crate) async fn find<T>(&mut self, mut look: impl FnMut(&Incoming) -> Option<T>) -> T {
-        let finding = async {
+    pub(crate) async fn find<T>(&mut self, look: impl FnMut(&Incoming) -> Option<T>) -> T {
+        self.seek(look).await.unwrap_or_else(|error| panic!("the connection ended: {error}"))
+    }
+
+    /// The next thing that `look` finds, or how the connection ended before.
+    pub(crate) async fn seek<T>(&mut self, mut look: impl FnMut(&Incoming) -> Option<T>) -> Result<T, String> {
+        let seeking = async {
             loop {
-                match self.events.recv().await.expect("the loop runs") {
-                    Ok(Event::Incoming(incoming)) => {
+                match self.events.recv().await.expect("the loop runs")? {
+                    Event::Incoming(incoming) => {
                         if let Some(found) = look(&incoming) {
-                            return found;
+                            return Ok(found);
                         }
                     }
-                    Ok(Event::Outgoing(_)) => {}
-                    Err(error) => panic!("the connection ended: {error}"),
+                    Event::Outgoing(_) => {}
                 }
             }
         };
-        tokio::time::timeout(DEADLINE, finding).await.expect("found before the deadline")
+        tokio::time::timeout(DEADLINE, seeking).await.expect("found before the deadline")
     }
 
     /// Waits until the connection has ended.

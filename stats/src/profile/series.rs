@@ -188,7 +188,7 @@ fn highest(profile: &ScoreProfile, values: &[Option<f64>], design: &Design, rang
     let mut track = Track::default();
     range.fold(0.0, |highest: f64, i| {
         match values[i] {
-            Some(value) => track.observe(profile, value, 1.0, design.row(i)),
+            Some(value) => _ = track.observe(profile, value, 1.0, design.row(i)),
             None => track.gap(),
         }
         highest.max(track.total())

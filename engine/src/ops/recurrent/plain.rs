@@ -46,11 +46,73 @@ struct Ways {
     own: Box<dyn Expansion>,
     stock: Box<dyn Expansion>,
     is_batch_first: bool,
-    /// Where tract's operator wants states of nothing spelt out.
-    states: Option<usize>,
+    begins: Option<Begins>,
     /// Backwards alone: tract goes forwards all the same, so what goes in and the states of all steps, if they come out, are turned round.
     is_backwards: bool,
     gives_all: bool,
+}
+
+/// What an `LSTM` that gives its last memory begins with: tract mixes up its states as soon as there are two sequences unless they are
+/// inputs, and turns the axes of one alone where the two are one tensor, or constants that it makes one of. So it gets both, apart.
+#[derive(Debug)]
+struct Begins {
+    /// Where they stand among the inputs, if they are given.
+    given: [Option<usize>; 2],
+    /// Where they stand among those of tract's operator.
+    at: usize,
+    peepholes: Option<usize>,
+}
+
+impl Begins {
+    fn of(node: &NodeProto, own: &Recurrent) -> Option<Self> {
+        let gives_memory = node.output.get(2).is_some_and(|name| !name.is_empty());
+        (own.name == "LSTM" && gives_memory).then(|| Self {
+            given: [own.state, own.memory],
+            at: 3 + usize::from(own.bias.is_some()),
+            peepholes: own.peepholes,
+        })
+    }
+
+    /// The inputs of tract's operator.
+    fn spelt_out(
+        &self,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+        shape: &[usize],
+    ) -> TractResult<TVec<OutletId>> {
+        let mut made = TVec::from(&inputs[..self.at]);
+        for (name, given) in ["state", "memory"].into_iter().zip(self.given) {
+            let begin = match given {
+                Some(at) => inputs[at],
+                None => {
+                    let datum = model.outlet_fact(inputs[0])?.datum_type;
+                    model.add_const(format!("{prefix}.no-{name}"), Tensor::zero_dt(datum, shape)?)?
+                }
+            };
+            made.push(expansion(Apart).wire(&format!("{prefix}.first-{name}"), model, &[begin, inputs[0]])?[0]);
+        }
+        made.extend(self.peepholes.map(|at| inputs[at]));
+        Ok(made)
+    }
+}
+
+/// Its first input. As the second is no constant it is none either, and it is the same as nothing else.
+#[derive(Debug)]
+struct Apart;
+
+impl Kernel for Apart {
+    fn name(&self) -> &'static str {
+        "Apart"
+    }
+
+    fn facts(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
+        Ok(vec![inputs[0].clone()])
+    }
+
+    fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
+        Ok(vec![inputs[0].clone()])
+    }
 }
 
 pub(super) fn either(context: &ParsingContext<'_>, node: &NodeProto, own: Recurrent) -> Built {
@@ -59,29 +121,23 @@ pub(super) fn either(context: &ParsingContext<'_>, node: &NodeProto, own: Recurr
     if is_backwards {
         forwards.attribute.retain(|attribute| attribute.name != "direction");
     }
-    let states = is_clashing(node, &own).then_some(if own.bias.is_some() { 4 } else { 3 });
-    if states.is_some() {
+    let begins = Begins::of(node, &own);
+    if begins.is_some() {
         forwards.input.resize(forwards.input.len().max(7), String::new());
-        forwards.input[5] = "state".into();
-        forwards.input[6] = "memory".into();
+        for (at, name) in [(5, "state"), (6, "memory")] {
+            forwards.input[at] = name.into();
+        }
     }
     let either = Either(Arc::new(Ways {
         name: own.name,
         stock: stock_expansion(own.name, context, &forwards)?,
         is_batch_first: own.is_batch_first,
-        states,
+        begins,
         is_backwards,
         gives_all: node.output.first().is_some_and(|name| !name.is_empty()),
         own: expansion_of(node, own),
     }));
     Ok((expand(either), Vec::new()))
-}
-
-/// An `LSTM` of one direction that starts from nothing and gives its last memory: tract mixes up its states as soon as there are two
-/// sequences, unless they are inputs.
-fn is_clashing(node: &NodeProto, own: &Recurrent) -> bool {
-    let gives_memory = node.output.get(2).is_some_and(|name| !name.is_empty());
-    own.name == "LSTM" && own.ways.len() == 1 && gives_memory && own.state.is_none() && own.memory.is_none()
 }
 
 impl PartialEq for Either {
@@ -107,7 +163,8 @@ impl Expansion for Either {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        let way = if self.0.states.is_some() { &self.0.own } else { &self.0.stock };
+        let has_more = self.0.begins.as_ref().is_some_and(|begins| begins.given.contains(&None));
+        let way = if has_more { &self.0.own } else { &self.0.stock };
         way.rules(solver, inputs, outputs)
     }
 
@@ -119,16 +176,14 @@ impl Expansion for Either {
         if datum == DatumType::F32 && sequences.is_some_and(|sequences| sequences <= FEW) {
             return ways.own.wire(prefix, model, inputs);
         }
-        let rows = x.shape[batch].clone();
         let mut inputs = TVec::from(inputs);
-        if let Some(at) = ways.states {
-            let hidden = model.outlet_fact(inputs[2])?.shape[2].to_usize()?;
-            let mut shape = [1, 1, hidden];
-            shape[usize::from(!ways.is_batch_first)] = rows.to_usize()?;
-            for name in ["memory", "state"] {
-                let nothing = Tensor::zero_dt(datum, &shape)?;
-                inputs.insert(at, model.add_const(format!("{prefix}.{name}"), nothing)?);
-            }
+        if let Some(begins) = &ways.begins {
+            let weights = &model.outlet_fact(inputs[2])?.shape;
+            let (directions, hidden, sequences) =
+                (weights[0].to_usize()?, weights[2].to_usize()?, x.shape[batch].to_usize()?);
+            let shape =
+                if ways.is_batch_first { [sequences, directions, hidden] } else { [directions, sequences, hidden] };
+            inputs = begins.spelt_out(prefix, model, &inputs, &shape)?;
         }
         if !ways.is_backwards {
             return ways.stock.wire(prefix, model, &inputs);

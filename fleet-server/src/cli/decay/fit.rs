@@ -80,6 +80,7 @@ pub(super) fn profile(file: &Path, columns: &Columns, cut: &Cut) -> anyhow::Resu
         roles.time.is_some() || !matches!(cut.window, Some(Span::Day | Span::Week)),
         "days and weeks are cut by the times of rows: name their column by --time-column, or cut by rows:N"
     );
+    ensure!(Table::open(file)?.next()?, "{}: no row follows the header", file.display());
     let known = survey(&mut table, &roles, cut)?;
     let mut table = Table::open(file)?;
     let mut layout = Layout::of(&table, known.specs.iter().map(|spec| (spec.name.as_str(), &spec.kind)))?;

@@ -255,6 +255,8 @@ impl Run {
                     let severity = if self.is_cohort { Severity::Notice } else { Severity::Alarm };
                     say(name, Kind::Step, super::said::score(feature, crossing), outcome.evidence, severity);
                 }
+                // No alarm: it says whose labels of these days are not weighed with those of others.
+                Said::Far => {}
             }
         }
         if !self.are_together {

@@ -19,10 +19,32 @@ const MAX_ROW: usize = 1 << 20;
 /// Most columns.
 const MAX_COLUMNS: usize = 10_000;
 
-/// A reader that gives out so many bytes until it is told to go on.
+/// A reader that gives out so many bytes until it is told to go on, and says where the file ends within quotes.
 struct Bounded {
     file: File,
     left: usize,
+    place: Place,
+}
+
+/// Where in a row of CSV the bytes that were read end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Begin,
+    Cell,
+    Quoted,
+    /// Behind a quote within quotes: the next byte tells whether it ended them.
+    Quote,
+}
+
+impl Place {
+    fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::Begin | Self::Quote, b'"') | (Self::Quoted, b'\0'..=b'!' | b'#'..) => Self::Quoted,
+            (Self::Quoted, b'"') => Self::Quote,
+            (_, b',' | b'\n' | b'\r') => Self::Begin,
+            _ => Self::Cell,
+        }
+    }
 }
 
 impl Read for Bounded {
@@ -32,6 +54,10 @@ impl Read for Bounded {
         }
         let most = buffer.len().min(self.left);
         let read = self.file.read(&mut buffer[..most])?;
+        if read == 0 && self.place == Place::Quoted {
+            return Err(io::Error::other("the file ends within quotes: close the one that is left open"));
+        }
+        self.place = buffer[..read].iter().fold(self.place, |place, byte| place.after(*byte));
         self.left -= read;
         Ok(read)
     }
@@ -50,7 +76,8 @@ impl Table {
     /// Opens a file and reads its header.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-        let reader = ReaderBuilder::new().trim(Trim::All).from_reader(Bounded { file, left: MAX_ROW });
+        let reader =
+            ReaderBuilder::new().trim(Trim::All).from_reader(Bounded { file, left: MAX_ROW, place: Place::Begin });
         let mut table = Self { path: path.into(), reader, names: Vec::new(), record: ByteRecord::new(), line: 1 };
         table.names = table.header().with_context(|| table.place())?;
         Ok(table)
@@ -113,7 +140,11 @@ impl Table {
     /// The place of a named column.
     pub(super) fn column(&self, name: &str) -> anyhow::Result<usize> {
         let found = self.names.iter().position(|own| own == name);
-        found.with_context(|| format!("{}: the header names no column {name:?}", self.place()))
+        found.with_context(|| {
+            let is_one = self.names.len() == 1 && self.names[0].contains([';', '\t', '|']);
+            let advice = if is_one { ": separate columns by commas" } else { "" };
+            format!("{}: the header names no column {name:?}{advice}", self.place())
+        })
     }
 }
 

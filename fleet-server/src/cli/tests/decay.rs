@@ -375,6 +375,7 @@ fn what_cannot_be_done_is_refused_with_the_line_and_nothing_is_written() {
     let disordered = rows.join("\n");
     let timeless = good.replacen("2021-01-01T05:00:00Z", "noon", 1);
     let ragged = good.replacen("on\n", "on,1\n", 1);
+    let (open, semicolons) = (good.replacen("on\n", "\"on\n", 1), good.replace(',', ";"));
     let bench = Bench::new(&[
         ("short.csv", &short),
         ("good.csv", &good),
@@ -383,6 +384,8 @@ fn what_cannot_be_done_is_refused_with_the_line_and_nothing_is_written() {
         ("ragged.csv", &ragged),
         ("empty.csv", ""),
         ("header.csv", "time,temperature,state\n"),
+        ("open.csv", &open),
+        ("semicolons.csv", &semicolons),
     ]);
     for (file, more, reason) in [
         ("short.csv", "", "learning 49 of 50 windows"),
@@ -391,7 +394,9 @@ fn what_cannot_be_done_is_refused_with_the_line_and_nothing_is_written() {
         ("ragged.csv", "", "after line"),
         ("empty.csv", "", "the file is empty"),
         ("none.csv", "", "opening"),
-        ("header.csv", "", "has values in too few windows"),
+        ("header.csv", "", "header.csv: no row follows the header"),
+        ("open.csv", "", "the file ends within quotes"),
+        ("semicolons.csv", "", "separate columns by commas"),
         ("good.csv", " --arl nan", "at least 1"),
         ("good.csv", " --ignore other", "names no column \"other\""),
         ("good.csv", " --ignore time", "named by two options"),

@@ -34,7 +34,8 @@ impl Watch {
     }
 
     pub(super) fn weigh_labels(&mut self, judge: &Judge, when: When, say: &mut impl FnMut(Heard<'_>)) {
-        let counts = |device: &DeviceId| !self.faulty.contains(device);
+        let pending = verdict::pending(self, judge);
+        let counts = |device: &DeviceId| !self.faulty.contains(device) && !pending.contains(device);
         let here = self.devices.iter().filter(|(device, _)| counts(device));
         let jury: Vec<_> =
             here.map(|(device, own)| Juror { device: device.clone(), labels: own.judged.clone() }).collect();

@@ -1,0 +1,150 @@
+//! What a graph has to be before tract's optimiser sees it, and the optimiser.
+//!
+//! It looks at the only value of what is constant without a look whether there is one, and to tract all is constant that has no values:
+//! such tensors stand by themselves here, and an operator that would make values of one and another is refused.
+//!
+//! Of a convolution that takes steps along a dimension of one value, where there is nothing to step over, it makes another operator, and
+//! fails where that meets a dimension that was only added, as Keras adds one to signals. Such steps are steps of 1 here.
+
+use super::quick;
+use crate::error::brief;
+use tract_onnx::{
+    prelude::{TVec, Tensor, TractResult, TypedFact, TypedModel},
+    tract_core::{
+        internal::{IntoArcTensor, bail},
+        ops::{
+            binary::TypedBinOp,
+            cnn::{Conv, PoolSpec},
+            konst::Const,
+            logic::Iff,
+            scan::Scan,
+        },
+    },
+};
+
+/// The graph as it will be run.
+pub(crate) fn optimised(mut model: TypedModel) -> TractResult<TypedModel> {
+    settle(&mut model)?;
+    let mut model = model.into_optimized()?;
+    quick::exchange(&mut model)?;
+    Ok(model)
+}
+
+fn settle(model: &mut TypedModel) -> TractResult<()> {
+    for at in model.eval_order()? {
+        if let Some(scan) = model.node_mut(at).op.downcast_mut::<Scan>() {
+            settle(&mut scan.body)?;
+        }
+        hollow(model, at)?;
+        steps(model, at)?;
+    }
+    Ok(())
+}
+
+fn is_empty(fact: &TypedFact) -> bool {
+    fact.shape.as_concrete().is_some_and(|shape| shape.contains(&0))
+}
+
+/// Has what gives no values stand by itself.
+fn hollow(model: &mut TypedModel, at: usize) -> TractResult<()> {
+    let node = model.node(at);
+    if node.inputs.is_empty() {
+        return Ok(());
+    }
+    if let [output] = &*node.outputs
+        && is_empty(&output.fact)
+    {
+        let nothing = Tensor::zero_dt(output.fact.datum_type, output.fact.shape.as_concrete().unwrap_or(&[0]))?;
+        let inputs = std::mem::take(&mut model.node_mut(at).inputs);
+        for input in inputs {
+            let made = &mut model.node_mut(input.node).outputs[input.slot];
+            made.successors.retain(|inlet| inlet.node != at);
+        }
+        model.node_mut(at).op = Box::new(Const::new(nothing.into_arc_tensor())?);
+        return Ok(());
+    }
+    let joins = node.op.is::<TypedBinOp>() || node.op.is::<Iff>();
+    if joins && model.node_input_facts(at)?.into_iter().any(is_empty) {
+        bail!("operator `{}` ({}) meets a tensor without values", brief(&node.name), node.op.name());
+    }
+    Ok(())
+}
+
+fn steps(model: &mut TypedModel, at: usize) -> TractResult<()> {
+    let Some(conv) = model.node(at).op.downcast_ref::<Conv>() else { return Ok(()) };
+    let Some(shape) = model.node_input_facts(at)?.first().and_then(|fact| fact.shape.as_concrete()) else {
+        return Ok(());
+    };
+    let Some(needed) = needed(&conv.pool_spec, shape)? else { return Ok(()) };
+    let mut conv = conv.clone();
+    conv.pool_spec.strides = Some(needed);
+    model.node_mut(at).op = Box::new(conv);
+    Ok(())
+}
+
+/// The steps that a window takes, where some that it is given are needless.
+fn needed(spec: &PoolSpec, shape: &[usize]) -> TractResult<Option<TVec<usize>>> {
+    let shape = spec.data_format.shape(shape)?;
+    let sides = shape.hw_dims();
+    let lists = [Some(spec.kernel_shape.len()), spec.strides.as_ref().map(|steps| steps.len())];
+    if lists.into_iter().flatten().any(|length| length != sides.len()) {
+        return Ok(None);
+    }
+    let paddings = spec.computed_padding(sides);
+    let is_needless = |axis: usize| {
+        let padding = &paddings[axis];
+        sides[axis] == 1 && spec.kernel_shape[axis] == 1 && padding.pad_before + padding.pad_after == 0
+    };
+    let given = spec.strides();
+    let steps = given.iter().enumerate().map(|(axis, step)| if is_needless(axis) { 1 } else { *step });
+    let steps: TVec<usize> = steps.collect();
+    Ok((*steps != *given).then_some(steps))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Limits, LoadError, Model, RunError, Tensor, fixtures, fixtures::value, tensor_proto::to_proto};
+    use tract_onnx::pb::{GraphProto, ModelProto, tensor_proto::DataType};
+
+    fn powers(exponents: Option<Tensor>, rows: &[i64], reduced: bool) -> ModelProto {
+        let mut nodes = vec![fixtures::node("Pow", &["x", "e"], &[if reduced { "p" } else { "y" }])];
+        if reduced {
+            nodes.push(fixtures::node("ReduceSum", &["p"], &["y"]));
+        }
+        let mut input = vec![value("x", DataType::Float, rows)];
+        if exponents.is_none() {
+            input.push(value("e", DataType::Float, &[-1]));
+        }
+        fixtures::model(GraphProto {
+            node: nodes,
+            initializer: exponents.iter().map(|exponents| to_proto(exponents, "e")).collect(),
+            input,
+            output: vec![value("y", DataType::Float, &[-1])],
+            ..GraphProto::default()
+        })
+    }
+
+    fn load(proto: &ModelProto) -> Result<Model, LoadError> {
+        Model::load(&fixtures::bytes(proto), &Limits::default())
+    }
+
+    #[test]
+    fn a_constant_without_values_is_refused_where_it_would_be_read() {
+        let nothing = Tensor::new([0], Vec::<f32>::new()).unwrap();
+        let verdict = load(&powers(Some(nothing), &[1, 3, 5], false));
+        let told = |detail: &str| detail.contains("(Pow) meets a tensor without values");
+        assert!(matches!(&verdict, Err(LoadError::NotCompilable { detail, .. }) if told(detail)), "{verdict:?}");
+    }
+
+    #[test]
+    fn callers_send_no_values_and_are_answered_or_refused() {
+        let model = load(&powers(None, &[3, 4], false)).unwrap();
+        let x = Tensor::new([3, 4], vec![1f32; 12]).unwrap();
+        let answer = model.run(&[x, Tensor::new([0], Vec::<f32>::new()).unwrap()]);
+        assert!(matches!(answer, Err(RunError::BatchSize { got: 0, .. })), "{answer:?}");
+        let two = Tensor::new([1], vec![2f32]).unwrap();
+        let model = load(&powers(Some(two), &[-1, 4], true)).unwrap();
+        let sum = model.run(&[Tensor::new([0, 4], Vec::<f32>::new()).unwrap()]).unwrap();
+        assert_eq!(sum[0].data(), &vec![0f32].into(), "the sum of nothing");
+    }
+}

@@ -105,7 +105,15 @@ impl Steps for Along<'_> {
 
 /// Tanh of each.
 pub(super) fn tanh_all(values: &mut [f32]) {
-    registers::by_steps(Along { curve: Curve::Tanh, values });
+    Curve::Tanh.of_all(values);
+}
+
+impl Curve {
+    /// One function for all curves and callers: where the compiler knows which curve it is, it makes slower code of it.
+    #[inline(never)]
+    fn of_all(self, values: &mut [f32]) {
+        registers::by_steps(Along { curve: self, values });
+    }
 }
 
 impl ElementWise<f32> for Curve {
@@ -120,7 +128,7 @@ impl ElementWise<f32> for Curve {
     }
 
     fn run_with_params(&self, values: &mut [f32], (): ()) -> TractResult<()> {
-        registers::by_steps(Along { curve: *self, values });
+        self.of_all(values);
         Ok(())
     }
 }
@@ -136,7 +144,7 @@ impl ElementWise<f16> for Curve {
         for part in values.chunks_mut(wide.len()) {
             let wide = &mut wide[..part.len()];
             part.convert_to_f32_slice(wide);
-            registers::by_steps(Along { curve: *self, values: wide });
+            self.of_all(wide);
             part.convert_from_f32_slice(wide);
         }
         Ok(())

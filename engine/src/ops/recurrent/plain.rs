@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
-    prelude::{Datum, DatumType, Tensor, TractResult, f16, tensor1},
+    prelude::{Datum, DatumType, Tensor, TractError, TractResult, f16, tensor1},
     tract_hir::internal::{
         DimLike, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TDim, TVec, TensorProxy,
         TypedModel, dispatch_datum, expand,
@@ -81,17 +81,23 @@ impl Begins {
         inputs: &[OutletId],
         shape: &[usize],
     ) -> TractResult<TVec<OutletId>> {
-        let mut made = TVec::from(&inputs[..self.at]);
+        let mut begins = Vec::with_capacity(2);
         for (name, given) in ["state", "memory"].into_iter().zip(self.given) {
-            let begin = match given {
+            begins.push(match given {
                 Some(at) => inputs[at],
                 None => {
                     let datum = model.outlet_fact(inputs[0])?.datum_type;
                     model.add_const(format!("{prefix}.no-{name}"), Tensor::zero_dt(datum, shape)?)?
                 }
-            };
-            made.push(expansion(Apart).wire(&format!("{prefix}.first-{name}"), model, &[begin, inputs[0]])?[0]);
+            });
         }
+        let is_constant = |begin: &OutletId| Ok::<_, TractError>(model.outlet_fact(*begin)?.konst.is_some());
+        if begins[0] == begins[1] || (is_constant(&begins[0])? && is_constant(&begins[1])?) {
+            let name = format!("{prefix}.memory-apart");
+            begins[1] = expansion(Apart).wire(&name, model, &[begins[1], inputs[0]])?[0];
+        }
+        let mut made = TVec::from(&inputs[..self.at]);
+        made.extend(begins);
         made.extend(self.peepholes.map(|at| inputs[at]));
         Ok(made)
     }

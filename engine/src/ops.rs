@@ -25,6 +25,7 @@ mod images;
 mod indices;
 mod kernel;
 mod labels;
+mod likeness;
 mod linear;
 mod losses;
 mod matrices;

@@ -60,6 +60,7 @@ impl Along {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Sum,
+    Product,
     Max,
     Min,
     ArgMax { last: bool },
@@ -142,6 +143,7 @@ fn choose(op: &dyn TypedOp, input: &TypedFact) -> Option<(Way, Vec<Along>)> {
             Reducer::ArgMax(last) => (Way::ArgMax { last: *last }, axes),
             Reducer::ArgMin(last) => (Way::ArgMin { last: *last }, axes),
             Reducer::Sum => (Way::Sum, axes),
+            Reducer::Prod => (Way::Product, axes),
             Reducer::Max => (Way::Max, axes),
             Reducer::Min => (Way::Min, axes),
             _ => return None,
@@ -155,7 +157,7 @@ fn choose(op: &dyn TypedOp, input: &TypedFact) -> Option<(Way, Vec<Along>)> {
     };
     let runs = Along::runs(shape, axes)?;
     let is_quick = match way {
-        Way::Sum | Way::Max | Way::Min => !datum.is_float() || runs.iter().all(Along::is_short),
+        Way::Sum | Way::Product | Way::Max | Way::Min => !datum.is_float() || runs.iter().all(Along::is_short),
         Way::Softmax(_) => datum == DatumType::F32 && matches!(&*runs, [run] if run.inner == 1 && run.length < SHORT),
         Way::ArgMax { .. } | Way::ArgMin { .. } | Way::Top { .. } => runs.len() == 1,
     };
@@ -218,6 +220,7 @@ fn reduced<T: Number>(way: Way, runs: &[Along], input: &Tensor) -> TractResult<T
     };
     let made = match way {
         Way::Sum => folded(T::plus),
+        Way::Product => folded(T::times),
         // The first stays unless another is better: what is no number stays where it is the first, as in onnxruntime.
         Way::Max => folded(|best, value| if value > best { value } else { best }),
         Way::Min => folded(|best, value| if value < best { value } else { best }),
@@ -337,6 +340,9 @@ trait Number: Datum + Copy + PartialOrd {
     /// The sum; whole numbers wrap around.
     fn plus(self, other: Self) -> Self;
 
+    /// The product; whole numbers wrap around.
+    fn times(self, other: Self) -> Self;
+
     /// Total: what is no number is greater than any.
     fn order(self, other: Self) -> Ordering {
         let no_number = |value: Self| value.partial_cmp(&value).is_none();
@@ -345,17 +351,26 @@ trait Number: Datum + Copy + PartialOrd {
 }
 
 macro_rules! number {
-    ($($type:ty, $a:ident, $b:ident => $sum:expr);*) => {
+    ($($type:ty, $a:ident, $b:ident => $sum:expr, $product:expr);*) => {
         $(impl Number for $type {
             const ZERO: Self = 0 as $type;
             fn plus(self, other: Self) -> Self {
                 let ($a, $b) = (self, other);
                 $sum
             }
+            fn times(self, other: Self) -> Self {
+                let ($a, $b) = (self, other);
+                $product
+            }
         })*
     };
 }
-number!(f32, a, b => a + b; f64, a, b => a + b; i32, a, b => a.wrapping_add(b); i64, a, b => a.wrapping_add(b));
+number!(
+    f32, a, b => a + b, a * b;
+    f64, a, b => a + b, a * b;
+    i32, a, b => a.wrapping_add(b), a.wrapping_mul(b);
+    i64, a, b => a.wrapping_add(b), a.wrapping_mul(b)
+);
 
 pub(super) fn plain<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
     tensor.try_as_plain_ram()?.as_slice()

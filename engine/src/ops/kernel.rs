@@ -123,12 +123,8 @@ pub(super) use operator;
 
 /// The operator as tract's reader wants it.
 pub(super) fn wrap(node: &NodeProto, kernel: impl Kernel) -> Box<dyn InferenceOp> {
-    expand(Node::of(node, kernel))
-}
-
-/// The operator with the outputs of this node, for another that takes its place in some forms.
-pub(super) fn expansion_of(node: &NodeProto, kernel: impl Kernel) -> Box<dyn Expansion> {
-    Box::new(Node::of(node, kernel))
+    let wanted = (0..node.output.len()).filter(|at| !node.output[*at].is_empty()).collect();
+    expand(Node { kernel: Arc::new(kernel), wanted, fixed: Arc::default() })
 }
 
 /// An operator of one output, for another that takes its place in some forms.
@@ -156,11 +152,6 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn of(node: &NodeProto, kernel: impl Kernel) -> Self {
-        let wanted = (0..node.output.len()).filter(|at| !node.output[*at].is_empty()).collect();
-        Self { kernel: Arc::new(kernel), wanted, fixed: Arc::default() }
-    }
-
     fn facts(&self, mut inputs: Vec<Fact>, known: &[(usize, Arc<Tensor>)]) -> TractResult<Vec<Fact>> {
         for (at, value) in known {
             if let Some(input) = inputs.get_mut(*at) {

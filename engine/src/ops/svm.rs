@@ -3,12 +3,11 @@
 //! Chang and Lin, "LIBSVM: a library for support vector machines" (2011), sections 4 and 8; the probabilities of several classes are
 //! the second approach of Wu, Lin and Weng, "Probability estimates for multi-class classification by pairwise coupling" (2004).
 
-mod vectors;
-
 use super::{
     dots::dot,
     kernel::{Fact, Kernel, floats, matrix},
     labels::Labels,
+    likeness::{Likeness, Vectors},
     linear::greatest,
     post::{Post, logistic},
 };
@@ -17,7 +16,6 @@ use tract_onnx::{
     prelude::{DatumType, Tensor, TractResult},
     tract_hir::internal::{anyhow, bail, ensure},
 };
-use vectors::{Likeness, Vectors};
 
 /// One class against another each, or each by a weighted sum.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 
 use super::{
     super::{
-        kernel::{Built, Fact, Kernel, expansion, expansion_of, one, place, values},
+        as_expansion,
+        kernel::{Built, Fact, Kernel, expansion, one, place, values, wrap},
         stock_expansion,
     },
     Recurrent,
@@ -15,7 +16,7 @@ use tract_onnx::{
     prelude::{Datum, DatumType, Tensor, TractError, TractResult, f16, tensor1},
     tract_hir::internal::{
         DimLike, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TDim, TVec, TensorProxy,
-        TypedModel, dispatch_datum, expand,
+        TypedModel, anyhow, dispatch_datum, expand,
     },
 };
 
@@ -134,14 +135,15 @@ pub(super) fn either(context: &ParsingContext<'_>, node: &NodeProto, own: Recurr
             forwards.input[at] = name.into();
         }
     }
+    let name = own.name;
     let either = Either(Arc::new(Ways {
-        name: own.name,
-        stock: stock_expansion(own.name, context, &forwards)?,
+        name,
+        stock: stock_expansion(name, context, &forwards)?,
         is_batch_first: own.is_batch_first,
         begins,
         is_backwards,
         gives_all: node.output.first().is_some_and(|name| !name.is_empty()),
-        own: expansion_of(node, own),
+        own: as_expansion(&*wrap(node, own)).ok_or_else(|| anyhow!("our {name} is not what it was"))?,
     }));
     Ok((expand(either), Vec::new()))
 }

@@ -1,6 +1,6 @@
 //! How alike a row is to each of many vectors.
 
-use super::super::{
+use super::{
     curves,
     kernel::{Fact, NUMBERS, expect, one},
 };

@@ -30,6 +30,7 @@ mod key;
 mod keys;
 mod lists;
 mod login;
+mod matches;
 mod model;
 mod output;
 mod policy;

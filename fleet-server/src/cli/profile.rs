@@ -40,6 +40,8 @@ struct Fitted {
     arl: f64,
     watched: Vec<WatchedFact>,
     labelled_rows: u64,
+    /// Of the labelled rows; none without labels.
+    error_rate: Option<f64>,
     warnings: Vec<String>,
 }
 
@@ -61,6 +63,7 @@ pub(super) fn run(order: &args::Profile, printer: &mut Printer<'_>) -> anyhow::R
     );
     let model = load(&subject)?;
     let sight = look(order, &subject, &model, printer)?;
+    sight.matches().check().with_context(|| order.data.display().to_string())?;
     let profile = profile(order, &sight)?;
     let mut bytes = serde_json::to_vec(&profile).context("writing the profile as JSON")?;
     bytes.push(b'\n');
@@ -78,9 +81,13 @@ pub(super) fn run(order: &args::Profile, printer: &mut Printer<'_>) -> anyhow::R
         arl: profile.arl,
         watched: profile.watched().map(fact).collect(),
         labelled_rows: sight.labelled(),
+        error_rate: sight.matches().error_rate(),
         warnings: warnings(order, &sight, &profile),
     };
-    printer.result(&fitted, |p| tell(&fitted, p))
+    printer.result(&fitted, |p| {
+        tell(&fitted, p)?;
+        sight.matches().words().map_or(Ok(()), |words| p.line(&words))
+    })
 }
 
 fn load(subject: &Subject) -> anyhow::Result<Model> {

@@ -15,7 +15,10 @@ use tern_stats::{
 };
 
 use super::table::{Roles, Table, is_missing};
-use crate::cli::args::decay::Span;
+use crate::cli::{
+    args::decay::Span,
+    matches::{Matches, are_same},
+};
 
 /// Share of a day or week that rows must have been able to come in for it to be a whole one.
 const WHOLE: f64 = 0.9;
@@ -74,12 +77,18 @@ pub(super) fn answer(table: &Table, roles: &Roles) -> anyhow::Result<Answer> {
     let (label, prediction) = (cell(roles.label)?, cell(roles.prediction)?);
     let number = |cell: &str| cell.parse::<f64>().ok().filter(|x| x.is_finite());
     // A model that gives no answer to a question that has one is wrong.
-    let wrong = label.zip(prediction).filter(|_| present(label)).map(|(label, prediction)| {
-        // `1` and `1.0` are one class.
-        let are_equal = || number(label).zip(number(prediction)).is_some_and(|(a, b)| a == b);
-        label != prediction && !are_equal()
-    });
+    let answered = label.zip(prediction).filter(|_| present(label));
+    let wrong = answered.map(|(label, prediction)| !are_same(label, prediction));
     Ok(Answer { confidence: cell(roles.confidence)?.and_then(number), wrong })
+}
+
+/// Counts the labels of that row, and its answer.
+pub(super) fn compare(table: &Table, roles: &Roles, answer: &Answer, matches: &mut Matches) -> anyhow::Result<()> {
+    let cell = |column: Option<usize>| {
+        column.map(|at| table.cell(at)).transpose().map(|cell| cell.filter(|cell| !is_missing(cell)))
+    };
+    matches.take(cell(roles.label)?, cell(roles.prediction)?, answer.wrong);
+    Ok(())
 }
 
 /// Checks that a device's rows come in time order.

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     cli::{
         args::decay::{Columns, Cut, Fit, Span},
+        matches::Matches,
         output::Printer,
     },
     disk::{self, Access},
@@ -35,6 +36,8 @@ struct Fitted {
     arl: f64,
     /// `time-ordered`, or `iid, stated`: without times nobody can test whether order and season matter.
     basis: &'static str,
+    /// Of the labelled rows; none without labels.
+    error_rate: Option<f64>,
     features: Vec<FeatureFact>,
     warnings: Vec<String>,
 }
@@ -52,7 +55,7 @@ struct FeatureFact {
 }
 
 pub(super) fn run(order: &Fit, printer: &mut Printer<'_>) -> anyhow::Result<()> {
-    let (profile, mut warnings) = profile(&order.reference, &order.columns, &order.cut)?;
+    let (profile, mut warnings, matches) = profile(&order.reference, &order.columns, &order.cut)?;
     let mut bytes = serde_json::to_vec(&profile).context("writing the profile as JSON")?;
     bytes.push(b'\n');
     disk::write(&order.out, &bytes, Access::Public).with_context(|| format!("writing {}", order.out.display()))?;
@@ -65,15 +68,19 @@ pub(super) fn run(order: &Fit, printer: &mut Printer<'_>) -> anyhow::Result<()> 
         window_rows: profile.rows,
         arl: profile.arl,
         basis,
+        error_rate: matches.error_rate(),
         features: profile.features.iter().map(fact).collect(),
         warnings,
     };
     fitted.warnings.iter().try_for_each(|warning| printer.note(&format!("warning: {warning}")))?;
-    printer.result(&fitted, |p| tell(&fitted, p))
+    printer.result(&fitted, |p| {
+        tell(&fitted, p)?;
+        matches.words().map_or(Ok(()), |words| p.line(&words))
+    })
 }
 
-/// The profile of a file, and what to know of its rows.
-pub(super) fn profile(file: &Path, columns: &Columns, cut: &Cut) -> anyhow::Result<(Profile, Vec<String>)> {
+/// The profile of a file, what to know of its rows, and how their answers agree with the labels.
+pub(super) fn profile(file: &Path, columns: &Columns, cut: &Cut) -> anyhow::Result<(Profile, Vec<String>, Matches)> {
     let mut table = Table::open(file)?;
     let roles = Roles::of(&table, columns)?;
     ensure!(
@@ -120,7 +127,7 @@ pub(super) fn profile(file: &Path, columns: &Columns, cut: &Cut) -> anyhow::Resu
     if calendar.is_none() {
         warnings.push("no --time-column: rows are taken to be independent of order and season, as stated".into());
     }
-    Ok((fit(&baseline)?, warnings))
+    Ok((fit(&baseline)?, warnings, known.matches))
 }
 
 /// Adds the windows of a device: those that rows could have filled, each gap marked by a window without rows.

@@ -34,7 +34,7 @@ impl Standards {
     pub(super) fn of(against: &Against) -> anyhow::Result<(Self, Vec<String>)> {
         let Against { profile, reference, columns, cut, .. } = against;
         if let Some(file) = reference {
-            let (profile, warnings) = fit::profile(file, columns, cut)?;
+            let (profile, warnings, _) = fit::profile(file, columns, cut)?;
             return Ok((Self::One(judge(profile)?), warnings));
         }
         let place = profile.as_deref().context("--profile or --reference is needed")?;

@@ -14,10 +14,13 @@ use tern_stats::{
 };
 
 use super::{
-    cutter::{Answer, Plan, answer, order},
+    cutter::{Answer, Plan, answer, compare, order},
     table::{Roles, Table, is_missing, seconds},
 };
-use crate::cli::args::decay::{Cut, Span};
+use crate::cli::{
+    args::decay::{Cut, Span},
+    matches::Matches,
+};
 
 /// Most values of a column that its scale is taken from: edges of 32 cells are then known to a thousandth in rank.
 const SAMPLE: usize = 100_000;
@@ -185,6 +188,8 @@ pub(super) struct Survey {
     pub(super) confidence: Option<Confidence>,
     /// How its rows become windows.
     pub(super) plan: Plan,
+    /// How answers agree with labels.
+    pub(super) matches: Matches,
 }
 
 /// Reads the whole of `table`.
@@ -194,6 +199,7 @@ pub(super) fn survey(table: &mut Table, roles: &Roles, cut: &Cut) -> anyhow::Res
     let column = |at: &usize| Column::new(&table.names()[*at], !roles.categorical.contains(at));
     let mut columns: Vec<Column> = features.iter().map(column).collect();
     let mut predictions = Sample::new(PREDICTIONS);
+    let mut matches = Matches::default();
     let (mut steps, mut counts) = (Sample::new(SAMPLE), Sample::new(SAMPLE));
     let mut longest = 0.0f64;
     let mut paces: HashMap<String, Pace> = HashMap::new();
@@ -205,7 +211,9 @@ pub(super) fn survey(table: &mut Table, roles: &Roles, cut: &Cut) -> anyhow::Res
         for (column, at) in columns.iter_mut().zip(&features) {
             column.take(table.cell(*at)?, table.line());
         }
-        if let Answer { confidence: Some(confidence), wrong: Some(wrong) } = answer(table, roles)? {
+        let answer = answer(table, roles)?;
+        compare(table, roles, &answer, &mut matches)?;
+        if let Answer { confidence: Some(confidence), wrong: Some(wrong) } = answer {
             predictions.add((confidence, wrong));
         }
         let Some(time) = roles.time.map(|at| table.time(at)).transpose()? else { continue };
@@ -225,6 +233,7 @@ pub(super) fn survey(table: &mut Table, roles: &Roles, cut: &Cut) -> anyhow::Res
         pace.count += 1;
     }
     columns.iter().try_for_each(|column| column.doubt(roles.time.is_some())).with_context(|| table.place())?;
+    matches.check().with_context(|| table.place())?;
     paces.values().filter(|pace| pace.count > 0).for_each(|pace| counts.add(pace.count as f64));
     let rows_each = rows / paces.len().max(1) as u64;
     let mut plan = plan(cut, roles.time.map(|_| (&steps.kept[..], &counts.kept[..])), rows_each);
@@ -235,6 +244,7 @@ pub(super) fn survey(table: &mut Table, roles: &Roles, cut: &Cut) -> anyhow::Res
         specs: columns.into_iter().map(Column::spec).collect::<anyhow::Result<_>>()?,
         confidence: Confidence::of_sample(&predictions.kept),
         plan,
+        matches,
     })
 }
 

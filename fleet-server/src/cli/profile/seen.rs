@@ -10,7 +10,7 @@ use tern_engine::{Data, Model, Tensor};
 use tern_protocol::{
     contract::{Contract, Part, Watched},
     digest::Digest,
-    watch::{self, Rows, Scratch, Values, Watch},
+    watch::{self, Scratch, Values, Watch},
 };
 use tern_stats::{
     cells::Edges,
@@ -21,6 +21,7 @@ use tern_stats::{
 };
 
 use super::rows::Row;
+use crate::cli::matches::Matches;
 
 /// A watched value that outlives its row.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +52,7 @@ pub(super) struct Sight<'m> {
     predictions: Vec<(f64, bool)>,
     /// Different rows with a label.
     labelled: u64,
+    matches: Matches,
 }
 
 impl<'m> Sight<'m> {
@@ -72,6 +74,7 @@ impl<'m> Sight<'m> {
             known: HashSet::new(),
             predictions: Vec::new(),
             labelled: 0,
+            matches: Matches::default(),
         })
     }
 
@@ -92,7 +95,11 @@ impl<'m> Sight<'m> {
             rows.output(0, at, &mut self.scratch, |value| values.push(Kept::of(value)));
             seen.outputs.push(values);
         }
-        seen.wrong = row.label.as_ref().map(|label| is_wrong(&self.watch, &rows, label, &mut self.scratch));
+        let right = row.label.as_ref().map(|label| spelled(&self.watch, label));
+        let answer = rows.label(0, &mut self.scratch);
+        // A missing answer is wrong.
+        seen.wrong = right.as_deref().map(|right| answer != Some(right));
+        self.matches.take(right.as_deref(), answer, seen.wrong);
         let is_new = self.known.insert(Digest::of(row.line.as_bytes()));
         self.labelled += u64::from(is_new && seen.wrong.is_some());
         if let (true, Some(wrong), Some(confidence)) = (is_new, seen.wrong, seen.confidence) {
@@ -121,6 +128,11 @@ impl<'m> Sight<'m> {
     /// How many different rows have a label.
     pub(super) fn labelled(&self) -> u64 {
         self.labelled
+    }
+
+    /// How answers agree with labels.
+    pub(super) fn matches(&self) -> &Matches {
+        &self.matches
     }
 
     /// Watched inputs, then watched outputs, with cells and categories taken from the rows.
@@ -186,10 +198,9 @@ impl Kept {
     }
 }
 
-/// Whether the answer to the only row is another than `label`; a missing answer is wrong.
-fn is_wrong(watch: &Watch, rows: &Rows<'_>, label: &str, scratch: &mut Scratch) -> bool {
-    let right = label.parse().map_or_else(|_| label.to_owned(), |number| watch.label_of(number));
-    rows.label(0, scratch) != Some(&right)
+/// A label in the words that answers are told in.
+fn spelled(watch: &Watch, label: &str) -> String {
+    label.parse().map_or_else(|_| label.to_owned(), |number| watch.label_of(number))
 }
 
 fn lent(tensor: &Tensor) -> watch::Tensor<'_> {

@@ -229,6 +229,23 @@ fn labels_tell_a_broken_model() {
 }
 
 #[test]
+fn labels_that_are_no_class_are_refused_and_the_error_rate_is_told() {
+    let rows = |names: [&str; 2]| {
+        let row = |i: usize| format!("{},{},{}\n", i * 37 % 101, names[i % 2], usize::from(i % 10 == 0));
+        format!("x,y,pred\n{}", (0..2_000).map(row).collect::<String>())
+    };
+    let bench = Bench::new(&[("words.csv", &rows(["dry", "wet"])), ("good.csv", &rows(["0", "1"]))]);
+    let fit =
+        |file| bench.decay(&format!("fit --reference {file} --label-column y --prediction-column pred -o p.json"));
+    let words = fit("words.csv");
+    assert!(words.refused().contains("words.csv: no label is the model's answer to any row"), "{}", words.err);
+    assert!(words.err.contains("labels dry, wet, answers 0, 1: write labels as the model's classes"), "{}", words.err);
+    assert!(bench.read("p.json").is_none());
+    let good = fit("good.csv");
+    assert!(good.out.contains("error rate 60.00 %: 1200 of 2000 labelled rows"), "{}{}", good.out, good.err);
+}
+
+#[test]
 fn errors_alone_are_held_to_the_objective_and_rows_without_confidences_are_not_unsure_ones() {
     let rows = |seed, count: usize, chance: f64, sure: &str| {
         let mut noise = Noise(seed);

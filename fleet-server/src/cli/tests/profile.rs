@@ -134,3 +134,28 @@ fn a_refused_run_leaves_the_profile_that_was_there() {
     assert_eq!(desk.profile(&[]).code, 1);
     assert_eq!(desk.written().unwrap(), b"old");
 }
+
+#[test]
+fn labels_that_are_no_class_are_refused_and_the_error_rate_is_told() {
+    let from =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/quickstart/models/meter-digits/1.0.0");
+    let pixels = |row: usize| (0..64).map(|at| (row * at * 7 % 17).to_string()).collect::<Vec<_>>().join(",");
+    let rows = |label: fn(usize) -> String| {
+        let header = (0..64).map(|at| format!("p{}{}", at / 8, at % 8)).collect::<Vec<_>>().join(",");
+        (0..1_000).fold(format!("label,{header}\n"), |text, row| format!("{text}{},{}\n", label(row), pixels(row)))
+    };
+    let desk = Desk::new("", &rows(|row| ["a", "b", "c"][row % 3].into()));
+    for name in ["tern.toml", "model.onnx", "card.md"] {
+        fs::copy(from.join(name), desk.folder.path().join(name)).unwrap();
+    }
+    let with = ["--rows", "20", "--label", "label"];
+    let outcome = desk.profile(&with);
+    assert!(outcome.refused().contains("labels a, b, c, answers "), "{}", outcome.err);
+    assert!(outcome.err.contains("write labels as the model's classes are"), "{}", outcome.err);
+    assert_eq!(desk.written(), None);
+    fs::write(desk.folder.path().join("rows.csv"), rows(|row| (row % 10).to_string())).unwrap();
+    let told = desk.profile(&with);
+    assert!(told.out.contains("error rate ") && told.out.contains(" of 1000 labelled rows"), "{}", told.out);
+    let rate = desk.profile(&[&with[..], &["--output", "json"]].concat()).json()["error_rate"].as_f64().unwrap();
+    assert!(rate > 0.0 && rate < 1.0, "{rate}");
+}

@@ -9,7 +9,7 @@ mod replay;
 mod said;
 mod standard;
 mod survey;
-mod table;
+pub(super) mod table;
 
 use super::{args::decay::Decay, output::Printer};
 

@@ -10,7 +10,7 @@ mod columns;
 mod description;
 mod oracle;
 mod quality;
-mod table;
+pub(super) mod table;
 mod tell;
 mod trial;
 

@@ -56,11 +56,6 @@ struct WatchedFact {
 
 pub(super) fn run(order: &args::Profile, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     let subject = bundle::subject(&order.folder)?;
-    ensure!(
-        order.label.is_none() || subject.contract.prediction.is_some(),
-        "--label needs to know what is predicted: add [contract.prediction] to {}",
-        bundle::DESCRIPTION
-    );
     let model = load(&subject)?;
     let sight = look(order, &subject, &model, printer)?;
     sight.matches().check().with_context(|| order.data.display().to_string())?;
@@ -160,6 +155,10 @@ fn warnings(order: &args::Profile, sight: &Sight<'_>, profile: &Profile) -> Vec<
         }
     }
     match &profile.confidence {
+        None if order.label.is_some() && sight.labelled() == 0 => warnings.push(format!(
+            "the column of --label is left out: {} has no [contract.prediction] to hold it against",
+            bundle::DESCRIPTION
+        )),
         None if order.label.is_some() => {
             warnings
                 .push("no confidence is a number, or the contract names none: labels tell errors and no more".into());

@@ -57,7 +57,8 @@ pub(in crate::cli) struct Profile {
     /// The rows: a header, then one line each with the input's values in row-major order
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
-    /// The column that holds the right answer; its errors by confidence become part of the profile
+    /// The column that holds the right answer; its errors by confidence become part of the profile, where tern.toml
+    /// says what is predicted
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
     /// Rows of a window

@@ -3,8 +3,9 @@
 //! Only one row is in memory at a time, and no row may be longer than [`MAX_ROW`].
 
 use std::{
+    collections::HashSet,
     fs::File,
-    io::{self, Read},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -12,16 +13,29 @@ use anyhow::{Context, bail, ensure};
 use csv::{ByteRecord, ReaderBuilder, Trim};
 use jiff::{Timestamp, civil, tz::TimeZone};
 
-use crate::cli::args::decay::Columns;
+use crate::cli::{args::decay::Columns, draft};
 
-/// Longest row, in bytes: a thousand columns of as many digits as a number can have are a tenth of it.
-const MAX_ROW: usize = 1 << 20;
-/// Most columns.
-const MAX_COLUMNS: usize = 10_000;
+/// How large a row may be, and what separates its cells.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct Form {
+    /// Longest row, in bytes.
+    pub(in crate::cli) row: usize,
+    /// Most columns.
+    pub(in crate::cli) columns: usize,
+    /// Whether cells may be separated by semicolons or tabs, as the header has them, instead of commas.
+    pub(in crate::cli) is_any_mark: bool,
+}
+
+/// A thousand columns of as many digits as a number can have are a tenth of such a row.
+const PLAIN: Form = Form { row: 1 << 20, columns: 10_000, is_any_mark: false };
+/// What a Parquet file begins with.
+const PARQUET: &[u8] = b"PAR1";
 
 /// A reader that gives out so many bytes until it is told to go on, and says where the file ends within quotes.
 struct Bounded {
-    file: File,
+    file: BufReader<File>,
+    form: Form,
+    mark: u8,
     left: usize,
     place: Place,
 }
@@ -37,11 +51,12 @@ enum Place {
 }
 
 impl Place {
-    fn after(self, byte: u8) -> Self {
+    fn after(self, byte: u8, mark: u8) -> Self {
         match (self, byte) {
             (Self::Begin | Self::Quote, b'"') | (Self::Quoted, b'\0'..=b'!' | b'#'..) => Self::Quoted,
             (Self::Quoted, b'"') => Self::Quote,
-            (_, b',' | b'\n' | b'\r') => Self::Begin,
+            (_, b'\n' | b'\r') => Self::Begin,
+            (_, byte) if byte == mark => Self::Begin,
             _ => Self::Cell,
         }
     }
@@ -50,21 +65,24 @@ impl Place {
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.left == 0 {
-            return Err(io::Error::other(format!("a row is longer than {MAX_ROW} bytes; is a quote left open?")));
+            return Err(io::Error::other(format!(
+                "a row is longer than {} bytes; is a quote left open?",
+                self.form.row
+            )));
         }
         let most = buffer.len().min(self.left);
         let read = self.file.read(&mut buffer[..most])?;
         if read == 0 && self.place == Place::Quoted {
             return Err(io::Error::other("the file ends within quotes: close the one that is left open"));
         }
-        self.place = buffer[..read].iter().fold(self.place, |place, byte| place.after(*byte));
+        self.place = buffer[..read].iter().fold(self.place, |place, byte| place.after(*byte, self.mark));
         self.left -= read;
         Ok(read)
     }
 }
 
 /// An open file of rows.
-pub(super) struct Table {
+pub(in crate::cli) struct Table {
     path: PathBuf,
     reader: csv::Reader<Bounded>,
     names: Vec<String>,
@@ -73,46 +91,63 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Opens a file and reads its header.
+    /// Opens a file of commas and reads its header.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        Self::of(path, PLAIN)
+    }
+
+    /// Opens a file of that form and reads its header.
+    pub(in crate::cli) fn of(path: &Path, form: Form) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-        let reader =
-            ReaderBuilder::new().trim(Trim::All).from_reader(Bounded { file, left: MAX_ROW, place: Place::Begin });
+        let mut file = BufReader::new(file);
+        let begin = file.fill_buf().with_context(|| format!("reading {}", path.display()))?;
+        ensure!(
+            !begin.starts_with(PARQUET),
+            "{}: a Parquet file: write its rows as CSV (pandas: read_parquet(…).to_csv(…, index=False))",
+            path.display()
+        );
+        let header = String::from_utf8_lossy(begin.split(|byte| *byte == b'\n').next().unwrap_or_default());
+        let mark = if form.is_any_mark { draft::table::mark(&header) as u8 } else { b',' };
+        let bounded = Bounded { file, form, mark, left: form.row, place: Place::Begin };
+        let reader = ReaderBuilder::new().trim(Trim::All).delimiter(mark).from_reader(bounded);
         let mut table = Self { path: path.into(), reader, names: Vec::new(), record: ByteRecord::new(), line: 1 };
         table.names = table.header().with_context(|| table.place())?;
         Ok(table)
     }
 
     fn header(&mut self) -> anyhow::Result<Vec<String>> {
+        let most = self.reader.get_ref().form.columns;
         let header = self.reader.headers().context("reading the header")?;
         ensure!(!header.is_empty(), "the file is empty: its first line names the columns");
-        ensure!(header.len() <= MAX_COLUMNS, "{} columns are over the limit of {MAX_COLUMNS}", header.len());
+        ensure!(header.len() <= most, "{} columns are over the limit of {most}", header.len());
         let names: Vec<String> = header.iter().map(str::to_owned).collect();
+        let mut known = HashSet::new();
         for (at, name) in names.iter().enumerate() {
             ensure!(!name.is_empty(), "column {} has no name", at + 1);
-            ensure!(!names[..at].contains(name), "the header names {name:?} twice");
+            ensure!(known.insert(name), "the header names {name:?} twice");
         }
         Ok(names)
     }
 
     /// The file, for whoever reports.
-    pub(super) fn place(&self) -> String {
+    pub(in crate::cli) fn place(&self) -> String {
         self.path.display().to_string()
     }
 
     /// The line of the row that was read last, from 1.
-    pub(super) fn line(&self) -> u64 {
+    pub(in crate::cli) fn line(&self) -> u64 {
         self.line
     }
 
     /// The columns' names.
-    pub(super) fn names(&self) -> &[String] {
+    pub(in crate::cli) fn names(&self) -> &[String] {
         &self.names
     }
 
     /// Reads the next row; false at the end.
-    pub(super) fn next(&mut self) -> anyhow::Result<bool> {
-        self.reader.get_mut().left = MAX_ROW;
+    pub(in crate::cli) fn next(&mut self) -> anyhow::Result<bool> {
+        let bounded = self.reader.get_mut();
+        bounded.left = bounded.form.row;
         let more = self.reader.read_byte_record(&mut self.record);
         let more = more.with_context(|| format!("{}: after line {}", self.place(), self.line))?;
         self.line = self.record.position().map_or(self.line, csv::Position::line);
@@ -120,7 +155,7 @@ impl Table {
     }
 
     /// A cell of that row.
-    pub(super) fn cell(&self, column: usize) -> anyhow::Result<&str> {
+    pub(in crate::cli) fn cell(&self, column: usize) -> anyhow::Result<&str> {
         let bytes = self.record.get(column).unwrap_or_default();
         std::str::from_utf8(bytes).ok().with_context(|| self.at(column, "is not UTF-8"))
     }
@@ -132,13 +167,13 @@ impl Table {
     }
 
     /// What is wrong with a cell, and where.
-    pub(super) fn at(&self, column: usize, what: &str) -> String {
+    pub(in crate::cli) fn at(&self, column: usize, what: &str) -> String {
         let name = self.names.get(column).map_or("", String::as_str);
         format!("{}: line {}: {name}: {what}", self.place(), self.line)
     }
 
     /// The place of a named column.
-    pub(super) fn column(&self, name: &str) -> anyhow::Result<usize> {
+    pub(in crate::cli) fn column(&self, name: &str) -> anyhow::Result<usize> {
         let found = self.names.iter().position(|own| own == name);
         found.with_context(|| {
             let is_one = self.names.len() == 1 && self.names[0].contains([';', '\t', '|']);
@@ -163,15 +198,23 @@ pub(super) struct Roles {
 impl Roles {
     /// What `columns` name in `table`; a name that it does not have, or that has two roles, is an error.
     pub(super) fn of(table: &Table, columns: &Columns) -> anyhow::Result<Self> {
+        columns.ignore.iter().try_for_each(|name| table.column(name).map(drop))?;
+        Self::of_stream(table, columns)
+    }
+
+    /// The same of rows to judge, which need not have the columns to leave out.
+    pub(super) fn of_stream(table: &Table, columns: &Columns) -> anyhow::Result<Self> {
         let one = |name: &Option<String>| name.as_deref().map(|name| table.column(name)).transpose();
         let all = |names: &[String]| names.iter().map(|name| table.column(name)).collect::<anyhow::Result<Vec<_>>>();
+        let ignored =
+            columns.ignore.iter().filter_map(|name| table.names().iter().position(|own| own == name)).collect();
         let roles = Self {
             time: one(&columns.time_column)?,
             device: one(&columns.device_column)?,
             label: one(&columns.label_column)?,
             prediction: one(&columns.prediction_column)?,
             confidence: one(&columns.confidence_column)?,
-            ignored: all(&columns.ignore)?,
+            ignored,
             categorical: all(&columns.categorical)?,
         };
         let named = roles.named();
@@ -196,7 +239,7 @@ impl Roles {
 }
 
 /// Whether a cell is missing.
-pub(super) fn is_missing(cell: &str) -> bool {
+pub(in crate::cli) fn is_missing(cell: &str) -> bool {
     cell.is_empty() || cell.eq_ignore_ascii_case("nan")
 }
 

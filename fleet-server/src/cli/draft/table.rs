@@ -24,10 +24,7 @@ pub(super) struct Table {
 pub(super) fn parse(bytes: &[u8]) -> anyhow::Result<Table> {
     let text = std::str::from_utf8(bytes).context("the file is no UTF-8 text")?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let header = text.lines().next().unwrap_or_default();
-    let often = |mark: char| header.matches(mark).count();
-    // The first of those that occur most often.
-    let mark = [';', '\t', ','].into_iter().max_by_key(|mark| often(*mark)).unwrap_or(',');
+    let mark = mark(text.lines().next().unwrap_or_default());
     let mut records = Records { rest: text, mark, line: 0 };
     let names = records.next()?.context("the file is empty: its first line names the columns")?;
     let names: Vec<String> = names.iter().map(|name| name.trim().to_owned()).collect();
@@ -48,6 +45,12 @@ pub(super) fn parse(bytes: &[u8]) -> anyhow::Result<Table> {
     }
     ensure!(!table.rows.is_empty(), "the file has a header and no rows");
     Ok(table)
+}
+
+/// What separates the cells of a header: the one of the three that occurs most often in it.
+pub(in crate::cli) fn mark(header: &str) -> char {
+    let often = |mark: char| header.matches(mark).count();
+    [';', '\t', ','].into_iter().max_by_key(|mark| often(*mark)).unwrap_or(',')
 }
 
 struct Records<'t> {

@@ -3,25 +3,28 @@
 //! A device would reject, clamp or flag a value that breaks the contract; here it is the same, and a rejected one ends the
 //! run: it would never have been counted.
 
-use std::{
-    fs::File,
-    io::{BufRead, BufReader, Read},
-    path::Path,
-};
+use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use tern_engine::{Data, Tensor};
-use tern_protocol::contract::{Contract, DataType, Range, TensorContract, Violation};
+use tern_protocol::{
+    contract::{Contract, DataType, Range, TensorContract, Violation},
+    watch::Watch,
+};
 
-/// Longest line, in bytes.
-const MAX_LINE: u64 = 8 << 20;
+use crate::cli::decay::table::{Form, Table, is_missing};
+
+/// Rows as large as those of pictures.
+const WIDE: Form = Form { row: 8 << 20, columns: 4 << 20, is_any_mark: true };
+/// Most columns that are named in a refusal.
+const MAX_NAMED: usize = 20;
 /// Most rows: what is kept of each stays in memory.
 pub(super) const MAX_ROWS: usize = 1_000_000;
 
 /// One recorded row.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
-    /// The line as it stands in the file, without its end.
+    /// Its cells, which tell it from other rows.
     pub line: String,
     /// The model's input, of one row.
     pub input: Tensor,
@@ -31,20 +34,30 @@ pub(super) struct Row {
 
 /// An open file of rows.
 pub(super) struct Recorded<'c> {
-    reader: BufReader<File>,
+    table: Table,
     input: &'c TensorContract,
     shape: Vec<usize>,
     label: Option<usize>,
-    columns: usize,
-    line: usize,
+    /// Whether the contract says what labels are held against.
+    is_judged: bool,
 }
 
 impl<'c> Recorded<'c> {
     /// The rows in `file` for `contract`, whose answers stand in the column named `label`.
     pub(super) fn open(file: &Path, contract: &'c Contract, label: Option<&str>) -> anyhow::Result<Self> {
         let [input] = &contract.inputs[..] else {
-            bail!("a profile is fitted to models with one input; this one has {}", contract.inputs.len());
+            bail!(
+                "`tern model profile` takes models with one input; this one has {}: {}",
+                contract.inputs.len(),
+                elsewhere(contract)
+            );
         };
+        ensure!(
+            !matches!(input.datatype, DataType::Bool | DataType::Fp16 | DataType::Bytes),
+            "inputs of {} cannot be read from a CSV file: {}",
+            input.datatype.name(),
+            elsewhere(contract)
+        );
         let rest = match &input.shape[..] {
             [-1, rest @ ..] => rest,
             all => all,
@@ -55,66 +68,61 @@ impl<'c> Recorded<'c> {
         let columns = width.checked_add(usize::from(label.is_some())).context("input too large")?;
         let shape = if rest.len() < input.shape.len() { [&[1], &axes[..]].concat() } else { axes };
 
-        let handle = File::open(file).with_context(|| format!("opening {}", file.display()))?;
-        let mut rows = Self { reader: BufReader::new(handle), input, shape, label: None, columns: 0, line: 0 };
-        let header = rows.next_line()?.context("the file is empty: its first line names the columns")?;
-        let names: Vec<&str> = header.split(',').map(str::trim).collect();
-        rows.label = label.map(|label| column(&names, label)).transpose()?;
-        rows.columns = columns;
+        let table = Table::of(file, WIDE)?;
+        let label = label.map(|label| table.column(label)).transpose()?;
+        let names = table.names();
         ensure!(
-            names.len() == rows.columns,
-            "the header names {} columns; input {:?} of shape {:?} takes {width}{}",
+            names.len() == columns,
+            "{}: the header names {} columns; input {:?} of shape {:?} takes {width}{}",
+            table.place(),
             names.len(),
             input.name,
             input.shape,
             if label.is_some() { ", and one is the label" } else { ": name the column of answers by --label, if any" }
         );
         let names: Vec<&str> =
-            names.iter().enumerate().filter(|(at, _)| Some(*at) != rows.label).map(|(_, name)| *name).collect();
+            names.iter().enumerate().filter(|(at, _)| Some(*at) != label).map(|(_, name)| &**name).collect();
         let wanted: Vec<&str> = input.features.iter().map(|feature| &*feature.name).collect();
         let is_another_order = names != wanted && wanted.iter().all(|name| names.contains(name));
         ensure!(
             wanted.is_empty() || !is_another_order,
-            "the columns stand in another order than the contract's features: put them in the order {}",
+            "{}: the columns stand in another order than the contract's features: put them in the order {}",
+            table.place(),
             wanted.join(",")
         );
-        Ok(rows)
+        Ok(Self { table, input, shape, label, is_judged: contract.prediction.is_some() })
     }
 
     /// The next row; none at the end.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Row>> {
-        let Some(line) = self.next_line()? else { return Ok(None) };
-        let row = self.row(line).with_context(|| format!("line {}", self.line))?;
+        if !self.table.next()? {
+            return Ok(None);
+        }
+        let row = self.row().with_context(|| format!("{}: line {}", self.table.place(), self.table.line()))?;
         Ok(Some(row))
     }
 
-    fn next_line(&mut self) -> anyhow::Result<Option<String>> {
-        let mut line = String::new();
-        self.line += 1;
-        let at = || format!("reading line {}", self.line);
-        let read = (&mut self.reader).take(MAX_LINE).read_line(&mut line).with_context(at)?;
-        ensure!((read as u64) < MAX_LINE, "line {} is longer than {MAX_LINE} bytes", self.line);
-        line.truncate(line.trim_end_matches(['\r', '\n']).len());
-        Ok((read > 0).then_some(line))
-    }
-
-    fn row(&self, line: String) -> anyhow::Result<Row> {
-        let cells: Vec<&str> = line.split(',').map(str::trim).collect();
-        ensure!(cells.len() == self.columns, "{} cells where the header names {}", cells.len(), self.columns);
-        let label = self.label.map(|at| cells[at].to_owned());
+    fn row(&self) -> anyhow::Result<Row> {
+        let cells = (0..self.table.names().len()).map(|at| self.table.cell(at)).collect::<anyhow::Result<Vec<_>>>()?;
+        let label = self.label.filter(|_| self.is_judged).map(|at| cells[at].to_owned());
         ensure!(label.as_ref().is_none_or(|label| !label.is_empty()), "the label is empty");
         let values = cells.iter().enumerate().filter(|(at, _)| Some(*at) != self.label);
         let values: Vec<f64> =
             values.enumerate().map(|(at, (_, cell))| self.value(at, cell)).collect::<Result<_, _>>()?;
         let input = Tensor::new(self.shape.clone(), typed(self.input.datatype, &values)?)?;
-        Ok(Row { line, input, label })
+        Ok(Row { line: cells.join("\u{1f}"), input, label })
     }
 
     /// The value of the `at`-th cell of the input, as the contract lets it pass.
     fn value(&self, at: usize, cell: &str) -> anyhow::Result<f64> {
-        let value: f64 = cell.parse().with_context(|| format!("{cell:?} is no number"))?;
+        // A device gets what pandas writes as a blank cell as NaN.
+        let value = if is_missing(cell) { Ok(f64::NAN) } else { cell.parse::<f64>() };
+        let value = value.with_context(|| format!("{cell:?} is no number"))?;
         if value.is_nan() {
-            ensure!(self.input.nan != Violation::Reject, "the contract rejects NaN: a device would refuse this row");
+            ensure!(
+                self.input.nan != Violation::Reject,
+                "the contract rejects NaN, which a blank cell is: a device would refuse this row"
+            );
             return Ok(value);
         }
         let feature = self.input.features.get(at % self.input.features.len().max(1));
@@ -129,11 +137,15 @@ impl<'c> Recorded<'c> {
     }
 }
 
-fn column(names: &[&str], label: &str) -> anyhow::Result<usize> {
-    let mut found = names.iter().enumerate().filter(|(_, name)| **name == label);
-    let (at, _) = found.next().with_context(|| format!("the header names no column {label:?}"))?;
-    ensure!(found.next().is_none(), "the header names {label:?} twice");
-    Ok(at)
+/// Where models go that this command has no rows for.
+fn elsewhere(contract: &Contract) -> String {
+    let watch = Watch::new(contract);
+    let names: Vec<&str> = watch.inputs().iter().map(|watched| watched.name.as_str()).collect();
+    let more = if names.len() > MAX_NAMED { ", …" } else { "" };
+    format!(
+        "make its profile by `tern decay fit --reference ROWS.csv --out reference.json`, from columns named {}{more}, in this order",
+        names[..names.len().min(MAX_NAMED)].join(", ")
+    )
 }
 
 /// The values as the input's element type; a whole-number type takes whole numbers in its range only.
@@ -173,7 +185,7 @@ fn typed(datatype: DataType, values: &[f64]) -> anyhow::Result<Data> {
 mod tests {
     use proptest::prelude::*;
 
-    use tern_protocol::contract::Feature;
+    use tern_protocol::contract::{Feature, Prediction};
 
     use super::*;
 
@@ -187,7 +199,8 @@ mod tests {
             features: vec![],
             derive: vec![],
         };
-        Contract { inputs: vec![input.clone()], outputs: vec![input], prediction: None }
+        let prediction = Some(Prediction { label: "x".into(), confidence: None });
+        Contract { inputs: vec![input.clone()], outputs: vec![input], prediction }
     }
 
     fn read(text: &str, contract: &Contract, label: Option<&str>) -> anyhow::Result<Vec<Row>> {
@@ -223,7 +236,7 @@ mod tests {
     #[test]
     fn the_contract_holds_as_on_a_device() {
         let strict = contract(Violation::Reject, Violation::Reject);
-        assert!(refusal("a,b\n1,2\n1,10", &strict, None).starts_with("line 3: 10 is outside 0 to 9"));
+        assert!(refusal("a,b\n1,2\n1,10", &strict, None).contains("rows.csv: line 3: 10 is outside 0 to 9"));
         assert!(refusal("a,b\n1,NaN", &strict, None).contains("rejects NaN"));
         let lax = contract(Violation::Flag, Violation::Clamp);
         let rows = read("a,b\n-1,NaN", &lax, None).unwrap();
@@ -241,8 +254,10 @@ mod tests {
             ("a,b,c\n", None, "the header names 3 columns"),
             ("a,b\n", Some("label"), "names no column"),
             ("label,label,a\n", Some("label"), "twice"),
-            ("a,b\n1\n", None, "line 2: 1 cells"),
-            ("a,b\n1,2\n\n", None, "line 3"),
+            ("a,b\n1\n", None, "rows.csv: after line 1"),
+            ("a,b\n1,2\n\n3\n", None, "rows.csv: after line 2"),
+            ("PAR1\u{15}\u{4}", None, "rows.csv: a Parquet file: write its rows as CSV"),
+            ("a,b\n1,\"2\n", None, "the file ends within quotes"),
             ("a,b\n1,x\n", None, "\"x\" is no number"),
             ("a,b,label\n1,2,\n", Some("label"), "the label is empty"),
         ] {
@@ -259,6 +274,46 @@ mod tests {
         // Together 2^64 - 1.
         huge.inputs[0].shape = vec![-1, 3, 6_148_914_691_236_517_205];
         assert_eq!(refusal("a,label\n", &huge, Some("label")), "input too large");
+    }
+
+    #[test]
+    fn files_are_read_as_pandas_and_spreadsheets_write_them() {
+        let lax = contract(Violation::Flag, Violation::Flag);
+        for text in [
+            "a,\"y\",b\n1,7,\n",
+            "a;y;b\n1;7;\n",
+            "\u{feff}a\ty\tb\r\n1\t7\tnan\r\n\r\n",
+            "\"a\";\"y\";b\n1;\"7\";\"\"",
+        ] {
+            let rows = read(text, &lax, Some("y")).unwrap();
+            let values = rows[0].input.values::<f32>().unwrap();
+            assert!(rows.len() == 1 && values[0] == 1.0 && values[1].is_nan(), "{text:?}: {rows:?}");
+            assert_eq!(rows[0].label.as_deref(), Some("7"), "{text:?}");
+        }
+        assert!(refusal("a,b\n1,\n", &contract(Violation::Reject, Violation::Flag), None).contains("a blank cell is"));
+    }
+
+    #[test]
+    fn models_that_predict_no_class_leave_the_label_out() {
+        let regressor = Contract { prediction: None, ..contract(Violation::Reject, Violation::Reject) };
+        let rows = read("a,b,y\n1,2,\n3,4,0.5\n", &regressor, Some("y")).unwrap();
+        assert!(rows.len() == 2 && rows.iter().all(|row| row.label.is_none()), "{rows:?}");
+    }
+
+    #[test]
+    fn models_of_other_inputs_are_shown_the_way() {
+        let mut several = contract(Violation::Reject, Violation::Reject);
+        let feature = |name: &str| Feature { name: name.into(), range: None, categories: Vec::new() };
+        several.inputs[0].features = ["a", "b"].map(feature).into();
+        several.inputs.push(TensorContract { name: "z".into(), ..several.inputs[0].clone() });
+        let told = refusal("a,b\n", &several, None);
+        assert!(
+            told.contains("tern decay fit --reference") && told.contains("columns named x.a, x.b, z.a, z.b"),
+            "{told}"
+        );
+        several.inputs.truncate(1);
+        several.inputs[0].datatype = DataType::Bytes;
+        assert!(refusal("a,b\n", &several, None).contains("tern decay fit"));
     }
 
     proptest! {

@@ -114,7 +114,7 @@ fn what_cannot_be_fitted_is_refused_with_the_reason_and_nothing_is_written() {
     let outside = rows(1_000).replacen("a,b\n", "a,b\n1,101\n", 1);
     for (description, data, more, reason) in [
         (DESCRIPTION, rows(999), &["--rows", "20"][..], "make 49 of the 50 windows"),
-        (DESCRIPTION, rows(1_000), &["--rows", "20", "--label", "b"], "add [contract.prediction]"),
+        (DESCRIPTION, rows(1_000), &["--rows", "20", "--label", "b"], "takes 2, and one is the label"),
         (DESCRIPTION, rows(1_000), &["--rows", "20", "--arl", "0.5"], "at least 1"),
         (DESCRIPTION, outside, &["--rows", "20"], "a device would refuse this row"),
         (&without, rows(1_000), &["--rows", "20"], "add `reference = \"reference.json\"`"),
@@ -125,6 +125,15 @@ fn what_cannot_be_fitted_is_refused_with_the_reason_and_nothing_is_written() {
         assert!(outcome.refused().contains(reason), "{reason}: {}", outcome.err);
         assert_eq!(desk.written(), None, "{reason}");
     }
+}
+
+#[test]
+fn a_regressors_answers_are_left_out_by_label_with_a_word() {
+    let with_answers = rows(1_000).lines().map(|line| format!("{line},y\n")).collect::<String>();
+    let told =
+        Desk::new(DESCRIPTION, &with_answers).profile(&["--rows", "20", "--label", "y", "--output", "json"]).json();
+    assert!(told["warnings"].to_string().contains("the column of --label is left out"), "{}", told["warnings"]);
+    assert_eq!((&told["labelled_rows"], &told["error_rate"]), (&json!(0), &Value::Null));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Rows that should be there by the reference's own rate and are not count as missing in the window that lacks them. Before
 //! the first row and after the last nothing is missing. Whole days without a row are missing in the day that follows.
 
-use anyhow::ensure;
+use anyhow::{anyhow, ensure};
 use tern_stats::{
     calendar::Calendar,
     cells::Edges,
@@ -109,7 +109,11 @@ pub(super) struct Layout {
 impl Layout {
     /// The layout of features by name.
     pub(super) fn of<'a>(table: &Table, specs: impl Iterator<Item = (&'a str, &'a Kind)>) -> anyhow::Result<Self> {
-        let column = |(name, kind): (&str, &Kind)| Ok((table.column(name)?, matches!(kind, Kind::Numeric(_))));
+        let column = |(name, kind): (&str, &Kind)| {
+            let column =
+                table.column(name).map_err(|error| anyhow!("{error}, or leave it out with --ignore {name}"))?;
+            Ok((column, matches!(kind, Kind::Numeric(_))))
+        };
         Ok(Self { columns: specs.map(column).collect::<anyhow::Result<_>>()?, odd: None })
     }
 

@@ -119,7 +119,7 @@ pub(super) fn replay(against: &Against, cohort: bool, to: &mut impl Listener) ->
         to.note(&format!("{count} devices are no cohort, which takes {}", tern_stats::cohort::MIN_DEVICES))?;
     }
     let mut table = Table::open(&against.stream)?;
-    let roles = Roles::of(&table, &against.columns)?;
+    let roles = Roles::of_stream(&table, &against.columns)?;
     let mut streams: BTreeMap<String, Stream> = BTreeMap::new();
     // One profile for all is one model for all, as a server has it: their labels are weighed together, with the rounds.
     let are_together = cohort && matches!(standards, Standards::One(_));

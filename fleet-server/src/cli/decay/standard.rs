@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use tern_protocol::reference;
 use tern_stats::profile::Profile;
 
-use super::{cutter::Plan, fit};
+use super::{cutter::Plan, fit, table::Table};
 use crate::{
     cli::args::decay::{Against, Columns, Cut},
     decay::judge::Judge,
@@ -47,7 +47,8 @@ impl Standards {
             let (folder, cut, columns) = (place.into(), cut.clone(), Box::new(columns.clone()));
             return Ok((Self::Each { folder, cut, columns, first: None }, Vec::new()));
         }
-        Ok((Self::One(read(place, cut, columns)?), Vec::new()))
+        let absent = absent(&against.stream, columns)?;
+        Ok((Self::One(read(place, cut, columns, &absent)?), Vec::new()))
     }
 
     /// The profile of a device, read anew at each call.
@@ -59,7 +60,7 @@ impl Standards {
                     !device.is_empty() && !device.starts_with('.') && !device.contains(['/', '\\', '\0']),
                     "device {device:?} cannot name a file of the folder of profiles"
                 );
-                let judge = read(&folder.join(format!("{device}.json")), cut, columns)?;
+                let judge = read(&folder.join(format!("{device}.json")), cut, columns, &[])?;
                 let first = first.get_or_insert_with(|| judge.clone());
                 ensure!(
                     rules(judge.profile()) == rules(first.profile()),
@@ -71,6 +72,12 @@ impl Standards {
     }
 }
 
+/// The columns to leave out that rows in `stream` do not have.
+fn absent<'c>(stream: &Path, columns: &'c Columns) -> anyhow::Result<Vec<&'c str>> {
+    let table = Table::open(stream)?;
+    Ok(columns.ignore.iter().filter(|name| !table.names().contains(name)).map(String::as_str).collect())
+}
+
 /// What all profiles of a fleet must agree on.
 fn rules(profile: &Profile) -> (Plan, f64) {
     let plan = Plan::of(profile);
@@ -79,7 +86,9 @@ fn rules(profile: &Profile) -> (Plan, f64) {
 }
 
 /// The profile in a file, without the features of ignored columns and without confidences where no column holds any.
-fn read(file: &Path, cut: &Cut, columns: &Columns) -> anyhow::Result<Arc<Judge>> {
+///
+/// It must watch the `absent` ones: a name that nobody has is a slip.
+fn read(file: &Path, cut: &Cut, columns: &Columns, absent: &[&str]) -> anyhow::Result<Arc<Judge>> {
     let place = || file.display().to_string();
     let bytes = disk::read(file, reference::MAX_BYTES as u64).with_context(|| format!("reading {}", place()))?;
     let bytes = bytes.with_context(|| format!("there is no profile {}", place()))?;
@@ -90,6 +99,10 @@ fn read(file: &Path, cut: &Cut, columns: &Columns) -> anyhow::Result<Arc<Judge>>
     {
         // Rows that do not say how sure the model was are no rows of which it was unsure: the objective is left.
         (profile.confidence, profile.estimate) = (None, None);
+    }
+    let is_watched = |name: &str| profile.features.iter().any(|feature| feature.name == name);
+    if let Some(name) = absent.iter().find(|name| !is_watched(name)) {
+        bail!("--ignore {name}: neither {} watches nor the header of the stream names a column {name:?}", place());
     }
     let watched = profile.features.len();
     profile.features.retain(|feature| !columns.ignore.contains(&feature.name));

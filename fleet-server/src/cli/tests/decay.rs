@@ -523,6 +523,21 @@ fn a_stream_that_is_not_like_its_profile_is_said_to_be_or_refused() {
 }
 
 #[test]
+fn a_watched_column_that_the_stream_lacks_can_be_ignored() {
+    let lacking = hourly(30, 60, 10, plain).replace("temperature", "t");
+    let bench = Bench::new(&[("ref.csv", &hourly(29, 0, 60, plain)), ("live.csv", &lacking)]);
+    assert_eq!(bench.decay("fit --reference ref.csv --time-column time -o p.json").code, 0);
+    let replay =
+        |more: &str| bench.decay(&format!("replay --profile p.json --stream live.csv --time-column time --json{more}"));
+    let refused = replay("");
+    let told = "names no column \"temperature\", or leave it out with --ignore temperature";
+    assert!(refused.code == 1 && refused.err.contains(told), "{}", refused.err);
+    assert_eq!(lines(&replay(" --ignore temperature")).1["windows"], 10);
+    let slip = replay(" --ignore temprature");
+    assert!(slip.code == 1 && slip.err.contains("--ignore temprature: neither"), "{}", slip.err);
+}
+
+#[test]
 fn what_is_ignored_is_not_judged_and_no_whole_window_is_said() {
     let reference = hourly(29, 0, 60, plain);
     let stuck = hourly(30, 60, 10, |_, _| Some("99.0".into()));

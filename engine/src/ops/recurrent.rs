@@ -85,7 +85,9 @@ pub(super) fn gru(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 
 fn either(context: &ParsingContext<'_>, node: &NodeProto, name: &'static str, cell: Cell) -> Built {
     let own = Recurrent::read(node, name, cell)?;
-    if plain::is_plain(node, cell.activations()) {
+    // tract joins the two ways along another axis where the batch is first, and then makes no plan.
+    let is_joined = own.is_batch_first && own.ways.len() > 1;
+    if plain::is_plain(node, cell.activations()) && !is_joined {
         return plain::either(context, node, own);
     }
     Ok((wrap(node, own), Vec::new()))
@@ -363,6 +365,38 @@ impl Pass<'_> {
             let output = gate.of(value(1) + peep(1) * memory, of.clip);
             self.memory[row * hidden + at] = memory;
             self.state[row * hidden + at] = output * out.of(memory, f32::INFINITY);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Limits, Model, Tensor, fixtures, fixtures::value, tensor_proto::to_proto};
+    use tract_onnx::pb::{AttributeProto, GraphProto, attribute_proto::AttributeType, tensor_proto::DataType};
+
+    /// onnxruntime takes no batch first, so no golden vector has one.
+    #[test]
+    fn both_ways_with_the_batch_first_take_many_sequences_as_well_as_few() {
+        let mut node = fixtures::node("RNN", &["x", "w", "r"], &["y"]);
+        let (name, r#type, s) = ("direction".into(), AttributeType::String.into(), b"bidirectional".to_vec());
+        node.attribute = vec![
+            fixtures::integer("hidden_size", 1),
+            fixtures::integer("layout", 1),
+            AttributeProto { name, r#type, s, ..AttributeProto::default() },
+        ];
+        let weights = |values: [f32; 2]| Tensor::new([2, 1, 1], values.to_vec()).unwrap();
+        let proto = fixtures::model(GraphProto {
+            node: vec![node],
+            initializer: vec![to_proto(&weights([1.0, -1.0]), "w"), to_proto(&weights([0.0, 0.0]), "r")],
+            input: vec![value("x", DataType::Float, &[-1, 3, 1])],
+            output: vec![value("y", DataType::Float, &[-1, 3, 2, 1])],
+            ..GraphProto::default()
+        });
+        let model = Model::load(&fixtures::bytes(&proto), &Limits::default()).unwrap();
+        for rows in [1, 8, 9] {
+            let x = vec![20f32; rows * 3];
+            let answer = model.run(&[Tensor::new([rows, 3, 1], x).unwrap()]).unwrap();
+            assert_eq!(answer[0].data(), &[1f32, -1.0].repeat(rows * 3).into(), "{rows} rows");
         }
     }
 }

@@ -18,8 +18,8 @@ FAMILIES = {
     "trees": ("TreeEnsemble",),
     "texts": ("Tokenizer", "TfIdfVectorizer", "StringNormalizer"),
     "support vectors": ("SVM",),
-    "recurrent nets": ("LSTM", "GRU", "RNN"),
     "convolutional nets": ("Conv",),
+    "recurrent nets": ("LSTM", "GRU", "RNN"),
     "neighbours": ("CDist", "TopK"),
 }
 REST = "linear models, pipelines, other nets"
@@ -36,7 +36,7 @@ def operators(graph):
 def family(file):
     model = onnx.load(file, load_external_data=False)
     found = set(operators(model.graph)) | {node.op_type for function in model.functions for node in function.node}
-    # A forest of scikit-learn that tells neither sums nor votes by one operator is a graph of one for each tree.
+    # AdaBoost, isolation forests and bagging are a graph of one forest for each member.
     if len([name for name in operators(model.graph) if name.startswith("TreeEnsemble")]) > 1:
         return "ensembles of trees by many operators"
     for name, starts in FAMILIES.items():

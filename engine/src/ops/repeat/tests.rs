@@ -3,7 +3,8 @@
 use crate::{Limits, LoadError, Model, Tensor, fixtures, fixtures::value, tensor_proto::to_proto};
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, attribute_proto::AttributeType, tensor_proto::DataType};
 
-/// Goes round `most` times with a number `n`, which begins at 1, and what the caller sends; `condition` makes `go`, and `more` the next `n`.
+/// Goes round `most` times with a number `n`, which begins at 1, and what the caller sends; `condition` makes `go`, and `n` grows by
+/// `more`.
 fn looped(most: i64, condition: Vec<NodeProto>, more: &str) -> Result<Model, LoadError> {
     let number = |value: i64, name: &str| to_proto(&Tensor::new([], vec![value]).unwrap(), name);
     let mut nodes = condition;

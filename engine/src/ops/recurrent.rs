@@ -284,3 +284,39 @@ impl Recurrent {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Limits, Model, Tensor, fixtures, fixtures::value, tensor_proto::to_proto};
+    use tract_onnx::pb::{AttributeProto, GraphProto, attribute_proto::AttributeType, tensor_proto::DataType};
+
+    /// onnxruntime takes no batch first, so no golden vector has one.
+    #[test]
+    fn both_ways_with_the_batch_first_take_many_sequences_as_well_as_few() {
+        /// Wider than what is ours in any case.
+        const WIDE: usize = 129;
+        let mut node = fixtures::node("RNN", &["x", "w", "r"], &["y"]);
+        let (name, r#type, s) = ("direction".into(), AttributeType::String.into(), b"bidirectional".to_vec());
+        node.attribute = vec![
+            fixtures::integer("hidden_size", 129),
+            fixtures::integer("layout", 1),
+            AttributeProto { name, r#type, s, ..AttributeProto::default() },
+        ];
+        let inputs = [[1f32; WIDE], [-1.0; WIDE]].concat();
+        let (inputs, states) =
+            (Tensor::new([2, WIDE, 1], inputs), Tensor::new([2, WIDE, WIDE], vec![0f32; 2 * WIDE * WIDE]));
+        let proto = fixtures::model(GraphProto {
+            node: vec![node],
+            initializer: vec![to_proto(&inputs.unwrap(), "w"), to_proto(&states.unwrap(), "r")],
+            input: vec![value("x", DataType::Float, &[-1, 3, 1])],
+            output: vec![value("y", DataType::Float, &[-1, 3, 2, 129])],
+            ..GraphProto::default()
+        });
+        let model = Model::load(&fixtures::bytes(&proto), &Limits::default()).unwrap();
+        for rows in [1, 8, 9] {
+            let x = vec![20f32; rows * 3];
+            let answer = model.run(&[Tensor::new([rows, 3, 1], x).unwrap()]).unwrap();
+            assert_eq!(answer[0].data(), &[[1f32; WIDE], [-1.0; WIDE]].concat().repeat(rows * 3).into(), "{rows} rows");
+        }
+    }
+}

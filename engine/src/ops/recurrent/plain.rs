@@ -138,7 +138,9 @@ pub(super) fn either(context: &ParsingContext<'_>, node: &NodeProto, own: Recurr
             forwards.input[at] = name.into();
         }
     }
-    let is_plain = is_plain(node, own.cell.activations());
+    // tract joins the two ways along another axis where the batch is first, and then makes no plan.
+    let is_joined = own.is_batch_first && own.ways.len() > 1;
+    let is_plain = is_plain(node, own.cell.activations()) && !is_joined;
     let stock = is_plain.then(|| stock_expansion(own.name, context, &forwards)).transpose()?;
     let node = NodeProto { output: node.output.clone(), ..NodeProto::default() };
     let gives_all = node.output.first().is_some_and(|name| !name.is_empty());

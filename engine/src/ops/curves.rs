@@ -103,6 +103,11 @@ impl Steps for Along<'_> {
     }
 }
 
+/// Sigmoid of each.
+pub(super) fn sigmoid_all(values: &mut [f32]) {
+    Curve::Sigmoid.of_all(values);
+}
+
 /// Tanh of each.
 pub(super) fn tanh_all(values: &mut [f32]) {
     Curve::Tanh.of_all(values);

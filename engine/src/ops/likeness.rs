@@ -2,6 +2,7 @@
 
 use super::{
     curves,
+    dots::{LANES, Table},
     kernel::{Fact, NUMBERS, expect, one},
 };
 use crate::model::registers::{self, Steps};
@@ -64,17 +65,12 @@ impl Likeness {
     }
 }
 
-/// Vectors side by side, for as many of which the sums are one step or two.
-const LANES: usize = 16;
-
 /// What is multiplied with a row.
 #[derive(Debug)]
 pub(super) struct Vectors {
     likeness: Likeness,
-    /// For [`LANES`] vectors after the other, column by column a value of each; zeros fill the last ones up.
-    blocks: Vec<[f32; LANES]>,
+    table: Table,
     count: usize,
-    columns: usize,
 }
 
 impl Vectors {
@@ -82,57 +78,52 @@ impl Vectors {
     pub(super) fn new(likeness: Likeness, values: &[f32], count: usize) -> TractResult<Self> {
         ensure!(count > 0 && !values.is_empty(), "has no vectors");
         ensure!(values.len().is_multiple_of(count), "{count} vectors have {} values", values.len());
-        let columns = values.len() / count;
-        let mut blocks = Vec::with_capacity(count.div_ceil(LANES) * columns);
-        for vectors in values.chunks(LANES * columns) {
-            let value = |column: usize, lane: usize| vectors.get(lane * columns + column).copied().unwrap_or(0.0);
-            blocks.extend((0..columns).map(|column| std::array::from_fn(|lane| value(column, lane))));
-        }
-        Ok(Self { likeness, blocks, count, columns })
+        Ok(Self { likeness, table: Table::new(values, values.len() / count)?, count })
     }
 
     pub(super) fn admit(&self, inputs: &[Fact]) -> TractResult<Fact> {
         let input = one(inputs)?;
         expect(input, &NUMBERS)?;
         let (rows, columns) = input.columns()?;
-        ensure!(columns == self.columns, "has vectors of {} columns, got {columns}", self.columns);
+        let wanted = self.table.columns();
+        ensure!(columns == wanted, "has vectors of {wanted} columns, got {columns}");
         Ok(Fact::new(DatumType::F32, [rows]))
     }
 
     /// How alike the row is to each vector.
     pub(super) fn likenesses(&self, row: &[f32]) -> Vec<f32> {
-        let mut alike = Vec::with_capacity(self.blocks.len() / self.columns * LANES);
-        registers::by_steps(Sums { of: self, row, sums: &mut alike });
-        alike.truncate(self.count);
+        let mut alike = vec![0.0; self.count];
+        if matches!(self.likeness, Likeness::Rbf { .. }) {
+            registers::by_steps(Apart { table: &self.table, row, squares: &mut alike });
+        } else {
+            self.table.times(row, &mut alike);
+        }
         self.likeness.finish(&mut alike);
         alike
     }
 }
 
-struct Sums<'v> {
-    of: &'v Vectors,
+/// The squares of the differences.
+struct Apart<'v> {
+    table: &'v Table,
     row: &'v [f32],
-    sums: &'v mut Vec<f32>,
+    squares: &'v mut [f32],
 }
 
-impl Steps for Sums<'_> {
+impl Steps for Apart<'_> {
     #[inline(always)]
     fn all<const ONCE: bool>(self) {
-        let step = |a: f32, b: f32, sum: f32| if ONCE { a.mul_add(b, sum) } else { a * b + sum };
-        let is_apart = matches!(self.of.likeness, Likeness::Rbf { .. });
-        for block in self.of.blocks.chunks_exact(self.of.columns) {
+        for (block, squares) in self.table.blocks().zip(self.squares.chunks_mut(LANES)) {
             let mut sums = [0.0; LANES];
             for (x, values) in self.row.iter().zip(block) {
                 for lane in 0..LANES {
-                    if is_apart {
-                        let apart = *x - values[lane];
-                        sums[lane] = step(apart, apart, sums[lane]);
-                    } else {
-                        sums[lane] = step(*x, values[lane], sums[lane]);
-                    }
+                    let apart = x - values[lane];
+                    sums[lane] = if ONCE { apart.mul_add(apart, sums[lane]) } else { apart * apart + sums[lane] };
                 }
             }
-            self.sums.extend_from_slice(&sums);
+            for (square, sum) in squares.iter_mut().zip(sums) {
+                *square = sum;
+            }
         }
     }
 }

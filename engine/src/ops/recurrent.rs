@@ -1,15 +1,17 @@
-//! `LSTM`, `GRU` and `RNN`: all forms of them for few sequences at once, and for any number those that tract passes over in silence,
-//! answering as if they were the plain ones: other activations, `clip`, `input_forget`, sequences of unlike lengths. Plain forms for
-//! many sequences are left to tract.
+//! `LSTM`, `GRU` and `RNN`. Of wide states, plain forms for several sequences are left to tract; of others it passes over `clip`,
+//! `input_forget`, other activations and sequences of unlike lengths in silence.
 //!
 //! Formulas: the operators' pages in the ONNX reference.
 
 mod activation;
+mod pass;
 mod plain;
 mod weights;
 
-use super::kernel::{Built, Fact, Kernel, expect, place, values, wrap};
+use super::kernel::{Built, Fact, Kernel, expect, place, values};
 use activation::Activation;
+use pass::Pass;
+use std::sync::Arc;
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
@@ -48,13 +50,13 @@ impl Cell {
 }
 
 /// One way through the sequence.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Way {
     is_backwards: bool,
     activations: Vec<Activation>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Recurrent {
     name: &'static str,
     cell: Cell,
@@ -68,6 +70,8 @@ struct Recurrent {
     state: Option<usize>,
     memory: Option<usize>,
     peepholes: Option<usize>,
+    /// Of every way, where the file has them: laid out once.
+    weights: Option<Arc<[Weights]>>,
 }
 
 pub(super) fn lstm(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
@@ -84,11 +88,7 @@ pub(super) fn gru(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 }
 
 fn either(context: &ParsingContext<'_>, node: &NodeProto, name: &'static str, cell: Cell) -> Built {
-    let own = Recurrent::read(node, name, cell)?;
-    if plain::is_plain(node, cell.activations()) {
-        return plain::either(context, node, own);
-    }
-    Ok((wrap(node, own), Vec::new()))
+    plain::either(context, node, Recurrent::read(node, name, cell)?)
 }
 
 impl Recurrent {
@@ -118,6 +118,7 @@ impl Recurrent {
             state: place(node, 5),
             memory: place(node, 6),
             peepholes: place(node, 7),
+            weights: None,
         })
     }
 
@@ -209,9 +210,16 @@ impl Kernel for Recurrent {
         let [all, last] = self.shape(&sizes);
         let ways = self.ways.len();
         let (mut y, mut states, mut memories) = (vec![0.0; steps * ways * batch * hidden], Vec::new(), Vec::new());
-        for (number, way) in self.ways.iter().enumerate() {
-            let mut pass = self.pass(inputs, number, &sizes)?;
-            pass.all(self, way, &x, &lengths, |step, row, state| {
+        let own;
+        let weights = if let Some(laid) = &self.weights {
+            &laid[..]
+        } else {
+            own = Weights::all(inputs[1], inputs[2], self.cell)?;
+            &own
+        };
+        for (number, weights) in weights.iter().enumerate() {
+            let mut pass = self.pass(inputs, number, weights, &sizes)?;
+            pass.all(&x, &lengths, |step, row, state| {
                 let at = if self.is_batch_first {
                     (row * steps + step) * ways + number
                 } else {
@@ -247,7 +255,13 @@ impl Recurrent {
     }
 
     /// Everything that one way needs, before its first step.
-    fn pass<'a>(&self, inputs: &[&'a Tensor], way: usize, sizes: &Sizes) -> TractResult<Pass<'a>> {
+    fn pass<'a>(
+        &'a self,
+        inputs: &[&Tensor],
+        way: usize,
+        weights: &'a Weights,
+        sizes: &Sizes,
+    ) -> TractResult<Pass<'a>> {
         let gated = sizes.gates * sizes.hidden;
         let part = |at: Option<usize>, count: usize| -> TractResult<Vec<f32>> {
             let Some(at) = at else { return Ok(vec![0.0; count]) };
@@ -259,9 +273,10 @@ impl Recurrent {
             Ok(rows.flatten().copied().collect())
         };
         Ok(Pass {
+            of: self,
+            way: &self.ways[way],
             sizes: *sizes,
-            input: Weights::of(inputs[1], way)?,
-            recurrent: Weights::of(inputs[2], way)?,
+            weights,
             bias: part(self.bias, 2 * gated)?,
             peepholes: part(self.peepholes, 3 * sizes.hidden)?,
             state: start(self.state)?,
@@ -270,99 +285,38 @@ impl Recurrent {
     }
 }
 
-/// One way through the sequences, with what it remembers.
-struct Pass<'a> {
-    sizes: Sizes,
-    input: Weights<'a>,
-    recurrent: Weights<'a>,
-    /// Of the input's product, then of the state's.
-    bias: Vec<f32>,
-    peepholes: Vec<f32>,
-    state: Vec<f32>,
-    memory: Vec<f32>,
-}
+#[cfg(test)]
+mod tests {
+    use crate::{Limits, Model, Tensor, fixtures, fixtures::value, tensor_proto::to_proto};
+    use tract_onnx::pb::{AttributeProto, GraphProto, attribute_proto::AttributeType, tensor_proto::DataType};
 
-impl Pass<'_> {
-    /// Goes through all steps; `give` gets the state after each one, with the step and the sequence that it is of.
-    fn all(
-        &mut self,
-        of: &Recurrent,
-        way: &Way,
-        x: &[f32],
-        lengths: &[usize],
-        mut give: impl FnMut(usize, usize, &[f32]),
-    ) {
-        let Sizes { steps, batch, hidden, gates, .. } = self.sizes;
-        let gated = gates * hidden;
-        let products = self.input.times(x, steps * batch, 0..gated);
-        for at in 0..steps {
-            let seen = self.recurrent.times(&self.state, batch, 0..gated);
-            for row in 0..batch {
-                let length = lengths[row];
-                if at >= length {
-                    continue;
-                }
-                let step = if way.is_backwards { length - 1 - at } else { at };
-                let product = (step * batch + row) * gated;
-                let (product, seen) = (&products[product..product + gated], &seen[row * gated..(row + 1) * gated]);
-                match of.cell {
-                    Cell::Rnn => self.rnn(of, way, row, product, seen),
-                    Cell::Gru { is_late } => self.gru(of, way, row, product, seen, is_late),
-                    Cell::Lstm => self.lstm(of, way, row, product, seen),
-                }
-                give(step, row, &self.state[row * hidden..(row + 1) * hidden]);
-            }
-        }
-    }
-
-    /// Both products and both biases of a gate's value.
-    fn sum(&self, at: usize, product: &[f32], seen: &[f32]) -> f32 {
-        product[at] + seen[at] + (self.bias[at] + self.bias[at + product.len()])
-    }
-
-    fn rnn(&mut self, of: &Recurrent, way: &Way, row: usize, product: &[f32], seen: &[f32]) {
-        let hidden = self.sizes.hidden;
-        for at in 0..hidden {
-            self.state[row * hidden + at] = way.activations[0].of(self.sum(at, product, seen), of.clip);
-        }
-    }
-
-    fn gru(&mut self, of: &Recurrent, way: &Way, row: usize, product: &[f32], seen: &[f32], is_late: bool) {
-        let hidden = self.sizes.hidden;
-        let [gate, new] = [0, 1].map(|at| way.activations[at]);
-        let state = &self.state[row * hidden..(row + 1) * hidden];
-        let gates: Vec<f32> = (0..2 * hidden).map(|at| gate.of(self.sum(at, product, seen), of.clip)).collect();
-        let (update, reset) = gates.split_at(hidden);
-        let bias = |at: usize| [self.bias[2 * hidden + at], self.bias[5 * hidden + at]];
-        let candidates: Vec<f32> = if is_late {
-            let late =
-                |at: usize| product[2 * hidden + at] + reset[at] * (seen[2 * hidden + at] + bias(at)[1]) + bias(at)[0];
-            (0..hidden).map(late).collect()
-        } else {
-            let weighed: Vec<f32> = state.iter().zip(reset).map(|(state, reset)| state * reset).collect();
-            let seen = self.recurrent.times(&weighed, 1, 2 * hidden..3 * hidden);
-            (0..hidden).map(|at| product[2 * hidden + at] + seen[at] + (bias(at)[0] + bias(at)[1])).collect()
-        };
-        for at in 0..hidden {
-            let (state, candidate) = (&mut self.state[row * hidden + at], new.of(candidates[at], of.clip));
-            *state = (1.0 - update[at]) * candidate + update[at] * *state;
-        }
-    }
-
-    fn lstm(&mut self, of: &Recurrent, way: &Way, row: usize, product: &[f32], seen: &[f32]) {
-        let hidden = self.sizes.hidden;
-        let [gate, new, out] = [0, 1, 2].map(|at| way.activations[at]);
-        for at in 0..hidden {
-            let value = |number: usize| self.sum(number * hidden + at, product, seen);
-            let peep = |number: usize| self.peepholes[number * hidden + at];
-            let memory = self.memory[row * hidden + at];
-            let input = gate.of(value(0) + peep(0) * memory, of.clip);
-            let forget = if of.is_coupled { 1.0 - input } else { gate.of(value(2) + peep(2) * memory, of.clip) };
-            let memory = forget * memory + input * new.of(value(3), of.clip);
-            // onnxruntime clips what goes into the gates, not what comes out of the memory.
-            let output = gate.of(value(1) + peep(1) * memory, of.clip);
-            self.memory[row * hidden + at] = memory;
-            self.state[row * hidden + at] = output * out.of(memory, f32::INFINITY);
+    /// onnxruntime takes no batch first, so no golden vector has one.
+    #[test]
+    fn both_ways_with_the_batch_first_take_many_sequences_as_well_as_few() {
+        /// Wider than what is ours in any case.
+        const WIDE: usize = 129;
+        let mut node = fixtures::node("RNN", &["x", "w", "r"], &["y"]);
+        let (name, r#type, s) = ("direction".into(), AttributeType::String.into(), b"bidirectional".to_vec());
+        node.attribute = vec![
+            fixtures::integer("hidden_size", 129),
+            fixtures::integer("layout", 1),
+            AttributeProto { name, r#type, s, ..AttributeProto::default() },
+        ];
+        let inputs = [[1f32; WIDE], [-1.0; WIDE]].concat();
+        let (inputs, states) =
+            (Tensor::new([2, WIDE, 1], inputs), Tensor::new([2, WIDE, WIDE], vec![0f32; 2 * WIDE * WIDE]));
+        let proto = fixtures::model(GraphProto {
+            node: vec![node],
+            initializer: vec![to_proto(&inputs.unwrap(), "w"), to_proto(&states.unwrap(), "r")],
+            input: vec![value("x", DataType::Float, &[-1, 3, 1])],
+            output: vec![value("y", DataType::Float, &[-1, 3, 2, 129])],
+            ..GraphProto::default()
+        });
+        let model = Model::load(&fixtures::bytes(&proto), &Limits::default()).unwrap();
+        for rows in [1, 8, 9] {
+            let x = vec![20f32; rows * 3];
+            let answer = model.run(&[Tensor::new([rows, 3, 1], x).unwrap()]).unwrap();
+            assert_eq!(answer[0].data(), &[[1f32; WIDE], [-1.0; WIDE]].concat().repeat(rows * 3).into(), "{rows} rows");
         }
     }
 }

@@ -5,6 +5,8 @@
 //! is gone through by itself while the plan is made, if all of it is known then.
 
 mod repeated;
+#[cfg(test)]
+mod tests;
 
 use super::kernel::{Built, values};
 use crate::{
@@ -12,6 +14,7 @@ use crate::{
     model::{runner::Pooled, settle},
 };
 pub(super) use repeated::Repeated;
+use repeated::open;
 use std::{
     cell::Cell,
     collections::{BTreeSet, HashMap},
@@ -256,7 +259,11 @@ impl Loop {
         let outputs: Vec<OutletId> = outputs.map(|at| body.outputs[at]).collect();
         body.select_output_outlets(&outputs)?;
         let takes = self.settle(&mut body, inputs, |at| control.contains(&at))?;
-        let plan = Pooled::new(settle::optimised(body.into_typed()?)?)?;
+        let body = settle::optimised(body.into_typed()?)?;
+        if open(&body).is_some() {
+            return Ok(None);
+        }
+        let plan = Pooled::new(body)?;
         let mut states = values.iter().map(|value| begun(value)).collect::<TractResult<Vec<_>>>()?;
         let mut condition = true;
         for round in 0..=MOST_ROUNDS {
@@ -365,9 +372,7 @@ impl InferenceOp for Loop {
         }
         let takes = settled.settle(&mut body, &known, |_| true)?;
         let body = settle::optimised(body.into_typed()?)?;
-        let open =
-            body.nodes.iter().find(|node| node.outputs.iter().any(|made| made.fact.shape.as_concrete().is_none()));
-        if let Some(open) = open {
+        if let Some(open) = open(&body) {
             let (name, inner) = (brief(&node.name), brief(&open.name));
             bail!("the size of `{inner}` in the body of {name} is told by a call alone");
         }

@@ -329,22 +329,27 @@ def recurrent(m):
 
 def forms(m):
     """Recurrent operators as few exporters write them."""
-    hidden, ways = 3, ("forward", "reverse", "bidirectional")
+    x, hidden, ways = m.floats(5, 3, 4, seed=233) * 2, 3, ("forward", "reverse", "bidirectional")
+    # More than the engine's own kernel takes for several sequences.
+    wide = 129
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
-    def form(kind, name, way="forward", given="", wanted=None, batch=3, **attributes):
+    def form(kind, name, way="forward", given="", wanted=None, hidden=hidden, **attributes):
         """`given`: of the inputs `n` (lengths), `h`, `c` and `p` (peepholes) those that are there."""
-        x = m.floats(5, batch, 4, seed=233) * 2
         draw, count = m.rng(234), 1 + (way == "bidirectional")
         rows = gates[kind] * hidden
         fixed = {"w": draw.normal(size=(count, rows, 4)), "r": draw.normal(size=(count, rows, hidden)), "b": draw.normal(size=(count, 2 * rows)),
-                 "h": draw.normal(size=(count, batch, hidden)), "c": draw.normal(size=(count, batch, hidden)), "p": draw.normal(size=(count, 3 * hidden))}
+                 "h": draw.normal(size=(count, 3, hidden)), "c": draw.normal(size=(count, 3, hidden)), "p": draw.normal(size=(count, 3 * hidden))}
         fixed = {key: value.astype(np.float32) for key, value in fixed.items()} | {"n": np.array([5, 2, 3], np.int32)}
         inputs = ["x", "w", "r", "b", *(key if key in given else "" for key in ("nhcp" if kind == "LSTM" else "nh"))]
         outputs = wanted or ["y0", "y1", "y2"][:2 + (kind == "LSTM")]
         made = helper.make_node(kind, inputs, outputs, hidden_size=hidden, direction=way, **attributes)
         used = {key: value for key, value in fixed.items() if key in inputs}
-        m.graph(kind, name, [made], {"x": x}, [FLOAT] * sum(bool(output) for output in outputs), constants=used, is_open=False)
+        nodes = [made]
+        if hidden == wide:  # small files: a column by a row
+            used["r0"], used["r1"] = used.pop("r")[:, :, :1], draw.normal(size=(count, 1, hidden)).astype(np.float32) / 9
+            nodes = [node("Mul", "r0 r1", "r"), made]
+        m.graph(kind, name, nodes, {"x": x}, [FLOAT] * sum(bool(output) for output in outputs), constants=used, is_open=False)
 
     usual = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
     for kind in gates:
@@ -353,9 +358,8 @@ def forms(m):
             form(kind, f"lengths_states_{way}", way, "nhc")
             form(kind, f"states_{way}", way, "hc")
             form(kind, f"clip_{way}", way, "hc", clip=0.4)
-            # More sequences than are taken for few.
-            form(kind, f"many_{way}", way, batch=12)
-            form(kind, f"many_states_{way}", way, "hc", batch=12)
+            form(kind, f"wide_{way}", way, hidden=wide)
+            form(kind, f"wide_states_{way}", way, "hc", hidden=wide)
         for clip in (0.1, 1.0, 3.0):
             form(kind, f"clip_{clip}", clip=clip)
         for function, more in (("Affine", dict(alpha=0.5, beta=0.1)), ("Elu", dict(alpha=0.7)), ("HardSigmoid", dict(alpha=0.3, beta=0.4)),
@@ -371,15 +375,15 @@ def forms(m):
             form("GRU", f"late_{late}_{way}", way, "nh", linear_before_reset=late, activations=["HardSigmoid", "Softsign"] * (1 + (way == ways[2])))
             form("GRU", f"late_{late}_{way}_clip", way, linear_before_reset=late, clip=0.5)
             form("GRU", f"late_{late}_{way}_usual", way, linear_before_reset=late)
-            form("GRU", f"late_{late}_{way}_many", way, linear_before_reset=late, batch=12)
+            form("GRU", f"late_{late}_{way}_wide", way, linear_before_reset=late, hidden=wide)
     for way in ways:
         form("LSTM", f"peepholes_{way}", way, "p")
-        form("LSTM", f"peepholes_{way}_many", way, "p", batch=12)
+        form("LSTM", f"peepholes_{way}_wide", way, "p", hidden=wide)
         form("LSTM", f"peepholes_{way}_all", way, "nhcp", clip=0.8)
         form("LSTM", f"coupled_{way}", way, "p", input_forget=1)
         for wanted in (["y0", "", "y1"], ["", "", "y0"], ["", "y0", "y1"], ["", "y0"], ["y0", "y1"]):
             form("LSTM", f"gives_{'_'.join(wanted)}_{way}", way, wanted=wanted)
-            form("LSTM", f"many_gives_{'_'.join(wanted)}_{way}", way, wanted=wanted, batch=12)
+            form("LSTM", f"wide_gives_{'_'.join(wanted)}_{way}", way, wanted=wanted, hidden=wide)
     form("LSTM", "coupled_clip", input_forget=1, clip=0.7)
 
 

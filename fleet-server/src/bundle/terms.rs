@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tern_protocol::{
-    contract::{Contract, Feature, Range, TensorContract, Violation},
+    contract::{Contract, DataType, Feature, Range, TensorContract, Violation},
     ids::{ByteCount, DeviceClass},
     manifest::{Budget, Training},
 };
@@ -38,7 +38,7 @@ fn tensor(side: &str, tensor: description::Tensor) -> Result<TensorContract, Bun
             "must be \"reject\": a tensor has no missing values; send NaN and say what to do under `nan`",
         ));
     }
-    let features = tensor.features.into_iter().map(|f| feature(&key, f)).collect::<Result<_, _>>()?;
+    let features = tensor.features.into_iter().map(|f| feature(&key, tensor.dtype, f)).collect::<Result<_, _>>()?;
     Ok(TensorContract {
         range: range(&key, tensor.minimum, tensor.maximum, tensor.out_of_range)?,
         name: tensor.name,
@@ -50,8 +50,16 @@ fn tensor(side: &str, tensor: description::Tensor) -> Result<TensorContract, Bun
     })
 }
 
-fn feature(tensor: &str, feature: description::Feature) -> Result<Feature, BundleError> {
+fn feature(tensor: &str, dtype: DataType, feature: description::Feature) -> Result<Feature, BundleError> {
     let key = format!("{tensor}.features.{}", feature.name);
+    // Refused here and not by the contract's own check: what was published before keeps running.
+    if dtype == DataType::Bytes && feature.categories.is_empty() {
+        return Err(wrong(
+            key,
+            "is text without `categories`, which nothing can watch: give its categories, or leave out all features of this \
+             tensor",
+        ));
+    }
     let range = range(&key, feature.minimum, feature.maximum, feature.out_of_range)?;
     Ok(Feature { name: feature.name, range, categories: feature.categories })
 }

@@ -1,5 +1,6 @@
 //! The functions that a recurrent operator may name in `activations`.
 
+use super::super::curves;
 use tract_onnx::{
     pb::NodeProto,
     prelude::TractResult,
@@ -69,9 +70,18 @@ pub(super) fn read(node: &NodeProto, usual: &[&str], ways: usize) -> TractResult
 }
 
 impl Activation {
-    /// Of a value that is first brought within `clip` of 0.
-    pub(super) fn of(self, value: f32, clip: f32) -> f32 {
-        let (x, Self { alpha, beta, .. }) = (value.clamp(-clip, clip), self);
+    /// Of each value, which is first brought within `clip` of 0.
+    pub(super) fn all(self, values: &mut [f32], clip: f32) {
+        values.iter_mut().for_each(|value| *value = value.clamp(-clip, clip));
+        match self.kind {
+            Kind::Sigmoid => curves::sigmoid_all(values),
+            Kind::Tanh => curves::tanh_all(values),
+            _ => values.iter_mut().for_each(|value| *value = self.of(*value)),
+        }
+    }
+
+    fn of(self, x: f32) -> f32 {
+        let Self { alpha, beta, .. } = self;
         match self.kind {
             Kind::Affine => alpha * x + beta,
             Kind::Elu => {

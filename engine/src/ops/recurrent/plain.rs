@@ -1,5 +1,5 @@
-//! The forms that tract's own operators answer rightly. Those win where many sequences are multiplied at once; for few the kernel here does,
-//! which has no graph to run at each step.
+//! The forms that tract's own operators answer rightly. Those win where much is multiplied at once, wide states of several sequences;
+//! elsewhere the kernel here does, which has no graph to run at each step.
 
 use super::{
     super::{
@@ -7,7 +7,7 @@ use super::{
         kernel::{Built, Fact, Kernel, expansion, one, place, values, wrap},
         stock_expansion,
     },
-    Recurrent,
+    Recurrent, Weights,
 };
 use std::sync::Arc;
 use tract_onnx::{
@@ -16,12 +16,12 @@ use tract_onnx::{
     prelude::{Datum, DatumType, Tensor, TractError, TractResult, f16, tensor1},
     tract_hir::internal::{
         DimLike, Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TDim, TVec, TensorProxy,
-        TypedModel, anyhow, dispatch_datum, expand,
+        TypedModel, anyhow, bail, dispatch_datum, expand,
     },
 };
 
-/// So many sequences are few: where the two ways take about as long.
-const FEW: usize = 8;
+/// A state of more values than this has weights that do not stay near, which tract multiplies better where there are several sequences.
+const WIDE: usize = 128;
 
 /// Whether the node is of such a form; `usual` are the activations that tract computes.
 pub(super) fn is_plain(node: &NodeProto, usual: &[&str]) -> bool {
@@ -43,10 +43,13 @@ struct Either(Arc<Ways>);
 
 #[derive(Debug)]
 struct Ways {
-    name: &'static str,
-    own: Box<dyn Expansion>,
-    stock: Box<dyn Expansion>,
-    is_batch_first: bool,
+    own: Recurrent,
+    /// The same for tract, which tells shapes by it.
+    told: Box<dyn Expansion>,
+    /// The node's outputs.
+    node: NodeProto,
+    /// tract's, of a plain form.
+    stock: Option<Box<dyn Expansion>>,
     begins: Option<Begins>,
     /// Backwards alone: tract goes forwards all the same, so what goes in and the states of all steps, if they come out, are turned round.
     is_backwards: bool,
@@ -135,17 +138,33 @@ pub(super) fn either(context: &ParsingContext<'_>, node: &NodeProto, own: Recurr
             forwards.input[at] = name.into();
         }
     }
-    let name = own.name;
-    let either = Either(Arc::new(Ways {
-        name,
-        stock: stock_expansion(name, context, &forwards)?,
-        is_batch_first: own.is_batch_first,
-        begins,
-        is_backwards,
-        gives_all: node.output.first().is_some_and(|name| !name.is_empty()),
-        own: as_expansion(&*wrap(node, own)).ok_or_else(|| anyhow!("our {name} is not what it was"))?,
-    }));
-    Ok((expand(either), Vec::new()))
+    // tract joins the two ways along another axis where the batch is first, and then makes no plan.
+    let is_joined = own.is_batch_first && own.ways.len() > 1;
+    let is_plain = is_plain(node, own.cell.activations()) && !is_joined;
+    let stock = is_plain.then(|| stock_expansion(own.name, context, &forwards)).transpose()?;
+    let node = NodeProto { output: node.output.clone(), ..NodeProto::default() };
+    let gives_all = node.output.first().is_some_and(|name| !name.is_empty());
+    let told = own.expansion(&node)?;
+    Ok((expand(Either(Arc::new(Ways { own, told, node, stock, begins, is_backwards, gives_all }))), Vec::new()))
+}
+
+impl Recurrent {
+    fn expansion(&self, node: &NodeProto) -> TractResult<Box<dyn Expansion>> {
+        as_expansion(&*wrap(node, self.clone())).ok_or_else(|| anyhow!("our {} is not what it was", self.name))
+    }
+}
+
+impl Ways {
+    /// Ours, with the weights laid out if the file has them.
+    fn own(&self, model: &TypedModel, inputs: &[OutletId]) -> TractResult<Box<dyn Expansion>> {
+        let facts = inputs.iter().map(|input| model.outlet_fact(*input)).collect::<TractResult<Vec<_>>>()?;
+        let given: Vec<_> = facts.iter().map(|fact| Fact::new(fact.datum_type, fact.shape.iter().cloned())).collect();
+        self.own.facts(&given)?;
+        let [_, input, state, ..] = &facts[..] else { bail!("takes sequences and two tables of weights") };
+        let (Some(input), Some(state)) = (&input.konst, &state.konst) else { return Ok(self.told.clone()) };
+        let weights = Weights::all(input, state, self.own.cell)?;
+        Recurrent { weights: Some(weights.into()), ..self.own.clone() }.expansion(&self.node)
+    }
 }
 
 impl PartialEq for Either {
@@ -158,11 +177,11 @@ impl Eq for Either {}
 
 impl Expansion for Either {
     fn name(&self) -> StaticName {
-        self.0.name.into()
+        self.0.own.name.into()
     }
 
     fn nboutputs(&self) -> TractResult<usize> {
-        self.0.stock.nboutputs()
+        self.0.told.nboutputs()
     }
 
     fn rules<'r, 'p: 'r, 's: 'r>(
@@ -172,32 +191,35 @@ impl Expansion for Either {
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
         let has_more = self.0.begins.as_ref().is_some_and(|begins| begins.given.contains(&None));
-        let way = if has_more { &self.0.own } else { &self.0.stock };
-        way.rules(solver, inputs, outputs)
+        let stock = self.0.stock.as_ref().filter(|_| !has_more);
+        stock.unwrap_or(&self.0.told).rules(solver, inputs, outputs)
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
         let ways = &*self.0;
         let x = model.outlet_fact(inputs[0])?;
-        let (steps, batch) = if ways.is_batch_first { (1, 0) } else { (0, 1) };
-        let (datum, sequences) = (x.datum_type, x.shape.as_concrete().and_then(|shape| shape.get(batch).copied()));
-        if datum == DatumType::F32 && sequences.is_some_and(|sequences| sequences <= FEW) {
-            return ways.own.wire(prefix, model, inputs);
-        }
+        let (steps, batch) = if ways.own.is_batch_first { (1, 0) } else { (0, 1) };
+        let weights = &model.outlet_fact(inputs[2])?.shape;
+        let is_known = x.datum_type == DatumType::F32 && x.shape.is_concrete();
+        let is_narrow = weights.get(2).and_then(|hidden| hidden.to_usize().ok()).is_some_and(|hidden| hidden <= WIDE);
+        let is_alone = x.shape.get(batch).is_some_and(|sequences| sequences.is_one());
+        let is_ours = is_known && (is_narrow || is_alone);
+        let Some(stock) = ways.stock.as_ref().filter(|_| !is_ours) else {
+            return ways.own(model, inputs)?.wire(prefix, model, inputs);
+        };
         let mut inputs = TVec::from(inputs);
         if let Some(begins) = &ways.begins {
-            let weights = &model.outlet_fact(inputs[2])?.shape;
             let (directions, hidden, sequences) =
                 (weights[0].to_usize()?, weights[2].to_usize()?, x.shape[batch].to_usize()?);
             let shape =
-                if ways.is_batch_first { [sequences, directions, hidden] } else { [directions, sequences, hidden] };
+                if ways.own.is_batch_first { [sequences, directions, hidden] } else { [directions, sequences, hidden] };
             inputs = begins.spelt_out(prefix, model, &inputs, &shape)?;
         }
         if !ways.is_backwards {
-            return ways.stock.wire(prefix, model, &inputs);
+            return stock.wire(prefix, model, &inputs);
         }
         inputs[0] = expansion(Reversed { axis: steps }).wire(&format!("{prefix}.reversed-x"), model, &inputs[..1])?[0];
-        let mut outputs = ways.stock.wire(prefix, model, &inputs)?;
+        let mut outputs = stock.wire(prefix, model, &inputs)?;
         if ways.gives_all {
             outputs[0] =
                 expansion(Reversed { axis: steps }).wire(&format!("{prefix}.reversed-y"), model, &outputs[..1])?[0];

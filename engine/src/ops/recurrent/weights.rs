@@ -1,28 +1,38 @@
-//! The weights of one way through a sequence, and what rows of values come to by them.
+//! The weights of one way through a sequence, laid out to be multiplied with.
 
-use super::super::{dots::dots, kernel::values};
-use std::ops::Range;
+use super::{
+    super::{dots::Table, kernel::values},
+    Cell,
+};
 use tract_onnx::prelude::{Tensor, TractResult};
 
-/// A row for each gate's value, of as many columns as what they weigh.
-pub(super) struct Weights<'a> {
-    rows: &'a [f32],
-    columns: usize,
+#[derive(Debug)]
+pub(super) struct Weights {
+    /// Of a step's values, for every gate.
+    pub(super) input: Table,
+    /// Of the state, for the gates that take it as it is.
+    pub(super) gates: Table,
+    /// Of the state, for a GRU's candidate.
+    pub(super) candidate: Table,
 }
 
-impl<'a> Weights<'a> {
-    /// Of the table `[ways, gated, columns]`, whose shape the caller has checked.
-    pub(super) fn of(table: &'a Tensor, way: usize) -> TractResult<Self> {
-        let (gated, columns) = (table.shape()[1], table.shape()[2]);
-        let count = gated * columns;
-        Ok(Self { rows: &values::<f32>(table)?[way * count..(way + 1) * count], columns })
+impl Weights {
+    /// Of the tables `[ways, gates * hidden, values]` and `[ways, gates * hidden, hidden]`, whose shapes the caller has checked.
+    pub(super) fn of(input: &Tensor, state: &Tensor, way: usize, cell: Cell) -> TractResult<Self> {
+        let part = |table: &Tensor| {
+            let size = table.shape()[1] * table.shape()[2];
+            way * size..(way + 1) * size
+        };
+        let columns = input.shape()[2];
+        let input = Table::new(&values::<f32>(input)?[part(input)], columns)?;
+        let (state, hidden) = (&values::<f32>(state)?[part(state)], state.shape()[2]);
+        let gates = if matches!(cell, Cell::Gru { .. }) { 2 * hidden * hidden } else { state.len() };
+        let (gates, candidate) = state.split_at(gates);
+        Ok(Self { input, gates: Table::new(gates, hidden)?, candidate: Table::new(candidate, hidden)? })
     }
 
-    /// What each of `count` rows of values comes to by these of the weights' rows.
-    pub(super) fn times(&self, x: &[f32], count: usize, of: Range<usize>) -> Vec<f32> {
-        if self.columns == 0 {
-            return vec![0.0; count * of.len()];
-        }
-        dots(&x[..count * self.columns], &self.rows[of.start * self.columns..of.end * self.columns], self.columns)
+    /// Of every way.
+    pub(super) fn all(input: &Tensor, state: &Tensor, cell: Cell) -> TractResult<Vec<Self>> {
+        (0..state.shape()[0]).map(|way| Self::of(input, state, way, cell)).collect()
     }
 }

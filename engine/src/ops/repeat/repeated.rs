@@ -4,9 +4,14 @@ use super::{Loop, MOST_ROUNDS, Taken, begun, is_true, single};
 use crate::model::runner::Pooled;
 use std::{cell::Cell, sync::Arc};
 use tract_onnx::tract_hir::internal::{
-    EvalContext, EvalOp, IntoTensor, Op, StaticName, TValue, TVec, Tensor, TractResult, TypedFact, TypedModel, TypedOp,
-    anyhow, as_op, ensure, op_as_typed_op, op_out_of_plan,
+    EvalContext, EvalOp, IntoTensor, Op, StaticName, TValue, TVec, Tensor, TractResult, TypedFact, TypedModel,
+    TypedNode, TypedOp, anyhow, as_op, ensure, op_as_typed_op, op_out_of_plan,
 };
+
+/// What has a size in a body that only its values tell: it may be another in each round, and none bounds it.
+pub(super) fn open(body: &TypedModel) -> Option<&TypedNode> {
+    body.nodes.iter().find(|node| node.outputs.iter().any(|made| made.fact.shape.as_concrete().is_none()))
+}
 
 /// The operator with a plan of its body.
 #[derive(Debug, Clone)]

@@ -164,6 +164,18 @@ fn input(input: &Input, columns: &[Column], is_batched: bool, text: &mut String)
         );
         return;
     }
+    let texts = columns.iter().filter(|column| input.dtype == DType::Bytes && column.categories.is_empty());
+    let texts: Vec<_> = texts.map(|column| comment(&column.name)).take(20).collect();
+    if !texts.is_empty() {
+        // Features are of all columns or none, and the value of a text is no number.
+        line!(
+            text,
+            "# Free text ({}) is not watched, nor are columns beside it: features are for numbers and",
+            texts.join(", ")
+        );
+        line!(text, "# categories, and there is one for each column or none.\n");
+        return;
+    }
     if !input.is_table() || columns.len() > MAX_FEATURES {
         let ends = columns.iter().filter_map(|column| column.range);
         let ends = ends.reduce(|(low, high), (min, max)| (low.min(min), high.max(max)));

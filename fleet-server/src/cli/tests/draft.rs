@@ -209,16 +209,39 @@ fn what_is_there_is_written_over_only_when_asked() {
 #[test]
 fn what_the_engine_lacks_comes_with_advice_and_nothing_is_written() {
     let desk = Desk::new();
-    let mut unknown = profile::relu();
-    let at = unknown.windows(4).position(|word| word == b"Relu").unwrap();
-    unknown[at..at + 4].copy_from_slice(b"Loop");
-    desk.file("relu.onnx", &unknown);
+    desk.file("relu.onnx", &profile::single(b"ImageDecoder", 1, &[1 << 3, 2]));
     let outcome = desk.check(NO_PYTHON, &[]);
-    assert_eq!(outcome.refused(), "error: the engine lacks Loop");
-    assert!(outcome.err.contains("Loop: export with fixed shapes"), "{}", outcome.err);
+    assert_eq!(outcome.refused(), "error: the engine lacks ImageDecoder");
+    assert!(outcome.err.contains("ImageDecoder: cut the model before it"), "{}", outcome.err);
     desk.file("relu.onnx", b"no model");
     assert!(desk.check(NO_PYTHON, &[]).refused().contains("malformed model"));
     assert!(!desk.written());
+}
+
+#[test]
+fn free_text_is_not_watched() {
+    let desk = Desk::new();
+    desk.file("relu.onnx", &profile::single(b"Identity", 8, &[1 << 3, 1]));
+    let text = |word: fn(usize) -> String| format!("note\n{}", (0..100).map(|i| word(i) + "\n").collect::<String>());
+    let features = |text: String, more: &[&str]| {
+        let reference = desk.file("rows.csv", text.as_bytes());
+        let outcome = desk.check(NO_PYTHON, &[&["--reference", &reference], more].concat());
+        assert_eq!(outcome.code, 0, "{}", outcome.err);
+        crate::bundle::read(desk.0.path()).unwrap().manifest.contract.inputs[0].features.clone()
+    };
+    assert_eq!(features(text(|i| format!("pump {i} is loud")), &[]), []);
+    let drafted = fs::read_to_string(desk.path("tern.toml")).unwrap();
+    assert!(drafted.contains("# Free text (note) is not watched"), "{drafted}");
+    let by_hand = "[[contract.inputs.features]]\nname = \"note\"\n\n[[contract.outputs]]";
+    desk.file("tern.toml", drafted.replacen("[[contract.outputs]]", by_hand, 1).as_bytes());
+    let refused = crate::bundle::read(desk.0.path()).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "tern.toml: `contract.inputs.x.features.note` is text without `categories`, which nothing can watch: give its categories, or \
+         leave out all features of this tensor"
+    );
+    let words = features(text(|i| ["loud", "mute"][i % 2].into()), &["--force"]);
+    assert_eq!((words[0].name.as_str(), &words[0].categories[..]), ("note", &["loud".to_owned(), "mute".into()][..]));
 }
 
 #[test]

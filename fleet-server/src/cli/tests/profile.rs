@@ -48,15 +48,20 @@ pub(super) fn relu() -> Vec<u8> {
 
 /// The same, its second dimension as this message says it: 1 is a size, 2 a name.
 pub(super) fn relu_of(second: &[u8]) -> Vec<u8> {
+    single(b"Relu", 1, second)
+}
+
+/// A model of one operator from x to y, both of this element type of ONNX's.
+pub(super) fn single(operator: &[u8], element: u8, second: &[u8]) -> Vec<u8> {
     fn field(number: u8, content: &[u8]) -> Vec<u8> {
         let mut bytes = vec![number << 3 | 2, u8::try_from(content.len()).unwrap()];
         bytes.extend(content);
         bytes
     }
     let dimensions = [field(1, &field(2, b"N")), field(1, second)].concat();
-    let shape = [vec![1 << 3, 1], field(2, &dimensions)].concat();
+    let shape = [vec![1 << 3, element], field(2, &dimensions)].concat();
     let value = |name: &[u8]| [field(1, name), field(2, &field(1, &shape))].concat();
-    let node = [field(1, b"x"), field(2, b"y"), field(4, b"Relu")].concat();
+    let node = [field(1, b"x"), field(2, b"y"), field(4, operator)].concat();
     let graph = [field(1, &node), field(2, b"g"), field(11, &value(b"x")), field(12, &value(b"y"))].concat();
     [vec![1 << 3, 8], field(7, &graph), field(8, &[2 << 3, 13])].concat()
 }

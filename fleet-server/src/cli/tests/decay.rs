@@ -231,7 +231,7 @@ fn labels_tell_a_broken_model() {
 #[test]
 fn labels_that_are_no_class_are_refused_and_the_error_rate_is_told() {
     let rows = |names: [&str; 2]| {
-        let row = |i: usize| format!("{},{},{}\n", i * 37 % 101, names[i % 2], usize::from(i % 10 == 0));
+        let row = |i: usize| format!("{},{},{}\n", i * 37 % 101, names[i % 2], usize::from(i.is_multiple_of(10)));
         format!("x,y,pred\n{}", (0..2_000).map(row).collect::<String>())
     };
     let bench = Bench::new(&[("words.csv", &rows(["dry", "wet"])), ("good.csv", &rows(["0", "1"]))]);

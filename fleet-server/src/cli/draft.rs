@@ -52,6 +52,8 @@ const RELATIVE: f64 = 1e-3;
 const MAX_REFERENCE: u64 = 512 << 20;
 /// Most rows whose answers are held against the right ones.
 const MAX_JUDGED: usize = 10_000;
+/// Most characters of onnxruntime's error in a `tern.toml`.
+const MAX_QUOTED: usize = 60;
 /// Rows of a call while judging.
 const BATCH: usize = 100;
 /// Folders of golden vectors begin with this.
@@ -76,7 +78,7 @@ pub(super) async fn run(order: &args::Check, itself: Option<&Itself>, printer: &
     let (ours, judged) = tried.answers.split_at(asked.golden.len());
     printer.progress("asking onnxruntime");
     let oracle = match order.no_onnxruntime {
-        true => Oracle::Absent("it was not asked".into()),
+        true => Oracle::Unasked,
         false => oracle::ask(&order.python, &place.model, &asked.golden).await?,
     };
     printer.progress("");
@@ -124,6 +126,7 @@ impl Place {
     fn of(order: &args::Check) -> anyhow::Result<Self> {
         let model =
             fs::canonicalize(&order.model).with_context(|| format!("there is no file {}", order.model.display()))?;
+        ensure!(!model.is_dir(), "{} is a folder: name the .onnx file in it", order.model.display());
         let file = order.model.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         ensure!(
             is_plain_path(&file),
@@ -341,7 +344,7 @@ pub(super) struct Answers {
     /// Who gave them.
     pub by: String,
     pub is_independent: bool,
-    /// Why nobody else did.
+    /// Why nobody else did, and what to do about it.
     pub why: Option<String>,
     /// How far the engine's lie off.
     pub agreement: golden::Agreement,
@@ -351,16 +354,20 @@ impl Answers {
     fn of(oracle: Oracle, ours: &[Vec<Tensor>], tolerance: (f64, f64)) -> anyhow::Result<Self> {
         let tolerance = Tolerance::new(tolerance.0, tolerance.1);
         let tolerance = tolerance.context("a tolerance is a finite number that is not negative")?;
-        let own = |why: String| Self {
+        let own = |why: String, how: &str| Self {
             outputs: ours.to_vec(),
-            by: format!("the engine itself, unchecked ({why})"),
+            by: format!("the engine itself, unchecked ({})", why.chars().take(MAX_QUOTED).collect::<String>()),
             is_independent: false,
-            why: Some(why),
+            why: Some(format!("({why}){how}")),
             agreement: golden::Agreement::default(),
         };
         let (theirs, version) = match oracle {
-            Oracle::Absent(why) => return Ok(own(why)),
-            Oracle::Failed(why) => return Ok(own(format!("onnxruntime fails: {why}"))),
+            Oracle::Unasked => return Ok(own("onnxruntime was not asked".into(), "")),
+            Oracle::Absent(why) => return Ok(own(why, advice::WITHOUT_ONNXRUNTIME)),
+            Oracle::Failed(why) => {
+                let how = advice::on_failure(&why);
+                return Ok(own(format!("onnxruntime fails: {why}"), how));
+            }
             Oracle::Answers(theirs, version) => (theirs, version),
         };
         let mut agreement = golden::Agreement::default();

@@ -79,7 +79,8 @@ pub(in crate::cli) struct Check {
     /// The model file
     #[arg(value_name = "MODEL.onnx")]
     pub model: PathBuf,
-    /// Rows that the model is meant for: CSV with a header, or Parquet where Python has pandas
+    /// Rows that the model is meant for: CSV with a header, or Parquet where Python has pandas; columns of a wide input go by
+    /// position, in training order, single-column inputs by name
     #[arg(long, value_name = "FILE")]
     pub reference: Option<PathBuf>,
     /// The reference's column that holds the right answer

@@ -58,6 +58,7 @@ impl Folder {
 
 /// The models in `top` and below it, by their paths.
 pub(super) fn below(top: &Path) -> anyhow::Result<Vec<Folder>> {
+    ensure!(!top.is_file(), "{} is a file: name the folder that it is in", top.display());
     let mut found = Vec::new();
     let mut open = vec![top.to_owned()];
     let mut seen = 0;

@@ -40,6 +40,20 @@ pub(super) fn on_type(dtype: &str) -> &'static str {
     }
 }
 
+/// What to do where nobody but the engine answers.
+pub(super) const WITHOUT_ONNXRUNTIME: &str =
+    ": install onnxruntime beside python3, or name a Python that has it with --python";
+
+/// What to do about an error of onnxruntime's, where that is known.
+pub(super) fn on_failure(error: &str) -> &'static str {
+    // It takes the texts' locale from the system, where the engine has its own.
+    if error.contains("construct locale") {
+        ": generate the locale en_US.UTF-8 on this machine (locale-gen en_US.UTF-8, or apt-get install locales-all)"
+    } else {
+        ""
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,6 +23,8 @@ const MAX_SAID: u64 = 256 << 20;
 pub(super) enum Oracle {
     /// Its answers, a list of outputs a case, and its version.
     Answers(Vec<Vec<Tensor>>, String),
+    /// It was not to be asked.
+    Unasked,
     /// It is not there, and why.
     Absent(String),
     /// It is there and has no answer.

@@ -118,7 +118,7 @@ fn warnings(
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(why) = &answers.why {
-        warnings.push(format!("golden vectors are the engine's own answers, which checks nothing ({why}): install onnxruntime beside python3, or name a Python that has it with --python"));
+        warnings.push(format!("golden vectors are the engine's own answers, which checks nothing {why}"));
     }
     if bound.is_none() {
         warnings.push(
@@ -144,7 +144,7 @@ fn warnings(
                     .into(),
             ),
             Some(Quality { unanswered, .. }) if !unanswered.is_empty() => warnings.push(format!(
-                "labels that the model answers to no row: {}; are they written as its classes are?",
+                "labels that the model answers to no row: {}; are they written as its classes are, or do the columns stand in another order?",
                 unanswered.join(", ")
             )),
             _ => {}

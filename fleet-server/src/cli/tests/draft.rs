@@ -166,6 +166,27 @@ fn onnxruntimes_answers_become_the_expected_ones() {
 }
 
 #[test]
+fn what_onnxruntime_says_is_cut_short_in_the_draft() {
+    let desk = Desk::new();
+    let told = desk.check(&desk.python(&json!({ "failed": "no ".repeat(200) }).to_string()), &[]);
+    assert!(told.err.contains(&"no ".repeat(200)), "{}", told.err);
+    let drafted = fs::read_to_string(desk.path("tern.toml")).unwrap();
+    assert!(drafted.contains("onnxruntime fails: no ") && drafted.lines().all(|line| line.len() < 140), "{drafted}");
+    let unasked = desk.check(NO_PYTHON, &["--force", "--no-onnxruntime"]);
+    assert!(unasked.err.contains("checks nothing (onnxruntime was not asked)\n"), "{}", unasked.err);
+}
+
+#[test]
+fn folders_are_told_from_models() {
+    let desk = Desk::new();
+    let folder = desk.0.path().to_str().unwrap();
+    let refused = tern(Environment::default(), "", &["model", "check", folder]);
+    assert!(refused.refused().contains("is a folder: name the .onnx file in it"), "{}", refused.err);
+    let refused = tern(Environment::default(), "", &["model", "test", desk.path("relu.onnx").to_str().unwrap()]);
+    assert!(refused.refused().contains("relu.onnx is a file: name the folder that it is in"), "{}", refused.err);
+}
+
+#[test]
 fn an_engine_that_disagrees_is_told_and_nothing_is_written() {
     let desk = Desk::new();
     let (reference, python) = (desk.file("rows.csv", plain_rows().as_bytes()), desk.python(&answers(0.5)));
@@ -178,8 +199,9 @@ fn an_engine_that_disagrees_is_told_and_nothing_is_written() {
 #[test]
 fn a_python_that_has_no_answer_is_told_by_its_words() {
     for (said, code, words) in [
-        (r#"{"missing":"No module named 'onnxruntime'"}"#, 0, "No module named 'onnxruntime'"),
-        (r#"{"failed":"Fail: no kernel"}"#, 0, "onnxruntime fails: Fail: no kernel"),
+        (r#"{"missing":"No module named 'onnxruntime'"}"#, 0, "No module named 'onnxruntime'): install onnxruntime"),
+        (r#"{"failed":"Fail: no kernel"}"#, 0, "(onnxruntime fails: Fail: no kernel)\n"),
+        (r#"{"failed":"Failed to construct locale with name:en_US.UTF-8"}"#, 0, "): generate the locale en_US.UTF-8"),
         (r#"{"answers":[],"version":"1"}"#, 1, "Python answered 0 of 16 cases"),
         ("hello", 1, "what Python said"),
     ] {
@@ -187,6 +209,12 @@ fn a_python_that_has_no_answer_is_told_by_its_words() {
         let outcome = desk.check(&desk.python(said), &[]);
         assert!(outcome.code == code && outcome.err.contains(words), "{said}: {}", outcome.err);
         assert_eq!(desk.written(), code == 0, "{said}");
+        assert_eq!(
+            outcome.err.contains("install onnxruntime"),
+            said.contains("onnxruntime'"),
+            "{said}: {}",
+            outcome.err
+        );
     }
 }
 

@@ -20,7 +20,10 @@ pub(super) fn resize(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let is_symmetric = node.get_attr_opt::<&str>("coordinate_transformation_mode")? == Some("half_pixel_symmetric");
     let is_nearest = node.get_attr_opt::<&str>("mode")?.is_none_or(|mode| mode == "nearest");
     // Which of two pixels is nearest hangs there on the last bit of sums whose order is onnxruntime's own.
-    ensure!(!is_symmetric || !is_nearest, "Resize to the nearest pixel with half_pixel_symmetric is not supported");
+    ensure!(
+        !is_symmetric || !is_nearest,
+        "Resize to the nearest pixel with half_pixel_symmetric is not supported: export it with half_pixel"
+    );
     if !(11..OPSET).contains(&context.onnx_operator_set_version) {
         return aligned(context, node);
     }

@@ -1,5 +1,7 @@
 //! `tern decay` on made-up rows: what it prints is what it promises, quiet where nothing is wrong, loud where it is.
 
+mod devices;
+mod labels;
 mod reports;
 
 use std::fmt::Write as _;
@@ -33,6 +35,22 @@ fn hourly(seed: u64, from: i64, days: i64, change: impl Fn(i64, f64) -> Option<S
         let state = if noise.normal() > 0.5 { "on" } else { "off" };
         if let Some(cell) = change(hour, value) {
             writeln!(text, "{at},{cell},{state}").unwrap();
+        }
+    }
+    text
+}
+
+/// Rows of so many devices whose weather is common; `bias` by device and day.
+fn fleet(seed: u64, devices: usize, from: i64, days: i64, bias: impl Fn(usize, i64) -> f64) -> String {
+    let mut noise = Noise(seed);
+    let mut text = String::from("device,time,t\n");
+    let mut weather = 0.0;
+    for hour in from * 24..(from + days) * 24 {
+        weather = 0.9 * weather + 0.44 * noise.normal();
+        let at = jiff::Timestamp::from_second(1_609_459_200 + hour * 3_600).unwrap();
+        for device in 0..devices {
+            let value = weather + 0.3 * noise.normal() + bias(device, hour / 24);
+            writeln!(text, "d{device},{at},{value:.3}").unwrap();
         }
     }
     text
@@ -187,200 +205,6 @@ fn rows_without_times_are_taken_as_stated() {
         "50 rows are no window"
     );
     assert_eq!((&alarms[0]["window"], &alarms[0]["start"]), (&json!(1), &Value::Null));
-}
-
-#[test]
-fn labels_tell_a_broken_model() {
-    let rows = |seed, count: usize, errors: usize| {
-        let mut noise = Noise(seed);
-        let mut text = String::from("x,label,prediction,confidence\n");
-        for i in 0..count {
-            let (sure, draw) = (i % 2 == 0, noise.normal());
-            let wrong = draw > if sure { 2.0 } else { 1.0 } || (errors > 0 && i % errors == 0);
-            let label = if i % 10 == 9 {
-                ""
-            } else if wrong {
-                "1.0"
-            } else {
-                "2"
-            };
-            writeln!(text, "{:.4},{label},2.0,{}", noise.normal(), if sure { 0.95 } else { 0.7 }).unwrap();
-        }
-        text
-    };
-    let columns =
-        "--label-column label --prediction-column prediction --confidence-column confidence --window rows:200";
-    let bench = Bench::new(&[
-        ("ref.csv", &rows(11, 20_000, 0)),
-        ("live.csv", &rows(12, 8_000, 0)),
-        ("broken.csv", &rows(13, 8_000, 5)),
-    ]);
-    let run = |stream| lines(&bench.decay(&format!("replay --reference ref.csv --stream {stream} {columns} --json"))).0;
-    assert_eq!(run("live.csv"), Vec::<Value>::new());
-    let alarms = run("broken.csv");
-    let first = |kind: &str| alarms.iter().find(|alarm| alarm["kind"] == kind).unwrap().clone();
-    let calibration = first("calibration");
-    assert!(calibration["window"].as_u64().unwrap() <= 3 && calibration["feature"].is_null(), "{calibration}");
-    assert_eq!(
-        (&calibration["severity"], &calibration["score"]),
-        (&json!("critical"), &json!("errors-by-confidence+"))
-    );
-    assert_eq!(first("slo")["severity"], "alarm");
-}
-
-#[test]
-fn labels_that_are_no_class_are_refused_and_the_error_rate_is_told() {
-    let rows = |names: [&str; 2]| {
-        let row = |i: usize| format!("{},{},{}\n", i * 37 % 101, names[i % 2], usize::from(i.is_multiple_of(10)));
-        format!("x,y,pred\n{}", (0..2_000).map(row).collect::<String>())
-    };
-    let bench = Bench::new(&[("words.csv", &rows(["dry", "wet"])), ("good.csv", &rows(["0", "1"]))]);
-    let fit =
-        |file| bench.decay(&format!("fit --reference {file} --label-column y --prediction-column pred -o p.json"));
-    let words = fit("words.csv");
-    assert!(words.refused().contains("words.csv: no label is the model's answer to any row"), "{}", words.err);
-    assert!(words.err.contains("labels dry, wet, answers 0, 1: write labels as the model's classes"), "{}", words.err);
-    assert!(bench.read("p.json").is_none());
-    let good = fit("good.csv");
-    assert!(good.out.contains("error rate 60.00 %: 1200 of 2000 labelled rows"), "{}{}", good.out, good.err);
-}
-
-#[test]
-fn errors_alone_are_held_to_the_objective_and_rows_without_confidences_are_not_unsure_ones() {
-    let rows = |seed, count: usize, chance: f64, sure: &str| {
-        let mut noise = Noise(seed);
-        (0..count).fold("x,label,prediction,confidence\n".to_owned(), |mut text, i| {
-            let label = if noise.normal() > chance { "1" } else { "2" };
-            let sure = if sure.is_empty() { format!("{}", 0.5 + 0.1 * (i % 5) as f64) } else { sure.into() };
-            writeln!(text, "{:.4},{label},2,{sure}", noise.normal()).unwrap();
-            text
-        })
-    };
-    // One in ten beyond 1.28 deviations, one in five beyond .84.
-    let bench = Bench::new(&[
-        ("ref.csv", &rows(11, 20_000, 1.28, "")),
-        ("unsure.csv", &rows(11, 20_000, 1.28, "NaN")),
-        ("live.csv", &rows(12, 20_000, 1.28, "")),
-        ("broken.csv", &rows(13, 8_000, 0.84, "")),
-    ]);
-    let labels = "--label-column label --prediction-column prediction";
-    let fit = |reference: &str, more: &str| {
-        let line = format!("fit --reference {reference} {labels}{more} --window rows:200 -o p.json");
-        assert_eq!(bench.decay(&line).code, 0);
-        serde_json::from_slice::<Value>(&bench.read("p.json").unwrap()).unwrap()
-    };
-    let run = |stream: &str, columns: &str| {
-        let outcome = bench.decay(&format!("replay --profile p.json --stream {stream} {columns} --json"));
-        (lines(&outcome).0, outcome.err)
-    };
-    let kinds = |alarms: &[Value]| -> Vec<String> {
-        let mut kinds: Vec<_> = alarms.iter().map(|alarm| alarm["kind"].as_str().unwrap().to_owned()).collect();
-        kinds.sort();
-        kinds.dedup();
-        kinds
-    };
-    for (reference, more) in [("ref.csv", " --ignore confidence"), ("unsure.csv", " --confidence-column confidence")] {
-        let profile = fit(reference, more);
-        assert!(profile["confidence"].is_null() && profile["objective"].as_f64().is_some_and(|o| o > 0.1 && o < 0.16));
-        let columns = format!("{labels} --ignore confidence");
-        let (alarms, told) = run("broken.csv", &columns);
-        assert_eq!((kinds(&alarms), &alarms[0]["score"]), (vec!["slo".to_owned()], &json!("errors+")));
-        assert!(alarms[0]["window"].as_u64().unwrap() <= 3, "{}", alarms[0]);
-        assert!(told.contains("held to the objective alone"), "{told}");
-        assert_eq!(run("live.csv", &columns).0, Vec::<Value>::new());
-    }
-    // A profile of confidences, a stream whose column of them is not named: no row of it is an unsure one.
-    fit("ref.csv", " --confidence-column confidence");
-    assert_eq!(run("live.csv", "--ignore label,prediction,confidence").0, Vec::<Value>::new());
-    assert_eq!(run("live.csv", &format!("{labels} --ignore confidence")).0, Vec::<Value>::new());
-    assert_eq!(kinds(&run("broken.csv", &format!("{labels} --ignore confidence")).0), ["slo"]);
-    let all = run("broken.csv", &format!("{labels} --confidence-column confidence")).0;
-    assert_eq!(kinds(&all), ["calibration", "slo"]);
-}
-
-/// Rows of so many devices whose weather is common; `bias` by device and day.
-fn fleet(seed: u64, devices: usize, from: i64, days: i64, bias: impl Fn(usize, i64) -> f64) -> String {
-    let mut noise = Noise(seed);
-    let mut text = String::from("device,time,t\n");
-    let mut weather = 0.0;
-    for hour in from * 24..(from + days) * 24 {
-        weather = 0.9 * weather + 0.44 * noise.normal();
-        let at = jiff::Timestamp::from_second(1_609_459_200 + hour * 3_600).unwrap();
-        for device in 0..devices {
-            let value = weather + 0.3 * noise.normal() + bias(device, hour / 24);
-            writeln!(text, "d{device},{at},{value:.3}").unwrap();
-        }
-    }
-    text
-}
-
-#[test]
-fn a_cohort_tells_one_bad_sensor_from_weather_and_from_all() {
-    let reference = fleet(14, 10, 0, 240, |_, _| 0.0);
-    let one = fleet(15, 10, 365, 60, |device, day| if device == 3 && day >= 395 { 2.0 } else { 0.0 });
-    let all = fleet(16, 10, 365, 60, |_, day| if day >= 395 { 6.0 } else { 0.0 });
-    let few = fleet(17, 7, 365, 12, |_, _| 0.0);
-    let bench = Bench::new(&[("ref.csv", &reference), ("one.csv", &one), ("all.csv", &all), ("few.csv", &few)]);
-    let run = |stream| {
-        bench.decay(&format!(
-            "replay --reference ref.csv --stream {stream} --time-column time --device-column device --cohort --json"
-        ))
-    };
-    let (alarms, summary) = lines(&run("one.csv"));
-    assert_eq!(summary["windows"], 600);
-    let asking: Vec<_> = alarms.iter().filter(|alarm| alarm["severity"] != "notice").collect();
-    assert!(!asking.is_empty() && asking.iter().all(|alarm| alarm["device"] == "d3"), "{alarms:?}");
-    assert_eq!(asking[0]["kind"], "concurrent");
-    assert!((30..45).contains(&asking[0]["window"].as_u64().unwrap()), "{alarms:?}");
-
-    let (alarms, _) = lines(&run("all.csv"));
-    let pooled = alarms.iter().find(|alarm| alarm["kind"] == "pooled").unwrap();
-    assert!(pooled["device"].is_null() && (30..40).contains(&pooled["window"].as_u64().unwrap()), "{alarms:?}");
-    assert!(alarms.iter().all(|alarm| alarm["kind"] != "concurrent"), "{alarms:?}");
-
-    let outcome = run("few.csv");
-    assert_eq!(outcome.err.matches("7 devices are no cohort").count(), 1, "{}", outcome.err);
-}
-
-/// Places whose seasons swing by more or less lie apart for months, and are no worse for it; a third of a deviation is.
-#[test]
-fn a_cohort_is_quiet_through_seasons_that_differ_and_tells_a_small_bias() {
-    let season = |device: usize, day: i64| {
-        let swing = 4.0 + 0.2 * device as f64;
-        0.2 * device as f64 + swing * (std::f64::consts::TAU * day as f64 / 365.25).sin()
-    };
-    let reference = fleet(14, 10, 0, 240, season);
-    let live =
-        fleet(15, 10, 365, 300, |device, day| season(device, day) + if device == 3 && day >= 565 { 1.0 } else { 0.0 });
-    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &live)]);
-    let line = "replay --reference ref.csv --stream live.csv --time-column time --device-column device --cohort --json";
-    let (alarms, summary) = lines(&bench.decay(line));
-    assert_eq!(summary["windows"], 3_000);
-    let asking: Vec<_> = alarms.iter().filter(|alarm| alarm["severity"] != "notice").collect();
-    assert!(!asking.is_empty() && asking.iter().all(|alarm| alarm["device"] == "d3"), "{asking:?}");
-    assert!((200..206).contains(&asking[0]["window"].as_u64().unwrap()), "{asking:?}");
-}
-
-#[test]
-fn devices_have_profiles_of_their_own_in_a_folder() {
-    let stream = fleet(18, 2, 0, 10, |device, _| 5.0 * device as f64);
-    let one = fleet(19, 1, 0, 80, |_, _| 0.0).replace("d0", "x");
-    let other = fleet(20, 1, 0, 80, |_, _| 5.0).replace("d0", "x");
-    let bench = Bench::new(&[("d0.csv", &one), ("d1.csv", &other), ("live.csv", &stream)]);
-    fs::create_dir(bench.folder.path().join("set.d")).unwrap();
-    let fit = |device: &str| {
-        bench.decay(&format!("fit --reference {device}.csv --time-column time --ignore device -o set.d/{device}.json"))
-    };
-    assert_eq!(fit("d0").code, 0);
-    let line = "replay --profile set.d --stream live.csv --time-column time --device-column device --json";
-    assert!(bench.decay(line).err.contains("there is no profile"));
-    assert_eq!(fit("d1").code, 0);
-    let (alarms, summary) = lines(&bench.decay(line));
-    assert_eq!((alarms.len(), &summary["windows"]), (0, &json!(20)), "{alarms:?}");
-    let nothing = bench.decay(&format!("{line} --ignore t"));
-    assert!(nothing.refused().contains("--ignore leaves out all"), "{}", nothing.err);
-    let without = bench.decay("replay --profile set.d --stream live.csv --time-column time --json");
-    assert!(without.err.contains("--device-column"), "{}", without.err);
 }
 
 #[test]
@@ -594,23 +418,4 @@ fn times_and_numbers_with_a_slip_are_no_categories() {
     assert!(!stated.err.contains("is no number"), "{}", stated.err);
     assert_eq!(fit("good.csv --ignore time").code, 0);
     assert_eq!(fit("twice.csv --time-column time --ignore sent").code, 0);
-}
-
-#[test]
-fn devices_whose_profiles_do_not_go_together_are_refused() {
-    let reference = fleet(27, 1, 0, 80, |_, _| 0.0);
-    let stream = fleet(28, 2, 80, 3, |_, _| 0.0);
-    let escaping = stream.replace("d1,", "../d1,");
-    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &stream), ("escaping.csv", &escaping)]);
-    fs::create_dir(bench.folder.path().join("set.d")).unwrap();
-    for (device, more) in [("d0", ""), ("d1", " --arl 500")] {
-        let line = format!("fit --reference ref.csv --time-column time --ignore device -o set.d/{device}.json{more}");
-        assert_eq!(bench.decay(&line).code, 0);
-    }
-    for (stream, reason) in
-        [("live.csv", "another window, offset or rate"), ("escaping.csv", "\"../d1\" cannot name a file")]
-    {
-        let line = format!("replay --profile set.d --stream {stream} --time-column time --device-column device --json");
-        assert!(bench.decay(&line).refused().contains(reason), "{reason}");
-    }
 }

@@ -131,9 +131,14 @@ fn values_that_an_operator_has_no_answer_for_are_the_callers() {
     let elements = model(DataType::Int64, elements, vec![("w", tensor(&[1, 4], vec![1i64; 4]))]);
     let quotient =
         model(DataType::Int64, vec![node("Div", &["w", "x"], &["y"])], vec![("w", tensor(&[1, 4], vec![9i64; 4]))]);
-    for (proto, operator, good, bad) in
-        [(pick, "Gather_node", 1, 1 << 40), (elements, "GatherElements_node", 0, 7), (quotient, "Div_node", 3, 0)]
-    {
+    let rest =
+        model(DataType::Int64, vec![node("Mod", &["w", "x"], &["y"])], vec![("w", tensor(&[1, 4], vec![9i64; 4]))]);
+    for (proto, operator, good, bad) in [
+        (pick, "Gather_node", 1, 1 << 40),
+        (elements, "GatherElements_node", 0, 7),
+        (quotient, "Div_node", 3, 0),
+        (rest, "Mod_node", 3, 0),
+    ] {
         let model = load(&proto).unwrap();
         let row = |number: i64| [tensor(&[1, 4], vec![number; 4])];
         match model.run(&row(bad)) {

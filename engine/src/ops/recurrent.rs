@@ -11,7 +11,7 @@ mod weights;
 use super::kernel::{Built, Fact, Kernel, expect, place, values};
 use activation::Activation;
 use pass::Pass;
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
@@ -245,10 +245,10 @@ impl Kernel for Recurrent {
 
 impl Recurrent {
     /// The input with the steps outermost.
-    fn steps_first(&self, x: &[f32], sizes: &Sizes) -> Vec<f32> {
+    fn steps_first<'x>(&self, x: &'x [f32], sizes: &Sizes) -> Cow<'x, [f32]> {
         let Sizes { steps, batch, values, .. } = *sizes;
         if !self.is_batch_first {
-            return x.to_vec();
+            return Cow::Borrowed(x);
         }
         let rows = (0..steps).flat_map(|step| (0..batch).map(move |row| (row * steps + step) * values));
         rows.flat_map(|at| x[at..at + values].iter().copied()).collect()

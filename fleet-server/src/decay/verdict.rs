@@ -281,6 +281,9 @@ pub fn on_answers(watch: &Watch, judge: &Judge) -> Vec<Verdict> {
 
 /// The verdict on inferences that failed. It asks for no device that is active: where none answers, none is.
 pub fn on_calls(watch: &Watch, judge: &Judge) -> Option<Verdict> {
+    if watch.devices.values().all(|device| device.calls.marks.is_empty()) {
+        return None;
+    }
     let scene = Scene::of(watch, judge);
     let marks = scene.devices.iter().flat_map(|(name, device, _)| device.calls.marks.iter().map(|mark| (*name, mark)));
     let signs: Vec<_> =

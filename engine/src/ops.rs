@@ -19,6 +19,7 @@ mod encode;
 mod equal;
 mod farthest;
 mod found;
+mod fourier;
 mod gemm;
 mod grid_sample;
 mod images;
@@ -134,6 +135,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("ConstantOfShape", picks::constant_of_shape);
     register.insert("ConvTranspose", transposed::conv);
     register.insert("CumSum", cumsum::running);
+    register.insert("DFT", fourier::discrete);
     operator!(register, "DeformConv", images::deform_conv);
     register.insert("DequantizeLinear", dequantize::linear);
     operator!(register, "Det", matrices::det);
@@ -179,6 +181,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("RoiAlign", images::roi_align);
     register.insert("Round", elements::round);
     register.insert("Sigmoid", elements::sigmoid);
+    register.insert("STFT", fourier::short_time);
     register.insert("ScatterND", indices::scatter_nd);
     register.insert("Slice", slice::slice);
     operator!(register, "SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy);

@@ -8,6 +8,7 @@ mod fused;
 mod halves;
 mod norms;
 mod quantised;
+mod scans;
 mod texts;
 mod widened;
 
@@ -19,6 +20,7 @@ use fused::fused;
 use halves::halves;
 use norms::norms;
 use quantised::quantised;
+use scans::scans;
 use std::collections::HashSet;
 use texts::texts;
 use tract_onnx::pb::{
@@ -59,6 +61,7 @@ fn each(proto: &mut ModelProto) {
         widened(graph, opset, fresh);
         texts(graph);
         distances(graph);
+        scans(graph, fresh);
         norms(graph, fresh);
         fused(graph, opset, fresh);
         quantised(graph, opset, fresh);

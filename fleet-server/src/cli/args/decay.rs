@@ -55,7 +55,7 @@ pub(in crate::cli) struct Plot {
     #[command(flatten)]
     pub against: Against,
     /// Only this feature [default: all]
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", value_parser = column)]
     pub feature: Option<String>,
     /// Where to write the picture
     #[arg(short = 'o', long = "out", value_name = "FILE.svg")]
@@ -84,25 +84,25 @@ pub(in crate::cli) struct Against {
 #[derive(Debug, Clone, Default, Args)]
 pub(in crate::cli) struct Columns {
     /// The column of times; without it rows are taken to be independent, as you state
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", value_parser = column)]
     pub time_column: Option<String>,
     /// The column that names the device of a row, where there are several
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", value_parser = column)]
     pub device_column: Option<String>,
     /// Columns of categories that look like numbers or times
-    #[arg(long, value_name = "COLUMN,...", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMN,...", value_parser = column, value_delimiter = ',')]
     pub categorical: Vec<String>,
     /// Columns to leave out, also of what a profile watches
-    #[arg(long, value_name = "COLUMN,...", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMN,...", value_parser = column, value_delimiter = ',')]
     pub ignore: Vec<String>,
     /// The column of right answers, empty where none came; with --prediction-column
-    #[arg(long, value_name = "COLUMN", requires = "prediction_column")]
+    #[arg(long, value_name = "COLUMN", value_parser = column, requires = "prediction_column")]
     pub label_column: Option<String>,
     /// The column of the model's answers
-    #[arg(long, value_name = "COLUMN", requires = "label_column")]
+    #[arg(long, value_name = "COLUMN", value_parser = column, requires = "label_column")]
     pub prediction_column: Option<String>,
     /// The column of the model's confidences
-    #[arg(long, value_name = "COLUMN", requires = "label_column")]
+    #[arg(long, value_name = "COLUMN", value_parser = column, requires = "label_column")]
     pub confidence_column: Option<String>,
 }
 
@@ -136,6 +136,11 @@ impl fmt::Display for Span {
             Self::Rows(rows) => write!(f, "rows:{rows}"),
         }
     }
+}
+
+/// A column's name, as the header's are read: without the spaces around it.
+fn column(text: &str) -> Result<String, String> {
+    Ok(text.trim().to_owned())
 }
 
 fn span(text: &str) -> Result<Span, String> {

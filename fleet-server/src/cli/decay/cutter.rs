@@ -3,7 +3,7 @@
 //! Rows that should be there by the reference's own rate and are not count as missing in the window that lacks them. Before
 //! the first row and after the last nothing is missing. Whole days without a row are missing in the day that follows.
 
-use anyhow::{anyhow, ensure};
+use anyhow::{anyhow, bail};
 use tern_stats::{
     calendar::Calendar,
     cells::Edges,
@@ -93,9 +93,12 @@ pub(super) fn compare(table: &Table, roles: &Roles, answer: &Answer, matches: &m
 
 /// Checks that a device's rows come in time order.
 pub(super) fn order(table: &Table, roles: &Roles, last: Option<f64>, time: f64) -> anyhow::Result<()> {
-    let is_ordered = last.is_none_or(|last| last <= time);
-    ensure!(is_ordered, table.at(roles.time.unwrap_or(0), "the time is before that of the row above: sort the rows"));
-    Ok(())
+    if last.is_none_or(|last| last <= time) {
+        return Ok(());
+    }
+    let advice = if roles.device.is_none() { ", or name the column of their devices by --device-column" } else { "" };
+    let told = format!("the time is before that of the row above: sort the rows{advice}");
+    bail!(table.at(roles.time.unwrap_or(0), &told));
 }
 
 /// Which column of a file each feature is in.
@@ -111,7 +114,7 @@ impl Layout {
     pub(super) fn of<'a>(table: &Table, specs: impl Iterator<Item = (&'a str, &'a Kind)>) -> anyhow::Result<Self> {
         let column = |(name, kind): (&str, &Kind)| {
             let column =
-                table.column(name).map_err(|error| anyhow!("{error}, or leave it out with --ignore {name}"))?;
+                table.column(name).map_err(|error| anyhow!("{error}: add it, or leave it out by --ignore {name}"))?;
             Ok((column, matches!(kind, Kind::Numeric(_))))
         };
         Ok(Self { columns: specs.map(column).collect::<anyhow::Result<_>>()?, odd: None })

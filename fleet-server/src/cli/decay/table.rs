@@ -3,17 +3,20 @@
 //! Only one row is in memory at a time, and no row may be longer than [`MAX_ROW`].
 
 use std::{
-    collections::HashSet,
-    fs::File,
+    collections::{HashSet, VecDeque},
+    fs::{self, File},
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail, ensure};
-use csv::{ByteRecord, ReaderBuilder, Trim};
+use csv::{ByteRecord, ErrorKind, ReaderBuilder, Trim};
 use jiff::{Timestamp, civil, tz::TimeZone};
 
-use crate::cli::{args::decay::Columns, draft};
+use crate::{
+    cli::{args::decay::Columns, draft},
+    wording::count,
+};
 
 /// How large a row may be, and what separates its cells.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +31,10 @@ pub(in crate::cli) struct Form {
 
 /// A thousand columns of as many digits as a number can have are a tenth of such a row.
 const PLAIN: Form = Form { row: 1 << 20, columns: 10_000, is_any_mark: false };
+/// What separates columns in files that are no CSV of commas.
+const OTHER_MARKS: [char; 3] = [';', '\t', '|'];
+/// Most columns that a refusal names.
+const MAX_NAMED: usize = 10;
 /// What a Parquet file begins with.
 const PARQUET: &[u8] = b"PAR1";
 
@@ -38,6 +45,42 @@ struct Bounded {
     mark: u8,
     left: usize,
     place: Place,
+    lines: Lines,
+}
+
+/// In which line a row begins, whatever ends the lines. The parser counts line feeds alone, and from the end of the row before: of
+/// lines that end as Windows has them it is one too low, and behind an empty line as well.
+#[derive(Debug)]
+struct Lines {
+    bytes: u64,
+    line: u64,
+    last: u8,
+    /// First byte and number of the lines outside quotes that are not empty, from the row that was asked for last.
+    begins: VecDeque<(u64, u64)>,
+}
+
+impl Lines {
+    fn new() -> Self {
+        Self { bytes: 0, line: 1, last: b'\n', begins: VecDeque::new() }
+    }
+
+    fn take(&mut self, byte: u8, is_quoted: bool) {
+        match (self.last, byte) {
+            (b'\r', b'\n') => {}
+            (_, b'\n' | b'\r') => self.line += 1,
+            (b'\n' | b'\r', _) if !is_quoted => self.begins.push_back((self.bytes, self.line)),
+            _ => {}
+        }
+        (self.bytes, self.last) = (self.bytes + 1, byte);
+    }
+
+    /// The line of the row whose first byte is at `at`, or after it behind line ends.
+    fn of(&mut self, at: u64) -> Option<u64> {
+        while self.begins.front().is_some_and(|(begin, _)| *begin < at) {
+            self.begins.pop_front();
+        }
+        self.begins.front().map(|(_, line)| *line)
+    }
 }
 
 /// Where in a row of CSV the bytes that were read end.
@@ -75,7 +118,10 @@ impl Read for Bounded {
         if read == 0 && self.place == Place::Quoted {
             return Err(io::Error::other("the file ends within quotes: close the one that is left open"));
         }
-        self.place = buffer[..read].iter().fold(self.place, |place, byte| place.after(*byte, self.mark));
+        for byte in &buffer[..read] {
+            self.lines.take(*byte, self.place == Place::Quoted);
+            self.place = self.place.after(*byte, self.mark);
+        }
         self.left -= read;
         Ok(read)
     }
@@ -91,8 +137,14 @@ pub(in crate::cli) struct Table {
 }
 
 impl Table {
-    /// Opens a file of commas and reads its header.
+    /// Opens a file of commas and reads its header. What can be read only once, such as a pipe, is refused before it is.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let found = fs::metadata(path).with_context(|| format!("opening {}", path.display()))?;
+        ensure!(
+            found.is_file(),
+            "{} is no file: rows are read more than once, so write them to one first",
+            path.display()
+        );
         Self::of(path, PLAIN)
     }
 
@@ -108,7 +160,7 @@ impl Table {
         );
         let header = String::from_utf8_lossy(begin.split(|byte| *byte == b'\n').next().unwrap_or_default());
         let mark = if form.is_any_mark { draft::table::mark(&header) as u8 } else { b',' };
-        let bounded = Bounded { file, form, mark, left: form.row, place: Place::Begin };
+        let bounded = Bounded { file, form, mark, left: form.row, place: Place::Begin, lines: Lines::new() };
         let reader = ReaderBuilder::new().trim(Trim::All).delimiter(mark).from_reader(bounded);
         let mut table = Self { path: path.into(), reader, names: Vec::new(), record: ByteRecord::new(), line: 1 };
         table.names = table.header().with_context(|| table.place())?;
@@ -117,10 +169,19 @@ impl Table {
 
     fn header(&mut self) -> anyhow::Result<Vec<String>> {
         let most = self.reader.get_ref().form.columns;
-        let header = self.reader.headers().context("reading the header")?;
+        let header = self.reader.byte_headers().context("reading the header")?;
         ensure!(!header.is_empty(), "the file is empty: its first line names the columns");
         ensure!(header.len() <= most, "{} columns are over the limit of {most}", header.len());
-        let names: Vec<String> = header.iter().map(str::to_owned).collect();
+        // UTF-16 has a zero in each letter of a name.
+        let text = |name: &[u8]| String::from_utf8(name.to_vec()).ok().filter(|name| !name.contains('\0'));
+        let names: Option<Vec<String>> = header.iter().map(text).collect();
+        let names = names.context("the header is not UTF-8: save the file as UTF-8")?;
+        if let [name] = &names[..] {
+            ensure!(
+                !name.contains(OTHER_MARKS),
+                "the header names one column, {name:?}: separate columns by commas, and write 1.5 for one and a half"
+            );
+        }
         let mut known = HashSet::new();
         for (at, name) in names.iter().enumerate() {
             ensure!(!name.is_empty(), "column {} has no name", at + 1);
@@ -148,22 +209,45 @@ impl Table {
     pub(in crate::cli) fn next(&mut self) -> anyhow::Result<bool> {
         let bounded = self.reader.get_mut();
         bounded.left = bounded.form.row;
-        let more = self.reader.read_byte_record(&mut self.record);
-        let more = more.with_context(|| format!("{}: after line {}", self.place(), self.line))?;
-        self.line = self.record.position().map_or(self.line, csv::Position::line);
+        let more = match self.reader.read_byte_record(&mut self.record) {
+            Ok(more) => more,
+            Err(error) => {
+                let reason = self.reason(error);
+                bail!("{}: {reason}", self.place());
+            }
+        };
+        if let Some(at) = self.record.position().filter(|_| more).map(csv::Position::byte) {
+            self.line = self.reader.get_mut().lines.of(at).unwrap_or(self.line);
+        }
         Ok(more)
+    }
+
+    /// What is wrong with a row that could not be read, and in which line.
+    fn reason(&mut self, error: csv::Error) -> String {
+        if let ErrorKind::UnequalLengths { pos: Some(at), expected_len, len } = error.kind() {
+            let line = self.reader.get_mut().lines.of(at.byte()).unwrap_or(self.line);
+            return format!(
+                "line {line}: {}, but the header names {expected_len}: quote a cell that holds a comma, and write the comma of an \
+                 empty one",
+                count(usize::try_from(*len).unwrap_or(usize::MAX), "cell")
+            );
+        }
+        format!("after line {}: {:#}", self.line, anyhow::Error::from(error))
     }
 
     /// A cell of that row.
     pub(in crate::cli) fn cell(&self, column: usize) -> anyhow::Result<&str> {
         let bytes = self.record.get(column).unwrap_or_default();
-        std::str::from_utf8(bytes).ok().with_context(|| self.at(column, "is not UTF-8"))
+        std::str::from_utf8(bytes).ok().with_context(|| self.at(column, "is not UTF-8: save the file as UTF-8"))
     }
 
     /// The time in a cell, in seconds since 1970.
     pub(super) fn time(&self, column: usize) -> anyhow::Result<f64> {
         let text = self.cell(column)?;
-        seconds(text).with_context(|| self.at(column, &format!("{text:?} is no time like 2024-05-31T09:30:00Z")))
+        seconds(text).with_context(|| {
+            let told = format!("{text:?} is no time: write it like 2024-05-31T09:30:00Z or 2024-05-31 09:30:00");
+            self.at(column, &told)
+        })
     }
 
     /// What is wrong with a cell, and where.
@@ -176,9 +260,9 @@ impl Table {
     pub(in crate::cli) fn column(&self, name: &str) -> anyhow::Result<usize> {
         let found = self.names.iter().position(|own| own == name);
         found.with_context(|| {
-            let is_one = self.names.len() == 1 && self.names[0].contains([';', '\t', '|']);
-            let advice = if is_one { ": separate columns by commas" } else { "" };
-            format!("{}: the header names no column {name:?}{advice}", self.place())
+            let known = self.names.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if self.names.len() > MAX_NAMED { ", …" } else { "" };
+            format!("{}: the header names no column {name:?}, but {known}{more}", self.place())
         })
     }
 }
@@ -206,8 +290,10 @@ impl Roles {
     pub(super) fn of_stream(table: &Table, columns: &Columns) -> anyhow::Result<Self> {
         let one = |name: &Option<String>| name.as_deref().map(|name| table.column(name)).transpose();
         let all = |names: &[String]| names.iter().map(|name| table.column(name)).collect::<anyhow::Result<Vec<_>>>();
-        let ignored =
+        let mut ignored: Vec<usize> =
             columns.ignore.iter().filter_map(|name| table.names().iter().position(|own| own == name)).collect();
+        ignored.sort_unstable();
+        ignored.dedup();
         let roles = Self {
             time: one(&columns.time_column)?,
             device: one(&columns.device_column)?,
@@ -245,6 +331,10 @@ pub(in crate::cli) fn is_missing(cell: &str) -> bool {
 
 /// A time in seconds since 1970: RFC 3339, or a date with or without a time of day, in UTC.
 pub(super) fn seconds(text: &str) -> Option<f64> {
+    // The name of a zone would be passed over, and the time be off by hours.
+    if text.contains('[') {
+        return None;
+    }
     // After the date only a zone has a sign or a letter other than the T before the time.
     let is_zoned = text.get(10..).is_some_and(|rest| rest.contains(['Z', 'z', '+', '-']));
     let time: Timestamp = if is_zoned {
@@ -273,8 +363,18 @@ mod tests {
         ] {
             assert_eq!(seconds(text), Some(expected), "{text}");
         }
-        for text in ["", "yesterday", "1970-13-01", "1970-01-02 25:00", "12", "1970-01-02 01:02:03+99:00", "ä970-01-02"]
-        {
+        for text in [
+            "",
+            "yesterday",
+            "1970-13-01",
+            "1970-01-02 25:00",
+            "12",
+            "1970-01-02 01:02:03+99:00",
+            "ä970-01-02",
+            "1609459200",
+            "1970-01-02T01:02:03[Europe/Berlin]",
+            "1970-01-02T01:02:03+01:00[Europe/Berlin]",
+        ] {
             assert_eq!(seconds(text), None, "{text}");
         }
     }

@@ -1,6 +1,7 @@
 //! `tern decay` on made-up rows: what it prints is what it promises, quiet where nothing is wrong, loud where it is.
 
 mod devices;
+mod files;
 mod labels;
 mod reports;
 
@@ -232,7 +233,7 @@ fn what_cannot_be_done_is_refused_with_the_line_and_nothing_is_written() {
         ("short.csv", "", "learning 49 of 50 windows"),
         ("disordered.csv", "", "line 42: time: the time is before"),
         ("timeless.csv", "", "line 7: time: \"noon\" is no time"),
-        ("ragged.csv", "", "after line"),
+        ("ragged.csv", "", "cells, but the header names 3: quote"),
         ("empty.csv", "", "the file is empty"),
         ("none.csv", "", "opening"),
         ("header.csv", "", "header.csv: no row follows the header"),
@@ -354,7 +355,7 @@ fn a_watched_column_that_the_stream_lacks_can_be_ignored() {
     let replay =
         |more: &str| bench.decay(&format!("replay --profile p.json --stream live.csv --time-column time --json{more}"));
     let refused = replay("");
-    let told = "names no column \"temperature\", or leave it out with --ignore temperature";
+    let told = "names no column \"temperature\", but time, t, state: add it, or leave it out by --ignore temperature";
     assert!(refused.code == 1 && refused.err.contains(told), "{}", refused.err);
     assert_eq!(lines(&replay(" --ignore temperature")).1["windows"], 10);
     let slip = replay(" --ignore temprature");

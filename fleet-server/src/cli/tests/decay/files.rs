@@ -1,0 +1,109 @@
+//! Files as people and programs write them: read as meant, or refused with the place and what to do.
+
+use super::*;
+
+/// What `fit` says of a file with so many bytes.
+fn fit(bytes: &[u8], more: &str) -> (Outcome, Bench) {
+    let bench = Bench::new(&[]);
+    fs::write(bench.folder.path().join("ref.csv"), bytes).unwrap();
+    (bench.decay(&format!("fit --reference ref.csv -o p.json{more}")), bench)
+}
+
+fn utf16(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+#[test]
+fn sloppy_files_are_read_as_meant() {
+    let good = hourly(40, 0, 60, plain);
+    let quoted = good.replace(",on", ",\"on, \"\"really\"\"\nso\"");
+    let profile = |bytes: &[u8], more: &str| {
+        let (outcome, bench) = fit(bytes, more);
+        assert_eq!(outcome.code, 0, "{}", outcome.err);
+        bench.read("p.json").unwrap()
+    };
+    let timed = " --time-column time";
+    let expected = profile(good.as_bytes(), timed);
+    let same = [
+        (format!("\u{feff}{good}"), timed),
+        (good.replace('\n', "\r\n"), timed),
+        (good.replace(',', " , "), timed),
+        (good.replace("Z,", ".25Z,").replace("T0", " 0"), timed),
+        (good.replace("Z,", "+00:00,"), timed),
+        (good.replace("state", "extra"), " --time-column time --ignore extra,extra --categorical temperature"),
+    ];
+    for (text, more) in &same[..5] {
+        assert!(profile(text.as_bytes(), more) == expected, "{}", &text[..80]);
+    }
+    profile(same[5].0.as_bytes(), same[5].1);
+    let names: Value = serde_json::from_slice(&profile(quoted.as_bytes(), timed)).unwrap();
+    assert_eq!(names["features"][1]["kind"]["categorical"], json!(["off", "on, \"really\"\nso"]));
+    let (outcome, _) = fit(good.as_bytes(), " --time-column time --ignore state,temperature");
+    assert!(outcome.refused().contains("nothing is left"), "{}", outcome.err);
+}
+
+#[test]
+fn files_of_another_form_are_refused_with_what_to_do() {
+    let good = hourly(41, 0, 60, plain);
+    let latin = |from: &str, to: &[u8]| {
+        let at = good.find(from).unwrap();
+        [&good.as_bytes()[..at], to, &good.as_bytes()[at + from.len()..]].concat()
+    };
+    let epoch = hourly(41, 0, 60, plain).replace("2021-01-01T05:00:00Z", "1609477200");
+    let zone = good.replace("05:00:00Z", "05:00:00[Europe/Berlin]");
+    let long = good.replacen("off\n", "\"of\nf\"\n", 1).replacen("2021-01-03T00:00:00Z", "2021-01-03T00:00:00Z,1", 1);
+    let timed = " --time-column time";
+    for (bytes, more, reason) in [
+        (
+            good.replace(',', ";").into_bytes(),
+            "",
+            "names one column, \"time;temperature;state\": separate columns by commas",
+        ),
+        (good.replace(',', "\t").into_bytes(), timed, "separate columns by commas"),
+        (latin("state", b"st\xe4te"), timed, "ref.csv: the header is not UTF-8: save the file as UTF-8"),
+        (utf16(&good), timed, "ref.csv: the header is not UTF-8: save the file as UTF-8"),
+        (latin("off", b"\xf6ff"), timed, ": state: is not UTF-8: save the file as UTF-8"),
+        (good.replacen("time,", "state,", 1).into_bytes(), "", "names \"state\" twice"),
+        (good.replacen("time,", ",", 1).into_bytes(), "", "column 1 has no name"),
+        (long.into_bytes(), timed, "line 51: 4 cells, but the header names 3: quote a cell that holds a comma"),
+        (good.replacen(",off", "", 1).into_bytes(), timed, "2 cells, but the header names 3"),
+        (epoch.into_bytes(), timed, "line 7: time: \"1609477200\" is no time: write it like 2024-05-31T09:30:00Z"),
+        (zone.into_bytes(), timed, "line 7: time: \"2021-01-01T05:00:00[Europe/Berlin]\" is no time"),
+        (good.replacen("2021-01-01T05:00:00Z", "", 1).into_bytes(), timed, "line 7: time: \"\" is no time"),
+        (good.clone().into_bytes(), " --time-column when", "names no column \"when\", but time, temperature, state"),
+        (good.clone().into_bytes(), " --ignore state --categorical state", "\"state\" is named by two options"),
+        (good.replacen("03:00:00Z", "01:30:00Z", 1).into_bytes(), timed, "line 5: time: the time is before"),
+        (good.replacen("03:00:00Z", "01:30:00Z", 1).into_bytes(), timed, "their devices by --device-column"),
+    ] {
+        let (outcome, bench) = fit(&bytes, more);
+        assert!(outcome.refused().contains(reason), "{reason}: {}", outcome.err);
+        assert!(bench.read("p.json").is_none(), "{reason}");
+    }
+}
+
+#[test]
+fn what_can_be_read_only_once_is_refused() {
+    let bench = Bench::new(&[]);
+    for place in ["/dev/null", "."] {
+        let path = bench.folder.path().join(place);
+        let args = ["decay", "fit", "--reference", path.to_str().unwrap(), "-o", "p.json"];
+        let outcome = tern(Environment::default(), "", &args);
+        assert!(outcome.refused().contains("rows are read more than once, so write them to one"), "{}", outcome.err);
+    }
+}
+
+#[test]
+fn a_refusal_names_the_line_that_an_editor_shows() {
+    let good = hourly(42, 0, 60, plain);
+    let quoted = good.replacen("off\n", "\"of\nf\"\n", 1).replace("2021-01-03T00:00:00Z", "noon");
+    let gaps = good.replace("2021-01-02T00:00:00Z", "\n\n2021-01-02T00:00:00Z").replace("2021-01-03T00:00:00Z", "noon");
+    let wide = good.replacen("2021-01-03T00:00:00Z", "noon,1", 1);
+    for (text, line) in [(&quoted, 51), (&gaps, 52), (&wide, 50)] {
+        for end in ["\n", "\r\n", "\r"] {
+            for text in [text.replace('\n', end), format!("\u{feff}{}", text.replace('\n', end))] {
+                let (outcome, _) = fit(text.as_bytes(), " --time-column time");
+                assert!(outcome.refused().contains(&format!("ref.csv: line {line}: ")), "{end:?}: {}", outcome.err);
+            }
+        }
+    }
+}

@@ -43,6 +43,7 @@ mod remainder;
 mod repeat;
 mod resample;
 mod scaler;
+mod shift;
 mod slice;
 mod softmax;
 mod squeeze;
@@ -50,6 +51,7 @@ mod svm;
 mod text;
 mod transposed;
 mod tree;
+mod triangle;
 mod windows;
 
 use branch::Choice;
@@ -127,6 +129,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "CDist", matrices::distances);
     register.insert("Cast", cast::to);
     register.insert("CastLike", cast::like);
+    operator!(register, "BitShift", shift::shift);
     register.insert("Celu", elements::celu);
     operator!(register, "CenterCropPad", picks::center_crop_pad);
     operator!(register, "Col2Im", windows::col2im);
@@ -143,12 +146,15 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "DynamicQuantizeLSTM", quantized_lstm::lstm);
     operator!(register, "DynamicQuantizeLinear", quantize::dynamic);
     register.insert("Einsum", einsum::einsum);
+    register.insert("Elu", elements::elu);
     register.insert("Equal", equal::equal);
     register.insert("GRU", recurrent::gru);
     register.insert("GatherND", indices::gather_nd);
+    register.insert("Gelu", elements::gelu);
     register.insert("Gemm", gemm::product);
     operator!(register, "GlobalLpPool", windows::global_lp_pool);
     register.insert("GridSample", grid_sample::read);
+    register.insert("HardSigmoid", elements::hard_sigmoid);
     register.insert("If", branch::conditional);
     register.insert("IsInf", elements::is_inf);
     register.insert("IsNaN", elements::is_nan);
@@ -173,13 +179,12 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "QuantizeLinear", quantize::linear);
     register.insert("RNN", recurrent::rnn);
     register.insert("Range", indices::range);
-    register.insert("ReduceLogSumExp", reduce::log_sum_exp);
-    register.insert("ReduceMax", reduce::max);
-    register.insert("ReduceMin", reduce::min);
+    reduce::register(register);
     register.insert("Resize", resample::resize);
     operator!(register, "ReverseSequence", picks::reverse_sequence);
     register.insert("RoiAlign", images::roi_align);
     register.insert("Round", elements::round);
+    register.insert("Selu", elements::selu);
     register.insert("Sigmoid", elements::sigmoid);
     register.insert("STFT", fourier::short_time);
     register.insert("ScatterND", indices::scatter_nd);
@@ -188,6 +193,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("Softplus", elements::softplus);
     register.insert("Squeeze", squeeze::squeeze);
     register.insert("Swish", elements::swish);
+    operator!(register, "Trilu", triangle::triangle);
     register.insert("Unique", found::unique);
     register.insert("Upsample", resample::upsample);
 }

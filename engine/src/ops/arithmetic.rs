@@ -3,7 +3,7 @@
 //! goes by floats in onnxruntime, and a bound that is left out is the type's last number there.
 
 use super::{
-    kernel::{Built, Fact, Kernel, doubles, expansion, picked, strides, volume, walk},
+    kernel::{Built, Fact, Kernel, doubles, expansion, narrowed, picked, strides, values, volume, walk},
     stock_expansion,
 };
 use tract_onnx::{
@@ -176,15 +176,20 @@ impl Expansion for Guarded {
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let (alone, datum, are_whole) = {
+        let (alone, datum, are_whole, are_mixed) = {
             let facts = inputs.iter().map(|input| model.outlet_fact(*input)).collect::<TractResult<TVec<_>>>()?;
-            (self.alone(&facts), facts[0].datum_type, facts.iter().all(|fact| is_whole(fact.datum_type)))
+            {
+                let (datum, are_whole) = (facts[0].datum_type, facts.iter().all(|fact| is_whole(fact.datum_type)));
+                let are_mixed = facts.iter().all(|fact| fact.datum_type.is_number())
+                    && facts.iter().any(|fact| fact.datum_type != datum);
+                (self.alone(&facts), datum, are_whole, are_mixed)
+            }
         };
         if let Some((at, op)) = alone {
             return model.wire_node(prefix, ElementWiseOp(Box::new(op), None), &inputs[at..=at]);
         }
         match self.operator {
-            Operator::Pow if are_whole => expansion(Power).wire(prefix, model, inputs),
+            Operator::Pow if are_whole || are_mixed => expansion(Power).wire(prefix, model, inputs),
             Operator::Clip { has_least, has_most } if datum.is_float() && !(has_least && has_most) => {
                 let most = match datum {
                     DatumType::F16 => f16::MAX.to_f64(),
@@ -226,7 +231,7 @@ pub(super) fn spread(tensor: &Tensor, shape: &[usize]) -> Vec<usize> {
     at
 }
 
-/// A power of whole numbers by 64-bit floats, as onnxruntime computes it.
+/// A power of whole numbers, or of two types, by 64-bit floats, as onnxruntime computes it.
 #[derive(Debug)]
 struct Power;
 
@@ -241,21 +246,39 @@ impl Kernel for Power {
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
-        let shape = multi_broadcast(&[inputs[0].shape(), inputs[1].shape()])?;
+        let (shape, datum) = (multi_broadcast(&[inputs[0].shape(), inputs[1].shape()])?, inputs[0].datum_type());
         ensure!(volume(&shape)? < 1 << 27, "gives too many values");
+        let exponents = doubles(inputs[1])?;
+        if let ([2.0 | 3.0], true, 2..) = (&*exponents, is_whole(datum), inputs[0].len()) {
+            // These it multiplies out, in the numbers' own type.
+            let bases = inputs[0].cast_to::<i64>()?;
+            let square = |base: i64| base.wrapping_mul(base);
+            let power = |base: &i64| if exponents == [2.0] { square(*base) } else { square(*base).wrapping_mul(*base) };
+            return whole(values::<i64>(&bases)?.iter().map(power), datum, &shape);
+        }
         let spread = |tensor: &Tensor| doubles(&picked(tensor, &spread(tensor, &shape), &shape)?);
         let (bases, exponents) = (spread(inputs[0])?, spread(inputs[1])?);
-        let powers: Vec<f64> = bases.iter().zip(&exponents).map(|(base, exponent)| base.powf(*exponent)).collect();
-        #[expect(clippy::cast_possible_truncation, reason = "the nearest number that the type has")]
-        let made = match inputs[0].datum_type() {
-            DatumType::I64 => {
-                Tensor::from_shape(&shape, &powers.iter().map(|power| *power as i64).collect::<Vec<_>>())?
-            }
-            DatumType::I32 => {
-                Tensor::from_shape(&shape, &powers.iter().map(|power| *power as i32).collect::<Vec<_>>())?
-            }
-            other => bail!("takes int32 or int64, got {other:?}"),
-        };
-        Ok(vec![made])
+        let powers = bases.iter().zip(&exponents).map(|(base, exponent)| base.powf(*exponent));
+        if datum.is_float() {
+            return Ok(vec![narrowed(&powers.collect::<Vec<_>>(), datum, &shape)?]);
+        }
+        // What the type has no number for is its least on the processors that onnxruntime is asked on.
+        let (least, most) =
+            if datum == DatumType::I32 { (i32::MIN.into(), i32::MAX.into()) } else { (i64::MIN, i64::MAX) };
+        let within = |power: &f64| (least as f64 - 1.0) < *power && *power < most as f64 + 1.0;
+        #[expect(clippy::cast_possible_truncation, reason = "the nearest number towards 0 that the type has")]
+        let powers = powers.map(|power| if within(&power) { power as i64 } else { least });
+        whole(powers, datum, &shape)
     }
+}
+
+/// Numbers of a type of 64 bits, or the lowest 32 of each.
+fn whole(values: impl Iterator<Item = i64>, datum: DatumType, shape: &[usize]) -> TractResult<Vec<Tensor>> {
+    #[expect(clippy::cast_possible_truncation, reason = "as a product of 32 bits wraps")]
+    let made = match datum {
+        DatumType::I64 => Tensor::from_shape(shape, &values.collect::<Vec<_>>())?,
+        DatumType::I32 => Tensor::from_shape(shape, &values.map(|value| value as i32).collect::<Vec<_>>())?,
+        other => bail!("takes int32 or int64, got {other:?}"),
+    };
+    Ok(vec![made])
 }

@@ -1,10 +1,12 @@
-//! Reductions that tract's own lack something of: `ReduceLogSumExp`, with the largest value taken off before anything is
-//! exponentiated, since tract's own is infinite for the likelihoods of an ordinary naive Bayes model; `ReduceMax` and
-//! `ReduceMin` over truths and over nothing.
+//! Reductions: which axes a node means, in every opset, and those that tract's own lack something of. `ReduceLogSumExp` takes the largest value
+//! off before anything is exponentiated, since tract's own is infinite for the likelihoods of an ordinary naive Bayes model; `ReduceMax` and
+//! `ReduceMin` go over truths and over nothing; whole numbers are summed as onnxruntime does.
 
-use super::kernel::{Built, axis};
+mod whole;
+
+use super::kernel::{Built, axis, expansion};
 use tract_onnx::{
-    model::ParsingContext,
+    model::{OnnxOpRegister, ParsingContext},
     pb::NodeProto,
     tract_core::ops::{cast::cast, math, nn},
     tract_hir::{
@@ -15,17 +17,11 @@ use tract_onnx::{
         ops::nn::{Reduce, Reducer},
     },
 };
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    LogSumExp,
-    Max,
-    Min,
-}
+use whole::Whole;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Reducing {
-    kind: Kind,
+    reducer: Reducer,
     /// The axes that the node names itself; none: all.
     axes: Option<Vec<i64>>,
     /// Whether they are an input instead, which must be a constant.
@@ -35,24 +31,32 @@ struct Reducing {
     keep: bool,
 }
 
-pub(super) fn log_sum_exp(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    read(node, Kind::LogSumExp)
+/// Every reduction of ONNX, with the name of what it does.
+const REDUCERS: [(&str, Reducer); 10] = [
+    ("ReduceL1", Reducer::L1),
+    ("ReduceL2", Reducer::L2),
+    ("ReduceLogSum", Reducer::LogSum),
+    ("ReduceLogSumExp", Reducer::LogSumExp),
+    ("ReduceMax", Reducer::Max),
+    ("ReduceMean", Reducer::Mean),
+    ("ReduceMin", Reducer::Min),
+    ("ReduceProd", Reducer::Prod),
+    ("ReduceSum", Reducer::Sum),
+    ("ReduceSumSquare", Reducer::SumSquare),
+];
+
+pub(super) fn register(register: &mut OnnxOpRegister) {
+    REDUCERS.iter().for_each(|(name, _)| register.insert(name, reduction));
 }
 
-pub(super) fn max(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    read(node, Kind::Max)
-}
-
-pub(super) fn min(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    read(node, Kind::Min)
-}
-
-fn read(node: &NodeProto, kind: Kind) -> Built {
+fn reduction(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let Some((_, reducer)) = REDUCERS.iter().find(|(name, _)| *name == node.op_type) else {
+        bail!("{} is no reduction", node.op_type)
+    };
     let flag = |name, default: i64| node.get_attr_opt(name).map(|value: Option<i64>| value.unwrap_or(default) != 0);
     let input = node.input.get(1).is_some_and(|name| !name.is_empty());
-    let axes = node.get_attr_opt_vec("axes")?;
-    let made = Reducing { kind, axes, input, none: flag("noop_with_empty_axes", 0)?, keep: flag("keepdims", 1)? };
-    Ok((expand(made), Vec::new()))
+    let (axes, none, keep) = (node.get_attr_opt_vec("axes")?, flag("noop_with_empty_axes", 0)?, flag("keepdims", 1)?);
+    Ok((expand(Reducing { reducer: *reducer, axes, input, none, keep }), Vec::new()))
 }
 
 impl Reducing {
@@ -159,12 +163,7 @@ fn beyond(datum: DatumType, is_least: bool) -> TractResult<Tensor> {
 
 impl Expansion for Reducing {
     fn name(&self) -> StaticName {
-        match self.kind {
-            Kind::LogSumExp => "ReduceLogSumExp",
-            Kind::Max => "ReduceMax",
-            Kind::Min => "ReduceMin",
-        }
-        .into()
+        format!("Reduce{:?}", self.reducer).into()
     }
 
     fn rules<'r, 'p: 'r, 's: 'r>(
@@ -205,10 +204,18 @@ impl Expansion for Reducing {
         if fact.datum_type == DatumType::TDim {
             values = model.wire_node(format!("{prefix}.whole"), cast(DatumType::I64), &[values])?[0];
         }
-        let mut wire = match self.kind {
-            Kind::LogSumExp => log_of_sum(prefix, model, values, &axes)?,
-            Kind::Max => extreme(prefix, model, values, &axes, nn::Reducer::Max)?,
-            Kind::Min => extreme(prefix, model, values, &axes, nn::Reducer::Min)?,
+        let are_whole = fact.datum_type.is_integer();
+        let are_none = axes.iter().any(|axis| fact.shape[*axis] == TDim::from(0));
+        let mut wire = match self.reducer {
+            Reducer::Max => extreme(prefix, model, values, &axes, nn::Reducer::Max)?,
+            Reducer::Min => extreme(prefix, model, values, &axes, nn::Reducer::Min)?,
+            Reducer::Mean | Reducer::Prod | Reducer::Sum if axes.is_empty() => tvec!(values),
+            Reducer::LogSumExp if fact.datum_type.is_unsigned() => bail!("takes no {:?}", fact.datum_type),
+            reducer if are_whole => expansion(Whole { reducer, axes: axes.clone() }).wire(prefix, model, &[values])?,
+            Reducer::LogSumExp => log_of_sum(prefix, model, values, &axes)?,
+            // Of no values it is 0 to onnxruntime.
+            Reducer::Mean if are_none => tvec!(Reducer::Sum.wire(axes.clone(), prefix, model, values)?),
+            reducer => tvec!(reducer.wire(axes.clone(), prefix, model, values)?),
         };
         if !self.keep {
             for axis in axes.iter().rev() {

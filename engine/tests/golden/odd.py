@@ -30,6 +30,98 @@ def slices(m):
     fixed(m, "Slice", "at_the_call_all", whole, [FLOAT], constants={"d": np.array([2, -1])}, inputs="x a b  d")
 
 
+REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+
+
+def reductions(m):
+    x, none = np.abs(m.floats(2, 3, 2, seed=710)) + .5, np.zeros(0, np.int64)
+    for operator in (f"Reduce{reduction}" for reduction in REDUCTIONS):
+        for opset in (11, 17):
+            if (operator, opset) != ("ReduceSum", 17):
+                empty = helper.make_node(operator, ["x"], ["y0"], keepdims=opset // 17)
+                empty.attribute.add(name="axes", type=7)
+                m.graph(operator, f"empty_axes_{opset}", [empty], {"x": x}, [FLOAT], core=opset, is_open=False)
+        for noop in (0, 1):
+            given = dict(keepdims=0, noop_with_empty_axes=noop)
+            fixed(m, operator, f"empty_axes_{noop}", {"x": x}, [FLOAT], 18, {"a": none}, **given)
+            fixed(m, operator, f"no_axes_{noop}", {"x": x}, [FLOAT], 18, **given)
+            fixed(m, operator, f"unnamed_axes_{noop}", {"x": x}, [FLOAT], 18, inputs="x ", **given)
+        for kind in (np.int32, np.int64):
+            least, most = np.iinfo(kind).min, np.iinfo(kind).max
+            rows = [[most, 2, 3], [most, most, 1], [least, most, 2], [least, least, 5], [most // 2, 3, 7], [11, 13, 17], [-3, -2, -3], [4, -4, 0]]
+            for name, axes in (("rows", {"a": np.array([1])}), ("all", {}), ("none", {"a": none})):
+                fixed(m, operator, f"far_{name}_{np.dtype(kind).name}", {"x": np.array(rows, kind)}, [m.kind(np.zeros(1, kind))], 18, axes,
+                      noop_with_empty_axes=int(name == "none"))
+
+
+def triangles(m):
+    x = np.arange(1, 31, dtype=np.float32).reshape(2, 3, 5)
+    for name, k in (("least", -2 ** 63), ("most", 2 ** 63 - 1), ("near_most", 2 ** 63 - 2), ("less", -2 ** 31 - 1), ("more", 2 ** 32 + 1),
+                    ("two", 2), ("minus_two", -2)):
+        for upper in (0, 1):
+            fixed(m, "Trilu", f"{name}_{upper}", {"x": x}, [FLOAT], constants={"k": np.array(k)}, upper=upper)
+            fixed(m, "Trilu", f"row_{name}_{upper}", {"x": x, "k": np.array([k])}, [FLOAT], upper=upper)
+    fixed(m, "Trilu", "no_distance", {"x": x.astype(np.float64)}, [DOUBLE])
+    fixed(m, "Trilu", "not_numbers", {"x": np.full((3, 3), np.nan, np.float32)}, [FLOAT], upper=0)
+    fixed(m, "Trilu", "truths", {"x": x > 3}, [TensorProto.BOOL])
+
+
+def bends(m):
+    x = np.array([[-np.inf, -1e30, -100, -20, -3, -1, -.5, -1e-6, -0.0, 0, 1e-6, .5, 1, 3, 100, 1e30, np.inf, np.nan]], np.float32)
+    odd = (0, -1, .5, -2, 20, np.inf, -np.inf, np.nan)
+    for operator in ("Celu", "Elu", "HardSigmoid", "LeakyRelu", "ThresholdedRelu"):
+        for number, alpha in enumerate(odd):
+            fixed(m, operator, f"odd_{number}", {"x": x}, [FLOAT], 15, alpha=float(alpha))
+        fixed(m, operator, "plain", {"x": x}, [FLOAT], 15)
+    for number, (alpha, gamma) in enumerate(((0, 1), (1, 0), (-1, 2), (np.inf, 1), (1, np.inf), (np.nan, 1), (2, -3))):
+        fixed(m, "Selu", f"odd_{number}", {"x": x}, [FLOAT], 15, alpha=float(alpha), gamma=float(gamma))
+    fixed(m, "Selu", "plain", {"x": x}, [FLOAT], 15)
+    for number, beta in enumerate((0, -2, np.inf, np.nan)):
+        fixed(m, "HardSigmoid", f"from_{number}", {"x": x}, [FLOAT], 15, beta=float(beta))
+    fixed(m, "Gelu", "by_tanh_double", {"x": m.floats(4, 5, seed=711).astype(np.float64) * 3}, [DOUBLE], 20, approximate="tanh")
+
+
+def bits(m):
+    for kind in (np.uint8, np.uint16, np.uint32, np.uint64):
+        width, name, out = np.iinfo(kind).bits, np.dtype(kind).name, [m.kind(np.zeros(1, kind))]
+        x = np.array([[1, 2, 255, 3], [128, 7, np.iinfo(kind).max, 0]], kind)
+        for direction in ("LEFT", "RIGHT"):
+            by = np.array([0, 1, width - 1, width], kind)
+            fixed(m, "BitShift", f"{name}_{direction.lower()}", {"x": x, "by": by}, out, direction=direction)
+            fixed(m, "BitShift", f"{name}_{direction.lower()}_all", {"x": x}, out, constants={"by": np.array(width + 9, kind)}, direction=direction)
+
+
+def powers(m):
+    for kind in (np.int32, np.int64):
+        least, most, out = np.iinfo(kind).min, np.iinfo(kind).max, [m.kind(np.zeros(1, kind))]
+        x = np.array([[least, most, 100000, 2 ** 30, 46341], [3, -3, -100000, 2, 0]], kind)
+        for exponent in (0, 1, 2, 3, 5, 31, 63, 64, -1):
+            name = f"far_{np.dtype(kind).name}_{exponent}".replace("-", "m")
+            fixed(m, "Pow", name, {"x": x}, out, constants={"e": np.array(exponent, kind)})
+            fixed(m, "Pow", f"{name}_float", {"x": x}, out, constants={"e": np.array([exponent], np.float32)})
+        fixed(m, "Pow", f"far_{np.dtype(kind).name}_each", {"x": x, "e": np.array([2, 3, 2, 3, 5], kind)}, out)
+        fixed(m, "Pow", f"far_{np.dtype(kind).name}_one", {"x": x[0, 2:3], "e": np.array([[2], [3]], kind)}, out)
+        fixed(m, "Pow", f"far_{np.dtype(kind).name}_single", {"x": x[0, 2:3], "e": np.array([3], kind)}, out)
+    real = np.abs(m.floats(3, 4, seed=712))
+    fixed(m, "Pow", "float_by_double", {"x": real}, [FLOAT], constants={"e": np.array([.3, 2.5, -1, 2])})
+    fixed(m, "Pow", "double_by_float", {"x": real.astype(np.float64)}, [DOUBLE], constants={"e": np.array([.3, 2.5, -1, 2], np.float32)})
+    fixed(m, "Pow", "float_by_int64", {"x": real}, [FLOAT], constants={"e": np.array([0, 2, -1, 3])})
+
+
+def greatest(m):
+    x = np.round(m.floats(3, 8, seed=713) * 2)
+    holes, ends = x.copy(), x.copy()
+    holes[0, 3] = holes[1, 0] = holes[1, 5] = np.nan
+    holes[2] = np.nan
+    ends[0, 2], ends[1, 1], ends[2, :4] = np.inf, -np.inf, np.inf
+    for name, rows in (("ties", x), ("nan", holes), ("infinite", ends)):
+        for largest in (0, 1):
+            for k in (0, 1, 3, 8):
+                fixed(m, "TopK", f"{name}_{k}_{largest}", {"x": rows}, [FLOAT, INT64], constants={"k": np.array([k])}, largest=largest)
+        fixed(m, "TopK", f"{name}_opset9", {"x": rows}, [FLOAT, INT64], 9, axis=0, k=2)
+        fixed(m, "TopK", f"{name}_opset10", {"x": rows}, [FLOAT, INT64], 10, {"k": np.array([2])}, axis=0)
+
+
 def add(m):
-    for make in (slices,):
+    for make in (slices, reductions, triangles, bends, bits, powers, greatest):
         make(m)

@@ -50,6 +50,19 @@ def loops(m):
     m.graph("Loop", "fixed", [node("Loop", "most  x", "y0", body=inner)], {"x": h + 1}, [FLOAT], constants={"most": np.array(3)})
 
 
+
+def scans(m):
+    """Frames of a signal that overlap: the body bears the outer names of sizes, and reads what it gives."""
+    value = lambda name, shape: helper.make_tensor_value_info(name, FLOAT, shape)
+    cut = [node("Concat", "before now", "frame", axis=-1), node("Slice", "frame two far one one", "after")]
+    fixed = [numpy_helper.from_array(np.array(constant), name) for name, constant in (("two", [2]), ("far", [2**63 - 1]), ("one", [1]))]
+    for name, batch in (("named_rows", "N"), ("open_rows", None), ("noted_rows", 3)):
+        inner = helper.make_graph(cut, "body", [value("before", [batch, 3]), value("now", [batch, 2])],
+                                  [value("after", [batch, 3]), value("frame", [batch, 5])], fixed)
+        scan = node("Scan", "first x", "y0 y1", body=inner, num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1])
+        m.graph("Scan", name, [scan], {"first": m.floats(3, 3, seed=720), "x": m.floats(3, 4, 2, seed=721)}, [FLOAT, FLOAT])
+
+
 def states(m):
     """An LSTM that gives its memory and begins with constants, as PyTorch writes it, over more than one sequence."""
     weights = {"w": m.floats(1, 20, 4, seed=710), "r": m.floats(1, 20, 5, seed=711), "b": m.floats(1, 40, seed=712)}
@@ -117,6 +130,7 @@ def no_numbers(m):
 
 def add(m):
     loops(m)
+    scans(m)
     states(m)
     others(m)
     no_numbers(m)

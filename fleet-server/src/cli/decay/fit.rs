@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
+use tern_protocol::reference;
 use tern_stats::profile::{Baseline, DEFAULT_ARL, FeatureProfile, Kind, MAX_ARL, MIN_WINDOWS, Profile, Times, fit};
 
 use super::{
@@ -82,6 +83,12 @@ pub(super) fn run(order: &Fit, printer: &mut Printer<'_>) -> anyhow::Result<()> 
     let Made { profile, mut warnings, matches, devices } = profile(&order.reference, &order.columns, &order.cut)?;
     let mut bytes = serde_json::to_vec(&profile).context("writing the profile as JSON")?;
     bytes.push(b'\n');
+    ensure!(
+        bytes.len() <= reference::MAX_BYTES,
+        "the profile takes {} and may take {}: leave out columns, or texts as long as a page, by --ignore",
+        size(bytes.len() as u64),
+        size(reference::MAX_BYTES as u64)
+    );
     disk::write(&order.out, &bytes, Access::Public).with_context(|| format!("writing {}", order.out.display()))?;
     warnings.extend(doubts(&profile));
     if order.columns.label_column.is_some() {

@@ -179,3 +179,14 @@ fn a_column_whose_numbers_are_texts_is_told_once() {
     let other = bench.decay("replay --profile p.json --stream ref.csv --time-column time --json --categorical more");
     assert!(other.err.contains("--categorical more: the profile has it as a number"), "{}", other.err);
 }
+
+#[test]
+fn a_profile_that_nobody_would_read_is_not_written() {
+    let text = |at: usize| if at < 60 { format!("{at:02}{}", "long ".repeat(8_000)) } else { "short".into() };
+    let rows = (0..1_200).fold("x,note\n".to_owned(), |rows, at| rows + &format!("{},{}\n", at * 37 % 101, text(at)));
+    let (outcome, bench) = fit(rows.as_bytes(), " --window rows:20");
+    let told = outcome.refused();
+    assert!(told.contains("and may take 2.0 MB: leave out") && told.contains("--ignore"), "{told}");
+    assert!(bench.read("p.json").is_none());
+    assert_eq!(bench.decay("fit --reference ref.csv --window rows:20 --ignore note -o p.json").code, 0);
+}

@@ -43,6 +43,7 @@ mod remainder;
 mod repeat;
 mod resample;
 mod scaler;
+mod slice;
 mod softmax;
 mod squeeze;
 mod svm;
@@ -182,6 +183,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     register.insert("Sigmoid", elements::sigmoid);
     register.insert("STFT", fourier::short_time);
     register.insert("ScatterND", indices::scatter_nd);
+    register.insert("Slice", slice::slice);
     operator!(register, "SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy);
     register.insert("Softplus", elements::softplus);
     register.insert("Squeeze", squeeze::squeeze);

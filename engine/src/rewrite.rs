@@ -70,6 +70,7 @@ fn each(proto: &mut ModelProto) {
         pads(graph, opset);
         upsamples(graph, fresh);
         greatest(graph, opset, fresh);
+        slices(graph, opset, fresh);
         check::name_apart(graph);
     }
 }
@@ -150,6 +151,32 @@ fn greatest(graph: &mut GraphProto, opset: i64, fresh: &mut Fresh) {
             ..TensorProto::default()
         });
         node.input.push(name);
+    }
+}
+
+/// The bounds of a `Slice` before opset 10, which are attributes, as the inputs that they are from then on.
+fn slices(graph: &mut GraphProto, opset: i64, fresh: &mut Fresh) {
+    let GraphProto { node, initializer, .. } = graph;
+    for node in node {
+        let nested =
+            node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
+        nested.for_each(|graph| slices(graph, opset, fresh));
+        if opset >= 10 || !is_core(node, "Slice") || node.input.len() != 1 {
+            continue;
+        }
+        for bound in ["starts", "ends", "axes"] {
+            let Some(given) = node.attribute.iter().find(|attribute| attribute.name == bound) else { continue };
+            let name = fresh.name(bound, first_output(node));
+            initializer.push(TensorProto {
+                name: name.clone(),
+                data_type: DataType::Int64.into(),
+                dims: vec![i64::try_from(given.ints.len()).unwrap_or(i64::MAX)],
+                int64_data: given.ints.clone(),
+                ..TensorProto::default()
+            });
+            node.input.push(name);
+        }
+        node.attribute.clear();
     }
 }
 

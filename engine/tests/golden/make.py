@@ -27,6 +27,7 @@ import forms
 import fourier
 import fused
 import half
+import odd
 import rare
 import texts
 import whole
@@ -346,7 +347,7 @@ def main(wanted, here=HERE):
     here, wanted = (pathlib.Path(wanted[1]), []) if behind else (here, wanted)
     for make in (classifiers, regressors, columns, names, sums, vectors, zip_map):
         make()
-    for module in (corners, core, exported, extremes, forms, fourier, fused, half, rare, texts, whole):
+    for module in (corners, core, exported, extremes, forms, fourier, fused, half, odd, rare, texts, whole):
         module.add(sys.modules[__name__])
         REFUSED.update(module.REFUSED)
     unknown = AHEAD - {f"{operator}/{name}" for operator, name, *_ in CASES}

@@ -2,7 +2,7 @@
 //!
 //! It talks to one server over HTTPS and trusts one CA, that of its configuration. Release keys never leave this machine:
 //! they sign here, and only lists of versions that this machine or a trusted key can vouch for.
-//! Exit codes: 0 done, 1 error, 2 wrong usage; `rollout` adds 3 and 4.
+//! Exit codes: 0 done, 1 error, 2 wrong usage; `rollout` adds 3 and 4, and of `decay` wrong usage is an error like others.
 
 use std::{ffi::OsString, io, process::ExitCode};
 
@@ -78,13 +78,16 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: impl IntoIterator<Item = OsString>, world: World<'_>) -> u8 {
+    let args: Vec<_> = args.into_iter().collect();
+    let is_decay = args.first().is_some_and(|command| command == "decay");
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(usage) => {
             let to: &mut dyn io::Write = if usage.use_stderr() { world.err } else { world.out };
             // A reader that has gone away is no fault of ours, and there is nobody left to tell.
             let _ = write!(to, "{}", usage.render());
-            return u8::try_from(usage.exit_code()).unwrap_or(2);
+            let code = u8::try_from(usage.exit_code()).unwrap_or(2);
+            return if is_decay { code.min(1) } else { code };
         }
     };
     let World { environment, input, out, err, watched } = world;

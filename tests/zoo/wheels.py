@@ -10,7 +10,8 @@ The layout is `make.py`'s. Wheels are pinned by version and SHA-256 and fetched 
 is run, and nothing of them is kept in this repository. Inputs are drawn from a fixed seed in the form that the wheel's own
 code feeds: pages with dark strokes, bytes of files, frames of a voice-like signal with the state of the frame before.
 
-Licences, as the wheels state them: magika and rapidocr-onnxruntime Apache-2.0, silero-vad and ddddocr MIT.
+Licences, as the wheels state them: magika, rapidocr-onnxruntime, basic-pitch and openwakeword Apache-2.0, pipecat-ai BSD-2-Clause,
+silero-vad, ddddocr, onnx-asr, speechmos, swift-f0 and unisim MIT.
 """
 import hashlib
 import pathlib
@@ -30,6 +31,13 @@ WHEELS = {
     "silero-vad": ("6.2.3", "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8"),
     "rapidocr-onnxruntime": ("1.4.4", "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf"),
     "ddddocr": ("1.6.1", "c7c70f4ae2d0335440ae8b272eea48c9f6888ecef46785fe2311f0c97a133935"),
+    "basic-pitch": ("0.4.0", "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0"),
+    "onnx-asr": ("0.12.0", "5e7ceca454609819ea7833f61e2302e0c8f6ece4f8a78b66c5daba53cb51de4a"),
+    "openwakeword": ("0.4.0", "2c353f49a35d384507403efde3db439353d8281a52d08a0e42a5b493e5145075"),
+    "pipecat-ai": ("1.14.0", "0352f504b44e78bdf524e45af4bc759601c835b9b7dc195efe5e03384b974a44"),
+    "speechmos": ("0.0.1.1", "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7"),
+    "swift-f0": ("0.3.0", "d7240c7c94b1d3e8f0e0cd2701b79be89a0f23a19cd5f944895a6518ecad72f3"),
+    "unisim": ("1.0.1", "66d3b687bfd599dbf7cf38ca13280b6c9c2a8bfa0904f876fb00fbc17679c08d"),
 }
 
 
@@ -93,7 +101,23 @@ def frames(*rates, rows=(1,), width=None):
     return feeds
 
 
+def spoken(name, *sizes, rate=16000, more=None):
+    """Voice-like signals, each of so many rows and samples; `more` says what else a call takes, from rows and samples."""
+    return lambda draw, _: [{name: voice(draw, samples, rate, rows)} | (more(rows, samples) if more else {}) for rows, samples in sizes]
+
+
+def lengths(rows, samples):
+    """The first signal fills its row, the others end before."""
+    return {"waveforms_lens": np.array([samples - 1000 * row for row in range(rows)])}
+
+
+def features(name, *shapes, **more):
+    """Spectra and embeddings between -1 and 1 mostly, beside constants of a call."""
+    return lambda draw, _: [{name: draw.normal(scale=0.4, size=shape).astype(np.float32)} | more for shape in shapes]
+
+
 SILERO, RAPID = "silero_vad/data", "rapidocr_onnxruntime/models"
+ASR, WAKE, MOS = "onnx_asr/preprocessors/data", "openwakeword/resources/models", "speechmos"
 MODELS = {
     "magika": ("magika", "magika/models/standard_v3_3/model.onnx", files),
     "silero": ("silero-vad", f"{SILERO}/silero_vad.onnx", frames(16000, 8000, rows=(1, 3))),
@@ -111,6 +135,25 @@ MODELS = {
     "ddddocr": ("ddddocr", "ddddocr/common.onnx", pages("input1", (1, 1, 64, 160), (1, 1, 64, 96))),
     "ddddocr_detect": ("ddddocr", "ddddocr/common_det.onnx", pages("images", (1, 3, 416, 416))),
     "ddddocr_old": ("ddddocr", "ddddocr/common_old.onnx", pages("input1", (1, 1, 64, 160))),
+    "front_kaldi": ("onnx-asr", f"{ASR}/kaldi.onnx", spoken("waveforms", (1, 16000), (3, 8000), more=lengths)),
+    "front_nemo": ("onnx-asr", f"{ASR}/nemo80.onnx", spoken("waveforms", (1, 16000), (3, 8000), more=lengths)),
+    "front_wespeaker": ("onnx-asr", f"{ASR}/wespeaker.onnx", spoken("waveforms", (1, 16000), (3, 8000), more=lengths)),
+    "front_whisper": ("onnx-asr", f"{ASR}/whisper80.onnx", spoken("waveforms", (1, 16000), (3, 8000), more=lengths)),
+    "notes": ("basic-pitch", "basic_pitch/saved_models/icassp_2022/nmp.onnx",
+              lambda draw, _: [{"serving_default_input_2:0": voice(draw, 43844, 22050, rows)[:, :, None]} for rows in (1, 2)]),
+    "pitch": ("swift-f0", "swift_f0/model.onnx", spoken("audio", (1, 16000), (1, 9600), more=lambda *_: {
+        "fmin": np.array(46.875, np.float32), "fmax": np.array(2093.75, np.float32)})),
+    "quality_echo": ("speechmos", f"{MOS}/aecmos_models/Run_1663829550_Stage_0.onnx",
+                     features("input", (1, 3, 80, 160), (1, 3, 140, 160), h0=np.zeros((4, 1, 64), np.float32))),
+    "quality_loss": ("speechmos", f"{MOS}/plcmos_models/plcmos_v2.onnx",
+                     features("degraded_audio", (1, 1, 60, 257), rater_embed=np.zeros((1, 64), np.float32))),
+    "quality_noise": ("speechmos", f"{MOS}/dnsmos_models/sig_bak_ovr.onnx", spoken("input_1", (1, 144160), (2, 144160))),
+    "text_retsim": ("unisim", "unisim/embedder/models/text/retsim/v1.onnx",
+                    lambda draw, _: [{"input_1": draw.integers(0, 2, (rows, 512, 24)).astype(np.float32)} for rows in (1, 3)]),
+    "turn": ("pipecat-ai", "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx", features("input_features", (1, 80, 800), (2, 80, 800))),
+    "wake_embed": ("openwakeword", f"{WAKE}/embedding_model.onnx", features("input_1", (1, 76, 32, 1), (3, 76, 32, 1))),
+    "wake_mel": ("openwakeword", f"{WAKE}/melspectrogram.onnx", spoken("input", (1, 12400), (2, 5000))),
+    "wake_word": ("openwakeword", f"{WAKE}/hey_mycroft_v0.1.onnx", features("input_1", (1, 16, 96), (4, 16, 96))),
 }
 
 

@@ -114,8 +114,11 @@ pub enum Refusal {
         /// Windows that it takes.
         need: usize,
     },
-    /// A feature without one usable value, or with values in too few windows.
-    #[error("feature {feature:?} has values in too few windows: leave it out, or record a baseline that holds it")]
+    /// A feature without one usable value, or with values in too few windows, or with texts of which none comes often.
+    #[error(
+        "feature {feature:?} has numbers in too few windows, or texts that are nearly all different: leave it out (--ignore), \
+         or record a baseline that holds it"
+    )]
     NeverSeen {
         /// Which one.
         feature: String,

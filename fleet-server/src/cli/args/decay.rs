@@ -37,7 +37,12 @@ pub(in crate::cli) struct Fit {
 #[command(
     after_help = "Detection begins with the first row, in a fresh state. A line for each time that a detector crosses its \
                         threshold, then a summary; warnings go to standard error. Exit 0 whether or not anything alarmed. \
-                        Window, offset and rate are the profile's."
+                        Window, offset and rate are the profile's.\n\n\
+                        score: hard rules say missing+, flat+, out-of-range+, unknown-category+; step, concurrent and pooled \
+                        say location, mean, spread, roughness, flat, missing or category:NAME, and + (more) or - (less); \
+                        calibration says errors-by-confidence+, slo errors+, estimate estimated-error+ or \
+                        estimated-error-. evidence: log10 of the detector over its threshold, of hard rules of the share \
+                        over its limit. mde: standard deviations of the reference. docs/decay.md says what each means."
 )]
 pub(in crate::cli) struct Replay {
     #[command(flatten)]
@@ -86,7 +91,7 @@ pub(in crate::cli) struct Columns {
     /// The column of times; without it rows are taken to be independent, as you state
     #[arg(long, value_name = "COLUMN", value_parser = column)]
     pub time_column: Option<String>,
-    /// The column that names the device of a row, where there are several
+    /// The column that names the device of a row, where there are several; a profile is one for all of them
     #[arg(long, value_name = "COLUMN", value_parser = column)]
     pub device_column: Option<String>,
     /// Columns of categories that look like numbers or times
@@ -116,7 +121,7 @@ pub(in crate::cli) struct Cut {
     #[arg(long, value_name = "±HH:MM", value_parser = offset, allow_hyphen_values = true)]
     pub utc_offset: Option<i32>,
     /// Windows between false alarms of one device, in expectation [default: 1000]
-    #[arg(long, value_name = "WINDOWS")]
+    #[arg(long, value_name = "WINDOWS", allow_negative_numbers = true)]
     pub arl: Option<f64>,
 }
 
@@ -155,6 +160,12 @@ fn span(text: &str) -> Result<Span, String> {
     }
 }
 
+/// Seconds ahead of UTC as they are written.
+pub(in crate::cli) fn offset_words(seconds: i32) -> String {
+    let (sign, minutes) = (if seconds < 0 { '-' } else { '+' }, seconds.unsigned_abs() / 60);
+    format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
 /// Seconds ahead of UTC.
 fn offset(text: &str) -> Result<i32, String> {
     let rule = "write it as +HH:MM or -HH:MM, at most 14 hours";
@@ -187,6 +198,9 @@ mod tests {
             assert!(span(text).is_err(), "{text}");
         }
         assert_eq!((offset("+05:30"), offset("-08:00"), offset("+00:00")), (Ok(19_800), Ok(-28_800), Ok(0)));
+        for text in ["+05:30", "-08:00", "-00:30", "+00:00"] {
+            assert_eq!(offset_words(offset(text).unwrap()), text);
+        }
         for text in ["", "05:30", "+5:30", "+05:60", "+15:00", "+0530", "Z", "+aa:00", "+-1:00"] {
             assert!(offset(text).is_err(), "{text}");
         }

@@ -101,12 +101,23 @@ pub(super) fn order(table: &Table, roles: &Roles, last: Option<f64>, time: f64) 
     bail!(table.at(roles.time.unwrap_or(0), &told));
 }
 
+/// Most characters of a cell that are shown.
+const MAX_SHOWN: usize = 40;
+
 /// Which column of a file each feature is in.
 #[derive(Debug)]
 pub(super) struct Layout {
-    columns: Vec<(usize, bool)>,
-    /// The first cell that should have been a number and is none.
-    pub(super) odd: Option<String>,
+    columns: Vec<Source>,
+    /// By column the first cell that should have been a number and is none, until somebody takes it.
+    pub(super) odd: Vec<(usize, String)>,
+}
+
+#[derive(Debug)]
+struct Source {
+    column: usize,
+    is_numeric: bool,
+    /// Whether a cell that is no number was told.
+    is_odd: bool,
 }
 
 impl Layout {
@@ -115,22 +126,25 @@ impl Layout {
         let column = |(name, kind): (&str, &Kind)| {
             let column =
                 table.column(name).map_err(|error| anyhow!("{error}: add it, or leave it out by --ignore {name}"))?;
-            Ok((column, matches!(kind, Kind::Numeric(_))))
+            Ok(Source { column, is_numeric: matches!(kind, Kind::Numeric(_)), is_odd: false })
         };
-        Ok(Self { columns: specs.map(column).collect::<anyhow::Result<_>>()?, odd: None })
+        Ok(Self { columns: specs.map(column).collect::<anyhow::Result<_>>()?, odd: Vec::new() })
     }
 
     /// Folds the row that `table` stands at.
     fn record(&mut self, table: &Table, recorder: &mut Recorder) -> anyhow::Result<()> {
-        for (feature, (column, is_numeric)) in self.columns.iter().enumerate() {
+        for (feature, Source { column, is_numeric, is_odd }) in self.columns.iter_mut().enumerate() {
             let cell = Some(table.cell(*column)?).filter(|cell| !is_missing(cell));
-            if !is_numeric {
+            if !*is_numeric {
                 recorder.feature(feature, Value::Category(cell));
                 continue;
             }
             let number = cell.map(str::parse::<f64>).transpose();
-            if number.is_err() && self.odd.is_none() {
-                self.odd = Some(table.at(*column, "no number; counted as missing, as all of its kind"));
+            if number.is_err() && !*is_odd {
+                let shown: String = cell.unwrap_or_default().chars().take(MAX_SHOWN).collect();
+                let told = format!("{shown:?} is no number; counted as missing, as all of its kind");
+                self.odd.push((*column, table.at(*column, &told)));
+                *is_odd = true;
             }
             recorder.feature(feature, Value::Number(number.unwrap_or(None)));
         }

@@ -4,7 +4,7 @@
 //! the tolerance is `tau` either way. Around it the band of two standard deviations that the baseline's windows kept to.
 //! Alarms differ by shape as well as by colour.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, ensure};
 use maud::{Markup, PreEscaped, html};
@@ -12,6 +12,7 @@ use serde::Serialize;
 use tern_stats::profile::{FeatureProfile, ScoreProfile};
 
 use super::{
+    check_place,
     replay::{Judged, Listener, replay},
     said::{Alarm, Kind, name},
 };
@@ -72,6 +73,9 @@ struct Collected<'o, 'p, 'w> {
 }
 
 pub(super) fn run(order: &Plot, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    let against = &order.against;
+    let read = [Some(&against.stream), against.profile.as_ref(), against.reference.as_ref()];
+    check_place(&order.out, &read.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
     let feature = order.feature.as_deref();
     let mut collected =
         Collected { feature, printer, panels: BTreeMap::new(), names: BTreeMap::new(), alarms: 0, last: 0 };

@@ -1,18 +1,18 @@
 //! `tern decay replay`: the server's detectors over recorded rows, in a fresh state, with nothing held back.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::Path,
     sync::Arc,
 };
 
 use anyhow::ensure;
-use tern_stats::profile::{FeatureProfile, Profile};
+use tern_stats::profile::{self, FeatureProfile, Profile};
 
 use super::{
     answers::Answers,
     company::Company,
-    cutter::{Closed, Cutter, Layout},
+    cutter::{Closed, Cutter, Layout, answer, compare},
     said::{Alarm, Kind, Summary, hard, when},
     standard::Standards,
     table::{Roles, Table},
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     cli::{
         args::decay::{Against, Columns, Replay},
+        matches::Matches,
         output::Printer,
     },
     decay::{
@@ -123,6 +124,7 @@ pub(super) fn replay(against: &Against, cohort: bool, to: &mut impl Listener) ->
     let mut streams: BTreeMap<String, Stream> = BTreeMap::new();
     // One profile for all is one model for all, as a server has it: their labels are weighed together, with the rounds.
     let are_together = cohort && matches!(standards, Standards::One(_));
+    let (mut odd, mut matches) = (HashSet::new(), Matches::default());
     let mut run = Run { devices: count.max(1), is_cohort, are_together, windows: 0 };
     while table.next()? {
         let device = roles.device.map_or(Ok(""), |at| table.cell(at))?;
@@ -135,18 +137,25 @@ pub(super) fn replay(against: &Against, cohort: bool, to: &mut impl Listener) ->
             streams.insert(device.to_owned(), Stream::new(&table, &roles, judge, device)?);
         }
         let Some(stream) = streams.get_mut(device) else { continue };
-        let was_even = stream.layout.odd.is_none();
+        if roles.label.is_some() {
+            compare(&table, &roles, &answer(&table, &roles)?, &mut matches)?;
+        }
         if let Some(closed) = stream.cutter.take(&table, &roles, &mut stream.layout)? {
             run.judge(stream, &closed, to)?;
         }
-        if let Some(odd) = stream.layout.odd.as_ref().filter(|_| was_even) {
-            to.note(odd)?;
+        for (column, told) in std::mem::take(&mut stream.layout.odd) {
+            if odd.insert(column) {
+                to.note(&told)?;
+            }
         }
     }
     for stream in streams.values_mut() {
         if let Some(closed) = stream.cutter.finish() {
             run.judge(stream, &closed, to)?;
         }
+    }
+    if let Err(error) = matches.check() {
+        to.note(&error.to_string())?;
     }
     let mut judges: Vec<_> = streams.into_values().map(|stream| stream.judge).collect();
     if let (Standards::One(judge), true) = (&standards, judges.is_empty()) {
@@ -177,6 +186,14 @@ fn unwatched(table: &Table, roles: &Roles, profile: &Profile, to: &mut impl List
         roles.features(table).into_iter().map(|at| &table.names()[at]).filter(|n| !is_watched(n)).collect();
     if !more.is_empty() {
         to.note(&format!("columns that the profile does not watch: {more:?}"))?;
+    }
+    for at in &roles.categorical {
+        let name = &table.names()[*at];
+        let is_number =
+            |feature: &FeatureProfile| feature.name == *name && matches!(feature.kind, profile::Kind::Numeric(_));
+        if profile.features.iter().any(is_number) {
+            to.note(&format!("--categorical {name}: the profile has it as a number, and as that it is judged"))?;
+        }
     }
     if roles.label.is_some() && profile.label_bins() == 0 {
         to.note("the profile was fitted without labels: they are not judged")?;

@@ -77,6 +77,9 @@ pub(super) struct Summary {
     windows: u64,
     alarms: u64,
     features: Vec<FeatureFact>,
+    /// Whether the reference has times, so that anyone knows its season.
+    #[serde(skip)]
+    is_timed: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,7 +87,7 @@ struct FeatureFact {
     name: String,
     /// Constant bias found in ten windows, in reference standard deviations; of several profiles the largest.
     mde: Option<f64>,
-    /// Whether the reference spans the year; of several profiles whether all do.
+    /// [Whether](season) the reference spans the calendar year; of several profiles whether all do.
     covered: bool,
 }
 
@@ -101,7 +104,8 @@ impl Summary {
                 None => features.push(FeatureFact { name: feature.name.clone(), mde, covered }),
             }
         }
-        Self { windows, alarms, features }
+        let is_timed = judges.iter().all(|judge| judge.profile().calendar.is_some());
+        Self { windows, alarms, features, is_timed }
     }
 
     pub(super) fn line(&self) -> anyhow::Result<Vec<u8>> {
@@ -110,11 +114,20 @@ impl Summary {
 
     pub(super) fn tell(&self, printer: &mut Printer<'_>) -> anyhow::Result<()> {
         let mde = |fact: &FeatureFact| fact.mde.map_or("-".into(), |mde| format!("{mde:.2} sd"));
-        let covered = |fact: &FeatureFact| if fact.covered { "whole year" } else { "part" };
-        let rows = self.features.iter().map(|fact| vec![fact.name.clone(), mde(fact), covered(fact).into()]).collect();
+        let row = |fact: &FeatureFact| vec![fact.name.clone(), mde(fact), season(fact.covered, self.is_timed).into()];
+        let rows = self.features.iter().map(row).collect();
         printer.table(&["FEATURE", "SMALLEST BIAS FOUND", "SEASON COVERED"], rows, "nothing is watched")?;
         let alarms = count(usize::try_from(self.alarms).unwrap_or(usize::MAX), "alarm");
         printer.line(&format!("{} windows judged, {alarms}; quiet is never \"no decay\"", self.windows))
+    }
+}
+
+/// What a reference has seen of the calendar year, for people: all of it where no hole is over 30 days.
+pub(super) fn season(is_covered: bool, is_timed: bool) -> &'static str {
+    match (is_covered, is_timed) {
+        (true, _) => "whole year",
+        (false, true) => "part of the year",
+        (false, false) => "unknown",
     }
 }
 
@@ -165,7 +178,40 @@ pub(super) fn hard(breach: &Breach) -> (String, f64) {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+    use tern_stats::hard::Rule;
+
     use super::*;
+    use crate::cli::args::Cli;
+
+    /// Every score that an alarm can name, without the sign.
+    fn scores() -> Vec<String> {
+        let of_values = Score::NUMERIC.into_iter().chain([Score::EstimatedError]).map(score_name);
+        let rules =
+            [Rule::Missing, Rule::Flat, Rule::OutOfRange, Rule::UnknownCategory].map(|rule| rule_name(rule).into());
+        let labels = [ERRORS_BY_CONFIDENCE, ERRORS].map(|score| score.trim_end_matches('+').to_owned());
+        of_values.chain(rules).chain(labels).chain(["category:NAME".into()]).collect()
+    }
+
+    #[test]
+    fn every_score_kind_and_severity_is_listed_for_readers() {
+        let page = include_str!("../../../../docs/decay.md");
+        let mut cli = Cli::command();
+        let help = cli.find_subcommand_mut("decay").and_then(|decay| decay.find_subcommand_mut("replay")).unwrap();
+        let help = help.render_long_help().to_string();
+        for score in scores() {
+            assert!(help.contains(&score), "replay --help lacks {score}");
+            assert!([format!("`{score}±`"), format!("`{score}+`")].iter().any(|own| page.contains(own)), "{score}");
+        }
+        let kinds =
+            [Kind::Hard, Kind::Step, Kind::Concurrent, Kind::Pooled, Kind::Calibration, Kind::Slo, Kind::Estimate];
+        for kind in kinds {
+            let name = serde_json::to_string(&kind).unwrap();
+            let row = format!("| `{}` |", name.trim_matches('"'));
+            assert!(page.contains(&row), "docs/decay.md has no row of {name}");
+        }
+        assert!(Severity::ALL.iter().all(|severity| page.contains(&format!("`{}`", severity.as_str()))));
+    }
 
     #[test]
     fn moments_are_told_in_the_devices_own_time() {

@@ -11,7 +11,7 @@ use tern_stats::profile::Profile;
 
 use super::{cutter::Plan, fit, table::Table};
 use crate::{
-    cli::args::decay::{Against, Columns, Cut},
+    cli::args::decay::{Against, Columns, Cut, offset_words},
     decay::judge::Judge,
     disk,
 };
@@ -34,7 +34,7 @@ impl Standards {
     pub(super) fn of(against: &Against) -> anyhow::Result<(Self, Vec<String>)> {
         let Against { profile, reference, columns, cut, .. } = against;
         if let Some(file) = reference {
-            let (profile, warnings, _) = fit::profile(file, columns, cut)?;
+            let fit::Made { profile, warnings, .. } = fit::profile(file, columns, cut)?;
             return Ok((Self::One(judge(profile)?), warnings));
         }
         let place = profile.as_deref().context("--profile or --reference is needed")?;
@@ -92,7 +92,8 @@ fn read(file: &Path, cut: &Cut, columns: &Columns, absent: &[&str]) -> anyhow::R
     let place = || file.display().to_string();
     let bytes = disk::read(file, reference::MAX_BYTES as u64).with_context(|| format!("reading {}", place()))?;
     let bytes = bytes.with_context(|| format!("there is no profile {}", place()))?;
-    let mut profile: Profile = serde_json::from_slice(&bytes).with_context(|| format!("{} is no profile", place()))?;
+    let mut profile: Profile =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is no profile of `tern decay fit`", place()))?;
     agree(&profile, cut).with_context(place)?;
     if columns.confidence_column.is_none()
         && profile.confidence.as_ref().is_some_and(|confidence| confidence.bins.len() > 1)
@@ -128,7 +129,8 @@ fn agree(profile: &Profile, cut: &Cut) -> anyhow::Result<()> {
     let offset = plan.calendar.map_or(0, |calendar| calendar.utc_offset);
     ensure!(
         cut.utc_offset.is_none_or(|asked| asked == offset),
-        "--utc-offset is not the profile's, which is {offset} seconds"
+        "--utc-offset is not the profile's, which is {}",
+        offset_words(offset)
     );
     ensure!(cut.arl.is_none_or(|arl| arl == profile.arl), "--arl is not the profile's, which is {}", profile.arl);
     Ok(())

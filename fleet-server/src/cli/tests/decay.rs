@@ -98,7 +98,55 @@ fn lines(outcome: &Outcome) -> (Vec<Value>, Value) {
     assert_eq!(summary["type"], "summary");
     assert!(lines.iter().all(|line| line["type"] == "alarm"));
     assert_eq!(summary["alarms"], lines.len());
+    lines.iter().for_each(is_alarm);
+    is_summary(&summary);
     (lines, summary)
+}
+
+fn members(line: &Value) -> Vec<&str> {
+    line.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// Holds a line to what is promised of alarms: members, types, and which words go together.
+fn is_alarm(line: &Value) {
+    let names = ["device", "evidence", "feature", "kind", "score", "severity", "start", "type", "window"];
+    let mut own = members(line);
+    own.sort_unstable();
+    assert_eq!(own, names, "{line}");
+    let is_text = |member: &str| line[member].is_null() || line[member].is_string();
+    assert!(line["window"].is_u64() && is_text("device") && is_text("feature"), "{line}");
+    assert!(line["start"].is_null() || line["start"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{line}");
+    assert!(line["evidence"].is_f64() && line["evidence"].as_f64().unwrap() >= 0.0, "{line}");
+    let (kind, score) = (line["kind"].as_str().unwrap(), line["score"].as_str().unwrap());
+    let (name, sign) = score.split_at(score.len() - 1);
+    let (scores, severities): (&[&str], &[&str]) = match kind {
+        "hard" => (&["missing", "flat", "out-of-range", "unknown-category"], &["alarm"]),
+        "step" => (&["location", "mean", "spread", "roughness", "flat", "missing"], &["alarm", "notice"]),
+        "concurrent" => (&["mean", "roughness", "flat", "missing"], &["alarm"]),
+        "pooled" => (&["location", "mean", "spread", "roughness", "flat", "missing"], &["alarm"]),
+        "calibration" => (&["errors-by-confidence"], &["critical"]),
+        "slo" => (&["errors"], &["alarm"]),
+        "estimate" => (&["estimated-error"], &["notice"]),
+        _ => panic!("{line}"),
+    };
+    let (is_share, is_of_model) =
+        (matches!(kind, "step" | "concurrent" | "pooled"), matches!(kind, "calibration" | "slo" | "estimate"));
+    assert!(scores.contains(&name) || (is_share && name.starts_with("category:")), "{line}");
+    assert!(sign == "+" || (sign == "-" && (is_share || kind == "estimate")), "{line}");
+    assert!(severities.contains(&line["severity"].as_str().unwrap()), "{line}");
+    assert_eq!(line["feature"].is_null(), is_of_model, "{line}");
+}
+
+fn is_summary(line: &Value) {
+    assert_eq!(members(line).len(), 4, "{line}");
+    assert!(line["windows"].is_u64() && line["alarms"].is_u64());
+    for feature in line["features"].as_array().unwrap() {
+        assert!(
+            members(feature).len() == 3 && feature["name"].is_string() && feature["covered"].is_boolean(),
+            "{line}"
+        );
+        assert!(feature["mde"].is_null() || feature["mde"].is_f64(), "{line}");
+    }
 }
 
 #[test]
@@ -159,7 +207,7 @@ fn a_half_year_says_so_and_stands_still_outside_it() {
     assert!(alarms.is_empty(), "{alarms:?}");
     assert_eq!(summary["features"][0]["covered"], false);
     let fitted = bench.decay("fit --reference ref.csv --time-column time -o p.json");
-    assert!(fitted.err.contains("does not span a year"), "{}", fitted.err);
+    assert!(fitted.err.contains("does not span the calendar year without a hole of over 30 days"), "{}", fitted.err);
 }
 
 #[test]
@@ -239,7 +287,11 @@ fn what_cannot_be_done_is_refused_with_the_line_and_nothing_is_written() {
         ("header.csv", "", "header.csv: no row follows the header"),
         ("open.csv", "", "the file ends within quotes"),
         ("semicolons.csv", "", "separate columns by commas"),
-        ("good.csv", " --arl nan", "at least 1"),
+        ("good.csv", " --arl nan", "--arl NaN: windows between false alarms are at least 1, at most 1000000000"),
+        ("good.csv", " --arl -1", "at least 1"),
+        ("good.csv", " --arl 5e-1", "at least 1"),
+        ("good.csv", " --arl 1e12", "at most 1000000000"),
+        ("good.csv", " --arl inf", "at most 1000000000"),
         ("good.csv", " --ignore other", "names no column \"other\""),
         ("good.csv", " --ignore time", "named by two options"),
         ("good.csv", " --ignore temperature,state", "nothing is left"),
@@ -254,15 +306,21 @@ fn what_cannot_be_done_is_refused_with_the_line_and_nothing_is_written() {
         assert!(timed.refused().contains("--time-column") && bench.read("p.json").is_none(), "{}", timed.err);
     }
     fs::create_dir(bench.folder.path().join("taken.d")).unwrap();
-    for out in ["none.d/p.json", "taken.d"] {
+    for (out, reason) in [
+        ("none.d/p.json", "none.d: make it first"),
+        ("taken.d", "taken.d: it is a folder: name a file in it"),
+        ("good.csv", "good.csv: it is one of the files to read, and would be lost"),
+        ("taken.d/../good.csv", "it is one of the files to read, and would be lost"),
+    ] {
         let outcome = bench.decay(&format!("fit --reference good.csv --time-column time -o {out}"));
-        assert!(outcome.refused().contains("writing"), "{}", outcome.err);
+        assert!(outcome.refused().contains("writing") && outcome.err.contains(reason), "{}", outcome.err);
     }
+    assert_eq!(bench.read("good.csv").unwrap(), good.as_bytes());
     assert_eq!(fs::read_dir(bench.folder.path().join("taken.d")).unwrap().count(), 0);
     assert_eq!(bench.decay("fit --reference good.csv --time-column time -o p.json").code, 0);
     for (more, reason) in [
         ("--time-column time --window rows:9", "--window is not the profile's, which is day"),
-        ("--time-column time --utc-offset +01:00", "--utc-offset is not the profile's"),
+        ("--time-column time --utc-offset +01:00", "--utc-offset is not the profile's, which is +00:00"),
         ("--time-column time --arl 500", "--arl is not the profile's"),
         ("--ignore time", "--time-column"),
     ] {
@@ -321,7 +379,7 @@ fn a_stream_that_is_not_like_its_profile_is_said_to_be_or_refused() {
         bench.decay(&format!("replay --profile {profile} --stream {stream} --time-column time --json{more}"))
     };
     let odd = replay("p.json", "live.csv", "");
-    assert!(odd.err.contains("line 12: temperature: no number; counted as missing"), "{}", odd.err);
+    assert!(odd.err.contains("line 12: temperature: \"warm\" is no number; counted as missing"), "{}", odd.err);
     assert_eq!(lines(&odd).1["windows"], 10);
     let unwatched = replay("p.json", "more.csv", "");
     assert!(unwatched.err.contains("does not watch: [\"label\", \"answer\"]"), "{}", unwatched.err);
@@ -419,4 +477,91 @@ fn times_and_numbers_with_a_slip_are_no_categories() {
     assert!(!stated.err.contains("is no number"), "{}", stated.err);
     assert_eq!(fit("good.csv --ignore time").code, 0);
     assert_eq!(fit("twice.csv --time-column time --ignore sent").code, 0);
+}
+
+#[test]
+fn every_error_ends_with_one_and_nothing_on_standard_output() {
+    let bench = Bench::new(&[("ref.csv", &hourly(32, 0, 60, plain))]);
+    assert_eq!(bench.decay("fit --reference ref.csv --time-column time -o p.json").code, 0);
+    for line in [
+        "fit --reference ref.csv --time-column time -o q.json --window rows:0",
+        "fit --reference ref.csv --time-column time -o q.json --utc-offset +25:00",
+        "fit --reference ref.csv -o q.json --label-column state",
+        "fit --reference ref.csv -o q.json --arl many",
+        "replay --profile p.json --time-column time --json",
+        "replay --stream ref.csv --time-column time --json",
+        "replay --profile p.json --reference ref.csv --stream ref.csv --time-column time --json",
+        "replay --profile p.json --stream ref.csv --time-column time --cohort --json",
+        "plot --profile p.json --stream ref.csv --time-column time",
+        "replay --profile p.json --stream ref.csv --time-column none --json",
+        "plot --profile p.json --stream ref.csv --time-column time -o p.json",
+        "plot --profile p.json --stream ref.csv --time-column time -o ref.csv",
+    ] {
+        let outcome = bench.decay(line);
+        assert_eq!((outcome.code, outcome.out.as_str()), (1, ""), "{line}: {}", outcome.err);
+        assert!(outcome.err.starts_with("error: ") && bench.read("q.json").is_none(), "{line}: {}", outcome.err);
+    }
+    assert_eq!(bench.decay("replay --help").code, 0);
+}
+
+#[test]
+fn a_whole_year_is_the_same_to_fit_and_replay() {
+    let (year, part) = (hourly(33, 0, 366, plain), hourly(33, 0, 200, plain));
+    // Two years, both without the same 40 days.
+    let hole =
+        hourly(33, 0, 732, |hour, value| plain(hour, value).filter(|_| !(100..140).contains(&(hour / 24 % 366))));
+    let bench = Bench::new(&[("year.csv", &year), ("part.csv", &part), ("hole.csv", &hole)]);
+    for (file, options, covered, words) in [
+        ("year.csv", "--time-column time", true, "whole year"),
+        ("part.csv", "--time-column time", false, "part of the year"),
+        ("hole.csv", "--time-column time", false, "part of the year"),
+        ("year.csv", "--ignore time --window rows:24", false, "unknown"),
+    ] {
+        let fitted = bench.decay(&format!("fit --reference {file} {options} -o p.json"));
+        let replayed = bench.decay(&format!("replay --profile p.json --stream {file} {options}"));
+        for outcome in [&fitted, &replayed] {
+            let row = outcome.out.lines().find(|line| line.starts_with("temperature ")).unwrap();
+            assert!(row.contains(words), "{file} {options}: {}", outcome.out);
+        }
+        let fitted = bench.decay(&format!("fit --reference {file} {options} -o p.json --output json")).json();
+        let (_, summary) = lines(&bench.decay(&format!("replay --profile p.json --stream {file} {options} --json")));
+        for features in [&fitted["features"], &summary["features"]] {
+            assert!(
+                features.as_array().unwrap().iter().all(|feature| feature["covered"] == covered),
+                "{file}: {features}"
+            );
+        }
+    }
+}
+
+#[test]
+fn windows_and_starts_are_the_devices_own() {
+    let reference = hourly(34, 0, 60, plain);
+    // The stream begins at noon UTC; from day 65 on a value is stuck, and days 62 and 63 have no row.
+    let live = hourly(35, 60, 10, |hour, value| {
+        let is_there = hour >= 60 * 24 + 12 && !(62 * 24..64 * 24).contains(&hour);
+        let cell = if hour >= 65 * 24 { "9.5".into() } else { format!("{value:.3}") };
+        is_there.then_some(cell)
+    });
+    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &live)]);
+    let run = |more: &str| {
+        let line = format!("replay --reference ref.csv --stream live.csv --time-column time --json {more}");
+        lines(&bench.decay(&line))
+    };
+    let of = |alarms: &[Value], score: &str| -> Vec<(u64, String)> {
+        let own = alarms.iter().filter(|alarm| alarm["score"] == score && alarm["feature"] == "temperature");
+        own.map(|alarm| (alarm["window"].as_u64().unwrap(), alarm["start"].as_str().unwrap().to_owned())).collect()
+    };
+    let (alarms, summary) = run("--window day");
+    assert_eq!(summary["windows"], 8);
+    assert_eq!(of(&alarms, "missing+")[0], (2, "2021-03-06T00:00:00Z".to_owned()), "days without a row are no windows");
+    assert_eq!(of(&alarms, "flat+")[0], (3, "2021-03-07T00:00:00Z".to_owned()));
+    let (alarms, summary) = run("--window day --utc-offset +05:30");
+    assert_eq!(summary["windows"], 10, "two of them a part of a day at the edge of the hole");
+    assert!(of(&alarms, "flat+")[0].1.ends_with("T00:00:00+05:30"), "{alarms:?}");
+    // 180 rows: seven windows of 25, and five rows that are none.
+    let (alarms, summary) = run("--window rows:25");
+    assert_eq!(summary["windows"], 7);
+    let (window, start) = &of(&alarms, "flat+")[0];
+    assert!(*window == 2 && start == "2021-03-06T14:00:00Z", "15 rows of 25 are stuck: {window} {start}");
 }

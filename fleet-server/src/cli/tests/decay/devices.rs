@@ -89,3 +89,25 @@ fn devices_whose_profiles_do_not_go_together_are_refused() {
         assert!(bench.decay(&line).refused().contains(reason), "{reason}");
     }
 }
+
+#[test]
+fn a_profile_of_several_devices_is_said_to_be_one_for_all() {
+    let bench = Bench::new(&[("ref.csv", &fleet(31, 3, 0, 60, |_, _| 0.0))]);
+    let line = "fit --reference ref.csv --time-column time --device-column device -o p.json";
+    let told = bench.decay(line);
+    assert!(told.out.contains("one profile for 3 devices, fitted to 180 windows"), "{}", told.out);
+    assert_eq!(bench.decay(&format!("{line} --output json")).json()["devices"], 3);
+    let alone =
+        bench.decay("fit --reference ref.csv --time-column time --ignore device -o p.json --output json").json();
+    assert!(alone["devices"].is_null());
+    let by_device: Vec<String> = (0..3)
+        .flat_map(|device| {
+            let text = fleet(31, 3, 0, 60, |_, _| 0.0);
+            text.lines().filter(|line| line.starts_with(&format!("d{device},"))).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    fs::write(bench.folder.path().join("ref.csv"), format!("device,time,t\n{}\n", by_device.join("\n"))).unwrap();
+    let mixed = bench.decay("fit --reference ref.csv --time-column time --ignore device -o p.json");
+    assert!(mixed.refused().contains("by --device-column"), "{}", mixed.err);
+    assert_eq!(bench.decay(line).code, 0);
+}

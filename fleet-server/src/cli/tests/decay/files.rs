@@ -107,3 +107,86 @@ fn a_refusal_names_the_line_that_an_editor_shows() {
         }
     }
 }
+
+#[test]
+fn columns_that_can_hardly_be_watched_are_told() {
+    let ids = hourly(43, 0, 60, plain).lines().enumerate().fold(String::new(), |text, (at, line)| {
+        let (id, comma) =
+            if at == 0 { ("id".to_owned(), "price".to_owned()) } else { (format!("i{at}"), format!("\"1,{at}\"")) };
+        text + &format!("{line},{id},{comma}\n")
+    });
+    let timed = " --time-column time";
+    let (outcome, _) = fit(ids.as_bytes(), &format!("{timed} --ignore price"));
+    assert!(
+        outcome.refused().contains("\"id\" has numbers in too few windows, or texts that are nearly all different")
+    );
+    let twice = ids.lines().enumerate().fold(String::new(), |text, (at, line)| {
+        let id = match at {
+            0 => ",of".to_owned(),
+            _ if at % 3 == 0 => ",main".to_owned(),
+            _ => format!(",i{}", at % 400),
+        };
+        text + line + &id + "\n"
+    });
+    let (outcome, _) = fit(twice.as_bytes(), &format!("{timed} --ignore id,price"));
+    assert!(
+        outcome.err.contains("of: ") && outcome.err.contains("leave names and ids out by --ignore of"),
+        "{}",
+        outcome.err
+    );
+    let (outcome, _) = fit(hourly(44, 0, 60, |_, _| Some("inf".into())).as_bytes(), timed);
+    assert!(outcome.refused().contains("\"temperature\" has numbers in too few windows"), "{}", outcome.err);
+    let empty = hourly(44, 0, 60, |_, _| Some(String::new()));
+    let (outcome, _) = fit(empty.as_bytes(), timed);
+    assert!(outcome.refused().contains("\"temperature\" has numbers in too few windows"), "{}", outcome.err);
+}
+
+#[test]
+fn a_rate_that_finds_less_is_told() {
+    let good = hourly(45, 0, 60, plain);
+    for (rate, told) in
+        [("10", Some("take at least 100")), ("99", Some("take at least 100")), ("100", None), ("1e9", None)]
+    {
+        let (outcome, _) = fit(good.as_bytes(), &format!(" --time-column time --arl {rate}"));
+        assert_eq!(outcome.code, 0);
+        assert_eq!(outcome.err.contains("finds less than a larger one"), told.is_some(), "{rate}: {}", outcome.err);
+        assert!(told.is_none_or(|told| outcome.err.contains(told)), "{rate}: {}", outcome.err);
+    }
+    let (outcome, _) = fit(good.as_bytes(), " --ignore time --window rows:24 --utc-offset +01:00");
+    assert!(outcome.err.contains("--utc-offset cuts days"), "{}", outcome.err);
+}
+
+#[test]
+fn a_column_whose_numbers_are_texts_is_told_once() {
+    let reference = hourly(46, 0, 60, plain).replace("state", "state,more");
+    let twice = |text: &str, cell: &str| {
+        let rows =
+            text.lines().enumerate().map(|(at, line)| if at == 0 { line.to_owned() } else { format!("{line},{cell}") });
+        rows.collect::<Vec<_>>().join("\n")
+    };
+    let live = hourly(47, 60, 5, |_, _| Some("\"9,5\"".into())).replace("state", "state,more");
+    let bench = Bench::new(&[("ref.csv", &twice(&reference, "1.5")), ("live.csv", &twice(&live, "high"))]);
+    let told = bench.decay("replay --reference ref.csv --stream live.csv --time-column time --json");
+    let (_, summary) = lines(&told);
+    assert_eq!(summary["windows"], 5);
+    assert!(told.err.contains("line 2: temperature: \"9,5\" is no number"), "{}", told.err);
+    assert!(told.err.contains("line 2: more: \"high\" is no number"), "{}", told.err);
+    assert_eq!(told.err.matches("is no number").count(), 2, "{}", told.err);
+    let stated =
+        bench.decay("replay --reference ref.csv --stream ref.csv --time-column time --json --categorical state");
+    assert!(!stated.err.contains("--categorical"), "{}", stated.err);
+    assert_eq!(bench.decay("fit --reference ref.csv --time-column time -o p.json").code, 0);
+    let other = bench.decay("replay --profile p.json --stream ref.csv --time-column time --json --categorical more");
+    assert!(other.err.contains("--categorical more: the profile has it as a number"), "{}", other.err);
+}
+
+#[test]
+fn a_profile_that_nobody_would_read_is_not_written() {
+    let text = |at: usize| if at < 60 { format!("{at:02}{}", "long ".repeat(8_000)) } else { "short".into() };
+    let rows = (0..1_200).fold("x,note\n".to_owned(), |rows, at| rows + &format!("{},{}\n", at * 37 % 101, text(at)));
+    let (outcome, bench) = fit(rows.as_bytes(), " --window rows:20");
+    let told = outcome.refused();
+    assert!(told.contains("and may take 2.0 MB: leave out") && told.contains("--ignore"), "{told}");
+    assert!(bench.read("p.json").is_none());
+    assert_eq!(bench.decay("fit --reference ref.csv --window rows:20 --ignore note -o p.json").code, 0);
+}

@@ -110,3 +110,34 @@ fn errors_alone_are_held_to_the_objective_and_rows_without_confidences_are_not_u
     let all = run("broken.csv", &format!("{labels} --confidence-column confidence")).0;
     assert_eq!(kinds(&all), ["calibration", "slo"]);
 }
+
+#[test]
+fn labels_that_say_little_are_told() {
+    let rows = |label: &dyn Fn(usize) -> String, answer: &dyn Fn(usize) -> String| {
+        (0..3_000)
+            .fold("x,y,p\n".to_owned(), |text, i| text + &format!("{},{},{}\n", i * 37 % 101, label(i), answer(i)))
+    };
+    let digit = |i: usize| (i * 7 % 3).to_string();
+    let bench = Bench::new(&[
+        ("right.csv", &rows(&digit, &digit)),
+        ("constant.csv", &rows(&|_| "1".into(), &|_| "1".into())),
+        ("none.csv", &rows(&|_| String::new(), &digit)),
+        ("decimal.csv", &rows(&|i| format!("0.{}", i % 50), &|i| format!("0.{}", i * 7 % 51))),
+        ("other.csv", &rows(&|i| ["a", "b", "c"][i * 7 % 3].into(), &digit)),
+    ]);
+    let fit = |file: &str| {
+        let columns = "--label-column y --prediction-column p --window rows:50";
+        bench.decay(&format!("fit --reference {file} {columns} -o p.json"))
+    };
+    assert!(fit("none.csv").err.contains("no row has a label"));
+    assert!(fit("decimal.csv").err.contains("% of the labelled rows are answered otherwise"));
+    for file in ["constant.csv", "right.csv"] {
+        let told = fit(file);
+        assert!(told.out.contains("error rate 0.00 %") && !told.err.contains("answered otherwise"), "{}", told.err);
+        assert!(told.err.contains("without confidences labels are held to the objective alone"), "{}", told.err);
+    }
+    let live = bench.decay("replay --profile p.json --stream other.csv --label-column y --prediction-column p --json");
+    let (alarms, _) = lines(&live);
+    assert!(alarms.iter().all(|alarm| alarm["kind"] == "slo") && !alarms.is_empty(), "{alarms:?}");
+    assert!(live.err.contains("labels a, b, c, answers 0, 1, 2: write labels as the model's classes"), "{}", live.err);
+}

@@ -250,6 +250,12 @@ fn doubts(profile: &Profile) -> Vec<String> {
                 feature.name
             ));
         }
+        if matches!(&feature.kind, Kind::Numeric(ruler) if ruler.min == ruler.max) {
+            doubts.push(format!(
+                "{}: one value all over the reference; every other counts as out of range",
+                feature.name
+            ));
+        }
         match feature.mde {
             None if matches!(feature.kind, Kind::Numeric(_)) => {
                 doubts.push(format!("{}: no constant bias would be found in ten windows", feature.name));

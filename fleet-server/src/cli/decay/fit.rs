@@ -227,7 +227,7 @@ fn doubts(profile: &Profile) -> Vec<String> {
     let (arl, watched) = (profile.arl, profile.features.len() as f64);
     if arl * watched < LEAST_LEVEL {
         doubts.push(format!(
-            "--arl {arl} finds less than a larger one and not more, as the tolerance grows: take at least {}",
+            "--arl {arl} often finds less than a larger one, as the tolerance grows: take at least {}",
             (LEAST_LEVEL / watched).ceil()
         ));
     }

@@ -227,7 +227,7 @@ fn doubts(profile: &Profile) -> Vec<String> {
     let (arl, watched) = (profile.arl, profile.features.len() as f64);
     if arl * watched < LEAST_LEVEL {
         doubts.push(format!(
-            "--arl {arl} finds less than a larger one and not more, as the tolerance grows: take at least {}",
+            "--arl {arl} often finds less than a larger one, as the tolerance grows: take at least {}",
             (LEAST_LEVEL / watched).ceil()
         ));
     }
@@ -247,6 +247,12 @@ fn doubts(profile: &Profile) -> Vec<String> {
             doubts.push(format!(
                 "{}: the reference does not span the calendar year without a hole of over 30 days; outside the days that it saw \
                  only missing and flat values are looked for, and windows nearly all out of range",
+                feature.name
+            ));
+        }
+        if matches!(&feature.kind, Kind::Numeric(ruler) if ruler.min == ruler.max) {
+            doubts.push(format!(
+                "{}: one value all over the reference; every other counts as out of range",
                 feature.name
             ));
         }

@@ -149,7 +149,12 @@ fn a_rate_that_finds_less_is_told() {
     {
         let (outcome, _) = fit(good.as_bytes(), &format!(" --time-column time --arl {rate}"));
         assert_eq!(outcome.code, 0);
-        assert_eq!(outcome.err.contains("finds less than a larger one"), told.is_some(), "{rate}: {}", outcome.err);
+        assert_eq!(
+            outcome.err.contains("often finds less than a larger one"),
+            told.is_some(),
+            "{rate}: {}",
+            outcome.err
+        );
         assert!(told.is_none_or(|told| outcome.err.contains(told)), "{rate}: {}", outcome.err);
     }
     let (outcome, _) = fit(good.as_bytes(), " --ignore time --window rows:24 --utc-offset +01:00");
@@ -189,4 +194,15 @@ fn a_profile_that_nobody_would_read_is_not_written() {
     assert!(told.contains("and may take 2.0 MB: leave out") && told.contains("--ignore"), "{told}");
     assert!(bench.read("p.json").is_none());
     assert_eq!(bench.decay("fit --reference ref.csv --window rows:20 --ignore note -o p.json").code, 0);
+}
+
+#[test]
+fn a_column_of_one_value_is_told_and_any_other_is_found() {
+    let reference = hourly(48, 0, 60, |_, _| Some("5.0".into()));
+    let live = hourly(49, 60, 8, |hour, _| Some(if hour < 64 * 24 { "5" } else { "5.001" }.into()));
+    let bench = Bench::new(&[("ref.csv", &reference), ("live.csv", &live)]);
+    let fitted = bench.decay("fit --reference ref.csv --time-column time -o p.json");
+    assert!(fitted.err.contains("temperature: one value all over the reference"), "{}", fitted.err);
+    let (alarms, _) = lines(&bench.decay("replay --profile p.json --stream live.csv --time-column time --json"));
+    assert_eq!((&alarms[0]["window"], &alarms[0]["score"]), (&json!(4), &json!("out-of-range+")), "{alarms:?}");
 }

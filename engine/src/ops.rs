@@ -31,6 +31,7 @@ mod linear;
 mod losses;
 mod matrices;
 mod mean;
+mod moments;
 mod pad;
 mod picks;
 mod post;
@@ -167,6 +168,7 @@ pub(crate) fn register(reader: &mut Onnx) {
     operator!(register, "Max", farthest::greatest);
     operator!(register, "MaxUnpool", windows::max_unpool);
     register.insert("MatMulInteger", products::mat_mul_integer);
+    operator!(register, "MeanVarianceNormalization", moments::normalised);
     register.insert("Mean", mean::mean);
     operator!(register, "Min", farthest::least);
     operator!(register, "Mod", remainder::remainder);

@@ -14,7 +14,7 @@ use tract_onnx::{
         internal::{IntoArcTensor, bail},
         ops::{
             binary::TypedBinOp,
-            cnn::{Conv, PoolSpec},
+            cnn::{Conv, MaxPool, PaddingSpec, PoolSpec, SumPool},
             konst::Const,
             logic::Iff,
             scan::Scan,
@@ -35,6 +35,7 @@ fn settle(model: &mut TypedModel) -> TractResult<()> {
         if let Some(scan) = model.node_mut(at).op.downcast_mut::<Scan>() {
             settle(&mut scan.body)?;
         }
+        within(model, at)?;
         hollow(model, at)?;
         steps(model, at)?;
     }
@@ -66,6 +67,41 @@ fn hollow(model: &mut TypedModel, at: usize) -> TractResult<()> {
     let joins = node.op.is::<TypedBinOp>() || node.op.is::<Iff>();
     if joins && model.node_input_facts(at)?.into_iter().any(is_empty) {
         bail!("operator `{}` ({}) meets a tensor without values", brief(&node.name), node.op.name());
+    }
+    Ok(())
+}
+
+/// Refuses a window that is wider than the image with what it is padded by: tract gives one value of a pool all the same. So does onnxruntime
+/// where the pool's step is wider than what is lacking.
+fn within(model: &TypedModel, at: usize) -> TractResult<()> {
+    let node = model.node(at);
+    let conv = node.op.downcast_ref::<Conv>().map(|op| &op.pool_spec);
+    let pool = node.op.downcast_ref::<MaxPool>().map(|op| &op.pool_spec);
+    let sum = node.op.downcast_ref::<SumPool>().map(|op| &op.pool_spec);
+    let Some(spec) = conv.or(pool).or(sum) else { return Ok(()) };
+    let Some(shape) = model.node_input_facts(at)?.first().and_then(|fact| fact.shape.as_concrete()) else {
+        return Ok(());
+    };
+    let shape = spec.data_format.shape(shape)?;
+    let dilations = spec.dilations();
+    let sides = shape.hw_dims().iter().zip(&spec.kernel_shape).zip(dilations.iter()).enumerate();
+    for (axis, ((side, kernel), dilation)) in sides {
+        let padded = match &spec.padding {
+            PaddingSpec::Valid => *side,
+            PaddingSpec::Explicit(before, after) | PaddingSpec::ExplicitOnnxPool(before, after, _) => {
+                side + before[axis] + after[axis]
+            }
+            // As much as it takes.
+            PaddingSpec::SameUpper | PaddingSpec::SameLower => continue,
+        };
+        let window = kernel.saturating_sub(1).saturating_mul(*dilation).saturating_add(1);
+        let lacking = window.saturating_sub(padded);
+        if lacking > 0 && (conv.is_some() || lacking >= spec.stride(axis)) {
+            let (name, kind) = (brief(&node.name), node.op.name());
+            bail!(
+                "operator `{name}` ({kind}) has windows of {window} over {padded} places: send a larger input, or pad it"
+            );
+        }
     }
     Ok(())
 }
@@ -104,7 +140,9 @@ fn needed(spec: &PoolSpec, shape: &[usize]) -> TractResult<Option<TVec<usize>>> 
 #[cfg(test)]
 mod tests {
     use crate::{Limits, LoadError, Model, RunError, Tensor, fixtures, fixtures::value, tensor_proto::to_proto};
-    use tract_onnx::pb::{GraphProto, ModelProto, tensor_proto::DataType};
+    use tract_onnx::pb::{
+        AttributeProto, GraphProto, ModelProto, attribute_proto::AttributeType, tensor_proto::DataType,
+    };
 
     fn powers(exponents: Option<Tensor>, rows: &[i64], reduced: bool) -> ModelProto {
         let mut nodes = vec![fixtures::node("Pow", &["x", "e"], &[if reduced { "p" } else { "y" }])];
@@ -134,6 +172,31 @@ mod tests {
         let verdict = load(&powers(Some(nothing), &[1, 3, 5], false));
         let told = |detail: &str| detail.contains("(Pow) meets a tensor without values");
         assert!(matches!(&verdict, Err(LoadError::NotCompilable { detail, .. }) if told(detail)), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_window_wider_than_what_it_slides_over_is_refused() {
+        let pool = |operator: &str, pads: [i64; 2], width: i64| {
+            let ints = |name: &str, values: &[i64]| AttributeProto {
+                name: name.into(),
+                r#type: AttributeType::Ints.into(),
+                ints: values.to_vec(),
+                ..AttributeProto::default()
+            };
+            let mut node = fixtures::node(operator, &["x"], &["y"]);
+            node.attribute = vec![ints("kernel_shape", &[5]), ints("pads", &pads)];
+            load(&fixtures::model(GraphProto {
+                node: vec![node],
+                input: vec![value("x", DataType::Float, &[1, 3, width])],
+                output: vec![value("y", DataType::Float, &[])],
+                ..GraphProto::default()
+            }))
+        };
+        for operator in ["MaxPool", "AveragePool", "LpPool"] {
+            assert!(pool(operator, [0, 0], 5).is_ok() && pool(operator, [1, 0], 4).is_ok(), "{operator}");
+            let told = pool(operator, [0, 0], 4).unwrap_err().to_string();
+            assert!(told.contains("windows of 5 over 4 places"), "{operator}: {told}");
+        }
     }
 
     #[test]

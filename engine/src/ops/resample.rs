@@ -8,8 +8,8 @@ use tract_onnx::{
     prelude::{TVec, TractResult, tensor1},
     tract_core::ops::identity::Identity,
     tract_hir::internal::{
-        Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TensorProxy, TypedModel, bail, ensure,
-        expand,
+        Expansion, InferenceResult, OutletId, Solver, SpecialOps, StaticName, TDim, TensorProxy, TypedModel, bail,
+        ensure, expand,
     },
 };
 
@@ -33,7 +33,20 @@ pub(super) fn resize(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 
 /// What comes out as large as it was is the same to onnxruntime, whatever the scales; tract resamples by scales that fall short of a pixel.
 #[derive(Debug, Clone)]
-struct Kept(Box<dyn Expansion>);
+struct Kept {
+    resized: Box<dyn Expansion>,
+    /// By cubics from pixels' halves as PyTorch counts them: the only pixel of an axis then lies half a pixel before the image.
+    is_off: bool,
+}
+
+impl Kept {
+    fn of(resized: Box<dyn Expansion>, node: &NodeProto) -> TractResult<Self> {
+        let word = |name: &str| node.get_attr_opt::<&str>(name);
+        let is_off =
+            word("mode")? == Some("cubic") && word("coordinate_transformation_mode")? == Some("pytorch_half_pixel");
+        Ok(Self { resized, is_off })
+    }
+}
 
 impl Expansion for Kept {
     fn name(&self) -> StaticName {
@@ -46,12 +59,18 @@ impl Expansion for Kept {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        self.0.rules(solver, inputs, outputs)
+        self.resized.rules(solver, inputs, outputs)
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let resized = self.0.wire(prefix, model, inputs)?;
-        if model.outlet_fact(resized[0])?.shape != model.outlet_fact(inputs[0])?.shape {
+        let resized = self.resized.wire(prefix, model, inputs)?;
+        let (made, given) = (&model.outlet_fact(resized[0])?.shape, &model.outlet_fact(inputs[0])?.shape);
+        let one = TDim::from(1);
+        ensure!(
+            !self.is_off || made.iter().zip(given.iter()).all(|(made, given)| *made != one || *given == one),
+            "Resize to one pixel by cubic with pytorch_half_pixel is not supported: export it with half_pixel"
+        );
+        if made != given {
             return Ok(resized);
         }
         model.wire_node(format!("{prefix}.kept"), Identity, &inputs[..1])
@@ -73,13 +92,15 @@ fn aligned(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let is_aligned = node.get_attr_opt::<&str>("coordinate_transformation_mode")? == Some("align_corners");
     let is_smoothed = node.get_attr_opt::<i64>("antialias")?.unwrap_or(0) != 0;
     let stock = super::stock_expansion("Resize", context, node)?;
-    let (Some(scales), None) = (place(node, 2), place(node, 3)) else { return Ok((expand(Kept(stock)), Vec::new())) };
+    let (Some(scales), None) = (place(node, 2), place(node, 3)) else {
+        return Ok((expand(Kept::of(stock, node)?), Vec::new()));
+    };
     ensure!(
         !(is_aligned && is_smoothed),
         "Resize by scales with antialias and align_corners has other corners in onnxruntime: export it with sizes"
     );
     if !is_aligned || context.onnx_operator_set_version < OPSET {
-        return Ok((expand(Kept(stock)), Vec::new()));
+        return Ok((expand(Kept::of(stock, node)?), Vec::new()));
     }
     let sized = NodeProto {
         input: vec![node.input[0].clone(), String::new(), String::new(), node.input[2].clone()],
@@ -148,5 +169,6 @@ pub(super) fn upsample(context: &ParsingContext<'_>, node: &NodeProto) -> Built 
         ..node.clone()
     };
     let context = ParsingContext { onnx_operator_set_version: OPSET, ..context.clone() };
-    Ok((expand(Kept(super::stock_expansion("Resize", &context, &node)?)), Vec::new()))
+    let resized = super::stock_expansion("Resize", &context, &node)?;
+    Ok((expand(Kept::of(resized, &node)?), Vec::new()))
 }

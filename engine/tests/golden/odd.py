@@ -5,7 +5,10 @@ from onnx import TensorProto, helper
 from forms import fixed, node
 
 FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
-REFUSED = {}
+REFUSED = {
+    "Conv/wide": "windows wider than the image are an error at the call",
+    "MaxPool/wide": "the same, but for windows that lack less than a step",
+}
 
 
 def slices(m):
@@ -122,6 +125,14 @@ def greatest(m):
         fixed(m, "TopK", f"{name}_opset10", {"x": rows}, [FLOAT, INT64], 10, {"k": np.array([2])}, axis=0)
 
 
+def moments(m):
+    x = m.floats(2, 3, 4, 5, seed=714)
+    for name, values in (("near", x), ("far", x + 16), ("little", x * 1e-9)):
+        for number, axes in enumerate((None, [1], [2, 3], [-1, 0], [0, 1, 2, 3])):
+            given = {} if axes is None else {"axes": axes}
+            fixed(m, "MeanVarianceNormalization", f"{name}_{number}", {"x": values}, [FLOAT], **given)
+
+
 def add(m):
-    for make in (slices, reductions, triangles, bends, bits, powers, greatest):
+    for make in (slices, reductions, triangles, bends, bits, powers, greatest, moments):
         make(m)

@@ -1,0 +1,2 @@
+BxJàòÍƒA‰A3c„Ap«†Aâ3{Ax¹hAÎ»‹A¦ÎxAqÞ‰AI×dAy"rA03‹A¢€A1»ƒAU©tA|T€A›ôƒAmü~AqŒAÜ:ƒAƒ3€AÏôxA`|jA+LƒAônAÌ‘“AÔAƒA³gAÍâ†AßåzAº…zAîA¢†A\.}AKmAæT{AÿñxA?ˆyA‹AZ$†A|ÎAý‡AŽ>…AF}AÍ‰A…W„AÜmA<9gAõw{A°@yA’ÉrAä]A-ß‰AÝHƒAQÅ‚A6‚A„ôzADK|Aàž€Ai|A©{AW‡AzA¹-”AøƒAAþxAÍ%€A¤DˆAšåXA,‚qAoÿhAöAq#ƒADœgA XzA€ÜyA¼wA÷‡ˆA¯jAZüoAïÛ‡AÚs‡A©jwAÃm€AÚµ†AîiA«atAõšoA*†A~‚AŒO‚A,€A'A}A Ý“AÑq‚A[Î€A´R€A^qAÇàmAù+†A©	sAs¿„AåwAùz†A'}AÀÐAƒæ}A~wA
+µ‚AT;ŠAn¬†A4‡AÇ9„AÒpAyƒAµæAÔ­cA{ùA”ÝqA†÷A

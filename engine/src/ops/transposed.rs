@@ -1,5 +1,5 @@
 //! `ConvTranspose` of a size that is asked for. What it has too much is cut off at both ends: where that is no whole number for each,
-//! tract cuts at the other end than onnxruntime.
+//! tract cuts at the other end than onnxruntime. A rule of padding beside `output_padding` comes to another size there too.
 
 use super::{kernel::Built, stock, stock_expansion};
 use tract_onnx::{
@@ -22,6 +22,13 @@ struct Sized {
 
 pub(super) fn conv(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let is_ruled = node.get_attr_opt::<&str>("auto_pad")?.is_some_and(|rule| rule != "NOTSET");
+    let has_more =
+        node.get_attr_opt_vec::<i64>("output_padding")?.is_some_and(|more| more.iter().any(|more| *more != 0));
+    let is_same = node.get_attr_opt::<&str>("auto_pad")?.is_some_and(|rule| rule.starts_with("SAME"));
+    ensure!(
+        !(is_same && has_more),
+        "ConvTranspose with auto_pad and output_padding is not supported: export it with pads"
+    );
     let wanted = node.get_attr_opt_vec::<i64>("output_shape")?.unwrap_or_default();
     if wanted.is_empty() || is_ruled {
         return stock("ConvTranspose")?(context, node);
@@ -85,12 +92,17 @@ mod tests {
 
     /// Of an image of six values, two a step and a window of two: twelve.
     fn sized(wanted: i64) -> Result<Model, LoadError> {
-        let list = |name: &str, ints: Vec<i64>| {
-            let (name, r#type) = (name.into(), AttributeType::Ints.into());
-            AttributeProto { name, r#type, ints, ..AttributeProto::default() }
-        };
+        given(vec![list("output_shape", vec![wanted]), list("strides", vec![2])])
+    }
+
+    fn list(name: &str, ints: Vec<i64>) -> AttributeProto {
+        let (name, r#type) = (name.into(), AttributeType::Ints.into());
+        AttributeProto { name, r#type, ints, ..AttributeProto::default() }
+    }
+
+    fn given(attributes: Vec<AttributeProto>) -> Result<Model, LoadError> {
         let mut node = fixtures::node("ConvTranspose", &["x", "w"], &["y"]);
-        node.attribute = vec![list("output_shape", vec![wanted]), list("strides", vec![2])];
+        node.attribute = attributes;
         let weights = Tensor::new([1, 1, 2], vec![1f32, 2.0]).unwrap();
         let proto = fixtures::model(GraphProto {
             node: vec![node],
@@ -100,6 +112,27 @@ mod tests {
             ..GraphProto::default()
         });
         Model::load(&fixtures::bytes(&proto), &Limits::default())
+    }
+
+    #[test]
+    fn a_rule_of_padding_beside_more_output_is_refused() {
+        let rule = AttributeProto {
+            name: "auto_pad".into(),
+            r#type: AttributeType::String.into(),
+            s: b"SAME_UPPER".to_vec(),
+            ..AttributeProto::default()
+        };
+        let loaded = |more: i64| {
+            given(vec![
+                rule.clone(),
+                list("strides", vec![2]),
+                list("dilations", vec![2]),
+                list("output_padding", vec![more]),
+            ])
+        };
+        assert!(loaded(0).is_ok());
+        let told = |detail: &str| detail.contains("auto_pad and output_padding");
+        assert!(matches!(loaded(1), Err(LoadError::NotCompilable { detail, .. }) if told(&detail)));
     }
 
     #[test]

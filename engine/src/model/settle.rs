@@ -11,7 +11,7 @@ use crate::error::brief;
 use tract_onnx::{
     prelude::{TVec, Tensor, TractResult, TypedFact, TypedModel},
     tract_core::{
-        internal::{IntoArcTensor, bail},
+        internal::{IntoArcTensor, bail, ensure},
         ops::{
             binary::TypedBinOp,
             cnn::{Conv, MaxPool, PaddingSpec, PoolSpec, SumPool},
@@ -94,13 +94,20 @@ fn within(model: &TypedModel, at: usize) -> TractResult<()> {
         return Ok(());
     };
     let shape = spec.data_format.shape(shape)?;
+    let (name, kind) = (brief(&node.name), node.op.name());
+    let (windows, sides) = (spec.kernel_shape.len(), shape.hw_rank());
+    ensure!(windows == sides, "operator `{name}` ({kind}) has windows of {windows} dimensions over images of {sides}");
     let dilations = spec.dilations();
     let sides = shape.hw_dims().iter().zip(&spec.kernel_shape).zip(dilations.iter()).enumerate();
     for (axis, ((side, kernel), dilation)) in sides {
         let padded = match &spec.padding {
             PaddingSpec::Valid => *side,
             PaddingSpec::Explicit(before, after) | PaddingSpec::ExplicitOnnxPool(before, after, _) => {
-                side + before[axis] + after[axis]
+                let padded = side.checked_add(before[axis]).and_then(|padded| padded.checked_add(after[axis]));
+                let Some(padded) = padded else {
+                    bail!("operator `{name}` ({kind}) has pads of {} and {}", before[axis], after[axis])
+                };
+                padded
             }
             // As much as it takes.
             PaddingSpec::SameUpper | PaddingSpec::SameLower => continue,
@@ -108,7 +115,6 @@ fn within(model: &TypedModel, at: usize) -> TractResult<()> {
         let window = kernel.saturating_sub(1).saturating_mul(*dilation).saturating_add(1);
         let lacking = window.saturating_sub(padded);
         if lacking > 0 && (conv.is_some() || lacking >= spec.stride(axis)) {
-            let (name, kind) = (brief(&node.name), node.op.name());
             bail!(
                 "operator `{name}` ({kind}) has windows of {window} over {padded} places: send a larger input, or pad it"
             );
@@ -231,6 +237,9 @@ mod tests {
             assert!(pool(operator, [0, 0], 5).is_ok() && pool(operator, [1, 0], 4).is_ok(), "{operator}");
             let told = pool(operator, [0, 0], 4).unwrap_err().to_string();
             assert!(told.contains("windows of 5 over 4 places"), "{operator}: {told}");
+            let told = pool(operator, [i64::MAX; 2], 4).unwrap_err().to_string();
+            assert!(told.contains("pads"), "{operator}: {told}");
+            assert!(!told.contains("panicked"), "{operator}: {told}");
         }
     }
 

@@ -13,6 +13,9 @@ use tract_onnx::{
     tract_hir::internal::{DimLike, TDim, bail, ensure},
 };
 
+/// Most numbers of a transform: its plan takes up to two hundred bytes for each, whether or not there is a line to transform.
+const MAX_LENGTH: usize = 1 << 22;
+
 const ZERO: Complex<f64> = Complex { re: 0.0, im: 0.0 };
 
 /// Transforms one way. That of the first length asked for is kept: nearly always a node has no other.
@@ -41,6 +44,12 @@ impl fmt::Debug for Transform {
 
 fn flag(node: &NodeProto, name: &str, otherwise: bool) -> TractResult<bool> {
     Ok(node.get_attr_opt::<i64>(name)?.map_or(otherwise, |flag| flag != 0))
+}
+
+/// Refuses what no plan is made for.
+fn hold(length: usize) -> TractResult<()> {
+    ensure!((1..=MAX_LENGTH).contains(&length), "takes transforms of 1 to {MAX_LENGTH} numbers, got {length}");
+    Ok(())
 }
 
 /// How many numbers of a transform of this length tell all of it where the signal is real.
@@ -134,7 +143,7 @@ impl Discrete {
             (None, bins) if is_half => 2 * bins?.saturating_sub(1),
             (None, length) => length?,
         };
-        ensure!(length > 0, "takes a signal of 1 or more, got {length}");
+        hold(length)?;
         let gives = if self.one_sided && !self.inverse { half(length) } else { length };
         Ok(Lines { axis: at, length, gives, parts: if is_half { 1 } else { 2 } })
     }
@@ -255,6 +264,7 @@ impl ShortTime {
             (Some(length), _) | (None, Some(length)) => length,
             (None, None) => bail!("has neither a window nor a frame length"),
         };
+        hold(length)?;
         let signal = signal.shape[1].to_usize()?;
         ensure!((1..=signal).contains(&length), "takes frames of {length} from a signal of {signal}");
         let gives = if self.one_sided { half(length) } else { length };
@@ -306,7 +316,7 @@ impl Kernel for ShortTime {
 #[cfg(test)]
 mod tests {
     use crate::{Limits, LoadError, Model, Tensor, fixtures, fixtures::value, tensor_proto::to_proto};
-    use tract_onnx::pb::{GraphProto, tensor_proto::DataType};
+    use tract_onnx::pb::{GraphProto, TensorProto, tensor_proto::DataType};
 
     /// A signal of `length` to half of its transform, and back to `back` values.
     fn there_and_back(length: i64, back: i64) -> Result<Model, LoadError> {
@@ -333,6 +343,36 @@ mod tests {
             let made = made[0].values::<f32>().unwrap();
             assert!(made.len() == signal.len(), "{length}: {made:?}");
             assert!(made.iter().zip(&signal).all(|(made, given)| (made - given).abs() < 1e-6), "{length}: {made:?}");
+        }
+    }
+
+    #[test]
+    fn a_transform_too_long_for_a_plan_is_refused_even_where_there_is_no_line() {
+        let most = i64::try_from(super::MAX_LENGTH).unwrap();
+        let signal = |length: i64| TensorProto {
+            name: "x".into(),
+            data_type: DataType::Float.into(),
+            dims: vec![0, length, 1],
+            ..TensorProto::default()
+        };
+        let whole = |name: &str, value: i64| to_proto(&Tensor::new([], vec![value]).unwrap(), name);
+        let loaded = |operator: &str, inputs: &[&str], length: i64| {
+            let mut proto = fixtures::model(GraphProto {
+                node: vec![fixtures::node(operator, inputs, &["y"])],
+                initializer: vec![signal(length), whole("step", length), whole("length", length)],
+                output: vec![value("y", DataType::Float, &[])],
+                ..GraphProto::default()
+            });
+            proto.opset_import[0].version = 17;
+            Model::load(&fixtures::bytes(&proto), &Limits::default())
+        };
+        for (operator, inputs) in
+            [("DFT", &["x", "length"][..]), ("DFT", &["x"]), ("STFT", &["x", "step", "", "length"])]
+        {
+            for length in [most + 1, 1 << 40, i64::MAX] {
+                let told = loaded(operator, inputs, length).unwrap_err().to_string();
+                assert!(told.contains("takes transforms of 1 to 4194304 numbers"), "{operator} {length}: {told}");
+            }
         }
     }
 

@@ -31,6 +31,10 @@ impl Kernel for Normalised {
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
         let (mut values, shape) = (doubles(inputs[0])?, inputs[0].shape());
+        if values.is_empty() {
+            // There may be groups beyond number.
+            return Ok(vec![inputs[0].clone()]);
+        }
         let mut groups = shape.to_vec();
         for named in &self.axes {
             groups[axis(*named, shape.len())?] = 1;

@@ -109,6 +109,14 @@ fn numbers(tensor: &Tensor) -> Option<Vec<i64>> {
     Some(values::<i64>(&*tensor.cast_to::<i64>().ok()?).ok()?.to_vec())
 }
 
+/// Steps as tract takes them, which divides by them.
+fn narrow(steps: &Tensor) -> TractResult<Vec<i32>> {
+    let steps = numbers(steps).ok_or_else(|| anyhow!("takes whole numbers"))?;
+    let narrow = |step: &i64| i32::try_from(*step).ok().filter(|step| *step != 0);
+    let narrowed: Option<Vec<i32>> = steps.iter().map(narrow).collect();
+    narrowed.ok_or_else(|| anyhow!("takes steps of 32 bits other than 0 over an open size, got {steps:?}"))
+}
+
 impl Slice {
     /// What tract has for the forms whose bounds or sizes are open.
     fn stock(&self) -> StridedSlice {
@@ -132,6 +140,7 @@ impl Slice {
     fn open(&self, model: &TypedModel, facts: &[TypedFact]) -> TractResult<Option<Open>> {
         let constant = |at: usize| facts[at].konst.as_deref();
         if constant(1).is_some() && constant(2).is_some() && self.steps.is_none_or(|at| constant(at).is_some()) {
+            self.steps.and_then(constant).map(narrow).transpose()?;
             return Ok(None);
         }
         if facts[1..3].iter().any(|fact| fact.datum_type == DatumType::TDim) {
@@ -171,7 +180,7 @@ impl Slice {
         let axes = named(self.axes)?
             .map_or_else(|| Ok((0..starts.len() as i64).collect()), |axes| values(&axes).map(<[i64]>::to_vec))?;
         let steps = match self.steps {
-            Some(at) => values::<i32>(&*given[at - 1].cast_to::<i32>()?)?.to_vec(),
+            Some(at) => narrow(given[at - 1])?,
             None => vec![1; axes.len()],
         };
         for (at, named) in axes.into_iter().enumerate() {

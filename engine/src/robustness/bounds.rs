@@ -7,7 +7,8 @@ use crate::{
     tensor_proto::to_proto,
 };
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, attribute_proto::AttributeType, tensor_proto::DataType,
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
+    tensor_proto::DataType,
 };
 
 fn ints(name: &str, ints: &[i64]) -> AttributeProto {
@@ -146,5 +147,27 @@ fn values_that_an_operator_has_no_answer_for_are_the_callers() {
             other => panic!("{operator}: {other:?}"),
         }
         assert!(model.run(&row(good)).is_ok(), "{operator} stays usable");
+    }
+}
+
+#[test]
+fn means_of_nothing_take_no_memory() {
+    let nodes = vec![with(node("MeanVarianceNormalization", &["c"], &["y"]), ints("axes", &[1]))];
+    let mut proto = model(DataType::Float, nodes, Vec::new());
+    let dims = vec![1 << 40, 0, 2];
+    let nothing = TensorProto { name: "c".into(), data_type: DataType::Float.into(), dims, ..TensorProto::default() };
+    proto.graph.as_mut().unwrap().initializer.push(nothing);
+    let verdict = load(&proto);
+    assert!(verdict.is_ok(), "{verdict:?}");
+}
+
+#[test]
+fn steps_over_an_open_size_are_not_0_and_of_32_bits() {
+    for step in [0, i64::MAX, i64::MIN] {
+        let nodes = vec![node("NonZero", &["x"], &["n"]), node("Slice", &["n", "one", "far", "one", "step"], &["y"])];
+        let one = |value: i64| tensor(&[1], vec![value]);
+        let constants = vec![("one", one(1)), ("far", one(i64::MAX)), ("step", one(step))];
+        let told = load(&model(DataType::Float, nodes, constants)).unwrap_err().to_string();
+        assert!(told.contains("takes steps of 32 bits other than 0"), "{step}: {told}");
     }
 }

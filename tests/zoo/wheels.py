@@ -147,7 +147,7 @@ MODELS = {
                      features("input", (1, 3, 80, 160), (1, 3, 140, 160), h0=np.zeros((4, 1, 64), np.float32))),
     "quality_loss": ("speechmos", f"{MOS}/plcmos_models/plcmos_v2.onnx",
                      features("degraded_audio", (1, 1, 60, 257), rater_embed=np.zeros((1, 64), np.float32))),
-    "quality_noise": ("speechmos", f"{MOS}/dnsmos_models/sig_bak_ovr.onnx", spoken("input_1", (1, 144160), (2, 144160))),
+    "quality_noise": ("speechmos", f"{MOS}/dnsmos_models/sig_bak_ovr.onnx", spoken("input_1", (1, 144160), (1, 144160))),
     "text_retsim": ("unisim", "unisim/embedder/models/text/retsim/v1.onnx",
                     lambda draw, _: [{"input_1": draw.integers(0, 2, (rows, 512, 24)).astype(np.float32)} for rows in (1, 3)]),
     "turn": ("pipecat-ai", "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx", features("input_features", (1, 80, 800), (2, 80, 800))),

@@ -25,20 +25,33 @@ use tract_onnx::{
 /// The graph as it will be run.
 pub(crate) fn optimised(mut model: TypedModel) -> TractResult<TypedModel> {
     settle(&mut model)?;
-    let mut model = by_products(|| model.into_optimized())?;
+    let mut model = if are_single(&model)? { by_products(model)? } else { model.into_optimized()? };
     quick::exchange(&mut model)?;
     Ok(model)
 }
 
+/// Whether every convolution is of one image: of several tract would write out all patches at once.
+fn are_single(model: &TypedModel) -> TractResult<bool> {
+    for node in &model.nodes {
+        if let (Some(conv), Some(input)) = (node.op.downcast_ref::<Conv>(), node.inputs.first()) {
+            let shape = conv.pool_spec.data_format.shape(model.outlet_fact(*input)?.shape.to_tvec())?;
+            if shape.n().is_some_and(|images| *images != 1.into()) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
 /// Where a processor multiplies 16 numbers at once, convolutions as products of matrices outdo tract's direct ones, which multiply 8: those
 /// of large images took a third less, and none took longer (docs/engine.md).
-fn by_products<T>(optimise: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
+fn by_products(model: TypedModel) -> TractResult<TypedModel> {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {
-        return tract_onnx::tract_core::knobs::KnobScope::new([("TRACT_DISABLE_DIRECT_SPATIAL", "true")])?
-            .enter(optimise);
+        let scope = tract_onnx::tract_core::knobs::KnobScope::new([("TRACT_DISABLE_DIRECT_SPATIAL", "true")])?;
+        return scope.enter(|| model.into_optimized());
     }
-    optimise()
+    model.into_optimized()
 }
 
 fn settle(model: &mut TypedModel) -> TractResult<()> {
@@ -202,16 +215,19 @@ mod tests {
             },
             tract_hir::internal::SpecialOps,
         };
-        let pool_spec = PoolSpec::new(DataFormat::NCHW, tvec!(3, 3), PaddingSpec::Valid, None, None, 8, 8);
-        let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group: 1, q_params: None };
-        let mut model = TypedModel::default();
-        let image = model.add_source("image", f32::fact([1, 8, 32, 32]))?;
-        let weights = model.add_const("weights", Tensor::zero::<f32>(&[8, 8, 3, 3])?)?;
-        let bias = model.add_const("bias", Tensor::zero::<f32>(&[8])?)?;
-        let made = model.wire_node("conv", conv, &[image, weights, bias])?;
-        model.select_output_outlets(&made)?;
-        let is_direct = super::optimised(model)?.nodes.iter().any(|node| node.op.name() == "DirectSpatialConv");
-        assert_ne!(is_direct, std::arch::is_x86_feature_detected!("avx512f"));
+        let is_direct = |images: usize| -> tract_onnx::prelude::TractResult<bool> {
+            let pool_spec = PoolSpec::new(DataFormat::NCHW, tvec!(3, 3), PaddingSpec::Valid, None, None, 8, 8);
+            let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group: 1, q_params: None };
+            let mut model = TypedModel::default();
+            let image = model.add_source("image", f32::fact([images, 8, 16, 256]))?;
+            let weights = model.add_const("weights", Tensor::zero::<f32>(&[8, 8, 3, 3])?)?;
+            let bias = model.add_const("bias", Tensor::zero::<f32>(&[8])?)?;
+            let made = model.wire_node("conv", conv, &[image, weights, bias])?;
+            model.select_output_outlets(&made)?;
+            Ok(super::optimised(model)?.nodes.iter().any(|node| node.op.name() == "DirectSpatialConv"))
+        };
+        assert_ne!(is_direct(1)?, std::arch::is_x86_feature_detected!("avx512f"));
+        assert!(is_direct(2)?, "of several images all patches would be written out");
         Ok(())
     }
 

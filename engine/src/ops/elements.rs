@@ -52,8 +52,14 @@ pub(super) fn celu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     Ok((expand(Function::Celu(node.get_attr_opt("alpha")?.unwrap_or(1.0))), Vec::new()))
 }
 
-pub(super) fn elu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    Ok((expand(Function::Elu(node.get_attr_opt("alpha")?.unwrap_or(1.0))), Vec::new()))
+pub(super) fn elu(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let alpha = node.get_attr_opt("alpha")?.unwrap_or(1.0);
+    if is_ordinary(alpha) { stock("Elu")?(context, node) } else { Ok((expand(Function::Elu(alpha)), Vec::new())) }
+}
+
+/// Whether steps that are well known one by one, and which tract fuses or computes by eight, come to what onnxruntime answers.
+fn is_ordinary(factor: f32) -> bool {
+    factor.is_finite() && factor > 0.0
 }
 
 pub(super) fn gelu(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
@@ -61,9 +67,13 @@ pub(super) fn gelu(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     if by == Some("tanh") { Ok((expand(Function::Gelu), Vec::new())) } else { stock("Gelu")?(context, node) }
 }
 
-pub(super) fn hard_sigmoid(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
+pub(super) fn hard_sigmoid(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let given = |name, default: f32| node.get_attr_opt(name).map(|value| value.unwrap_or(default));
-    Ok((expand(Function::HardSigmoid(given("alpha", 0.2)?, given("beta", 0.5)?)), Vec::new()))
+    let (alpha, beta) = (given("alpha", 0.2)?, given("beta", 0.5)?);
+    if is_ordinary(alpha) && beta.is_finite() {
+        return stock("HardSigmoid")?(context, node);
+    }
+    Ok((expand(Function::HardSigmoid(alpha, beta)), Vec::new()))
 }
 
 pub(super) fn is_inf(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
@@ -84,9 +94,13 @@ pub(super) fn round(_: &ParsingContext<'_>, _: &NodeProto) -> Built {
     Ok((expand(Function::Round), Vec::new()))
 }
 
-pub(super) fn selu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
+pub(super) fn selu(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let given = |name, default: f32| node.get_attr_opt(name).map(|value| value.unwrap_or(default));
-    Ok((expand(Function::Selu(given("alpha", 1.673_263_2)?, given("gamma", 1.050_701)?)), Vec::new()))
+    let (alpha, gamma) = (given("alpha", 1.673_263_2)?, given("gamma", 1.050_701)?);
+    if is_ordinary(alpha) && is_ordinary(gamma) {
+        return stock("Selu")?(context, node);
+    }
+    Ok((expand(Function::Selu(alpha, gamma)), Vec::new()))
 }
 
 pub(super) fn softplus(_: &ParsingContext<'_>, _: &NodeProto) -> Built {

@@ -105,6 +105,17 @@ fn scalar(name: &str, value: f32) -> TensorProto {
     }
 }
 
+/// A constant list of whole numbers, as shapes, axes and bounds are.
+fn list(name: &str, values: Vec<i64>) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        data_type: DataType::Int64.into(),
+        dims: vec![values.len() as i64],
+        int64_data: values,
+        ..TensorProto::default()
+    }
+}
+
 /// An attribute of one whole number.
 fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: AttributeType::Int.into(), i: value, ..AttributeProto::default() }
@@ -143,13 +154,7 @@ fn greatest(graph: &mut GraphProto, opset: i64, fresh: &mut Fresh) {
         }
         let count = node.attribute.iter().find(|attribute| attribute.name == "k").map(|attribute| attribute.i);
         let name = fresh.name("greatest", first_output(node));
-        initializer.push(TensorProto {
-            name: name.clone(),
-            data_type: DataType::Int64.into(),
-            dims: vec![1],
-            int64_data: count.into_iter().collect(),
-            ..TensorProto::default()
-        });
+        initializer.push(list(&name, count.into_iter().collect()));
         node.input.push(name);
     }
 }
@@ -167,13 +172,7 @@ fn slices(graph: &mut GraphProto, opset: i64, fresh: &mut Fresh) {
         for bound in ["starts", "ends", "axes"] {
             let Some(given) = node.attribute.iter().find(|attribute| attribute.name == bound) else { continue };
             let name = fresh.name(bound, first_output(node));
-            initializer.push(TensorProto {
-                name: name.clone(),
-                data_type: DataType::Int64.into(),
-                dims: vec![i64::try_from(given.ints.len()).unwrap_or(i64::MAX)],
-                int64_data: given.ints.clone(),
-                ..TensorProto::default()
-            });
+            initializer.push(list(&name, given.ints.clone()));
             node.input.push(name);
         }
         node.attribute.clear();

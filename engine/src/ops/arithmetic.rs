@@ -178,12 +178,10 @@ impl Expansion for Guarded {
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
         let (alone, datum, are_whole, are_mixed) = {
             let facts = inputs.iter().map(|input| model.outlet_fact(*input)).collect::<TractResult<TVec<_>>>()?;
-            {
-                let (datum, are_whole) = (facts[0].datum_type, facts.iter().all(|fact| is_whole(fact.datum_type)));
-                let are_mixed = facts.iter().all(|fact| fact.datum_type.is_number())
-                    && facts.iter().any(|fact| fact.datum_type != datum);
-                (self.alone(&facts), datum, are_whole, are_mixed)
-            }
+            let (datum, are_whole) = (facts[0].datum_type, facts.iter().all(|fact| is_whole(fact.datum_type)));
+            let are_mixed = facts.iter().all(|fact| fact.datum_type.is_number())
+                && facts.iter().any(|fact| fact.datum_type != datum);
+            (self.alone(&facts), datum, are_whole, are_mixed)
         };
         if let Some((at, op)) = alone {
             return model.wire_node(prefix, ElementWiseOp(Box::new(op), None), &inputs[at..=at]);

@@ -211,13 +211,7 @@ impl Said {
 
     fn shape(&mut self, part: &str, values: Vec<i64>) -> String {
         let name = format!("{}.{part}", self.name);
-        self.tensors.push(TensorProto {
-            name: name.clone(),
-            data_type: DataType::Int64.into(),
-            dims: vec![values.len() as i64],
-            int64_data: values,
-            ..TensorProto::default()
-        });
+        self.tensors.push(super::list(&name, values));
         name
     }
 

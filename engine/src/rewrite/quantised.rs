@@ -262,13 +262,7 @@ impl<'a> Said<'a> {
     fn channels(&mut self, name: &str, rank: usize, part: &str) -> String {
         let shape = self.named(&format!("{part}.shape"));
         let dims: Vec<i64> = std::iter::once(-1).chain(std::iter::repeat_n(1, rank - 2)).collect();
-        self.tensors.push(TensorProto {
-            name: shape.clone(),
-            data_type: DataType::Int64.into(),
-            dims: vec![dims.len() as i64],
-            int64_data: dims,
-            ..TensorProto::default()
-        });
+        self.tensors.push(super::list(&shape, dims));
         self.plain("Reshape", [name.to_owned(), shape], part, Vec::new())
     }
 
